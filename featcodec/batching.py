@@ -1,0 +1,72 @@
+"""Bounded building blocks of the pipelines: read ahead, group by shape. Memory never grows with the number of items."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def read_ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
+    """`map(function, items)` in order, computed in a pool at most `depth` items ahead of the consumer."""
+    waiting: deque[Future[R]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) >= depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for future in waiting:
+            future.cancel()
+
+
+class Batcher(Generic[T]):
+    """Groups items of equal key into batches.
+
+    Args:
+        size: items in a full batch.
+        limit: how many items may wait in all; beyond it the oldest group leaves as it is.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        self._groups: dict[Hashable, list[T]] = {}
+
+    def add(self, key: Hashable, item: T) -> list[T]:
+        """Take an item; returns the batch that is to be worked on now, or an empty list."""
+        group = self._groups.setdefault(key, [])
+        group.append(item)
+        if len(group) >= self.size:
+            return self._groups.pop(key)
+        if sum(map(len, self._groups.values())) > self.limit:
+            return self._groups.pop(next(iter(self._groups)))
+        return []
+
+    def largest(self) -> list[T]:
+        """Take out the largest group, or an empty list."""
+        if not self._groups:
+            return []
+        return self._groups.pop(max(self._groups, key=lambda key: len(self._groups[key])))
+
+    def rest(self) -> Iterator[list[T]]:
+        """Take out all groups, largest first."""
+        while group := self.largest():
+            yield group
+
+
+def in_order(results: Iterable[tuple[int, R]]) -> Iterator[R]:
+    """Restore the order of numbered results; holds back only what came too early."""
+    early: dict[int, R] = {}
+    expected = 0
+    for number, result in results:
+        early[number] = result
+        while expected in early:
+            yield early.pop(expected)
+            expected += 1

@@ -1,0 +1,153 @@
+"""featcodec encode: pictures to bitstreams."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import rich_click as click
+
+from featcodec.cli.console import complain, print_json, progress
+from featcodec.cli.options import (
+    json_option,
+    load_codec,
+    model_options,
+    overwrite_option,
+    sources_argument,
+    workers_option,
+)
+from featcodec.vvc.settings import PRESETS
+
+
+@click.command("encode")
+@sources_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for the bitstreams.")
+@click.option(
+    "--qp",
+    type=click.IntRange(0, 63),
+    default=38,
+    show_default=True,
+    help="VVC quantization parameter: 0 is finest, 63 smallest.",
+)
+@model_options
+@click.option(
+    "--codec",
+    type=click.Choice(["ffmpeg", "vvenc", "none"]),
+    default="ffmpeg",
+    show_default=True,
+    help="VVC encoder: embedded, official (vvencapp), or none (raw 8-bit samples).",
+)
+@click.option("--preset", type=click.Choice(PRESETS), default="faster", show_default=True, help="VVenC speed preset.")
+@click.option(
+    "--encoder-param",
+    "encoder_params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Further VVenC option, by its vvencFFapp name; may be repeated.",
+)
+@click.option(
+    "--clip",
+    type=(float, float),
+    default=None,
+    metavar="LOW HIGH",
+    help="Clip range in feature units. [default: the bottleneck's own, or -0.2786 3]",
+)
+@click.option("--bits", type=click.IntRange(1, 8), default=8, show_default=True, help="Sample bit depth.")
+@click.option(
+    "--split",
+    type=click.IntRange(0, 4),
+    default=None,
+    help="Last detector layer at the edge. [default: the bottleneck's own, or 4]",
+)
+@click.option(
+    "--image-size",
+    type=int,
+    default=512,
+    show_default=True,
+    help="Letterboxed longer side in pixels, a multiple of 32.",
+)
+@click.option("--square", is_flag=True, help="Letterbox to a square instead of the minimum rectangle.")
+@click.option(
+    "--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Most pictures an encoder process codes."
+)
+@workers_option
+@overwrite_option
+@json_option
+def command(
+    sources: tuple[str, ...],
+    output: Path,
+    qp: int,
+    detector: str,
+    bottleneck: Path | None,
+    device: str,
+    half: bool | None,
+    codec: str,
+    preset: str,
+    encoder_params: tuple[str, ...],
+    clip: tuple[float, float] | None,
+    bits: int,
+    split: int | None,
+    image_size: int,
+    square: bool,
+    batch: int,
+    workers: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> int:
+    """Code pictures as feature bitstreams.
+
+    SRC are picture files, folders (searched recursively) or glob patterns. Each picture becomes one .266 file under
+    the output folder. Files that are there already with the same settings are skipped, so an interrupted run resumes.
+    """
+    from featcodec.data.images import IMAGE_SUFFIXES
+    from featcodec.paths import expand_sources
+    from featcodec.pipeline import encode_files
+    from featcodec.rate import bits_per_pixel
+    from featcodec.vvc.settings import parse_parameters
+
+    pictures = expand_sources(sources, IMAGE_SUFFIXES, "pictures")
+    feature_codec = load_codec(
+        detector,
+        bottleneck,
+        device,
+        half,
+        codec=codec,
+        preset=preset,
+        encoder_parameters=parse_parameters(encoder_params),
+        clip=clip,
+        bits=bits,
+        split=split,
+        image_size=image_size,
+        square=square,
+    )
+    files: list[dict[str, Any]] = []
+    counts = {"encoded": 0, "skipped": 0, "failed": 0}
+    total_bytes = total_pixels = 0
+    started = time.perf_counter()
+    outcomes = encode_files(feature_codec, pictures, output, qp, workers=workers, batch=batch, overwrite=overwrite)
+    with contextlib.closing(outcomes):
+        for outcome in progress(outcomes, len(pictures), "encode"):
+            status = "failed" if outcome.error else "skipped" if outcome.skipped else "encoded"
+            counts[status] += 1
+            total_bytes += outcome.bytes
+            total_pixels += outcome.pixels
+            if outcome.error:
+                complain(outcome.error)
+            if as_json:
+                entry = {"source": str(outcome.source.path), "output": str(outcome.output), "status": status}
+                files.append({**entry, "bytes": outcome.bytes, "error": outcome.error})
+    seconds = time.perf_counter() - started
+    bpp = bits_per_pixel([(total_bytes, total_pixels, 1)]) if total_pixels else None
+    if as_json:
+        files.sort(key=lambda entry: entry["source"])
+        print_json({**counts, "bytes": total_bytes, "bpp": bpp, "qp": qp, "seconds": round(seconds, 3), "files": files})
+    else:
+        rate = "" if bpp is None else f", {total_bytes} bytes, {bpp:.4f} bpp"
+        speed = f" ({counts['encoded'] / seconds:.1f} pictures/s)" if counts["encoded"] else ""
+        click.echo(
+            f"{counts['encoded']} encoded, {counts['skipped']} already there, {counts['failed']} failed{rate}, "
+            f"{seconds:.1f} s{speed} -> {output}"
+        )
+    return 1 if counts["failed"] else 0

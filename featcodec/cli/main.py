@@ -1,0 +1,77 @@
+"""The `featcodec` program: commands, and the only place where errors become exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Any
+
+import rich_click as click
+
+from featcodec.cli.console import complain
+from featcodec.errors import FeatcodecError
+from featcodec.version import __version__
+
+EXIT_FAILED = 1
+EXIT_INTERRUPTED = 130
+EXIT_TERMINATED = 143
+
+COMMANDS = {
+    "encode": "Pictures to feature bitstreams (.266).",
+    "decode": "Feature bitstreams to detections.",
+    "evaluate": "Score detections: bpp, AP50, AP.",
+    "inspect": "What stands in a bitstream, and where its bytes go.",
+    "models": "Detectors known by name, and where their weights are.",
+    "doctor": "Check codecs, weights and devices on this machine.",
+}
+
+
+class _LazyGroup(click.RichGroup):
+    """Loads a command's module only when that command runs, so that --help is instant."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"featcodec.cli.{cmd_name}").command
+        return command
+
+
+@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="featcodec")
+def cli() -> None:
+    """Code what a detector needs of a picture, not the picture.
+
+    featcodec splits a YOLOv5 detector: `encode` runs its front-end and codes the feature tensor as one VVC picture,
+    `decode` finishes the detection from the bitstream.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the program and exit: 0 when every input succeeded, 1 when something failed, 2 on wrong usage."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        result: Any = cli.main(args=arguments, prog_name="featcodec", standalone_mode=False)
+        sys.exit(result if isinstance(result, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except FeatcodecError as error:
+        complain(" ".join(str(error).split()))
+        sys.exit(EXIT_FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        complain("interrupted; what is done is kept, run the same command again to go on")
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader (head, less) has gone; Python would complain once more while flushing.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(EXIT_TERMINATED)

@@ -1,0 +1,79 @@
+"""Options that several commands share, and the codec that they describe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from featcodec.codec import FeatureCodec
+    from featcodec.detections import BoxFilter
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+sources_argument = click.argument("sources", metavar="SRC...", nargs=-1, required=True)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace output that exists.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(1, 256), default=None, help="VVC processes or threads at a time. [default: cores]"
+)
+
+
+def model_options(function: F) -> F:
+    """Which networks: --detector, --bottleneck, --device, --half."""
+    for option in reversed(
+        (
+            click.option(
+                "--detector",
+                default="yolov5n",
+                show_default=True,
+                help="Name (see `featcodec models`) or path of a YOLOv5 checkpoint (.pt).",
+            ),
+            click.option(
+                "--bottleneck",
+                type=click.Path(path_type=Path),
+                default=None,
+                help="Bottleneck checkpoint (.safetensors). [default: none, code the features directly]",
+            ),
+            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
+            click.option("--half/--no-half", default=None, help="Compute in float16. [default: on CUDA only]"),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def box_options(function: F) -> F:
+    """Which boxes count: --conf, --iou, --max-boxes."""
+    for option in reversed(
+        (
+            click.option(
+                "--conf", type=click.FloatRange(0, 1), default=0.001, show_default=True, help="Least score of a box."
+            ),
+            click.option(
+                "--iou", type=click.FloatRange(0, 1), default=0.6, show_default=True, help="NMS IoU threshold."
+            ),
+            click.option(
+                "--max-boxes", type=click.IntRange(1), default=300, show_default=True, help="Most boxes a picture."
+            ),
+        )
+    ):
+        function = option(function)
+    return function
+
+
+def load_codec(detector: str, bottleneck: Path | None, device: str, half: bool | None, **settings: Any) -> FeatureCodec:
+    """The codec that the options describe."""
+    from featcodec.codec import FeatureCodec
+
+    return FeatureCodec.load(detector, bottleneck=bottleneck, device=device, half=half, **settings)
+
+
+def box_filter(conf: float, iou: float, max_boxes: int) -> BoxFilter:
+    """The box filter that the options describe."""
+    from featcodec.detections import BoxFilter
+
+    return BoxFilter(conf, iou, max_boxes)

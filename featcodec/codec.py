@@ -1,0 +1,315 @@
+"""FeatureCodec: the main path, image -> bitstream -> detections. Read this first.
+
+    image --letterbox--> detector.front --AE--> quantize --tile--> VVC --side info--> bytes
+    bytes --side info--> VVC --untile--> dequantize --AD--> detector.back --NMS, undo letterbox--> Detections
+
+`encode` and `decode` are the whole path for one picture. `featcodec.pipeline` runs the same steps for many.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from featcodec import bitstream
+from featcodec.bitstream import RAW_QP, Header
+from featcodec.bottleneck import Bottleneck, load_bottleneck
+from featcodec.data.images import check_rgb
+from featcodec.data.letterbox import STRIDE, Letterbox
+from featcodec.detections import BoxFilter, Detections
+from featcodec.detectors import SplitDetector, detections_of, load_detector
+from featcodec.detectors.split import DEFAULT_SPLIT
+from featcodec.errors import BitstreamError, InputError, WeightsError
+from featcodec.quantize import UniformQuantizer
+from featcodec.tiling import TileGrid
+from featcodec.vvc import EncoderSettings, Frame, VideoCodec, open_codec
+
+DEFAULT_QP = 38
+DEFAULT_IMAGE_SIZE = 512
+LATENT_CLIP = (-0.2786, 3.0)
+"""Clip range of direct coding: SiLU's minimum is -0.2785 (paper, section IV-B)."""
+
+
+@dataclass(frozen=True)
+class Letterboxed:
+    """A picture as the detector sees it.
+
+    Attributes:
+        letterbox: how it lies in the detector's input.
+        pixels: (height, width, 3) uint8 RGB.
+    """
+
+    letterbox: Letterbox
+    pixels: npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class FeatureCodec:
+    """Codes pictures as feature bitstreams and finishes the detection from them.
+
+    Attributes:
+        detector: the split detector.
+        vvc: the codec of the mosaics.
+        quantizer: clip range and bit depth of the coded tensor.
+        bottleneck: AE and AD, or None for direct ("latent") coding.
+        image_size: pixels of the letterboxed picture's longer side.
+        square: letterbox to a square instead of the minimum rectangle.
+        boxes: which boxes a decoder returns.
+        fingerprint: 8 bytes that name detector and bottleneck weights; derived.
+    """
+
+    detector: SplitDetector
+    vvc: VideoCodec
+    quantizer: UniformQuantizer
+    bottleneck: Bottleneck | None = None
+    image_size: int = DEFAULT_IMAGE_SIZE
+    square: bool = False
+    boxes: BoxFilter = field(default_factory=BoxFilter)
+    fingerprint: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        Letterbox.fit(1, 1, self.image_size)
+        digest = self.detector.fingerprint
+        if self.bottleneck is not None:
+            digest = hashlib.sha256(digest + self.bottleneck.fingerprint()).digest()[: len(digest)]
+        object.__setattr__(self, "fingerprint", digest)
+
+    @classmethod
+    def load(  # noqa: PLR0913  (one keyword a part)
+        cls,
+        detector: str | Path = "yolov5n",
+        *,
+        bottleneck: str | Path | None = None,
+        codec: str = "ffmpeg",
+        preset: str = "faster",
+        encoder_parameters: Mapping[str, str] | None = None,
+        clip: tuple[float, float] | None = None,
+        bits: int = 8,
+        split: int | None = None,
+        image_size: int = DEFAULT_IMAGE_SIZE,
+        square: bool = False,
+        device: str = "auto",
+        half: bool | None = None,
+        boxes: BoxFilter | None = None,
+    ) -> FeatureCodec:
+        """Load all parts by name.
+
+        Args:
+            detector: a name (`featcodec models`) or a `.pt` file.
+            bottleneck: a `.safetensors` checkpoint; None codes the features directly.
+            codec: `ffmpeg`, `vvenc` or `none`.
+            preset: VVenC preset, faster to slower.
+            encoder_parameters: further VVenC options.
+            clip: clip range; None means the bottleneck's own, or [-0.2786, 3].
+            bits: sample bit depth, 1 to 8.
+            split: last layer of the front-end, 0..4; None means the bottleneck's own, or 4.
+            image_size: letterboxed longer side in pixels, a multiple of 32.
+            square: letterbox to a square instead of the minimum rectangle.
+            device: auto, cpu, cuda, cuda:N or mps.
+            half: compute in float16; None means on CUDA only.
+            boxes: which boxes `decode` returns.
+
+        Raises:
+            FeatcodecError: a part is missing, damaged, or does not fit the others.
+        """
+        learned = None if bottleneck is None else load_bottleneck(Path(bottleneck))
+        if learned is not None:
+            split = learned.config.split if split is None else split
+            quantizer = learned.config.quantizer()
+        else:
+            quantizer = UniformQuantizer(*LATENT_CLIP)
+        low, high = clip or (quantizer.low, quantizer.high)
+        video = open_codec(codec, EncoderSettings(preset, dict(encoder_parameters or {})))
+        network = load_detector(detector, split=DEFAULT_SPLIT if split is None else split, device=device, half=half)
+        if learned is not None:
+            _check_match(learned, network, f"{bottleneck}")
+            learned = learned.to(network.device, network.dtype)
+        return cls(network, video, UniformQuantizer(low, high, bits), learned, image_size, square, boxes or BoxFilter())
+
+    def encode(self, image: npt.NDArray[np.uint8], qp: int = DEFAULT_QP) -> bytes:
+        """Code one picture.
+
+        Args:
+            image: (height, width, 3) uint8 RGB in [0, 255].
+            qp: VVC quantization parameter, 0 (finest) to 63 (coarsest).
+
+        Returns:
+            the bytes of one `.266` file (docs/bitstream.md).
+
+        Raises:
+            InputError: not such an image, or the QP is out of range.
+            EncoderError: the VVC encoder failed.
+        """
+        ((header, frame),) = self.front_end([self.letterbox(image)], qp)
+        (stream,) = self.vvc.encode([frame], qp, threads=os.cpu_count() or 1)
+        return bitstream.pack(header, stream)
+
+    def decode(self, data: bytes) -> Detections:
+        """Finish the detection from one bitstream.
+
+        Args:
+            data: the bytes of one `.266` file, made with this detector and bottleneck.
+
+        Raises:
+            BitstreamError: damaged, truncated or not of featcodec.
+            WeightsError: made with other weights.
+        """
+        (detections,) = self.back_end([self.decode_frame(data)])
+        return detections
+
+    def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
+        """The uncoded detector on one picture: no bottleneck, no quantization, no bitstream."""
+        return self.detect_letterboxed([self.letterbox(image)])[0]
+
+    def letterbox(self, image: npt.NDArray[np.uint8]) -> Letterboxed:
+        """Fit a picture into the detector's input."""
+        check_rgb(image)
+        letterbox = Letterbox.fit(image.shape[1], image.shape[0], self.image_size, square=self.square)
+        return Letterboxed(letterbox, letterbox.apply(image))
+
+    def front_end(self, batch: Sequence[Letterboxed], qp: int) -> list[tuple[Header, Frame]]:
+        """What the edge computes before VVC: side info and mosaic of each picture.
+
+        Args:
+            batch: pictures of one letterboxed shape.
+            qp: the QP that will be used; it stands in the header.
+        """
+        if not 0 <= qp <= 63:
+            raise InputError(f"QP {qp} is outside 0..63")
+        with torch.inference_mode():
+            coded = self.detector.front(_to_tensor(batch))
+            if self.bottleneck is not None:
+                coded = self.bottleneck.encode(coded)
+            values = coded.float().cpu().contiguous().numpy()
+        grid = TileGrid.near_square(values.shape[1])
+        return [
+            (self._header(picture.letterbox, tensor.shape, grid, qp), grid.tile(self.quantizer.quantize(tensor)))
+            for picture, tensor in zip(batch, values, strict=True)
+        ]
+
+    def decode_frame(self, data: bytes) -> tuple[Header, Frame]:
+        """What the cloud computes before the networks: side info and decoded mosaic of one bitstream.
+
+        Raises:
+            BitstreamError, WeightsError: as `decode`.
+        """
+        header, stream = bitstream.unpack(data)
+        if header.fingerprint != self.fingerprint:
+            raise WeightsError(
+                f"made with weights {header.fingerprint.hex()}, but {self.fingerprint.hex()} are loaded; "
+                "give the --detector and --bottleneck it was encoded with"
+            )
+        self._check_shape(header)
+        video = open_codec("none") if header.is_raw else self._decoder()
+        return header, video.decode(stream, header.mosaic_shape)
+
+    def back_end(self, batch: Sequence[tuple[Header, Frame]]) -> list[Detections]:
+        """What the cloud computes after VVC.
+
+        Args:
+            batch: `decode_frame` results of one letterboxed size, one feature shape and one split.
+        """
+        header = batch[0][0]
+        tensors = np.stack([_dequantize(side_info, frame) for side_info, frame in batch])
+        with torch.inference_mode():
+            features = torch.from_numpy(tensors).to(self.detector.device, self.detector.dtype)
+            if self.bottleneck is not None:
+                features = self.bottleneck.decode(features)
+            predictions = self.detector.back(features, header.split)
+        letterboxes = [letterbox_of(side_info) for side_info, _ in batch]
+        return detections_of(predictions, letterboxes, self.detector.names, self.boxes)
+
+    def detect_letterboxed(self, batch: Sequence[Letterboxed]) -> list[Detections]:
+        """The uncoded detector on pictures of one letterboxed shape."""
+        with torch.inference_mode():
+            predictions = self.detector.back(self.detector.front(_to_tensor(batch)))
+        letterboxes = [picture.letterbox for picture in batch]
+        return detections_of(predictions, letterboxes, self.detector.names, self.boxes)
+
+    def matches(self, header: Header, qp: int) -> bool:
+        """Whether a bitstream with this header was made by this codec with its present settings at that QP."""
+        letterbox = letterbox_of(header)
+        fitted = Letterbox.fit(header.original_width, header.original_height, self.image_size, square=self.square)
+        quantizer = (header.clip_low, header.clip_high, header.bits)
+        return (
+            letterbox == fitted
+            and header.fingerprint == self.fingerprint
+            and header.split == self.detector.split
+            and quantizer == (self.quantizer.low, self.quantizer.high, self.quantizer.bits)
+            and header.encoder_tag == self.vvc.tag
+            and header.qp == self._header_qp(qp)
+        )
+
+    def _check_shape(self, header: Header) -> None:
+        """Refuse a tensor that these networks cannot take: a fingerprint can be copied onto any header."""
+        size = header.letterboxed_width, header.letterboxed_height
+        channels, height, width = self.detector.feature_shape(*size, header.split)
+        if self.bottleneck is not None:
+            channels = self.bottleneck.config.channels
+        claimed = (header.channels, header.feature_height, header.feature_width)
+        if any(side % STRIDE for side in size) or claimed != (channels, height, width):
+            raise BitstreamError(
+                f"claims a tensor of {claimed} for {size[0]}x{size[1]} pixels; this model makes {channels} channels of "
+                f"{width}x{height} there: damaged or forged, encode the picture again"
+            )
+
+    def _decoder(self) -> VideoCodec:
+        return open_codec("ffmpeg") if self.vvc.name == "none" else self.vvc
+
+    def _header_qp(self, qp: int) -> int:
+        return RAW_QP if self.vvc.name == "none" else qp
+
+    def _header(self, letterbox: Letterbox, shape: tuple[int, ...], grid: TileGrid, qp: int) -> Header:
+        return Header(
+            original_width=letterbox.original_width,
+            original_height=letterbox.original_height,
+            letterboxed_width=letterbox.width,
+            letterboxed_height=letterbox.height,
+            channels=shape[0],
+            feature_height=shape[1],
+            feature_width=shape[2],
+            tile_rows=grid.rows,
+            tile_cols=grid.cols,
+            clip_low=self.quantizer.low,
+            clip_high=self.quantizer.high,
+            bits=self.quantizer.bits,
+            split=self.detector.split,
+            fingerprint=self.fingerprint,
+            qp=self._header_qp(qp),
+            encoder_tag=self.vvc.tag,
+        )
+
+
+def letterbox_of(header: Header) -> Letterbox:
+    """How the picture of a bitstream lay in the detector's input."""
+    return Letterbox(header.original_width, header.original_height, header.letterboxed_width, header.letterboxed_height)
+
+
+def _dequantize(header: Header, frame: Frame) -> npt.NDArray[np.float32]:
+    samples = TileGrid(header.tile_rows, header.tile_cols).untile(frame, header.channels)
+    return UniformQuantizer(header.clip_low, header.clip_high, header.bits).dequantize(samples)
+
+
+def _to_tensor(batch: Sequence[Letterboxed]) -> Tensor:
+    """(B, 3, H, W) float32 RGB in [0, 1]."""
+    pixels = np.stack([picture.pixels for picture in batch])
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+
+
+def _check_match(bottleneck: Bottleneck, detector: SplitDetector, path: str) -> None:
+    config = bottleneck.config
+    if config.detector_fingerprint != detector.fingerprint.hex():
+        raise WeightsError(
+            f"{path}: trained behind the detector {config.detector_fingerprint}, but {detector.fingerprint.hex()} is "
+            "loaded; give the --detector it was trained with"
+        )
+    if config.split != detector.split:
+        raise WeightsError(f"{path}: trained behind layer {config.split}, not {detector.split}; leave --split out")

@@ -1,0 +1,1 @@
+"""Reading pictures and annotations, fitting pictures to the detector, writing detections."""

@@ -1,0 +1,95 @@
+"""Reading image files, which may be anything: every mode becomes RGB, every failure one sentence."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from featcodec.errors import InputError
+
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+MAX_PIXELS = 89_478_485
+"""Pillow's own limit for decompression bombs, 256 MiB of RGB."""
+MAX_SIDE = 0xFFFF
+
+Image.init()
+# Formats that need no external program and that people photograph with; Pillow knows riskier ones. Which of them it
+# can read depends on how it was built.
+_SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "JPEG2000", "PPM", "TIFF")
+_FORMATS = tuple(name for name in _SAFE_FORMATS if name in Image.OPEN)
+_PAPER_WHITE = (255, 255, 255)
+
+# `read_image` refuses what this warns of.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def read_image(path: Path) -> npt.NDArray[np.uint8]:
+    """The picture in a file, as a person would see it.
+
+    EXIF rotation is applied, 16-bit samples are scaled to 8, gray and CMYK become RGB, transparent pixels lie on
+    white, and of several frames the first counts. Colour profiles are ignored, as detectors are trained.
+
+    Returns:
+        (height, width, 3) uint8 RGB in [0, 255].
+
+    Raises:
+        InputError: not an image, truncated, damaged, or larger than 89 million pixels or 65,535 pixels a side.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: empty file; copy the picture again")
+        with Image.open(path, formats=_FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+                raise InputError(f"{path}: {image.width}x{image.height} pixels are too many; scale the picture down")
+            return _to_rgb(ImageOps.exif_transpose(image), path)
+    except InputError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        raise InputError(f"{path}: over {MAX_PIXELS} pixels are too many; scale the picture down") from None
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; check the path") from None
+    except PermissionError:
+        raise InputError(f"{path}: no permission to read it; change its mode") from None
+    except Exception as error:  # a hostile file can make a decoder raise anything
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = reason.replace(f" {str(path)!r}", " the file").replace(str(path), "the file")
+        raise InputError(f"{path}: not a readable image ({reason}); copy or convert it again") from None
+
+
+def check_rgb(image: npt.NDArray[np.uint8]) -> None:
+    """Make sure that an array is a picture as the Python API wants it.
+
+    Raises:
+        InputError: not (height, width, 3) uint8, or a side of 0 or over 65,535 pixels.
+    """
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise InputError(f"an image is a (height, width, 3) uint8 RGB array, not {got}")
+    if not (1 <= image.shape[0] <= MAX_SIDE and 1 <= image.shape[1] <= MAX_SIDE):
+        raise InputError(f"an image of {image.shape[1]}x{image.shape[0]} pixels cannot be coded; use 1 to {MAX_SIDE}")
+
+
+def _to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+    if image.mode.startswith("I"):
+        return _from_16_bits(np.asarray(image), path)
+    if image.mode == "F":
+        raise InputError(f"{path}: floating-point samples have no fixed range; convert it to 8 or 16 bits")
+    if image.has_transparency_data:
+        overlay = image.convert("RGBA")
+        white = Image.new("RGBA", overlay.size, (*_PAPER_WHITE, 255))
+        image = Image.alpha_composite(white, overlay)
+    return np.array(image.convert("RGB"))
+
+
+def _from_16_bits(samples: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
+    values = samples.astype(np.int64)
+    if values.min() < 0 or values.max() > 0xFFFF:
+        raise InputError(f"{path}: samples beyond 16 bits have no fixed range; convert it to 8 or 16 bits")
+    gray = (values >> 8).astype(np.uint8)
+    return np.repeat(gray[:, :, None], 3, axis=2)

@@ -1,0 +1,98 @@
+"""Letterbox: fit a picture into the detector's input and bring boxes back (as YOLOv5 does for validation)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from featcodec.errors import InputError
+
+STRIDE = 32
+"""The detectors' largest stride: sides of the letterboxed picture are multiples of it."""
+PADDING = 114
+"""Gray value of the border."""
+MAX_IMAGE_SIZE = 4096
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """How one picture lies in the detector's input. The bitstream carries these four numbers.
+
+    Attributes:
+        original_width, original_height: the picture, in pixels.
+        width, height: the letterboxed picture, in pixels; the longer side is the image size.
+    """
+
+    original_width: int
+    original_height: int
+    width: int
+    height: int
+
+    @classmethod
+    def fit(cls, original_width: int, original_height: int, image_size: int, *, square: bool = False) -> Letterbox:
+        """Scale the longest side to `image_size` and pad to a multiple of 32 (minimum rectangle) or to a square.
+
+        Args:
+            original_width, original_height: pixels, at least 1.
+            image_size: pixels of the longest side, a multiple of 32 up to 4096.
+            square: pad to image_size x image_size.
+
+        Raises:
+            InputError: the image size is not such a multiple.
+        """
+        if image_size % STRIDE or not STRIDE <= image_size <= MAX_IMAGE_SIZE:
+            raise InputError(f"image size {image_size} is not a multiple of {STRIDE} from {STRIDE} to {MAX_IMAGE_SIZE}")
+        if square:
+            return cls(original_width, original_height, image_size, image_size)
+        gain = image_size / max(original_width, original_height)
+        width, height = (-(-_scaled(side, gain) // STRIDE) * STRIDE for side in (original_width, original_height))
+        return cls(original_width, original_height, width, height)
+
+    @property
+    def resized(self) -> tuple[int, int]:
+        """(width, height) of the scaled picture inside the border."""
+        gain = max(self.width, self.height) / max(self.original_width, self.original_height)
+        return min(_scaled(self.original_width, gain), self.width), min(
+            _scaled(self.original_height, gain), self.height
+        )
+
+    @property
+    def offset(self) -> tuple[int, int]:
+        """(left, top) border in pixels; an odd pixel goes right and below."""
+        width, height = self.resized
+        return (self.width - width) // 2, (self.height - height) // 2
+
+    def apply(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """The letterboxed picture.
+
+        Args:
+            image: (original_height, original_width, 3) uint8.
+
+        Returns:
+            (height, width, 3) uint8; area interpolation when shrinking, bilinear when enlarging, border of 114.
+        """
+        width, height = self.resized
+        shrinks = max(width, height) < max(self.original_width, self.original_height)
+        if (width, height) != (self.original_width, self.original_height):
+            interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            image = cv2.resize(image, (width, height), interpolation=interpolation)
+        left, top = self.offset
+        canvas = np.full((self.height, self.width, 3), PADDING, np.uint8)
+        canvas[top : top + height, left : left + width] = image
+        return canvas
+
+    def undo(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Boxes (N, 4) in letterboxed pixels to boxes in original pixels, clipped to the picture."""
+        width, height = self.resized
+        left, top = self.offset
+        gain = np.array([width / self.original_width, height / self.original_height] * 2, np.float32)
+        limit = np.array([self.original_width, self.original_height] * 2, np.float32)
+        boxes = (xyxy - np.array([left, top] * 2, np.float32)) / gain
+        return np.clip(boxes, 0, limit).astype(np.float32, copy=False)
+
+
+def _scaled(side: int, gain: float) -> int:
+    return max(1, round(side * gain))

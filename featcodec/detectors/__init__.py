@@ -1,0 +1,15 @@
+"""Detectors cut in two. `load_detector` reads a checkpoint; `SplitDetector` runs its halves.
+
+detector = load_detector("yolov5n")
+features = detector.front(images)          # (B, C, H/8, W/8) float32, the output of layer model.4
+predictions = detector.back(features)      # (B, 4 + classes, boxes)
+"""
+
+from __future__ import annotations
+
+import featcodec.ultralytics_quiet  # noqa: F401  (before any submodule imports ultralytics)
+from featcodec.detectors.load import load_detector
+from featcodec.detectors.postprocess import detections_of
+from featcodec.detectors.split import SplitDetector
+
+__all__ = ["SplitDetector", "detections_of", "load_detector"]

@@ -1,0 +1,225 @@
+"""Rebuilding a detector from its module record, out of ultralytics' own modules.
+
+Every size is read off the stored tensors, so nothing larger than the file is ever built; what does not fit together
+is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.modules import C3, SPPF, Concat, Conv, Detect
+
+from featcodec.detectors.head import AnchorDetect
+from featcodec.detectors.unpickle import ModuleRecord
+from featcodec.errors import WeightsError
+
+MAX_SPLIT = 4
+_MAX_LAYERS = 64
+_MAX_CLASSES = 4096
+
+_ACTIVATIONS: dict[str, Callable[[ModuleRecord], nn.Module]] = {
+    "Hardswish": lambda _: nn.Hardswish(),
+    "Identity": lambda _: nn.Identity(),
+    "LeakyReLU": lambda record: nn.LeakyReLU(float(record.attributes["negative_slope"])),
+    "ReLU": lambda _: nn.ReLU(),
+    "SiLU": lambda _: nn.SiLU(),
+}
+
+
+class _LegacyDetect(Detect):
+    """The anchor-free head with the plain class branch that the yolov5u checkpoints have."""
+
+    legacy = True
+    dynamic = True  # else it keeps its grid, which breaks training after a run in inference mode
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of the graph: where its inputs come from (absolute indices; -1 is the picture)."""
+
+    module: nn.Module
+    sources: tuple[int, ...]
+
+
+def build_layers(model: ModuleRecord) -> list[Layer]:
+    """The layers of a detector, with their weights, in eval mode and float32.
+
+    Raises:
+        WeightsError: a layer that no YOLOv5 has, or tensors that do not fit together.
+    """
+    records = _child(model, "model").children
+    if not 2 <= len(records) <= _MAX_LAYERS:
+        raise WeightsError(f"{len(records)} layers are not a YOLOv5 detector; use a detection checkpoint")
+    kinds = [record.kind for record in records.values()]
+    if kinds.count("Detect") != 1 or kinds[-1] != "Detect":
+        raise WeightsError(f"its last layer is {kinds[-1]}, not its only Detect; use a detection checkpoint")
+    layers = []
+    for index, record in enumerate(records.values()):
+        try:
+            module = _build(record)
+            state = {name: _floating(tensor) for name, tensor in record.state().items()}
+            module.load_state_dict(state, strict=True)
+            _restore_details(module, record)
+            sources = _sources(record, index)
+        except WeightsError as error:
+            raise WeightsError(f"layer {index} ({record.kind}): {error}") from None
+        except (IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+            reason = (str(error).splitlines() or ["?"])[0]
+            raise WeightsError(f"layer {index} ({record.kind}) is damaged: {reason}; download it again") from None
+        layers.append(Layer(module.eval().requires_grad_(False), sources))
+    _check_split(layers)
+    return layers
+
+
+def _build(record: ModuleRecord) -> nn.Module:
+    """An empty module of the record's kind and sizes."""
+    builders: dict[str, Callable[[ModuleRecord], nn.Module]] = {
+        "Conv": _build_conv,
+        "C3": _build_c3,
+        "SPPF": _build_sppf,
+        "Upsample": _build_upsample,
+        "Concat": lambda _: Concat(1),
+        "Detect": _build_anchor_detect if record.package == "yolov5" else _build_anchor_free_detect,
+    }
+    if record.kind not in builders:
+        raise WeightsError("no layer of a YOLOv5 detector; use a detection checkpoint")
+    return builders[record.kind](record)
+
+
+def _build_conv(record: ModuleRecord) -> nn.Module:
+    convolution = _child(record, "conv")
+    weight = _weight(convolution)
+    stride, padding = (_both(convolution.attributes[name]) for name in ("stride", "padding"))
+    if stride not in (1, 2) or not 0 <= padding <= weight.shape[2] // 2:
+        raise WeightsError(f"convolution of stride {stride} and padding {padding}; no YOLOv5 has it")
+    if tuple(convolution.attributes["dilation"]) != (1, 1) or convolution.attributes["groups"] != 1:
+        raise WeightsError("dilated or grouped convolution; no YOLOv5 has one")
+    return Conv(weight.shape[1], weight.shape[0], weight.shape[2], stride, padding)
+
+
+def _build_c3(record: ModuleRecord) -> nn.Module:
+    entry, merge = _weight(_child(record, "cv1")), _weight(_child(record, "cv3"))
+    blocks = _child(record, "m").children
+    shortcut = all(block.attributes["add"] is True for block in blocks.values())
+    if not shortcut and any(block.attributes["add"] is True for block in blocks.values()):
+        raise WeightsError("some of its bottlenecks add their input and some do not; no YOLOv5 does")
+    expansion = entry.shape[0] / merge.shape[0]
+    return C3(entry.shape[1], merge.shape[0], len(blocks), shortcut, 1, expansion)
+
+
+def _build_sppf(record: ModuleRecord) -> nn.Module:
+    entry, merge = _weight(_child(record, "cv1")), _weight(_child(record, "cv2"))
+    kernel = int(_child(record, "m").attributes["kernel_size"])
+    if kernel % 2 == 0 or not 1 <= kernel <= 31:
+        raise WeightsError(f"pooling over {kernel} cells; no YOLOv5 has it")
+    return SPPF(entry.shape[1], merge.shape[0], kernel)
+
+
+def _build_upsample(record: ModuleRecord) -> nn.Module:
+    if record.attributes["mode"] != "nearest" or float(record.attributes["scale_factor"]) != 2:
+        raise WeightsError("upsampling other than nearest by 2; no YOLOv5 has it")
+    return nn.Upsample(scale_factor=2.0, mode="nearest")
+
+
+def _build_anchor_detect(record: ModuleRecord) -> nn.Module:
+    weights = [_weight(child) for child in _child(record, "m").children.values()]
+    classes, anchors = _classes(record), record.tensors["anchors"]
+    strides = torch.as_tensor(record.attributes["stride"], dtype=torch.float32)
+    if anchors.ndim != 3 or anchors.shape[2] != 2 or len(anchors) != len(weights) or strides.shape != (len(weights),):
+        raise WeightsError("anchors, strides and outputs do not fit together; download it again")
+    _check_strides(strides)
+    return AnchorDetect(classes, torch.zeros(anchors.shape), strides, [weight.shape[1] for weight in weights])
+
+
+def _build_anchor_free_detect(record: ModuleRecord) -> nn.Module:
+    inputs = [
+        _weight(_child(_child(branch, "0"), "conv")).shape[1] for branch in _child(record, "cv2").children.values()
+    ]
+    reg_max = int(record.attributes["reg_max"])
+    if not 1 <= reg_max <= 64:
+        raise WeightsError(f"reg_max {reg_max} is no YOLOv5's; download it again")
+    head = _LegacyDetect(nc=_classes(record), reg_max=reg_max, ch=tuple(inputs))
+    head.stride = torch.as_tensor(record.attributes["stride"], dtype=torch.float32)
+    if head.stride.shape != (len(inputs),):
+        raise WeightsError("strides and outputs do not fit together; download it again")
+    _check_strides(head.stride)
+    return head
+
+
+def _restore_details(module: nn.Module, record: ModuleRecord) -> None:
+    """What the state dict does not say: activations and the constants of BatchNorm.
+
+    ultralytics changed the activation of SPPF's first convolution; the checkpoint's own counts.
+    """
+    if isinstance(module, Conv):
+        activation = _child(record, "act")
+        if activation.kind not in _ACTIVATIONS:
+            raise WeightsError(f"activation {activation.kind} is not supported; no YOLOv5 release has it")
+        module.act = _ACTIVATIONS[activation.kind](activation)
+        module.bn.eps = float(_child(record, "bn").attributes["eps"])
+    for name, child in module.named_children():
+        if name in record.children:
+            _restore_details(child, record.children[name])
+
+
+def _sources(record: ModuleRecord, index: int) -> tuple[int, ...]:
+    origin = record.attributes["f"]
+    origins = origin if isinstance(origin, list) else [origin]
+    sources = tuple(index + int(source) if int(source) < 0 else int(source) for source in origins)
+    if not sources or len(sources) > 8 or any(not -1 <= source < index for source in sources):
+        raise WeightsError(f"takes its input from {str(origins)[:80]}, which is not before it; download it again")
+    return sources
+
+
+def _check_split(layers: list[Layer]) -> None:
+    """One tensor crosses at every split from 0 to 4: no later layer looks back beyond it."""
+    for index, layer in enumerate(layers):
+        needed = (index - 1,) if index <= MAX_SPLIT else layer.sources
+        if index <= MAX_SPLIT and layer.sources != needed:
+            raise WeightsError(f"layer {index} does not follow layer {index - 1}: not a YOLOv5 backbone")
+        if index > MAX_SPLIT and min(needed) < MAX_SPLIT:
+            raise WeightsError(f"layer {index} needs layer {min(needed)}, so no single tensor crosses the split")
+
+
+def _classes(record: ModuleRecord) -> int:
+    classes = record.attributes["nc"]
+    if not isinstance(classes, int) or not 1 <= classes <= _MAX_CLASSES:
+        raise WeightsError(f"{classes} classes are outside 1..{_MAX_CLASSES}")
+    return classes
+
+
+def _check_strides(strides: Tensor) -> None:
+    if not ((strides > 0) & (strides <= 64)).all():
+        raise WeightsError(f"strides {strides.tolist()} are no YOLOv5's; download it again")
+
+
+def _both(pair: Any) -> int:
+    """The number that stands twice in a pair."""
+    first, second = pair
+    if int(first) != int(second):
+        raise WeightsError(f"a convolution with {pair} in its two directions; no YOLOv5 has it")
+    return int(first)
+
+
+def _weight(record: ModuleRecord) -> Tensor:
+    """The 4-D weight of a Conv2d record, or of the Conv2d in a Conv record."""
+    holder = record.children.get("conv", record)
+    weight = holder.tensors["weight"]
+    if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or 0 in weight.shape:
+        raise WeightsError(f"a convolution weight of shape {tuple(weight.shape)}; download it again")
+    return weight
+
+
+def _child(record: ModuleRecord, name: str) -> ModuleRecord:
+    if name not in record.children:
+        raise WeightsError(f"{record.kind} without its part {name!r}; download it again")
+    return record.children[name]
+
+
+def _floating(tensor: Tensor) -> Any:
+    return tensor.float() if tensor.is_floating_point() else tensor

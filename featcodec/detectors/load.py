@@ -1,0 +1,118 @@
+"""From a name or a path to a `SplitDetector`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from ultralytics.nn.modules import Bottleneck, Conv
+
+from featcodec.checkpoints import fingerprint
+from featcodec.detectors.graph import Layer, build_layers
+from featcodec.detectors.head import AnchorDetect
+from featcodec.detectors.split import DEFAULT_SPLIT, SplitDetector, check_split
+from featcodec.detectors.unpickle import ModuleRecord, read_checkpoint
+from featcodec.devices import choose_device
+from featcodec.errors import WeightsError
+from featcodec.weights import locate_weights
+
+_MAX_NAME_LENGTH = 200
+_PROOF_SIDE = 64
+
+
+def load_detector(
+    name_or_path: str | Path = "yolov5n",
+    *,
+    split: int = DEFAULT_SPLIT,
+    device: str = "auto",
+    half: bool | None = None,
+    fuse: bool = True,
+) -> SplitDetector:
+    """Load a detector, ready to run.
+
+    Args:
+        name_or_path: a `.pt` file, or a name such as yolov5n, yolov5m or yolov5mu (`featcodec models`).
+        split: the last layer of the front-end, 0..4.
+        device: auto, cpu, cuda, cuda:N or mps.
+        half: compute in float16; None means on CUDA only.
+        fuse: fold BatchNorm into the convolutions, which is faster and equal up to rounding.
+
+    Raises:
+        WeightsError: the weights are missing, refused or damaged.
+        InputError: the split or the device does not exist.
+    """
+    check_split(split)
+    where = choose_device(device)
+    path = locate_weights(name_or_path)
+    record = read_checkpoint(path)
+    try:
+        layers = build_layers(record)
+        names = _class_names(record)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    digest = fingerprint(*(layer.module.state_dict() for layer in layers), structure=_structure(layers))
+    if fuse:
+        layers = [Layer(_fuse(layer.module), layer.sources) for layer in layers]
+    detector = SplitDetector(layers, names, digest, split).eval().requires_grad_(False)
+    _prove(detector, path)
+    use_half = where.type == "cuda" if half is None else half
+    detector = detector.to(where, torch.float16 if use_half else torch.float32)
+    return detector.to(memory_format=torch.channels_last)
+
+
+def _structure(layers: Sequence[Layer]) -> str:
+    """What changes the predictions of equal weights: wiring, strides, activations, constants."""
+    described = []
+    for layer in layers:
+        described.append(f"{type(layer.module).__name__.strip('_')}{layer.sources}")
+        for name, part in layer.module.named_modules():
+            if isinstance(part, Conv):
+                described.append(
+                    f"{name}:{type(part.act).__name__}:{part.conv.stride}:{part.conv.padding}:{part.bn.eps:g}"
+                )
+            elif isinstance(part, Bottleneck):
+                described.append(f"{name}:{part.add}")
+            elif isinstance(part, nn.MaxPool2d):
+                described.append(f"{name}:{part.kernel_size}")
+        strides = getattr(layer.module, "strides" if isinstance(layer.module, AnchorDetect) else "stride", None)
+        if isinstance(strides, torch.Tensor):
+            described.append(str(strides.tolist()))
+    return "\n".join(described)
+
+
+def _prove(detector: SplitDetector, path: Path) -> None:
+    """Run the graph once: layers that do not fit together, or weights that are not finite, show now and not later."""
+    try:
+        with torch.inference_mode():
+            predictions = detector.back(detector.front(torch.zeros(1, 3, _PROOF_SIDE, _PROOF_SIDE)))
+    except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or ["?"])[0]
+        raise WeightsError(f"{path}: its layers do not fit together ({reason}); download it again") from None
+    if predictions.shape[1] != 4 + len(detector.names) or not torch.isfinite(predictions).all():
+        raise WeightsError(f"{path}: its predictions are not finite boxes; download it again")
+
+
+def _class_names(record: ModuleRecord) -> Sequence[str]:
+    classes = int(list(record.children["model"].children.values())[-1].attributes["nc"])
+    names: Any = record.attributes.get("names")
+    if names is None or (isinstance(names, (dict, list, tuple)) and not names):
+        names = {}
+    if isinstance(names, dict):
+        names = [names.get(index, f"class{index}") for index in range(classes)]
+    if not isinstance(names, (list, tuple)) or len(names) != classes:
+        raise WeightsError(f"{classes} classes but other than {classes} class names; download it again")
+    if not all(isinstance(name, (str, int)) for name in names):
+        raise WeightsError("its class names are no text; download it again")
+    return [str(name)[:_MAX_NAME_LENGTH] for name in names]
+
+
+def _fuse(module: nn.Module) -> nn.Module:
+    for part in module.modules():
+        if isinstance(part, Conv):
+            part.conv = fuse_conv_bn_eval(part.conv, part.bn)
+            part.bn = nn.Identity()
+    return module

@@ -1,0 +1,54 @@
+"""From predictions to boxes: multi-label non-maximum suppression and the way back out of the letterbox."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+from ultralytics.utils.nms import non_max_suppression
+
+from featcodec.data.letterbox import Letterbox
+from featcodec.detections import BoxFilter, Detections
+
+_NO_TIME_LIMIT = 1e9
+"""ultralytics stops after 2 seconds and drops the rest of the batch with a mere log line."""
+
+
+def detections_of(
+    predictions: Tensor, letterboxes: Sequence[Letterbox], names: tuple[str, ...], boxes: BoxFilter
+) -> list[Detections]:
+    """The detections of a batch.
+
+    Args:
+        predictions: (B, 4 + classes, boxes) from `SplitDetector.back`.
+        letterboxes: how each of the B pictures lies in the detector's input.
+        names: class names.
+        boxes: which boxes count.
+    """
+    # ultralytics' NMS uses torchvision's kernel only when it is loaded; only decoding pays that second of import.
+    import torchvision  # noqa: F401, PLC0415
+
+    kept = non_max_suppression(
+        predictions.float(),
+        conf_thres=boxes.confidence,
+        iou_thres=boxes.iou,
+        multi_label=True,
+        max_det=boxes.max_boxes,
+        nc=len(names),
+        max_time_img=_NO_TIME_LIMIT,
+    )
+    results = []
+    for rows, letterbox in zip(kept, letterboxes, strict=True):
+        values = rows.cpu().numpy()
+        results.append(
+            Detections(
+                xyxy=letterbox.undo(values[:, :4].astype(np.float32)),
+                scores=values[:, 4].astype(np.float32),
+                class_ids=values[:, 5].astype(np.int64),
+                names=names,
+                width=letterbox.original_width,
+                height=letterbox.original_height,
+            )
+        )
+    return results

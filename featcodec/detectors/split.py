@@ -1,0 +1,124 @@
+"""A detector in two halves, between which exactly one tensor crosses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featcodec.detectors.graph import MAX_SPLIT, Layer
+from featcodec.errors import InputError
+
+DEFAULT_SPLIT = 4
+_PROBE_SIDE = 64
+
+
+class SplitDetector(nn.Module):
+    """A frozen detector: `front` runs at the edge, `back` in the cloud.
+
+    Args:
+        layers: the graph, in order.
+        names: class names.
+        fingerprint: 8 bytes that name the weights.
+        split: the last layer of the front-end, 0..4; the paper's "layer 5" is model.4, counted from 0.
+
+    Attributes:
+        names: class names, one per class id.
+        fingerprint: as given.
+        split: as given.
+
+    Raises:
+        InputError: the split is outside 0..4: behind model.4 several tensors would have to cross.
+    """
+
+    def __init__(
+        self, layers: Sequence[Layer], names: Sequence[str], fingerprint: bytes, split: int = DEFAULT_SPLIT
+    ) -> None:
+        super().__init__()
+        check_split(split)
+        self.layers = nn.ModuleList(layer.module for layer in layers)
+        self.sources = tuple(layer.sources for layer in layers)
+        self.names = tuple(names)
+        self.fingerprint = fingerprint
+        self.split = split
+        self._probed: dict[int, tuple[int, int]] = {}
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision it computes in."""
+        return next(self.parameters()).dtype
+
+    def front(self, images: Tensor, split: int | None = None) -> Tensor:
+        """The feature tensor.
+
+        Args:
+            images: (B, 3, H, W) RGB in [0, 1], H and W multiples of 32.
+            split: another split than the detector's own.
+
+        Returns:
+            (B, C, H / 2**k, W / 2**k) in the detector's precision; for the default split 8 pixels a sample.
+        """
+        # Channels last is what the convolution kernels of CPU and CUDA are fastest on.
+        value = images.to(self.device, self.dtype, memory_format=torch.channels_last)
+        for layer in self.layers[: self._split(split) + 1]:
+            value = layer(value)
+        return value
+
+    def back(self, features: Tensor, split: int | None = None) -> Tensor:
+        """The predictions from a feature tensor.
+
+        Args:
+            features: what `front` gives, possibly damaged by coding.
+            split: the split they were made with, if not the detector's own.
+
+        Returns:
+            (B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels, then class scores in [0, 1].
+        """
+        split = self._split(split)
+        kept = {split: features.to(self.device, self.dtype, memory_format=torch.channels_last)}
+        last_use = {source: index for index, sources in enumerate(self.sources) for source in sources}
+        value: Any = kept[split]
+        for index in range(split + 1, len(self.layers)):
+            inputs = [kept[source] for source in self.sources[index]]
+            value = self.layers[index](inputs if len(inputs) > 1 else inputs[0])
+            for source in self.sources[index]:
+                if last_use[source] == index:
+                    kept.pop(source, None)
+            kept[index] = value
+        # ultralytics' head gives (predictions, raw outputs).
+        predictions: Tensor = value[0] if isinstance(value, tuple) else value
+        return predictions
+
+    def feature_shape(self, width: int, height: int, split: int | None = None) -> tuple[int, int, int]:
+        """The (channels, height, width) of `front`'s output for a letterboxed picture, without running it in full.
+
+        Args:
+            width, height: pixels, multiples of 32.
+            split: another split than the detector's own.
+        """
+        split = self._split(split)
+        if split not in self._probed:
+            with torch.inference_mode():
+                probe = self.front(torch.zeros(1, 3, _PROBE_SIDE, _PROBE_SIDE), split)
+            self._probed[split] = (probe.shape[1], _PROBE_SIDE // probe.shape[2])
+        channels, stride = self._probed[split]
+        return channels, height // stride, width // stride
+
+    def _split(self, split: int | None) -> int:
+        if split is None:
+            return self.split
+        check_split(split)
+        return split
+
+
+def check_split(split: int) -> None:
+    """Raise InputError unless exactly one tensor crosses there."""
+    if not 0 <= split <= MAX_SPLIT:
+        raise InputError(f"split layer {split} is outside 0..{MAX_SPLIT}: behind it several tensors would cross")

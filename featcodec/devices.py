@@ -1,0 +1,55 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+
+import torch
+
+from featcodec.errors import InputError
+
+_CORES_PER_NETWORK_THREAD = 8
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device of that name.
+
+    Args:
+        name: auto (CUDA, else MPS, else CPU), cpu, cuda, cuda:N or mps.
+
+    Raises:
+        InputError: this machine has no such device.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"unknown device {name!r}; use auto, cpu, cuda, cuda:N or mps") from None
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available() and (device.index or 0) < torch.cuda.device_count(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not present.get(device.type, False):
+        raise InputError(f"device {name} is not on this machine; use --device auto, or see `featcodec doctor`")
+    return device
+
+
+@contextlib.contextmanager
+def beside_other_work() -> Iterator[None]:
+    """Let torch use few CPU threads while encoder processes keep all cores busy.
+
+    OpenMP threads spin while they wait for each other, so that on cores that are taken a network runs many times slower
+    with two threads than with one. The number of threads is the process's; it is restored at the end.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, max(1, (os.cpu_count() or 1) // _CORES_PER_NETWORK_THREAD)))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

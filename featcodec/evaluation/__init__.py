@@ -1,0 +1,1 @@
+"""Measuring accuracy (and, in later issues, sweeps, BD metrics, privacy and reports)."""

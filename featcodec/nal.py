@@ -1,0 +1,128 @@
+"""NAL units of a VVC byte stream: split, join, escape (Rec. ITU-T H.266 Annex B and clause 7.3.1).
+
+A NAL unit here is `bytes`: the two header bytes and the payload with its emulation prevention bytes, without the
+start code. Nothing here knows what featcodec puts into a stream.
+"""
+
+from __future__ import annotations
+
+import re
+
+from featcodec.errors import BitstreamError
+
+# Table 5 of H.266: the types that featcodec writes or has to tell apart.
+IDR_W_RADL = 7
+IDR_N_LP = 8
+VPS = 14
+SPS = 15
+PPS = 16
+PREFIX_APS = 17
+ACCESS_UNIT_DELIMITER = 20
+PREFIX_SEI = 23
+SUFFIX_SEI = 24
+UNSPECIFIED_28 = 28
+
+LAST_VCL_TYPE = 11
+_NEEDS_ZERO_BYTE = frozenset({12, 13, VPS, SPS, PPS, PREFIX_APS, 18})  # clause B.2.2
+_FOLLOWS_SLICE = frozenset({18, 21, 22, SUFFIX_SEI})  # suffix APS, end of sequence, end of bitstream
+
+
+def nal_type(unit: bytes) -> int:
+    """The nal_unit_type (0..31) of a NAL unit of at least two bytes."""
+    return unit[1] >> 3
+
+
+def is_slice(unit: bytes) -> bool:
+    """Whether the NAL unit carries coded picture data (VCL, types 0..11)."""
+    return nal_type(unit) <= LAST_VCL_TYPE
+
+
+def split_units(stream: bytes) -> list[bytes]:
+    """The NAL units of an Annex B byte stream, in order, zero padding between them removed.
+
+    Raises:
+        BitstreamError: the bytes do not begin with a start code, or hold a NAL unit without its header, with the
+            forbidden bit set or of another layer than 0.
+    """
+    starts = [match.start() for match in re.finditer(b"\x00\x00\x01", stream)]
+    if not starts or stream[: starts[0]].strip(b"\x00"):
+        raise BitstreamError("not a VVC byte stream: it does not begin with a start code")
+    ends = [*starts[1:], len(stream)]
+    units = [stream[start + 3 : end].rstrip(b"\x00") for start, end in zip(starts, ends, strict=True)]
+    for unit in units:
+        if len(unit) < 3 or unit[0] != 0 or unit[1] & 7 == 0:
+            raise BitstreamError("damaged: it holds a NAL unit with an impossible header")
+    return units
+
+
+def join_units(units: list[bytes]) -> bytes:
+    """An Annex B byte stream of the NAL units.
+
+    The first NAL unit and parameter sets get the four-byte start code that Annex B asks of them, the others the
+    three-byte one.
+    """
+    parts = []
+    for index, unit in enumerate(units):
+        long = index == 0 or nal_type(unit) in _NEEDS_ZERO_BYTE
+        parts.append((b"\x00\x00\x00\x01" if long else b"\x00\x00\x01") + unit)
+    return b"".join(parts)
+
+
+def split_pictures(units: list[bytes]) -> list[list[bytes]]:
+    """Group NAL units by picture, for streams of one slice per picture and layer.
+
+    A picture begins with the first NAL unit after a slice, or with the slice itself where nothing precedes it.
+    Access unit delimiters are dropped: they are optional (clause 7.4.2.4.3) and each costs 6 bytes.
+    """
+    pictures: list[list[bytes]] = []
+    closed = True
+    for unit in units:
+        if nal_type(unit) == ACCESS_UNIT_DELIMITER:
+            continue
+        if pictures and nal_type(unit) in _FOLLOWS_SLICE:
+            pictures[-1].append(unit)
+            continue
+        if closed:
+            pictures.append([])
+        pictures[-1].append(unit)
+        closed = is_slice(unit)
+    return pictures
+
+
+def escape(payload: bytes) -> bytes:
+    """Insert emulation prevention bytes (clause 7.4.2.1): no start code can appear in the result."""
+    return re.sub(b"\x00\x00(?=[\x00-\x03])", b"\x00\x00\x03", payload)
+
+
+def unescape(payload: bytes) -> bytes:
+    """Undo `escape`: drop every byte 3 that follows two zero bytes."""
+    return payload.replace(b"\x00\x00\x03", b"\x00\x00")
+
+
+def number_as_first_picture(unit: bytes, position: int) -> bytes:
+    """Rewrite an IDR slice of a batch as if it had been coded as the only picture.
+
+    VVenC counts the pictures of a batch in ph_pic_order_cnt_lsb (8 bits in its streams) and marks all but the
+    first IDR_W_RADL. Both are mere labels for an intra picture that stands alone; with them reset, a picture's
+    bytes do not depend on its neighbours in the batch.
+
+    Args:
+        unit: a slice NAL unit with the picture header inside, as VVenC writes it.
+        position: the picture's index in its batch.
+
+    Returns:
+        the relabelled NAL unit, or `unit` itself where its picture header has another form than expected
+        (clause 7.3.2.8), which leaves a valid stream.
+    """
+    if nal_type(unit) not in (IDR_W_RADL, IDR_N_LP):
+        return unit
+    payload = bytearray(unescape(unit[2:]))
+    if len(payload) < 2:
+        return unit
+    first_16_bits = payload[0] << 8 | payload[1]
+    # Six bits come first: picture header in slice 1, IRAP 1, non-reference 0, GDR 0, inter 0, PPS id 0 (ue: "1").
+    if first_16_bits >> 10 != 0b110001 or first_16_bits >> 2 & 0xFF != position & 0xFF:
+        return unit
+    first_16_bits &= ~(0xFF << 2)
+    payload[0], payload[1] = first_16_bits >> 8, first_16_bits & 0xFF
+    return bytes([unit[0], IDR_N_LP << 3 | unit[1] & 7]) + escape(bytes(payload))

@@ -1,0 +1,123 @@
+"""The embedded VVC codec: imageio-ffmpeg's libvvenc encodes in a process, PyAV decodes in this one."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import av.error
+import imageio_ffmpeg
+import numpy as np
+
+from featcodec.errors import BitstreamError, EncoderError
+from featcodec.vvc import process
+from featcodec.vvc.base import Frame, check_frames, coded_shape, from_10_bits, split_batch, to_yuv420p10
+from featcodec.vvc.settings import EncoderSettings
+
+# ffmpeg allocates frames in multiples of 64 columns and 32 rows (more on other CPUs), and counts those.
+_ALLOCATION_BLOCK = 128
+_BUFFER_TOO_SMALL = "Error submitting video frame to the encoder"
+_HINTS = (
+    (
+        _BUFFER_TOO_SMALL,
+        "the bundled encoder's output buffer is too small for a picture this noisy at this QP; use a higher QP "
+        "(from about 16 on anything fits), or the official encoder with --codec vvenc",
+    ),
+    ("Could not open encoder", "the encoder refuses these settings; check --encoder-param and --preset"),
+    ("Unknown encoder 'libvvenc'", "this ffmpeg has no libvvenc; unset IMAGEIO_FFMPEG_EXE to use the bundled one"),
+    ("No space left on device", "the temporary folder is full; free it or point TMPDIR elsewhere"),
+)
+
+
+class FfmpegCodec:
+    """VVC through ffmpeg's libvvenc and PyAV.
+
+    Args:
+        settings: encoder settings.
+
+    Raises:
+        EncoderError: there is no ffmpeg.
+    """
+
+    name = "ffmpeg"
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        self.settings = settings
+        try:
+            self.executable: str = imageio_ffmpeg.get_ffmpeg_exe()
+        except RuntimeError as error:
+            raise EncoderError(f"no ffmpeg found ({error}); reinstall imageio-ffmpeg") from None
+
+    @property
+    def tag(self) -> int:
+        """See `VideoCodec.tag`."""
+        return self.settings.tag(self.name)
+
+    def command(self, shape: tuple[int, int], qp: int, threads: int, output: Path) -> list[str]:
+        """The ffmpeg command line that codes raw yuv420p10le pictures of a coded shape from stdin."""
+        options = ":".join(f"{name}={value}" for name, value in self.settings.options(qp).items())
+        return [
+            *(self.executable, "-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
+            *("-f", "rawvideo", "-pix_fmt", "yuv420p10le", "-s", f"{shape[1]}x{shape[0]}", "-r", "1", "-i", "pipe:0"),
+            *("-c:v", "libvvenc", "-threads", str(threads), "-preset", self.settings.preset),
+            *("-qp", str(qp), "-qpa", "0", "-vvenc-params", options),
+            # Not to stdout: libvvenc prints its configuration warnings there, into the bitstream.
+            *("-f", "vvc", str(output)),
+        ]
+
+    def encode(self, frames: Sequence[Frame], qp: int, *, threads: int = 1) -> list[bytes]:
+        """See `VideoCodec.encode`."""
+        shape = check_frames(frames, qp)
+        try:
+            return self._encode(frames, coded_shape(shape), qp, threads)
+        except process.ProgramError as error:
+            if _BUFFER_TOO_SMALL not in error.output:
+                raise
+        if len(frames) > 1:
+            # Each frame by itself, so that only the one that needs it is doubled and bytes do not depend on the batch.
+            return [stream for frame in frames for stream in self.encode([frame], qp, threads=threads)]
+        return self._encode(frames, coded_shape(shape, doubled=True), qp, threads)
+
+    def _encode(self, frames: Sequence[Frame], coded: tuple[int, int], qp: int, threads: int) -> list[bytes]:
+        doubled = coded != coded_shape((frames[0].shape[0], frames[0].shape[1]))
+        pictures = b"".join(to_yuv420p10(frame, doubled=doubled) for frame in frames)
+        with _temporary_folder() as folder:
+            output = Path(folder) / "pictures.266"
+            process.run(self.command(coded, qp, threads, output), pictures, hints=_HINTS)
+            stream = output.read_bytes() if output.exists() else b""
+        return split_batch(stream, len(frames), "ffmpeg's libvvenc")
+
+    def decode(self, stream: bytes, shape: tuple[int, int]) -> Frame:
+        """See `VideoCodec.decode`."""
+        single, double = coded_shape(shape), coded_shape(shape, doubled=True)
+        context = av.CodecContext.create("vvc", "r")
+        context.thread_count = 1
+        # The decoder refuses larger pictures before it allocates them.
+        context.options = {"max_pixels": str(_round_up(double[0]) * _round_up(double[1])), "err_detect": "explode"}
+        try:
+            packets = [*context.parse(stream), *context.parse()]
+            pictures = [picture for packet in (*packets, None) for picture in context.decode(packet)]
+        except (av.error.FFmpegError, ValueError, EOFError) as error:
+            raise BitstreamError(f"its VVC picture does not decode ({error}); encode it again") from None
+        if len(pictures) != 1 or (pictures[0].height, pictures[0].width) not in (single, double):
+            sizes = ", ".join(f"{picture.width}x{picture.height}" for picture in pictures) or "nothing"
+            raise BitstreamError(f"its VVC stream decodes to {sizes} where one {single[1]}x{single[0]} picture belongs")
+        picture = pictures[0]
+        if picture.format.name not in ("yuv420p10le", "gray10le"):
+            raise BitstreamError(f"its VVC picture is {picture.format.name}, not 10-bit 4:2:0 or gray")
+        plane = picture.planes[0]
+        luma = np.frombuffer(memoryview(plane), "<u2").reshape(-1, plane.line_size // 2)
+        return from_10_bits(luma, shape)
+
+
+def _round_up(side: int) -> int:
+    return -(-side // _ALLOCATION_BLOCK) * _ALLOCATION_BLOCK
+
+
+def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="featcodec-")
+    except OSError as error:
+        raise EncoderError(f"no temporary folder ({error}); free the disk or point TMPDIR elsewhere") from None

@@ -1,0 +1,47 @@
+"""Fixtures: the shared data and weights where they are present, and small checkpoints made on the spot."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before torch is imported: the networks here are so small that threads cost more than they give, and on a busy machine
+# they wait for each other in busy loops (measured: ten times slower).
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real weights and data: $FEATCODEC_TEST_DATA, or `shared` beside the repository."""
+    named = os.environ.get("FEATCODEC_TEST_DATA")
+    folder = Path(named) if named else Path(__file__).resolve().parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no test data: {folder} does not exist; set FEATCODEC_TEST_DATA to the folder that holds them")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def yolov5n_path(shared: Path) -> Path:
+    """The original yolov5n checkpoint."""
+    path = shared / "weights" / "yolov5n.pt"
+    if not path.is_file():
+        pytest.skip(f"no test data: {path} does not exist")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_yolov5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An original-style checkpoint: 3 classes, 16 channels behind layer 4, random weights."""
+    from make_checkpoints import make_yolov5, save_yolov5
+
+    return save_yolov5(tmp_path_factory.mktemp("weights") / "tiny_yolov5.pt", make_yolov5())
+
+
+@pytest.fixture(scope="session")
+def tiny_yolov5u(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An ultralytics checkpoint (anchor-free): 3 classes, 64 channels behind layer 4, random weights."""
+    from make_checkpoints import make_yolov5u, save_yolov5u
+
+    return save_yolov5u(tmp_path_factory.mktemp("weights") / "tiny_yolov5u.pt", make_yolov5u())

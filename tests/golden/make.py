@@ -1,0 +1,119 @@
+"""Makes golden bitstreams: files that every later featcodec must decode to exactly these samples.
+
+    .venv/bin/python tests/golden/make.py
+
+Files here are never regenerated, only added. The script makes what is missing and touches nothing that exists; a file
+that no longer decodes means that the decoder broke, or that the format needs a new version (docs/bitstream.md).
+
+Per case: NAME.266, the bitstream; NAME.json, its header; NAME.png, the decoded mosaic as an 8-bit gray picture. The
+samples are synthetic patterns; no photograph is in them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from featcodec import bitstream
+from featcodec.bitstream import RAW_QP, Header
+from featcodec.files import write_atomically
+from featcodec.tiling import TileGrid
+from featcodec.vvc import EncoderSettings, open_codec
+
+FOLDER = Path(__file__).parent
+FINGERPRINT = bytes.fromhex("00000102030405ff")
+
+
+def tensor(channels: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """A (channels, height, width) pattern of ramps, blobs and stripes, a different one in every channel."""
+    k, y, x = np.ogrid[:channels, :height, :width]
+    ramp = (3 * x + 2 * y + 11 * k) % 64
+    blob = 5000 // (40 + (x - width // 2 - k % 5) ** 2 + (y - height // 3) ** 2)
+    stripe = ((x + (k + 1) * y) // 5 % 2) * 12
+    return np.clip(ramp + blob + stripe + 8 * (k % 7), 0, 255).astype(np.uint8)
+
+
+def waves(rows: int, cols: int, side: int) -> npt.NDArray[np.uint8]:
+    """Noisy waves across square tiles, for which VVenC's ALF sends its coefficients in a prefix APS."""
+    y, x = np.mgrid[: rows * side, : cols * side]
+    wave = 60 + 50 * np.sin(y / 9) * np.cos(x / 13) + (x // side + y // side) % 3 * 15
+    noise = np.random.default_rng(0).normal(0, 2, wave.shape)
+    mosaic = np.rint(wave + (3 * x + 2 * y) // 17 % 2 * 12 + noise).astype(np.uint8)
+    return TileGrid(rows, cols).untile(mosaic, rows * cols)
+
+
+def sparse(channels: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """A pattern of mostly zeros, so that raw samples need emulation prevention."""
+    k, y, x = np.ogrid[:channels, :height, :width]
+    return np.where((x * y + k) % 7 == 0, (x + y + k) % 6, 0).astype(np.uint8)
+
+
+def add(
+    name: str,
+    samples: npt.NDArray[np.uint8],
+    *,
+    qp: int,
+    stride: int = 8,
+    clip: tuple[float, float] = (-3.0, 3.0),
+    bits: int = 8,
+    split: int = 4,
+    original: tuple[int, int] = (640, 427),
+    preset: str = "faster",
+    parameters: dict[str, str] | None = None,
+) -> None:
+    """Add one golden file, unless it exists."""
+    if (FOLDER / f"{name}.266").exists():
+        print(f"{name}: exists, left alone")
+        return
+    grid = TileGrid.near_square(samples.shape[0])
+    codec = open_codec("none" if qp == RAW_QP else "ffmpeg", EncoderSettings(preset, parameters or {}))
+    header = Header(
+        original_width=original[0],
+        original_height=original[1],
+        letterboxed_width=samples.shape[2] * stride,
+        letterboxed_height=samples.shape[1] * stride,
+        channels=samples.shape[0],
+        feature_height=samples.shape[1],
+        feature_width=samples.shape[2],
+        tile_rows=grid.rows,
+        tile_cols=grid.cols,
+        clip_low=float(np.float32(clip[0])),
+        clip_high=float(np.float32(clip[1])),
+        bits=bits,
+        split=split,
+        fingerprint=FINGERPRINT,
+        qp=qp,
+        encoder_tag=codec.tag,
+    )
+    (stream,) = codec.encode([grid.tile(samples)], 0 if qp == RAW_QP else qp)
+    data = bitstream.pack(header, stream)
+    write_atomically(FOLDER / f"{name}.266", data)
+    text = json.dumps({**vars(header), "fingerprint": header.fingerprint.hex()}, indent=2)
+    write_atomically(FOLDER / f"{name}.json", f"{text}\n".encode())
+    Image.fromarray(codec.decode(stream, header.mosaic_shape)).save(FOLDER / f"{name}.png")
+    print(f"{name}: {len(data)} bytes")
+
+
+if __name__ == "__main__":
+    add("6ch-qp20", tensor(6, 32, 32), qp=20)
+    add("6ch-qp38", tensor(6, 32, 32), qp=38)
+    add("13ch-qp20", tensor(13, 16, 24), qp=20, clip=(-0.2786, 3.0), original=(65535, 1))
+    add("13ch-qp38", tensor(13, 16, 24) // 2, qp=38, clip=(-0.2786, 3.0), bits=7, split=2, stride=4)
+    add("13ch-medium-qp30", tensor(13, 16, 24), qp=30, preset="medium")
+    add("16ch-filtered-qp30", waves(4, 4, 32), qp=30, parameters={"ALF": "1"})
+    tools = {
+        "TransformSkip": "1",
+        "BDPCM": "1",
+        "IBC": "1",
+        "DepQuant": "1",
+        "SignHideFlag": "0",
+        "ISP": "1",
+        "MIP": "1",
+    }
+    add("6ch-tools-qp30", tensor(6, 32, 32), qp=30, parameters=tools)
+    add("1ch-padded-qp0", tensor(1, 3, 5), qp=0, original=(1, 1))
+    add("20ch-raw", sparse(20, 8, 8), qp=RAW_QP, bits=3)

@@ -1,0 +1,458 @@
+"""The byte format: exact bytes against docs/bitstream.md, round trips, and the refusal of everything else."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+import struct
+import tracemalloc
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+from make_frames import mosaic
+
+from featcodec import bitstream, nal
+from featcodec.bitstream import Header
+from featcodec.errors import BitstreamError
+from featcodec.vvc import open_codec
+
+REPO = Path(__file__).resolve().parents[1]
+UUID_BYTES = bytes.fromhex("5f6c3da88936582ba12bb97cf95638ba")
+SPS, PPS, APS = b"\0\x79sps\x80", b"\0\x81pps\x80", b"\0\x89aps\0\0\3\1\x80"
+SLICE = b"\0\x41slice \0\0\3\2 data\x80"
+RAW = b"\0\xe1\0\0\3\0\0\3\1samples\x80"
+PICTURE = b"\0\0\0\1" + SPS + b"\0\0\0\1" + PPS + b"\0\0\0\1" + APS + b"\0\0\1" + SLICE
+RAW_PICTURE = b"\0\0\0\1" + RAW
+
+HEADER = Header(
+    original_width=640,
+    original_height=427,
+    letterboxed_width=512,
+    letterboxed_height=352,
+    channels=64,
+    feature_height=44,
+    feature_width=64,
+    tile_rows=8,
+    tile_cols=8,
+    clip_low=-3.0,
+    clip_high=3.0,
+    bits=8,
+    split=4,
+    fingerprint=bytes.fromhex("0123456789abcdef"),
+    qp=38,
+    encoder_tag=0xA6C4,
+)
+
+
+def fields_by_hand(version: int, header: Header) -> bytes:
+    """The 38 bytes from the version to the encoder tag, written down from the table in docs/bitstream.md."""
+    parts = [
+        struct.pack(">B", version),
+        struct.pack(">HH", header.original_width, header.original_height),
+        struct.pack(">HH", header.letterboxed_width, header.letterboxed_height),
+        struct.pack(">HHH", header.channels, header.feature_height, header.feature_width),
+        struct.pack(">BB", header.tile_rows, header.tile_cols),
+        struct.pack(">ff", header.clip_low, header.clip_high),
+        struct.pack(">BB", header.bits, header.split),
+        header.fingerprint,
+        struct.pack(">BH", header.qp, header.encoder_tag),
+    ]
+    return b"".join(parts)
+
+
+def side_info_by_hand(fields: bytes, others: list[bytes], crc: int | None = None) -> bytes:
+    """The SEI NAL unit around the fields, with a CRC that is right unless another one is given."""
+    crc = zlib.crc32(fields + b"".join(others)) if crc is None else crc
+    payload = b"\x05\x3a" + UUID_BYTES + fields + struct.pack(">I", crc) + b"\x80"
+    escaped, zeros = bytearray(), 0
+    for byte in payload:
+        if zeros == 2 and byte <= 3:
+            escaped.append(3)
+            zeros = 0
+        escaped.append(byte)
+        zeros = zeros + 1 if byte == 0 else 0
+    return b"\x00\xb9" + bytes(escaped)
+
+
+def file_by_hand(fields: bytes) -> bytes:
+    sei = side_info_by_hand(fields, [SPS, PPS, APS, SLICE])
+    return PICTURE.removesuffix(b"\0\0\1" + SLICE) + b"\0\0\1" + sei + b"\0\0\1" + SLICE
+
+
+@pytest.fixture(scope="module")
+def real_file() -> bytes:
+    """A small real picture as a file of about 200 bytes."""
+    header = dataclasses.replace(
+        HEADER, channels=6, feature_height=32, feature_width=32, tile_rows=2, tile_cols=3, letterboxed_height=512
+    )
+    (stream,) = open_codec("ffmpeg").encode([mosaic(header.mosaic_shape)], 40)
+    return bitstream.pack(header, stream)
+
+
+@st.composite
+def headers(draw: st.DrawFn) -> Header:
+    """Any header that the format allows, raw files included."""
+    height, width = draw(st.integers(1, 2047)), draw(st.integers(1, 2047))
+    rows = draw(st.integers(1, min(255, (1 << 26) // (height * width))))
+    cols = draw(st.integers(1, min(255, (1 << 26) // (height * width * rows))))
+    strides = st.sampled_from([1, 2, 4, 8, 16, 32])
+    letterboxed_height, letterboxed_width = height * draw(strides), width * draw(strides)
+    finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    low, high = sorted(draw(st.lists(finite, min_size=2, max_size=2, unique=True)))
+    return Header(
+        original_width=draw(st.integers(1, 0xFFFF)),
+        original_height=draw(st.integers(1, 0xFFFF)),
+        letterboxed_width=letterboxed_width,
+        letterboxed_height=letterboxed_height,
+        channels=draw(st.integers(1, min(rows * cols, 4096))),
+        feature_height=height,
+        feature_width=width,
+        tile_rows=rows,
+        tile_cols=cols,
+        clip_low=low,
+        clip_high=high,
+        bits=draw(st.integers(1, 8)),
+        split=draw(st.integers(0, 4)),
+        fingerprint=draw(st.one_of(st.binary(min_size=8, max_size=8), st.just(bytes(8)))),
+        qp=draw(st.one_of(st.integers(0, 63), st.just(255))),
+        encoder_tag=draw(st.integers(0, 0xFFFF)),
+    )
+
+
+# Exact bytes.
+
+
+def test_the_file_is_byte_for_byte_what_the_document_says() -> None:
+    assert bitstream.pack(HEADER, PICTURE) == file_by_hand(fields_by_hand(1, HEADER))
+
+
+def test_known_bytes() -> None:
+    others = [SPS, PPS, APS, SLICE]
+    expected = bytes.fromhex(
+        "00b9 05 3a 5f6c3da88936582ba12bb97cf95638ba 01 0280 01ab 0200 0160 0040 002c 0040 08 08"
+        "c0400000 40400000 08 04 0123456789abcdef 26 a6c4"
+    )
+    expected += struct.pack(">I", zlib.crc32(expected[20:] + b"".join(others))) + b"\x80"
+    assert len(expected) == 63
+    assert nal.split_units(bitstream.pack(HEADER, PICTURE)) == [SPS, PPS, APS, expected, SLICE]
+
+
+@given(headers())
+@example(dataclasses.replace(HEADER, fingerprint=bytes(8), clip_low=0.0, encoder_tag=0))
+def test_every_header_is_written_as_the_document_says(header: Header) -> None:
+    units = [RAW] if header.qp == 255 else [SPS, PPS, APS, SLICE]
+    sei = side_info_by_hand(fields_by_hand(1, header), units)
+    data = bitstream.pack(header, RAW_PICTURE if header.qp == 255 else PICTURE)
+    assert nal.split_units(data) == [*units[:-1], sei, units[-1]]
+
+
+def test_the_worked_example_of_the_document_is_the_golden_file() -> None:
+    text = (REPO / "docs" / "bitstream.md").read_text()
+    dumped = bytes.fromhex("".join(re.findall(r"^00[0-9a-f]0  ((?:[0-9a-f]{2} ?)+)$", text, re.MULTILINE)))
+    data = (REPO / "tests" / "golden" / "6ch-qp38.266").read_bytes()
+    assert len(dumped) == 64
+    assert data[60 : 60 + 64] == dumped
+
+
+def test_the_side_info_stands_before_the_slice_and_the_picture_is_unchanged(real_file: bytes) -> None:
+    units = nal.split_units(real_file)
+    assert [nal.nal_type(unit) for unit in units] == [nal.SPS, nal.PPS, nal.PREFIX_SEI, nal.IDR_N_LP]
+    header, stream = bitstream.unpack(real_file)
+    assert nal.split_units(stream) == [units[0], units[1], units[3]]
+    # Any VVC decoder shows the mosaic: the side info changes no sample.
+    codec = open_codec("ffmpeg")
+    shape = header.mosaic_shape
+    assert (codec.decode(real_file, shape) == codec.decode(stream, shape)).all()
+
+
+# Round trips.
+
+
+@given(headers())
+def test_unpack_undoes_pack(header: Header) -> None:
+    stream = RAW_PICTURE if header.qp == 255 else PICTURE
+    data = bitstream.pack(header, stream)
+    assert bitstream.unpack(data) == (header, stream)
+    assert header.is_raw == (header.qp == 255)
+
+
+@given(headers())
+def test_the_parts_of_a_breakdown_add_up(header: Header) -> None:
+    raw = header.qp == 255
+    data = bitstream.pack(header, RAW_PICTURE if raw else PICTURE)
+    parts = bitstream.breakdown(data)
+    assert parts.total == len(data)
+    assert parts.slice_data == len(RAW if raw else SLICE)
+    assert parts.parameter_sets == (0 if raw else len(SPS + PPS + APS))
+    assert parts.side_info == 63 + len(re.findall(b"\0\0\3", next(u for u in nal.split_units(data) if UUID_BYTES in u)))
+    assert parts.start_codes == (4 + 3 if raw else 4 + 4 + 4 + 3 + 3)
+
+
+@pytest.mark.parametrize("qp", [0, 20, 30, 38, 45, 63])
+def test_all_but_the_slice_takes_under_160_bytes(qp: int) -> None:
+    header = dataclasses.replace(
+        HEADER, feature_height=16, feature_width=16, letterboxed_height=128, letterboxed_width=128
+    )
+    (stream,) = open_codec("ffmpeg").encode([mosaic(header.mosaic_shape)], qp)
+    parts = bitstream.breakdown(bitstream.pack(dataclasses.replace(header, qp=qp), stream))
+    assert parts.total - parts.slice_data < 160
+
+
+# Damage.
+
+
+def test_every_flipped_bit_is_detected(real_file: bytes) -> None:
+    undetected = []
+    for bit in range(8 * len(real_file)):
+        damaged = bytearray(real_file)
+        damaged[bit // 8] ^= 1 << bit % 8
+        try:
+            bitstream.unpack(bytes(damaged))
+        except BitstreamError:
+            continue
+        undetected.append(bit)
+    assert undetected == []
+
+
+def test_every_truncation_is_detected(real_file: bytes) -> None:
+    for length in range(len(real_file)):
+        with pytest.raises(BitstreamError):
+            bitstream.unpack(real_file[:length])
+        with pytest.raises(BitstreamError):
+            bitstream.breakdown(real_file[:length])
+    for start in range(2, len(real_file)):  # one leading zero byte less is the same stream
+        with pytest.raises(BitstreamError):
+            bitstream.unpack(real_file[start:])
+
+
+def test_zero_bytes_around_the_stream_are_allowed_and_anything_else_is_not(real_file: bytes) -> None:
+    assert bitstream.unpack(b"\0\0" + real_file + b"\0\0\0") == bitstream.unpack(real_file)
+    for other in (b"x" + real_file, real_file + b"x", real_file + b"\0\0\1\0\x41x"):
+        with pytest.raises(BitstreamError):
+            bitstream.unpack(other)
+
+
+@settings(max_examples=400)
+@given(st.data())
+def test_inserted_and_overwritten_bytes_are_detected(real_file: bytes, data: st.DataObject) -> None:
+    position = data.draw(st.integers(0, len(real_file) - 1))
+    patch = data.draw(st.one_of(st.binary(min_size=1, max_size=6), st.just(b"\0\0\1"), st.just(b"\0\0\3")))
+    end = position + data.draw(st.integers(0, len(patch)))
+    damaged = real_file[:position] + patch + real_file[end:]
+    assume(damaged.strip(b"\0") != real_file.strip(b"\0"))
+    # Zero bytes more or less at start codes change nothing; everything else must be noticed.
+    try:
+        units = nal.split_units(damaged)
+    except BitstreamError:
+        units = []
+    assume(units != nal.split_units(real_file))
+    with pytest.raises(BitstreamError):
+        bitstream.unpack(damaged)
+
+
+def test_a_superfluous_emulation_prevention_byte_is_detected(real_file: bytes) -> None:
+    clip_range = bytes.fromhex("c0400000 40400000")
+    assert clip_range in real_file
+    with pytest.raises(BitstreamError, match="damaged"):
+        bitstream.unpack(real_file.replace(clip_range, bytes.fromhex("c0400000 03 40400000")))
+
+
+def test_a_slice_of_another_file_is_detected(real_file: bytes) -> None:
+    units = nal.split_units(real_file)
+    (stream,) = open_codec("ffmpeg").encode([mosaic((64, 96), seed=1)], 40)
+    with pytest.raises(BitstreamError, match="checksum"):
+        bitstream.unpack(nal.join_units([*units[:-1], nal.split_units(stream)[-1]]))
+
+
+def test_nal_units_in_another_order_are_detected() -> None:
+    sps, pps, aps, sei, coded = nal.split_units(bitstream.pack(HEADER, PICTURE))
+    with pytest.raises(BitstreamError, match="checksum"):
+        bitstream.unpack(nal.join_units([pps, sps, aps, sei, coded]))
+
+
+# Foreign, later and hostile streams.
+
+
+@given(st.binary(max_size=300))
+@example(b"")
+@example(b"\0\0\0\1")
+@example(b"\0\0\0\1" + SLICE)
+@example(b"\0\0\1\0\xb9" + UUID_BYTES)
+@example(b"\0\0\1\0\xb9\5" + UUID_BYTES)
+@example(b"\0\0\1\0\xb9\5\x3a" + UUID_BYTES)
+@example(b"\0\0\1\0\xb9\5\x3a" + UUID_BYTES + b"\1\x80")
+@example(b"\0\0\1\0\x41\5\x3a" + UUID_BYTES + bytes(43) + b"\x80")
+def test_foreign_bytes_are_refused(data: bytes) -> None:
+    for read in (bitstream.unpack, bitstream.breakdown):
+        with pytest.raises(BitstreamError):
+            read(data)
+
+
+def test_a_plain_vvc_stream_is_refused() -> None:
+    (stream,) = open_codec("ffmpeg").encode([mosaic((64, 96))], 40)
+    with pytest.raises(BitstreamError, match="not a featcodec bitstream"):
+        bitstream.unpack(stream)
+
+
+def test_side_info_under_another_uuid_is_refused() -> None:
+    data = bitstream.pack(HEADER, PICTURE).replace(UUID_BYTES, UUID_BYTES[::-1])
+    with pytest.raises(BitstreamError, match="not a featcodec bitstream"):
+        bitstream.unpack(data)
+
+
+def test_two_side_infos_are_refused() -> None:
+    sps, pps, aps, sei, coded = nal.split_units(bitstream.pack(HEADER, PICTURE))
+    with pytest.raises(BitstreamError):
+        bitstream.unpack(nal.join_units([sps, pps, aps, sei, sei, coded]))
+
+
+@pytest.mark.parametrize("version", [2, 3, 255])
+def test_a_later_version_is_refused_by_its_number(version: int) -> None:
+    with pytest.raises(BitstreamError, match=rf"version {version}\b.*reads up to 1"):
+        bitstream.unpack(file_by_hand(fields_by_hand(version, HEADER)))
+    longer = side_info_by_hand(fields_by_hand(version, HEADER) + b"more", [SLICE])
+    with pytest.raises(BitstreamError, match=rf"version {version}\b"):
+        bitstream.unpack(nal.join_units([longer, SLICE]))
+
+
+def test_version_0_is_refused() -> None:
+    with pytest.raises(BitstreamError, match="damaged"):
+        bitstream.unpack(file_by_hand(fields_by_hand(0, HEADER)))
+
+
+IMPOSSIBLE: list[dict[str, Any]] = [
+    {"original_width": 0},
+    {"original_height": 0},
+    {"letterboxed_width": 0},
+    {"letterboxed_height": 0},
+    {"letterboxed_width": 513},
+    {"letterboxed_width": 64 * 64},
+    {"letterboxed_height": 44 * 3},
+    {"feature_width": 0},
+    {"feature_height": 0},
+    {"channels": 0},
+    {"channels": 65},
+    {"channels": 4097, "tile_rows": 255, "tile_cols": 255, "feature_height": 1, "letterboxed_height": 32},
+    {"channels": 65535},
+    {"tile_rows": 0},
+    {"tile_cols": 0},
+    {"tile_rows": 255, "tile_cols": 255},
+    {"clip_low": 3.0},
+    {"clip_low": math.nan},
+    {"clip_high": math.inf},
+    {"clip_low": -math.inf},
+    {"bits": 0},
+    {"bits": 9},
+    {"split": 5},
+    {"qp": 64},
+    {"qp": 254},
+]
+
+
+@pytest.mark.parametrize("change", IMPOSSIBLE, ids=str)
+def test_impossible_fields_are_neither_read_nor_written(change: dict[str, Any]) -> None:
+    header = dataclasses.replace(HEADER, **change)
+    with pytest.raises(BitstreamError) as caught:
+        bitstream.unpack(file_by_hand(fields_by_hand(1, header)))
+    assert "checksum" not in str(caught.value)
+    with pytest.raises(BitstreamError):
+        bitstream.pack(header, PICTURE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"original_width": 65536},
+        {"channels": -1},
+        {"split": -1},
+        {"qp": -1},
+        {"fingerprint": b"short"},
+        {"fingerprint": bytes(9)},
+        {"encoder_tag": 65536},
+        {"encoder_tag": -1},
+    ],
+    ids=str,
+)
+def test_fields_that_do_not_fit_are_not_written(change: dict[str, Any]) -> None:
+    with pytest.raises(BitstreamError):
+        bitstream.pack(dataclasses.replace(HEADER, **change), PICTURE)
+
+
+def test_absurd_sizes_are_refused_before_anything_is_allocated() -> None:
+    sides = {"feature_height": 65535, "feature_width": 65535, "letterboxed_height": 65535, "letterboxed_width": 65535}
+    absurd = dataclasses.replace(HEADER, **sides, tile_rows=255, tile_cols=255)
+    data = file_by_hand(fields_by_hand(1, absurd))
+    tracemalloc.start()
+    try:
+        with pytest.raises(BitstreamError, match="over the limit"):
+            bitstream.unpack(data)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_largest_mosaic_is_allowed() -> None:
+    largest = dataclasses.replace(
+        HEADER, feature_height=1024, feature_width=1024, letterboxed_height=8192, letterboxed_width=8192
+    )
+    assert bitstream.unpack(bitstream.pack(largest, PICTURE))[0].mosaic_shape == (8192, 8192)
+    with pytest.raises(BitstreamError, match="over the limit"):
+        bitstream.pack(dataclasses.replace(largest, tile_rows=9), PICTURE)
+
+
+def test_more_nal_units_than_a_picture_has_are_refused() -> None:
+    sei_first = nal.split_units(bitstream.pack(HEADER, PICTURE))[3]
+    with pytest.raises(BitstreamError, match="more than one picture"):
+        bitstream.unpack(nal.join_units([sei_first, *[SPS] * 100, SLICE]))
+
+
+@pytest.mark.parametrize(
+    ("qp", "units", "count"),
+    [
+        (38, [SPS, PPS], 0),
+        (38, [SPS, PPS, SLICE, SLICE], 2),
+        (255, [SPS, SLICE], 0),
+        (38, [RAW], 0),
+        (255, [RAW, RAW], 2),
+    ],
+)
+def test_exactly_one_picture_of_the_right_kind(qp: int, units: list[bytes], count: int) -> None:
+    header = dataclasses.replace(HEADER, qp=qp)
+    with pytest.raises(BitstreamError, match=f"holds {count} coded pictures"):
+        bitstream.pack(header, nal.join_units(units))
+    sei = side_info_by_hand(fields_by_hand(1, header), units)
+    with pytest.raises(BitstreamError, match=f"holds {count} coded pictures"):
+        bitstream.unpack(nal.join_units([*units, sei]))
+
+
+def test_a_mosaic_has_rows_of_tiles() -> None:
+    header = dataclasses.replace(HEADER, tile_rows=12, tile_cols=16)
+    assert header.mosaic_shape == (12 * 44, 16 * 64)
+
+
+# Files.
+
+
+def test_a_file_is_read_whole(tmp_path: Path) -> None:
+    (tmp_path / "a.266").write_bytes(b"data")
+    assert bitstream.read_file(tmp_path / "a.266") == b"data"
+
+
+def test_files_that_cannot_be_streams_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "empty.266").touch()
+    with (tmp_path / "large.266").open("wb") as file:
+        file.truncate((64 << 20) + 1)
+    for name, reason in (
+        ("empty.266", "empty file"),
+        ("large.266", "over 64 MiB"),
+        ("missing.266", "No such file"),
+        (".", "Is a directory"),
+    ):
+        with pytest.raises(BitstreamError, match=reason) as caught:
+            bitstream.read_file(tmp_path / name)
+        assert str(caught.value).startswith(str(tmp_path / name))

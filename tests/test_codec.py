@@ -1,0 +1,173 @@
+"""FeatureCodec: the whole path for one picture, with real VVC."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pictures import texture
+
+from featcodec import Detections, FeatureCodec, bitstream
+from featcodec.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
+from featcodec.data.images import read_image
+from featcodec.detections import BoxFilter
+from featcodec.errors import BitstreamError, InputError, WeightsError
+
+
+@pytest.fixture(scope="module")
+def codec(tiny_yolov5: Path) -> FeatureCodec:
+    return FeatureCodec.load(tiny_yolov5, image_size=160)
+
+
+def make_bottleneck(path: Path, codec: FeatureCodec, channels: int = 6) -> Path:
+    torch.manual_seed(0)
+    features = codec.detector.feature_shape(64, 64)[0]
+    fingerprint = codec.detector.fingerprint.hex()
+    config = BottleneckConfig(features, 10, channels, -3.0, 3.0, codec.detector.split, fingerprint, {"stage": "test"})
+    save_bottleneck(path, Bottleneck(config))
+    return path
+
+
+def test_encode_gives_a_stream_that_decodes_to_detections_in_the_picture(codec: FeatureCodec) -> None:
+    image = texture(200, 120)
+    data = codec.encode(image, qp=30)
+    header, _ = bitstream.unpack(data)
+    assert (header.original_width, header.original_height) == (200, 120)
+    assert (header.letterboxed_width, header.letterboxed_height) == (160, 96)
+    assert (header.channels, header.feature_height, header.feature_width) == (16, 12, 20)
+    assert (header.tile_rows, header.tile_cols, header.qp) == (4, 4, 30)
+    detections = codec.decode(data)
+    assert isinstance(detections, Detections)
+    assert len(detections) > 0
+    assert detections.xyxy.min() >= 0
+    assert (detections.xyxy <= [200, 120, 200, 120]).all()
+    assert (np.diff(detections.scores) <= 0).all()
+
+
+def test_encode_is_deterministic(codec: FeatureCodec) -> None:
+    image = texture(160, 120)
+    assert codec.encode(image, 35) == codec.encode(image, 35)
+
+
+def test_fine_quantization_approaches_the_uncoded_detector(codec: FeatureCodec) -> None:
+    """The lower the QP, the nearer the decoded feature tensor; bypassing VVC leaves the quantizer's half step."""
+    image = texture(160, 120)
+    batch = [codec.letterbox(image)]
+    with torch.inference_mode():
+        pixels = torch.from_numpy(batch[0].pixels).permute(2, 0, 1)[None] / 255
+        features = codec.detector.front(pixels)[0].numpy()
+    clipped = np.clip(features, codec.quantizer.low, codec.quantizer.high)
+
+    def error(data: bytes) -> float:
+        header, frame = codec.decode_frame(data)
+        tiles = frame.reshape(header.tile_rows, header.feature_height, header.tile_cols, header.feature_width)
+        samples = tiles.transpose(0, 2, 1, 3).reshape(features.shape)
+        return float(np.abs(codec.quantizer.dequantize(samples) - clipped).max())
+
+    raw = dataclasses.replace(codec, vvc=FeatureCodec.load.__globals__["open_codec"]("none"))
+    assert error(raw.encode(image, 0)) <= codec.quantizer.step * 0.501
+    assert error(codec.encode(image, 0)) <= codec.quantizer.step * 1.501
+    assert error(codec.encode(image, 5)) < error(codec.encode(image, 40))
+
+
+@pytest.mark.parametrize("split", range(5))
+def test_every_split_codes_and_decodes(tiny_yolov5: Path, split: int) -> None:
+    codec = FeatureCodec.load(tiny_yolov5, image_size=96, split=split, clip=(-1, 3))
+    data = codec.encode(texture(96, 64), 25)
+    assert bitstream.unpack(data)[0].split == split
+    assert len(codec.decode(data)) > 0
+
+
+def test_a_codec_of_another_split_decodes_by_the_header(tiny_yolov5: Path, codec: FeatureCodec) -> None:
+    data = FeatureCodec.load(tiny_yolov5, image_size=96, split=2).encode(texture(96, 64), 25)
+    assert len(codec.decode(data)) > 0
+
+
+def test_the_anchor_free_detector_takes_the_same_path(tiny_yolov5u: Path) -> None:
+    codec = FeatureCodec.load(tiny_yolov5u, image_size=96)
+    assert len(codec.decode(codec.encode(texture(96, 64), 25))) > 0
+
+
+def test_bottleneck_codes_fewer_channels_and_is_named_in_the_fingerprint(
+    tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec
+) -> None:
+    path = make_bottleneck(tmp_path / "b.safetensors", codec)
+    learned = FeatureCodec.load(tiny_yolov5, bottleneck=path, image_size=160)
+    data = learned.encode(texture(160, 120), 30)
+    header, _ = bitstream.unpack(data)
+    assert (header.channels, header.tile_rows, header.tile_cols) == (6, 2, 3)
+    assert (header.clip_low, header.clip_high) == (-3.0, 3.0)
+    assert len(learned.decode(data)) > 0
+    with pytest.raises(WeightsError, match=rf"{learned.fingerprint.hex()}.*{codec.fingerprint.hex()}"):
+        codec.decode(data)
+
+
+def test_bottleneck_of_another_detector_is_refused(tmp_path: Path, tiny_yolov5u: Path, codec: FeatureCodec) -> None:
+    path = make_bottleneck(tmp_path / "b.safetensors", codec)
+    with pytest.raises(WeightsError, match="trained behind the detector"):
+        FeatureCodec.load(tiny_yolov5u, bottleneck=path)
+
+
+def test_a_forged_header_is_refused_before_the_networks_run(codec: FeatureCodec) -> None:
+    header, stream = bitstream.unpack(codec.encode(texture(160, 96), 40))
+    for change in (
+        {"channels": 15},
+        {"split": 2},
+        {"letterboxed_width": header.letterboxed_width * 2},
+        {"feature_height": 24, "letterboxed_height": 192},
+    ):
+        with pytest.raises(BitstreamError):
+            codec.decode(bitstream.pack(dataclasses.replace(header, **change), stream))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((10, 10), np.uint8),
+        np.zeros((10, 10, 4), np.uint8),
+        np.zeros((10, 10, 3), np.float32),
+        np.zeros((0, 10, 3), np.uint8),
+        "picture.jpg",
+    ],
+)
+def test_what_is_no_rgb_array_is_refused(codec: FeatureCodec, image: np.ndarray) -> None:
+    with pytest.raises(InputError):
+        codec.encode(image)
+
+
+@pytest.mark.parametrize("qp", [-1, 64])
+def test_qp_out_of_range_is_refused(codec: FeatureCodec, qp: int) -> None:
+    with pytest.raises(InputError, match=r"outside 0\.\.63"):
+        codec.encode(texture(96, 64), qp)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"image_size": 100}, {"codec": "h264"}, {"preset": "slowest"}, {"split": 5}, {"clip": (3, -3)}]
+)
+def test_settings_out_of_range_are_refused(tiny_yolov5: Path, settings: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        FeatureCodec.load(tiny_yolov5, **settings)
+
+
+def test_box_filter_limits_boxes_and_scores(tiny_yolov5: Path) -> None:
+    codec = FeatureCodec.load(tiny_yolov5, image_size=96, boxes=BoxFilter(confidence=0.1, max_boxes=5))
+    detections = codec.detect(texture(96, 64))
+    assert 0 < len(detections) <= 5
+    assert detections.scores.min() > 0.1
+
+
+def test_latent_at_qp_39_on_a_photograph(yolov5n_path: Path, shared: Path) -> None:
+    """The real detector finds in the decoded stream what it finds in the picture."""
+    codec = FeatureCodec.load(yolov5n_path)
+    image = read_image(shared / "data/coco128/images/val2017/000000000139.jpg")
+    data = codec.encode(image, 39)
+    assert len(data) < 15_000
+    sure = [names(detections) for detections in (codec.detect(image), codec.decode(data))]
+    assert sure[0][:2] == sure[1][:2]
+
+
+def names(detections: Detections) -> list[str]:
+    return sorted({detections.names[index] for index in detections.class_ids[detections.scores > 0.6]})

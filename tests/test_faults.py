@@ -1,0 +1,124 @@
+"""Real processes and real trouble: Ctrl-C, a terminated run, a full disk, no torch for --help."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pictures import save_texture
+
+from featcodec import bitstream
+
+ENTRY = [sys.executable, "-c", "from featcodec.cli.main import main; main()"]
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    for number in range(40):
+        save_texture(tmp_path / f"in/{number:02d}.jpg", 320, 320, seed=number)
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mount.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    command = [*ENTRY, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_encode_ends_at_once_and_resumes(
+    pictures: Path, tiny_yolov5: Path, sign: signal.Signals, code: int
+) -> None:
+    output = pictures.parent / "out"
+    # Slower preset and low QP: there is work left when the signal comes.
+    arguments = ["encode", pictures, "-o", output, "--detector", tiny_yolov5, "--preset", "medium", "--qp", "20"]
+    process = start(*arguments)
+    deadline = time.monotonic() + 120
+    while not list(output.glob("*.266")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(sign)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == code
+    assert "Traceback" not in err
+    done = sorted(output.glob("*.266"))
+    assert 0 < len(done) < 40
+    for path in done:
+        bitstream.unpack(path.read_bytes())
+    assert sorted(output.iterdir()) == done
+    assert out == ""
+    before = {path: path.read_bytes() for path in done}
+    again = start(*arguments)
+    out, err = again.communicate(timeout=250)
+    assert (again.returncode, err) == (0, "")
+    assert f"{40 - len(done)} encoded, {len(done)} already there, 0 failed" in out
+    assert {path: path.read_bytes() for path in done} == before
+
+
+def test_a_full_disk_fails_file_by_file_and_leaves_nothing_half_written(
+    pictures: Path, tiny_yolov5: Path, small_disk: Path
+) -> None:
+    process = start("encode", pictures, "-o", small_disk / "out", "--detector", tiny_yolov5, "--qp", "20")
+    out, err = process.communicate(timeout=250)
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert "No space left on device" in err
+    written = sorted((small_disk / "out").iterdir())
+    assert f"{len(written)} encoded, 0 already there, {40 - len(written)} failed" in out
+    assert len(err.splitlines()) == 40 - len(written) > 0
+    for path in written:
+        bitstream.unpack(path.read_bytes())
+
+
+def test_detections_that_do_not_fit_leave_no_file(tmp_path: Path, tiny_yolov5: Path) -> None:
+    save_texture(tmp_path / "in/1.png", 160, 120)
+    model = ["--detector", str(tiny_yolov5)]
+    subprocess.run([*ENTRY, "encode", tmp_path / "in", "-o", tmp_path / "out", *model], check=True, capture_output=True)
+    process = subprocess.run(
+        [*ENTRY, "decode", tmp_path / "out", "-o", tmp_path / "d.json", *model],
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2048, 2048)),
+    )
+    assert process.returncode == 1
+    assert process.stderr.count("\n") == 1
+    assert "d.json: cannot be written" in process.stderr
+    assert not list(tmp_path.glob("*d.json*"))
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys; from featcodec.cli.main import main\ntry: main(['encode', '--help'])\nexcept SystemExit: pass\n"
+    code += "print([name for name in ('torch', 'ultralytics', 'cv2', 'av') if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+    command = " ".join([f"'{sys.executable}'", "-c", "'from featcodec.cli.main import main; main()'", "models"])
+    environment = {**os.environ, "FEATCODEC_HOME": str(tmp_path)}
+    result = subprocess.run(
+        ["/bin/sh", "-c", f"{command} | true"], capture_output=True, text=True, check=True, env=environment
+    )
+    assert "Traceback" not in result.stderr

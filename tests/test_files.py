@@ -1,0 +1,86 @@
+"""Atomic files: whole or not there, nothing left beside them, failures as OutputError."""
+
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from featcodec.errors import OutputError
+from featcodec.files import PART_SUFFIX, atomic_writer, write_atomically
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_the_file_appears_only_at_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "er" / "out.266"
+    with atomic_writer(path) as file:
+        file.write(b"half")
+        file.flush()
+        assert not path.exists()
+        (part,) = names(path.parent)
+        assert part.startswith(".")
+        assert part.endswith(PART_SUFFIX)
+        file.write(b" and half")
+    assert path.read_bytes() == b"half and half"
+    assert names(path.parent) == ["out.266"]
+
+
+def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    write_atomically(path, b"old")
+
+    def fail_half_way() -> None:
+        with atomic_writer(path) as file:
+            file.write(b"new")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail_half_way()
+    assert path.read_bytes() == b"old"
+    assert names(tmp_path) == ["out"]
+
+
+def test_an_existing_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    write_atomically(path, b"a long old content")
+    with path.open("rb") as reader:
+        write_atomically(path, b"new")
+        assert reader.read() == b"a long old content", "it was written over instead of renamed"
+    assert path.read_bytes() == b"new"
+
+
+def test_text_is_utf_8(tmp_path: Path) -> None:
+    with atomic_writer(tmp_path / "out.txt", "w") as file:
+        file.write("Zähler\n")
+    assert (tmp_path / "out.txt").read_bytes() == "Zähler\n".encode()
+
+
+def test_a_full_disk_is_an_output_error_with_path_and_reason(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    with pytest.raises(OutputError, match=r"out: cannot be written \(No space left on device\)"), atomic_writer(path):
+        raise OSError(errno.ENOSPC, "full")
+    assert names(tmp_path) == []
+
+
+def test_a_folder_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_atomically(tmp_path / "out", b"data")
+    assert names(tmp_path) == ["out"]
+
+
+def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_atomically(tmp_path / "file" / "out", b"data")
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("name", ["n" * 251 + ".266", "ü" * 125 + ".266"])
+def test_the_longest_names_a_file_system_takes(tmp_path: Path, name: str) -> None:
+    write_atomically(tmp_path / name, b"data")
+    assert names(tmp_path) == [name]

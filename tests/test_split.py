@@ -1,0 +1,110 @@
+"""The split: wherever the detector is cut, one tensor crosses and the predictions are the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from featcodec.detectors import SplitDetector, load_detector
+from featcodec.detectors.graph import Layer
+from featcodec.errors import InputError
+
+# Channels and stride of the tensor that crosses behind each layer.
+SHAPES = {
+    "tiny_yolov5": [(4, 2), (8, 4), (8, 4), (16, 8), (16, 8)],
+    "tiny_yolov5u": [(16, 2), (32, 4), (32, 4), (64, 8), (64, 8)],
+}
+
+
+def pictures() -> Tensor:
+    return torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(4))
+
+
+@pytest.fixture(scope="module", params=sorted(SHAPES))
+def detector(request: pytest.FixtureRequest) -> SplitDetector:
+    return load_detector(request.getfixturevalue(request.param), device="cpu")
+
+
+@pytest.fixture(scope="module", params=sorted(SHAPES))
+def path_and_shapes(request: pytest.FixtureRequest) -> tuple[Path, list[tuple[int, int]]]:
+    return request.getfixturevalue(request.param), SHAPES[request.param]
+
+
+@pytest.mark.parametrize("split", range(5))
+def test_shape_at_every_split(path_and_shapes: tuple[Path, list[tuple[int, int]]], split: int) -> None:
+    path, shapes = path_and_shapes
+    channels, stride = shapes[split]
+    detector = load_detector(path, split=split, device="cpu")
+    with torch.inference_mode():
+        features = detector.front(pictures())
+    assert detector.split == split
+    assert features.shape == (2, channels, 64 // stride, 128 // stride)
+    assert features.dtype == torch.float32
+
+
+@pytest.mark.parametrize("split", range(5))
+def test_predictions_do_not_depend_on_the_split(detector: SplitDetector, split: int) -> None:
+    with torch.inference_mode():
+        expected = detector.back(detector.front(pictures()))
+        features = detector.front(pictures(), split)
+        assert torch.equal(detector.back(features, split), expected)
+
+
+def test_split_of_the_detector_is_the_default(path_and_shapes: tuple[Path, list[tuple[int, int]]]) -> None:
+    path, _ = path_and_shapes
+    second = load_detector(path, split=2, device="cpu")
+    with torch.inference_mode():
+        assert torch.equal(second.front(pictures()), load_detector(path, device="cpu").front(pictures(), 2))
+        assert torch.equal(second.back(second.front(pictures())), second.back(second.front(pictures(), 4), 4))
+
+
+def test_front_is_the_only_input_of_back(detector: SplitDetector) -> None:
+    """Nothing of the picture reaches the back-end but the tensor: other features, other predictions."""
+    with torch.inference_mode():
+        features = detector.front(pictures())
+        assert not torch.allclose(detector.back(features), detector.back(torch.zeros_like(features)))
+        unchanged = features.clone()
+        detector.back(features)
+        assert torch.equal(features, unchanged)
+
+
+def test_pictures_of_a_batch_do_not_mix(detector: SplitDetector) -> None:
+    with torch.inference_mode():
+        both = detector.back(detector.front(pictures()))
+        second = detector.back(detector.front(pictures()[1:]))
+    assert torch.allclose(both[1:], second, rtol=1e-4, atol=1e-3)
+
+
+def test_other_shapes_in_turn(detector: SplitDetector) -> None:
+    """Grids are not remembered from another shape."""
+    with torch.inference_mode():
+        first = detector.back(detector.front(pictures()))
+        detector.back(detector.front(pictures().transpose(2, 3)))
+        again = detector.back(detector.front(pictures()))
+    assert torch.equal(first, again)
+
+
+def test_features_get_gradients_after_inference(detector: SplitDetector) -> None:
+    """Training a bottleneck differentiates through the back-end, also of shapes it has seen in inference mode."""
+    with torch.inference_mode():
+        detector.back(detector.front(pictures()))
+    features = detector.front(pictures()).clone().requires_grad_()
+    detector.back(features).mean().backward()
+    assert features.grad is not None
+    assert features.grad.isfinite().all()
+    assert features.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("split", [5, 24, -1])
+def test_split_beyond_the_backbone_is_refused(tiny_yolov5: Path, detector: SplitDetector, split: int) -> None:
+    with pytest.raises(InputError, match=rf"split layer {split} is outside 0\.\.4"):
+        load_detector(tiny_yolov5, split=split)
+    with pytest.raises(InputError, match="several tensors"):
+        detector.front(pictures(), split)
+    with pytest.raises(InputError, match="several tensors"):
+        detector.back(torch.zeros(1, 16, 8, 8), split)
+    with pytest.raises(InputError, match="several tensors"):
+        SplitDetector([Layer(nn.Identity(), (-1,))], [], b"", split)
