@@ -8,7 +8,7 @@ shift 3
 featcodec=$(command -v featcodec || echo .venv/bin/featcodec)
 [ $# -gt 0 ] || set -- 34 36 38 40 42 44
 for qp in "$@"; do
-    out=out/sweep/qp$qp
+    out=out-sweep/qp$qp
     "$featcodec" encode "$pictures" -o "$out/streams" --detector "$detector" --qp "$qp" >&2
     "$featcodec" decode "$out/streams" -o "$out/detections.json" --detector "$detector" --overwrite >&2
     printf 'QP %s  ' "$qp"

@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
         complain(" ".join(str(error).split()))
         sys.exit(EXIT_FAILED)
     except (KeyboardInterrupt, click.Abort):
-        complain("interrupted; what is done is kept, run the same command again to go on")
+        complain("interrupted; finished files are kept and whole, run the same command again to go on")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader (head, less) has gone; Python would complain once more while flushing.
