@@ -6,7 +6,7 @@ The plain way: one image after the other; one ffmpeg process per image to encode
 pipeline uses, and once with the encoder's own choice of threads), one ffmpeg process per image to decode. The networks
 are the same. "VVC cores" is CPU time of encoder processes over cores x wall time; "VVC workers" is the share of time in
 which an encoder process was running. `--memory N` instead prints the peak memory of encoding and decoding 64 and N
-generated pictures, each in a process of its own.
+generated images, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ def throughput(options: argparse.Namespace) -> None:
     from featcodec.pipeline import decode_files, encode_files
 
     codec = FeatureCodec.load(options.detector)
-    pictures = expand_sources([str(options.images)], IMAGE_SUFFIXES, "pictures")
+    images = expand_sources([str(options.images)], IMAGE_SUFFIXES, "images")
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)
         occupied: list[float] = []
 
         def pipeline_encode() -> None:
-            outcomes = list(encode_files(codec, pictures, output, options.qp, overwrite=True))
+            outcomes = list(encode_files(codec, images, output, options.qp, overwrite=True))
             assert not any(outcome.error for outcome in outcomes)
             occupied.append(sum(outcome.coding_seconds for outcome in outcomes))
 
@@ -71,8 +71,8 @@ def throughput(options: argparse.Namespace) -> None:
             assert not any(outcome.error for outcome in decode_files(codec, streams))
 
         ways: dict[str, Callable[[], None]] = {
-            "encode, plain, 1 encoder thread": lambda: plain_encode(codec, pictures, options.qp, 1),
-            "encode, plain, encoder's own threads": lambda: plain_encode(codec, pictures, options.qp, 0),
+            "encode, plain, 1 encoder thread": lambda: plain_encode(codec, images, options.qp, 1),
+            "encode, plain, encoder's own threads": lambda: plain_encode(codec, images, options.qp, 0),
             "encode, featcodec": pipeline_encode,
             "decode, plain": lambda: plain_decode(codec, output),
             "decode, featcodec": pipeline_decode,
@@ -84,7 +84,7 @@ def throughput(options: argparse.Namespace) -> None:
         for _ in range(options.repeat):
             for name, way in ways.items():
                 runs[name].append(timed(way))
-    report(runs, occupied, len(pictures), options)
+    report(runs, occupied, len(images), options)
 
 
 def timed(way: Callable[[], None]) -> tuple[float, float]:
@@ -95,11 +95,11 @@ def timed(way: Callable[[], None]) -> tuple[float, float]:
     return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def plain_encode(codec, pictures, qp: int, threads: int) -> None:  # type: ignore[no-untyped-def]
+def plain_encode(codec, images, qp: int, threads: int) -> None:  # type: ignore[no-untyped-def]
     from featcodec import bitstream
     from featcodec.data.images import read_image
 
-    for source in pictures:
+    for source in images:
         ((header, frame),) = codec.front_end([codec.letterbox(read_image(source.path))], qp)
         (stream,) = codec.vvc.encode([frame], qp, threads=threads)
         bitstream.pack(header, stream)
@@ -123,7 +123,7 @@ def report(
 ) -> None:
     cores = os.cpu_count() or 1
     median = {name: statistics.median(wall for wall, _ in values) for name, values in runs.items()}
-    print(f"{count} pictures of {options.images}, QP {options.qp}, {cores} cores, median of {options.repeat} runs")
+    print(f"{count} images of {options.images}, QP {options.qp}, {cores} cores, median of {options.repeat} runs")
     print("| way | images/s | against plain | VVC cores | VVC workers |")
     print("| --- | --- | --- | --- | --- |")
     for name, seconds in median.items():
@@ -139,7 +139,7 @@ def report(
 
 
 def memory(options: argparse.Namespace) -> None:
-    print("| pictures | encode, peak MiB | decode, peak MiB |")
+    print("| images | encode, peak MiB | decode, peak MiB |")
     print("| --- | --- | --- |")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "in"
@@ -147,7 +147,7 @@ def memory(options: argparse.Namespace) -> None:
         made = 0
         for count in (64, options.memory):
             for number in range(made, count):
-                make_picture(source / f"{number:06d}.jpg", number)
+                make_image(source / f"{number:06d}.jpg", number)
             made = count
             peaks = [memory_of(options, f"{kind}:{folder}") for kind in ("encode", "decode")]
             print(f"| {count} | {peaks[0]:.0f} | {peaks[1]:.0f} |", flush=True)
@@ -184,8 +184,8 @@ def memory_child(options: argparse.Namespace) -> None:
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def make_picture(path: Path, seed: int) -> None:
-    """A generated picture in one of COCO's usual sizes: blurred noise with rectangles."""
+def make_image(path: Path, seed: int) -> None:
+    """A generated image in one of COCO's usual sizes: blurred noise with rectangles."""
     rng = np.random.default_rng(seed)
     width, height = [(640, 480), (640, 427), (480, 640), (640, 640), (500, 375)][seed % 5]
     image = Image.fromarray(rng.integers(0, 256, (height // 20, width // 20, 3), dtype=np.uint8))

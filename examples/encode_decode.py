@@ -1,6 +1,6 @@
-"""One picture through the Python API: encode, decode, and what the coding changed.
+"""One image through the Python API: encode, decode, and what the coding changed.
 
-.venv/bin/python examples/encode_decode.py PICTURE [WEIGHTS.pt]
+.venv/bin/python examples/encode_decode.py IMAGE [WEIGHTS.pt]
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # Rate-accuracy points over QPs, from the three commands alone.
 #
-#   examples/qp_sweep.sh PICTURES ANNOTATIONS.json WEIGHTS.pt [QP...]
+#   examples/qp_sweep.sh IMAGES ANNOTATIONS.json WEIGHTS.pt [QP...]
 set -euo pipefail
-pictures=$1 annotations=$2 detector=$3
+images=$1 annotations=$2 detector=$3
 shift 3
 featcodec=$(command -v featcodec || echo .venv/bin/featcodec)
 [ $# -gt 0 ] || set -- 34 36 38 40 42 44
 for qp in "$@"; do
     out=out-sweep/qp$qp
-    "$featcodec" encode "$pictures" -o "$out/streams" --detector "$detector" --qp "$qp" >&2
+    "$featcodec" encode "$images" -o "$out/streams" --detector "$detector" --qp "$qp" >&2
     "$featcodec" decode "$out/streams" -o "$out/detections.json" --detector "$detector" --overwrite >&2
     printf 'QP %s  ' "$qp"
     "$featcodec" evaluate "$out/detections.json" --annotations "$annotations" --streams "$out/streams"

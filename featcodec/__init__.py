@@ -11,24 +11,27 @@ Names are imported on first use: `import featcodec` does not load torch.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from featcodec.version import __version__
 
 if TYPE_CHECKING:
     from featcodec.codec import FeatureCodec
-    from featcodec.detections import Detections
+    from featcodec.detections import BoxFilter, Detections
+    from featcodec.errors import FeatcodecError
 
-__all__ = ["Detections", "FeatureCodec", "__version__"]
+__all__ = ["BoxFilter", "Detections", "FeatcodecError", "FeatureCodec", "__version__"]
+
+_HOMES = {
+    "BoxFilter": "featcodec.detections",
+    "Detections": "featcodec.detections",
+    "FeatcodecError": "featcodec.errors",
+    "FeatureCodec": "featcodec.codec",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "FeatureCodec":
-        from featcodec.codec import FeatureCodec  # noqa: PLC0415
-
-        return FeatureCodec
-    if name == "Detections":
-        from featcodec.detections import Detections  # noqa: PLC0415
-
-        return Detections
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

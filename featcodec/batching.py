@@ -31,29 +31,34 @@ class Batcher(Generic[T]):
 
     Args:
         size: items in a full batch.
-        limit: how many items may wait in all; beyond it the oldest group leaves as it is.
+        limit: how many later items may overtake a waiting one; then its group leaves as it is. So many wait at most.
     """
 
     def __init__(self, size: int, limit: int) -> None:
         self.size = size
         self.limit = limit
+        self._taken = 0
         self._groups: dict[Hashable, list[T]] = {}
+        self._since: dict[Hashable, int] = {}
 
-    def add(self, key: Hashable, item: T) -> list[T]:
-        """Take an item; returns the batch that is to be worked on now, or an empty list."""
-        group = self._groups.setdefault(key, [])
-        group.append(item)
-        if len(group) >= self.size:
-            return self._groups.pop(key)
-        if sum(map(len, self._groups.values())) > self.limit:
-            return self._groups.pop(next(iter(self._groups)))
-        return []
+    def add(self, key: Hashable, item: T) -> Iterator[list[T]]:
+        """Take an item; yields the batches that are to be worked on now, the longest waiting first."""
+        self._taken += 1
+        self._groups.setdefault(key, []).append(item)
+        self._since.setdefault(key, self._taken)
+        for waiting, since in list(self._since.items()):
+            if len(self._groups[waiting]) >= self.size or self._taken - since >= self.limit:
+                yield self._take(waiting)
+
+    def _take(self, key: Hashable) -> list[T]:
+        del self._since[key]
+        return self._groups.pop(key)
 
     def largest(self) -> list[T]:
         """Take out the largest group, or an empty list."""
         if not self._groups:
             return []
-        return self._groups.pop(max(self._groups, key=lambda key: len(self._groups[key])))
+        return self._take(max(self._groups, key=lambda key: len(self._groups[key])))
 
     def rest(self) -> Iterator[list[T]]:
         """Take out all groups, largest first."""
@@ -62,7 +67,7 @@ class Batcher(Generic[T]):
 
 
 def in_order(results: Iterable[tuple[int, R]]) -> Iterator[R]:
-    """Restore the order of numbered results; holds back only what came too early."""
+    """Restore the order of results numbered from 0; holds back only what came too early."""
     early: dict[int, R] = {}
     expected = 0
     for number, result in results:

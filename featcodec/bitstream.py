@@ -26,6 +26,7 @@ MAX_FILE_BYTES = 64 << 20
 MAX_MOSAIC_SAMPLES = 1 << 26
 MAX_CHANNELS = 4096
 _MAX_NAL_UNITS = 64
+_MAX_SEI_BYTES = 128
 _MAX_SPLIT = 4
 
 # version, original w h, letterboxed w h, channels, feature h w, tile rows cols, clip low high, bits, split,
@@ -53,8 +54,8 @@ class Header:
         split: the detector layer whose output was coded, 0..4.
         fingerprint: 8 bytes that name detector and bottleneck weights (`featcodec.checkpoints`).
         qp: VVC quantization parameter 0..63, or `RAW_QP`.
-        encoder_tag: 16 bits that tell apart encoder settings (codec, preset, parameters); 0..65535. Decoders
-            ignore it; a resumed run knows by it whether a file is its own.
+        encoder_tag: 16 bits that tell apart encoder settings (codec, preset, parameters) and letterboxed pixels;
+            0..65535. Decoders ignore it; a resumed run knows by it whether a file is its own.
     """
 
     original_width: int
@@ -194,6 +195,8 @@ def read_file(path: Path) -> bytes:
         BitstreamError: it cannot be read, is empty, or is larger than any stream of ours (64 MiB).
     """
     try:
+        if path.exists() and not path.is_file():
+            raise BitstreamError(f"{path}: no regular file; give .266 files")
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
@@ -269,6 +272,8 @@ def _parse(data: bytes) -> tuple[Header, list[bytes], bytes]:
 
 def _read_sei(sei: bytes) -> tuple[bytes, int]:
     """The field bytes and the CRC of a side info NAL unit."""
+    if len(sei) > _MAX_SEI_BYTES:
+        raise BitstreamError("damaged: its side info is longer than any of ours; transfer or encode it again")
     message = nal.unescape(sei[2:])
     # Escaped again, because a superfluous emulation prevention byte would go unnoticed by the CRC.
     in_place = sei == _SEI_HEADER + nal.escape(message)

@@ -3,13 +3,13 @@
     image --letterbox--> detector.front --AE--> quantize --tile--> VVC --side info--> bytes
     bytes --side info--> VVC --untile--> dequantize --AD--> detector.back --NMS, undo letterbox--> Detections
 
-`encode` and `decode` are the whole path for one picture. `featcodec.pipeline` runs the same steps for many.
+`encode` and `decode` are the whole path for one image. `featcodec.pipeline` runs the same steps for many.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,10 +23,11 @@ from featcodec import bitstream
 from featcodec.bitstream import RAW_QP, Header
 from featcodec.bottleneck import Bottleneck, load_bottleneck
 from featcodec.data.images import check_rgb
-from featcodec.data.letterbox import STRIDE, Letterbox
+from featcodec.data.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterbox
 from featcodec.detections import BoxFilter, Detections
 from featcodec.detectors import SplitDetector, detections_of, load_detector
 from featcodec.detectors.split import DEFAULT_SPLIT
+from featcodec.devices import cores
 from featcodec.errors import BitstreamError, InputError, WeightsError
 from featcodec.quantize import UniformQuantizer
 from featcodec.tiling import TileGrid
@@ -38,9 +39,9 @@ LATENT_CLIP = (-0.2786, 3.0)
 """Clip range of direct coding: SiLU's minimum is -0.2785 (paper, section IV-B)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Letterboxed:
-    """A picture as the detector sees it.
+    """An image as the detector sees it.
 
     Attributes:
         letterbox: how it lies in the detector's input.
@@ -51,16 +52,16 @@ class Letterboxed:
     pixels: npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class FeatureCodec:
-    """Codes pictures as feature bitstreams and finishes the detection from them.
+    """Codes images as feature bitstreams and finishes the detection from them.
 
     Attributes:
         detector: the split detector.
         vvc: the codec of the mosaics.
         quantizer: clip range and bit depth of the coded tensor.
         bottleneck: AE and AD, or None for direct ("latent") coding.
-        image_size: pixels of the letterboxed picture's longer side.
+        image_size: pixels of the letterboxed image's longer side.
         square: letterbox to a square instead of the minimum rectangle.
         boxes: which boxes a decoder returns.
         fingerprint: 8 bytes that name detector and bottleneck weights; derived.
@@ -118,7 +119,7 @@ class FeatureCodec:
             boxes: which boxes `decode` returns.
 
         Raises:
-            FeatcodecError: a part is missing, damaged, or does not fit the others.
+            FeatcodecError: a part is missing, damaged, or does not fit the others; the encoder refuses its parameters.
         """
         learned = None if bottleneck is None else load_bottleneck(Path(bottleneck))
         if learned is not None:
@@ -128,6 +129,9 @@ class FeatureCodec:
             quantizer = UniformQuantizer(*LATENT_CLIP)
         low, high = clip or (quantizer.low, quantizer.high)
         video = open_codec(codec, EncoderSettings(preset, dict(encoder_parameters or {})))
+        if encoder_parameters:
+            # Now, and not once per image: the encoder may refuse them.
+            video.encode([np.zeros((64, 64), np.uint8)], DEFAULT_QP)
         network = load_detector(detector, split=DEFAULT_SPLIT if split is None else split, device=device, half=half)
         if learned is not None:
             _check_match(learned, network, f"{bottleneck}")
@@ -135,7 +139,7 @@ class FeatureCodec:
         return cls(network, video, UniformQuantizer(low, high, bits), learned, image_size, square, boxes or BoxFilter())
 
     def encode(self, image: npt.NDArray[np.uint8], qp: int = DEFAULT_QP) -> bytes:
-        """Code one picture.
+        """Code one image.
 
         Args:
             image: (height, width, 3) uint8 RGB in [0, 255].
@@ -149,7 +153,7 @@ class FeatureCodec:
             EncoderError: the VVC encoder failed.
         """
         ((header, frame),) = self.front_end([self.letterbox(image)], qp)
-        (stream,) = self.vvc.encode([frame], qp, threads=os.cpu_count() or 1)
+        (stream,) = self.vvc.encode([frame], qp, threads=cores())
         return bitstream.pack(header, stream)
 
     def decode(self, data: bytes) -> Detections:
@@ -166,24 +170,38 @@ class FeatureCodec:
         return detections
 
     def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
-        """The uncoded detector on one picture: no bottleneck, no quantization, no bitstream."""
+        """The uncoded detector on one image: no bottleneck, no quantization, no bitstream.
+
+        Args:
+            image: (height, width, 3) uint8 RGB in [0, 255].
+
+        Raises:
+            InputError: not such an image.
+        """
         return self.detect_letterboxed([self.letterbox(image)])[0]
 
     def letterbox(self, image: npt.NDArray[np.uint8]) -> Letterboxed:
-        """Fit a picture into the detector's input."""
+        """Fit an image into the detector's input."""
         check_rgb(image)
         letterbox = Letterbox.fit(image.shape[1], image.shape[0], self.image_size, square=self.square)
         return Letterboxed(letterbox, letterbox.apply(image))
 
     def front_end(self, batch: Sequence[Letterboxed], qp: int) -> list[tuple[Header, Frame]]:
-        """What the edge computes before VVC: side info and mosaic of each picture.
+        """What the edge computes before VVC: side info and mosaic of each image.
 
         Args:
-            batch: pictures of one letterboxed shape.
-            qp: the QP that will be used; it stands in the header.
+            batch: images of one letterboxed shape.
+            qp: the QP that will be used, 0..63; it stands in the header.
+
+        Returns:
+            per image its header, and its mosaic: (rows * H, cols * W) uint8 of the tiled (C, H, W) tensor.
+
+        Raises:
+            InputError: the QP is out of range, or the feature tensor holds NaN.
+            BitstreamError: the mosaic would be larger than a bitstream may hold.
         """
-        if not 0 <= qp <= 63:
-            raise InputError(f"QP {qp} is outside 0..63")
+        if not isinstance(qp, int) or not 0 <= qp <= 63:
+            raise InputError(f"QP {qp} is no whole number from 0 to 63")
         with torch.inference_mode():
             coded = self.detector.front(_to_tensor(batch))
             if self.bottleneck is not None:
@@ -191,8 +209,8 @@ class FeatureCodec:
             values = coded.float().cpu().contiguous().numpy()
         grid = TileGrid.near_square(values.shape[1])
         return [
-            (self._header(picture.letterbox, tensor.shape, grid, qp), grid.tile(self.quantizer.quantize(tensor)))
-            for picture, tensor in zip(batch, values, strict=True)
+            (self._header(image, tensor.shape, grid, qp), grid.tile(self.quantizer.quantize(tensor)))
+            for image, tensor in zip(batch, values, strict=True)
         ]
 
     def decode_frame(self, data: bytes) -> tuple[Header, Frame]:
@@ -201,7 +219,7 @@ class FeatureCodec:
         Raises:
             BitstreamError, WeightsError: as `decode`.
         """
-        header, stream = bitstream.unpack(data)
+        header, stream = bitstream.unpack(bytes(data))
         if header.fingerprint != self.fingerprint:
             raise WeightsError(
                 f"made with weights {header.fingerprint.hex()}, but {self.fingerprint.hex()} are loaded; "
@@ -215,7 +233,10 @@ class FeatureCodec:
         """What the cloud computes after VVC.
 
         Args:
-            batch: `decode_frame` results of one letterboxed size, one feature shape and one split.
+            batch: `decode_frame` results of one letterboxed size and one split.
+
+        Returns:
+            the detections of each.
         """
         header = batch[0][0]
         tensors = np.stack([_dequantize(side_info, frame) for side_info, frame in batch])
@@ -228,25 +249,21 @@ class FeatureCodec:
         return detections_of(predictions, letterboxes, self.detector.names, self.boxes)
 
     def detect_letterboxed(self, batch: Sequence[Letterboxed]) -> list[Detections]:
-        """The uncoded detector on pictures of one letterboxed shape."""
+        """The uncoded detector on images of one letterboxed shape."""
         with torch.inference_mode():
             predictions = self.detector.back(self.detector.front(_to_tensor(batch)))
-        letterboxes = [picture.letterbox for picture in batch]
+        letterboxes = [image.letterbox for image in batch]
         return detections_of(predictions, letterboxes, self.detector.names, self.boxes)
 
-    def matches(self, header: Header, qp: int) -> bool:
-        """Whether a bitstream with this header was made by this codec with its present settings at that QP."""
-        letterbox = letterbox_of(header)
-        fitted = Letterbox.fit(header.original_width, header.original_height, self.image_size, square=self.square)
-        quantizer = (header.clip_low, header.clip_high, header.bits)
-        return (
-            letterbox == fitted
-            and header.fingerprint == self.fingerprint
-            and header.split == self.detector.split
-            and quantizer == (self.quantizer.low, self.quantizer.high, self.quantizer.bits)
-            and header.encoder_tag == self.vvc.tag
-            and header.qp == self._header_qp(qp)
-        )
+    def matches(self, header: Header, image: Letterboxed, qp: int) -> bool:
+        """Whether a bitstream with this header was made of that image, with the present settings, at that QP.
+
+        Another image of the same size passes with a probability of 1 in 65,536.
+        """
+        if letterbox_of(header) != image.letterbox:
+            return False
+        shape = (header.channels, header.feature_height, header.feature_width)
+        return header == self._header(image, shape, TileGrid(header.tile_rows, header.tile_cols), qp)
 
     def _check_shape(self, header: Header) -> None:
         """Refuse a tensor that these networks cannot take: a fingerprint can be copied onto any header."""
@@ -255,20 +272,18 @@ class FeatureCodec:
         if self.bottleneck is not None:
             channels = self.bottleneck.config.channels
         claimed = (header.channels, header.feature_height, header.feature_width)
-        if any(side % STRIDE for side in size) or claimed != (channels, height, width):
+        if any(side % STRIDE or side > MAX_IMAGE_SIZE for side in size) or claimed != (channels, height, width):
             raise BitstreamError(
                 f"claims a tensor of {claimed} for {size[0]}x{size[1]} pixels; this model makes {channels} channels of "
-                f"{width}x{height} there: damaged or forged, encode the picture again"
+                f"{width}x{height} there: damaged or forged, encode the image again"
             )
 
     def _decoder(self) -> VideoCodec:
         return open_codec("ffmpeg") if self.vvc.name == "none" else self.vvc
 
-    def _header_qp(self, qp: int) -> int:
-        return RAW_QP if self.vvc.name == "none" else qp
-
-    def _header(self, letterbox: Letterbox, shape: tuple[int, ...], grid: TileGrid, qp: int) -> Header:
-        return Header(
+    def _header(self, image: Letterboxed, shape: tuple[int, ...], grid: TileGrid, qp: int) -> Header:
+        letterbox = image.letterbox
+        header = Header(
             original_width=letterbox.original_width,
             original_height=letterbox.original_height,
             letterboxed_width=letterbox.width,
@@ -283,13 +298,16 @@ class FeatureCodec:
             bits=self.quantizer.bits,
             split=self.detector.split,
             fingerprint=self.fingerprint,
-            qp=self._header_qp(qp),
-            encoder_tag=self.vvc.tag,
+            qp=RAW_QP if self.vvc.name == "none" else qp,
+            encoder_tag=zlib.crc32(image.pixels.tobytes(), self.vvc.tag) & 0xFFFF,
         )
+        # Before VVC is spent on it.
+        header.check()
+        return header
 
 
 def letterbox_of(header: Header) -> Letterbox:
-    """How the picture of a bitstream lay in the detector's input."""
+    """How the image of a bitstream lay in the detector's input."""
     return Letterbox(header.original_width, header.original_height, header.letterboxed_width, header.letterboxed_height)
 
 
@@ -300,7 +318,7 @@ def _dequantize(header: Header, frame: Frame) -> npt.NDArray[np.float32]:
 
 def _to_tensor(batch: Sequence[Letterboxed]) -> Tensor:
     """(B, 3, H, W) float32 RGB in [0, 1]."""
-    pixels = np.stack([picture.pixels for picture in batch])
+    pixels = np.stack([image.pixels for image in batch])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
 
 

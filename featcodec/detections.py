@@ -1,4 +1,4 @@
-"""What a detector found in one picture. Knows nothing of torch."""
+"""What a detector found in one image. Knows nothing of torch."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ class BoxFilter:
     """Which boxes count. The defaults are those of YOLOv5's COCO validation.
 
     Attributes:
-        confidence: least score, 0..1.
+        conf: boxes of a lower score do not count, 0..1.
         iou: boxes of a class that overlap more than this are one, 0..1.
-        max_boxes: most boxes a picture, at least 1.
+        max_det: most boxes an image, at least 1.
 
     Raises:
         InputError: a value is out of range.
     """
 
-    confidence: float = 0.001
+    conf: float = 0.001
     iou: float = 0.6
-    max_boxes: int = 300
+    max_det: int = 300
 
     def __post_init__(self) -> None:
-        if not 0 <= self.confidence <= 1 or not 0 <= self.iou <= 1 or self.max_boxes < 1:
-            raise InputError(f"{self} is out of range: confidence and iou are 0 to 1, max_boxes at least 1")
+        if not 0 <= self.conf <= 1 or not 0 <= self.iou <= 1 or self.max_det < 1:
+            raise InputError(f"{self} is out of range: conf and iou are 0 to 1, max_det at least 1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Detections:
-    """The boxes of one picture, best first.
+    """The boxes of one image, best first.
 
     Attributes:
-        xyxy: (N, 4) float32; left, top, right, bottom in pixels of the original picture, inside it.
+        xyxy: (N, 4) float32; left, top, right, bottom in pixels of the original image, inside it.
         scores: (N,) float32 in (0, 1].
         class_ids: (N,) int64, indices into `names`.
         names: the detector's class names.
-        width, height: size of the original picture in pixels.
+        width, height: size of the original image in pixels.
     """
 
     xyxy: npt.NDArray[np.float32]
@@ -60,7 +60,7 @@ class Detections:
         """The boxes as COCO results (https://cocodataset.org/#format-results).
 
         Args:
-            image_id: the picture's id in the annotation file.
+            image_id: the image's id in the annotation file.
             category_ids: class id -> category id; without it, COCO's own ids (1..90) for a detector of COCO's 80
                 classes and the class ids themselves for any other. Classes that it lacks are left out.
 

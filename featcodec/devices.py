@@ -40,6 +40,12 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def cores() -> int:
+    """CPU cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 @contextlib.contextmanager
 def beside_other_work() -> Iterator[None]:
     """Let torch use few CPU threads while encoder processes keep all cores busy.
@@ -48,7 +54,7 @@ def beside_other_work() -> Iterator[None]:
     with two threads than with one. The number of threads is the process's; it is restored at the end.
     """
     threads = torch.get_num_threads()
-    torch.set_num_threads(min(threads, max(1, (os.cpu_count() or 1) // _CORES_PER_NETWORK_THREAD)))
+    torch.set_num_threads(min(threads, max(1, cores() // _CORES_PER_NETWORK_THREAD)))
     try:
         yield
     finally:

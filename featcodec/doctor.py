@@ -105,5 +105,5 @@ def _weights() -> Iterator[Check]:
         yield Check("weights", "ok", f"{', '.join(here)} in {weights_folder()}")
     else:
         yield Check("weights", "missing", f"none in {weights_folder()}; see `featcodec models`, or pass a path")
-    free = shutil.disk_usage(weights_folder().anchor or "/").free >> 30
-    yield Check("disk", "ok", f"{free} GiB free")
+    existing = next(folder for folder in weights_folder().absolute().parents if folder.is_dir())
+    yield Check("disk", "ok", f"{shutil.disk_usage(existing).free >> 30} GiB free in {existing}")

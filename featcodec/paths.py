@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,9 +14,16 @@ from featcodec.errors import InputError
 
 
 def cache_folder() -> Path:
-    """$FEATCODEC_HOME, or the user's cache folder for featcodec. It may not exist yet."""
+    """$FEATCODEC_HOME, or the user's cache folder for featcodec. It may not exist yet.
+
+    Raises:
+        InputError: $FEATCODEC_HOME names the home of a user that does not exist.
+    """
     home = os.environ.get("FEATCODEC_HOME")
-    return Path(home).expanduser() if home else Path(platformdirs.user_cache_dir("featcodec"))
+    try:
+        return Path(home).expanduser() if home else Path(platformdirs.user_cache_dir("featcodec"))
+    except RuntimeError:
+        raise InputError(f"FEATCODEC_HOME={home}: no such home folder; set it to a folder") from None
 
 
 def weights_folder() -> Path:
@@ -63,28 +70,49 @@ def expand_sources(arguments: Sequence[str], suffixes: frozenset[str], what: str
     return list(sources.values())
 
 
-def _expand(argument: str, suffixes: frozenset[str]) -> Iterable[Source]:
-    path = Path(argument)
+def _expand(argument: str, suffixes: frozenset[str]) -> Iterator[Source]:
     if not argument:  # an unset shell variable; Path("") would be the working folder
         return
-    if path.is_dir():
-        for file in sorted(path.rglob("*")):
-            if file.suffix.lower() in suffixes and file.is_file() and not file.name.startswith("."):
-                yield Source(file, file.relative_to(path))
-    elif path.is_file():
+    path = Path(argument)
+    try:
+        if path.exists():
+            yield from _found(path, suffixes)
+        elif glob.has_magic(argument):
+            for match in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207  (pathlib takes no absolute one)
+                if Path(match).is_dir() or Path(match).suffix.lower() in suffixes:
+                    yield from _found(Path(match), suffixes)
+    except OSError as error:
+        raise InputError(f"{error.filename or argument}: cannot be read ({error.strerror}); check the path") from None
+
+
+def _found(path: Path, suffixes: frozenset[str]) -> Iterator[Source]:
+    """A file as it is; of a folder the files below it that count, also behind links."""
+    if not path.is_dir():
         yield Source(path, Path(path.name))
-    elif glob.has_magic(argument):
-        for match in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207  (pathlib globs no absolute pattern)
-            file = Path(match)
-            if file.suffix.lower() in suffixes and file.is_file():
-                yield Source(file, Path(file.name))
-    elif path.exists():
-        yield Source(path, Path(path.name))
+        return
+    for file in sorted(_walk(path, set())):
+        if file.suffix.lower() in suffixes and not file.name.startswith("."):
+            yield Source(file, file.relative_to(path))
+
+
+def _walk(folder: Path, above: set[Path]) -> Iterator[Path]:
+    """All files below a folder. An unreadable folder raises OSError; a link back up is not followed."""
+    real = folder.resolve()
+    if real in above:
+        return
+    for entry in folder.iterdir():
+        if entry.is_dir():
+            yield from _walk(entry, above | {real})
+        elif entry.is_file():
+            yield entry
 
 
 def _refuse_collisions(sources: Iterable[Source]) -> None:
-    outputs: dict[Path, Path] = {}
+    """Some file systems do not tell A.266 from a.266."""
+    outputs: dict[str, Path] = {}
     for source in sources:
-        other = outputs.setdefault(source.relative.with_suffix(""), source.path)
+        other = outputs.setdefault(str(source.relative.with_suffix("")).casefold(), source.path)
         if other is not source.path:
-            raise InputError(f"{other} and {source.path} would have the same output; rename one, or run them apart")
+            raise InputError(
+                f"{other} and {source.path} would have the same output; rename one, or run them into different folders"
+            )

@@ -37,7 +37,7 @@ class UniformQuantizer:
             low, high = float(np.float32(self.low)), float(np.float32(self.high))
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise InputError(f"clip range [{self.low}, {self.high}] is empty or not finite; use low < high")
-        if not 1 <= self.bits <= 8:
+        if not isinstance(self.bits, int) or not 1 <= self.bits <= 8:
             raise InputError(f"bit depth {self.bits} is not supported; use 1 to 8")
         if (high - low) / ((1 << self.bits) - 1) < 4 * float(np.spacing(np.float32(max(-low, high)))):
             raise InputError(f"clip range [{low}, {high}] is too narrow for float32 to tell its levels apart; widen it")

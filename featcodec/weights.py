@@ -96,6 +96,11 @@ def locate_weights(name_or_path: str | Path) -> Path:
         raise WeightsError(f"{name}: no such file; check the path, or use the name {known.name}")
     if not _is_file(known.path):
         _download(known)
+    elif not is_intact(known):
+        raise WeightsError(
+            f"{known.path}: not the {known.name} that featcodec knows (wrong sha256); delete it, or pass your own "
+            "checkpoint by its path"
+        )
     return known.path
 
 
@@ -108,11 +113,17 @@ def _is_file(path: Path) -> bool:
 
 
 def is_intact(known: KnownWeights) -> bool:
-    """Whether the file in the weights folder is the pinned one (true where no sha256 is known)."""
+    """Whether the file in the weights folder is the pinned one (true where no sha256 is known).
+
+    Raises:
+        WeightsError: it cannot be read.
+    """
     if known.sha256 is None:
         return True
-    with known.path.open("rb") as file:
-        return hashlib.sha256(file.read()).hexdigest() == known.sha256
+    try:
+        return hashlib.sha256(known.path.read_bytes()).hexdigest() == known.sha256
+    except OSError as error:
+        raise WeightsError(f"{known.path}: cannot be read ({error.strerror}); change its mode or delete it") from None
 
 
 def _download(known: KnownWeights) -> None:
@@ -141,7 +152,7 @@ def list_models() -> list[dict[str, str]]:
     models = []
     for known in KNOWN.values():
         state = "missing"
-        if known.path.is_file():
+        if _is_file(known.path):
             state = "present" if is_intact(known) else "damaged (wrong sha256)"
         models.append(
             {

@@ -57,12 +57,12 @@ def test_picture_is_matched_by_its_bare_name(good: Annotations, relative: str) -
 
 def test_only_the_last_ending_is_dropped(good: Annotations) -> None:
     assert good.image_id(PurePath("shot.one.jpg")) == "x"
-    with pytest.raises(InputError, match="lists no picture of that name"):
+    with pytest.raises(InputError, match="lists no image of that name"):
         good.image_id(PurePath("shot.jpg"))
 
 
 def test_unknown_picture_is_refused(good: Annotations) -> None:
-    with pytest.raises(InputError, match=r"^other/000008\.jpg: .*instances\.json lists no picture"):
+    with pytest.raises(InputError, match=r"^other/000008\.jpg: .*instances\.json lists no image"):
         good.image_id(PurePath("other/000008.jpg"))
 
 
@@ -168,7 +168,7 @@ def test_other_encodings(tmp_path: Path) -> None:
 
 def test_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cannot be read" in refusal(read_annotations, tmp_path / "absent.json")
-    assert "cannot be read" in refusal(read_annotations, tmp_path)
+    assert "no regular file" in refusal(read_annotations, tmp_path)
     monkeypatch.setattr(module, "_MAX_BYTES", 10)
     assert "split it" in refusal(read_json, write(tmp_path / "a.json", GOOD))
 

@@ -19,23 +19,26 @@ def test_batcher_loses_nothing_and_stays_bounded(keys: list[int], size: int, lim
     out = []
     waiting = 0
     for number, key in enumerate(keys):
-        batch = batcher.add(key, (key, number))
-        waiting += 1 - len(batch)
+        waiting += 1
+        for batch in batcher.add(key, (key, number)):
+            waiting -= len(batch)
+            assert 0 < len(batch) <= size
+            assert number - batch[0][1] <= limit
+            out.append(batch)
         assert waiting <= limit
-        assert len(batch) <= size
-        out.append(batch)
     out += list(batcher.rest())
     assert sorted(item for batch in out for item in batch) == sorted((key, number) for number, key in enumerate(keys))
     assert all(len({key for key, _ in batch}) <= 1 for batch in out)
     assert batcher.largest() == []
 
 
-def test_batcher_takes_the_oldest_group_when_too_many_wait() -> None:
-    batcher: Batcher[str] = Batcher(10, 2)
-    assert batcher.add("a", "a1") == []
-    assert batcher.add("b", "b1") == []
-    assert batcher.add("b", "b2") == ["a1"]
-    assert batcher.largest() == ["b1", "b2"]
+def test_a_rare_shape_does_not_wait_for_the_end() -> None:
+    batcher: Batcher[str] = Batcher(2, 3)
+    assert list(batcher.add("rare", "r")) == []
+    assert list(batcher.add("usual", "u1")) == []
+    assert list(batcher.add("usual", "u2")) == [["u1", "u2"]]
+    assert list(batcher.add("usual", "u3")) == [["r"]]
+    assert batcher.largest() == ["u3"]
 
 
 @given(st.permutations(range(12)))

@@ -451,7 +451,7 @@ def test_files_that_cannot_be_streams_are_refused_by_name(tmp_path: Path) -> Non
         ("empty.266", "empty file"),
         ("large.266", "over 64 MiB"),
         ("missing.266", "No such file"),
-        (".", "Is a directory"),
+        (".", "no regular file"),
     ):
         with pytest.raises(BitstreamError, match=reason) as caught:
             bitstream.read_file(tmp_path / name)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 from pathlib import Path
 
 import pytest
 
 from featcodec.errors import OutputError
-from featcodec.files import PART_SUFFIX, atomic_writer, write_atomically
+from featcodec.files import PART_SUFFIX, _Sink, atomic_folder, atomic_writer, write_atomically
 
 
 def names(folder: Path) -> list[str]:
@@ -19,7 +20,6 @@ def test_the_file_appears_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "out.266"
     with atomic_writer(path) as file:
         file.write(b"half")
-        file.flush()
         assert not path.exists()
         (part,) = names(path.parent)
         assert part.startswith(".")
@@ -60,10 +60,39 @@ def test_text_is_utf_8(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_an_output_error_with_path_and_reason(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    with pytest.raises(OutputError, match=r"out: cannot be written \(No space left on device\)"), atomic_writer(path):
-        raise OSError(errno.ENOSPC, "full")
+    """/dev/full takes every write and says that the disk is full."""
+    with Path("/dev/full").open("wb", buffering=0) as full:
+        sink = _Sink(tmp_path / "out", full)
+        with pytest.raises(OutputError, match=r"out: cannot be written \(No space left on device\)"):
+            sink.write(b"data")
+
+
+def test_an_error_that_is_not_the_files_own_passes_unchanged(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError, match="elsewhere"), atomic_writer(tmp_path / "out"):
+        raise PermissionError(errno.EACCES, "elsewhere")
     assert names(tmp_path) == []
+
+
+def test_a_folder_appears_at_the_end_and_replaces_an_older_one_of_its_kind(tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    for run in ("one", "two"):
+        with atomic_folder(path, (".txt",)) as folder:
+            (folder / f"{run}.txt").write_text(run)
+            assert not (path / f"{run}.txt").exists()
+        assert names(path) == [f"{run}.txt"]
+    with contextlib.suppress(ZeroDivisionError), atomic_folder(path, (".txt",)) as folder:
+        (folder / "three.txt").write_text("three")
+        raise ZeroDivisionError
+    assert names(path) == ["two.txt"]
+    assert names(tmp_path) == ["labels"]
+
+
+def test_a_folder_with_other_things_in_it_is_not_replaced(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work/thesis.pdf").touch()
+    with pytest.raises(OutputError, match=r"thesis\.pdf"), atomic_folder(tmp_path / "work", (".txt",)):
+        pass
+    assert names(tmp_path / "work") == ["thesis.pdf"]
 
 
 def test_a_folder_in_the_way(tmp_path: Path) -> None:

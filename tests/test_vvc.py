@@ -14,6 +14,7 @@ from featcodec import nal
 from featcodec.errors import BitstreamError, EncoderError, InputError
 from featcodec.vvc import PRESETS, EncoderSettings, Frame, VideoCodec, open_codec
 from featcodec.vvc.base import coded_shape, from_10_bits, split_batch, to_yuv420p10
+from featcodec.vvc.settings import STILL_PICTURES
 
 SHAPE = (64, 96)
 EXECUTABLE = {"ffmpeg": "executable", "vvenc": "encoder"}
@@ -143,7 +144,7 @@ def test_parameters_reach_the_encoder(vvc: VideoCodec) -> None:
     assert vvc.decode(stream, SHAPE).shape == SHAPE
 
 
-@pytest.mark.parametrize("parameters", [{"NoSuchOption": "1"}, {"CTUSize": "17"}, {"IntraPeriod": "oops"}])
+@pytest.mark.parametrize("parameters", [{"NoSuchOption": "1"}, {"CTUSize": "17"}, {"TransformSkip": "oops"}])
 def test_a_bad_parameter_is_an_error(vvc: VideoCodec, parameters: dict[str, str]) -> None:
     with pytest.raises(EncoderError, match="--encoder-param"):
         encode(installed(vvc.name, parameters=parameters), mosaic(SHAPE), 30)
@@ -216,9 +217,10 @@ def test_every_picture_of_a_batch_is_counted(vvc: VideoCodec) -> None:
         split_batch(streams[0] + streams[1] + parameter_sets_only, 3, "test")
 
 
-def test_frame_parallel_coding_loses_pictures_loudly_if_at_all() -> None:
+def test_frame_parallel_coding_loses_pictures_loudly_if_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     # This is why MaxParallelFrames=0 is the default: libvvenc exits with 0 and an empty file here.
-    codec = installed("ffmpeg", parameters={"MaxParallelFrames": "-1"})
+    monkeypatch.setattr("featcodec.vvc.settings.STILL_PICTURES", {**STILL_PICTURES, "MaxParallelFrames": "-1"})
+    codec = installed("ffmpeg")
     frames = [mosaic(SHAPE, seed) for seed in range(7)]
     try:
         streams = codec.encode(frames, 30)
@@ -415,3 +417,11 @@ def test_the_picture_of_a_frame(shape: tuple[int, int], coded: tuple[int, int]) 
 def test_decoded_samples_are_rounded_to_nearest_and_never_wrap() -> None:
     luma = np.array([[0, 1, 2, 5, 6, 1017, 1018, 1021, 1022, 1023]], np.uint16)
     assert from_10_bits(luma, (1, 10)).tolist() == [[0, 0, 1, 1, 2, 254, 255, 255, 255, 255]]
+
+
+def test_parameters_whose_stream_does_not_decode_are_an_error() -> None:
+    """4:2:0 in 8 bits, forced upon the codec behind the back of its settings, as a new VVenC option might do it."""
+    codec = installed("ffmpeg", parameters={"ISP": "1"})
+    object.__setattr__(codec.settings, "parameters", {"InternalBitDepth": "8"})
+    with pytest.raises(EncoderError, match="does not decode"):
+        encode(codec, mosaic(SHAPE), 30)

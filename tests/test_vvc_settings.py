@@ -59,9 +59,9 @@ def test_an_unknown_preset_is_refused(preset: str) -> None:
 
 
 def test_options_keep_their_order_and_may_be_overridden() -> None:
-    options = EncoderSettings(parameters={"ISP": "1", "BIM": "1"}).options(30)
+    options = EncoderSettings(parameters={"ISP": "1", "ALF": "1"}).options(30)
     assert list(options) == [*STILL_PICTURES, "ISP"]
-    assert options["BIM"] == "1"
+    assert options["ALF"] == "1"
     assert list(options).index("BIM") < list(options).index("MCTF")
 
 
@@ -77,7 +77,7 @@ def test_tags_tell_settings_apart() -> None:
         *(EncoderSettings(preset) for preset in PRESETS),
         EncoderSettings(parameters={"ISP": "1"}),
         EncoderSettings(parameters={"ISP": "2"}),
-        EncoderSettings(parameters={"BIM": "1"}),
+        EncoderSettings(parameters={"ALF": "1"}),
     ]
     tags = [each.tag(codec) for each in settings for codec in ("ffmpeg", "vvenc")]
     assert len(set(tags)) == len(tags)
@@ -102,3 +102,9 @@ def test_the_lowest_qps_are_spared_rate_distortion_optimization() -> None:
     assert "RDOQ" not in EncoderSettings().options(4)
     assert EncoderSettings().options(0)["RDOQ"] == "0"
     assert EncoderSettings(parameters={"RDOQ": "2"}).options(0)["RDOQ"] == "2"
+
+
+@pytest.mark.parametrize("name", ["QP", "qp", "InternalBitDepth", "MCTF", "TargetBitrate", "BitstreamFile", "Threads"])
+def test_parameters_that_would_contradict_the_header_or_the_batch_are_refused(name: str) -> None:
+    with pytest.raises(InputError, match="belongs to featcodec"):
+        EncoderSettings(parameters={name: "1"})

@@ -97,6 +97,9 @@ def test_explicit_path_comes_first(home: Path) -> None:
 def test_weights_folder_comes_second(home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     place(monkeypatch, "http://127.0.0.1:9/refused")
     stored = put(home / "weights" / "yolov5n.pt")
+    with pytest.raises(WeightsError, match="wrong sha256"):
+        locate_weights(name)
+    place(monkeypatch, "http://127.0.0.1:9/refused", content=None)
     assert locate_weights(name) == stored
 
 

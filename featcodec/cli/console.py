@@ -27,12 +27,14 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    # As texts: file names and messages may hold what rich would take for markup.
+    table = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(Text, row))
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)
@@ -41,7 +43,7 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """The items, with a progress bar on stderr when that is a terminal."""
-    if not sys.stderr.isatty():
+    if sys.stderr is None or not sys.stderr.isatty():  # None where it is closed
         yield from items
         return
     from rich.console import Console

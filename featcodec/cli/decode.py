@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
@@ -19,6 +20,10 @@ from featcodec.cli.options import (
     sources_argument,
     workers_option,
 )
+
+if TYPE_CHECKING:
+    from featcodec.data.annotations import Annotations
+    from featcodec.paths import Source
 
 
 @click.command("decode")
@@ -57,10 +62,10 @@ from featcodec.cli.options import (
     "--images",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=None,
-    help="Folder of the original pictures, for --draw.",
+    help="Folder of the original images, for --draw.",
 )
 @click.option(
-    "--draw", type=click.Path(path_type=Path), default=None, help="Folder for pictures with boxes; needs --images."
+    "--draw", type=click.Path(path_type=Path), default=None, help="Folder for images with boxes; needs --images."
 )
 @click.option(
     "--draw-conf", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Least score of a drawn box."
@@ -80,7 +85,7 @@ def command(
     codec: str,
     conf: float,
     iou: float,
-    max_boxes: int,
+    max_det: int,
     images: Path | None,
     draw: Path | None,
     draw_conf: float,
@@ -94,58 +99,64 @@ def command(
     that it was made with; other weights are refused.
     """
     from featcodec.data.annotations import read_annotations
-    from featcodec.data.exports import format_of, open_export
-    from featcodec.errors import FeatcodecError, OutputError
+    from featcodec.data.drawing import open_drawing
+    from featcodec.data.exports import check_output, format_of, open_export
+    from featcodec.errors import FeatcodecError
     from featcodec.paths import expand_sources
     from featcodec.pipeline import STREAM_SUFFIX, decode_files
 
-    if draw is not None and images is None:
-        raise click.UsageError("--draw needs --images, the folder of the original pictures")
+    if (draw is None) != (images is None):
+        raise click.UsageError("--draw and --images go together: where to draw, and on which images")
     file_format = file_format or format_of(output)
-    if output.exists() and not overwrite and not (output.is_dir() and not any(output.iterdir())):
-        raise OutputError(f"{output}: exists; use --overwrite or another -o")
+    check_output(output, file_format, overwrite=overwrite)
     streams = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams")
     truth = None if annotations is None else read_annotations(annotations)
-    feature_codec = load_codec(detector, bottleneck, device, half, codec=codec, boxes=box_filter(conf, iou, max_boxes))
-    decoded = failed = boxes = 0
+    drawing = None if draw is None or images is None else open_drawing(images, draw, draw_conf, overwrite=overwrite)
+    known = streams if truth is None else [stream for stream in streams if _is_annotated(stream, truth)]
+    counts = {"decoded": 0, "failed": len(streams) - len(known), "not_drawn": 0, "boxes": 0}
+    feature_codec = load_codec(detector, bottleneck, device, half, codec=codec, boxes=box_filter(conf, iou, max_det))
     started = time.perf_counter()
-    outcomes = decode_files(feature_codec, streams, workers=workers)
+    outcomes = decode_files(feature_codec, known, workers=workers)
     with contextlib.closing(outcomes), open_export(output, file_format, truth) as write:
-        for outcome in progress(outcomes, len(streams), "decode"):
-            try:
-                if outcome.detections is None:
-                    raise FeatcodecError(outcome.error)
-                name = outcome.source.relative.with_suffix("")
-                write(name, outcome.detections)
-                decoded += 1
-                boxes += len(outcome.detections)
-                if draw is not None and images is not None:
-                    _draw(draw, images, name, outcome.detections, draw_conf)
-            except OutputError:
-                raise
-            except FeatcodecError as error:
-                complain(" ".join(str(error).split()))
-                failed += 1
-        if not decoded:
+        for outcome in progress(outcomes, len(known), "decode"):
+            if outcome.detections is None:
+                complain(str(outcome.error))
+                counts["failed"] += 1
+                continue
+            name = outcome.source.relative.with_suffix("")
+            write(name, outcome.detections)
+            counts["decoded"] += 1
+            counts["boxes"] += len(outcome.detections)
+            if drawing is not None:
+                try:
+                    drawing(name, outcome.detections)
+                except FeatcodecError as error:
+                    complain(str(error))
+                    counts["not_drawn"] += 1
+        if not counts["decoded"]:
             raise FeatcodecError(f"none of {len(streams)} bitstreams could be decoded, so {output} is not written")
-    seconds = time.perf_counter() - started
-    summary = {"decoded": decoded, "failed": failed, "boxes": boxes, "seconds": round(seconds, 3)}
-    if as_json:
-        print_json({**summary, "output": str(output)})
-    else:
-        click.echo(
-            f"{decoded} decoded, {failed} failed, {boxes} boxes, "
-            f"{seconds:.1f} s ({decoded / seconds:.1f} pictures/s) -> {output}"
-        )
-    return 1 if failed else 0
+    _report(counts, time.perf_counter() - started, output, as_json=as_json)
+    return 1 if counts["failed"] or counts["not_drawn"] else 0
 
 
-def _draw(folder: Path, images: Path, name, detections, least_score: float) -> None:  # type: ignore[no-untyped-def]
-    from featcodec.data.drawing import draw_boxes, find_picture, save_jpeg
-    from featcodec.data.images import read_image
+def _is_annotated(stream: Source, annotations: Annotations) -> bool:
+    """Whether the annotations list the image; complains before any time is spent on it."""
     from featcodec.errors import InputError
 
-    picture = find_picture(images, name)
-    if picture is None:
-        raise InputError(f"{name}: no picture of that name in {images}; it is decoded but not drawn")
-    save_jpeg(folder / f"{name.as_posix()}.jpg", draw_boxes(read_image(picture), detections, least_score=least_score))
+    try:
+        annotations.image_id(stream.relative)
+    except InputError as error:
+        complain(str(error))
+        return False
+    return True
+
+
+def _report(counts: dict[str, int], seconds: float, output: Path, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**counts, "seconds": round(seconds, 3), "output": str(output)})
+        return
+    not_drawn = f", {counts['not_drawn']} not drawn" if counts["not_drawn"] else ""
+    click.echo(
+        f"{counts['decoded']} decoded, {counts['failed']} failed{not_drawn}, {counts['boxes']} boxes, "
+        f"{seconds:.1f} s ({counts['decoded'] / seconds:.1f} images/s) -> {output}"
+    )

@@ -1,4 +1,4 @@
-"""featcodec encode: pictures to bitstreams."""
+"""featcodec encode: images to bitstreams."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ from featcodec.vvc.settings import PRESETS
 )
 @click.option("--square", is_flag=True, help="Letterbox to a square instead of the minimum rectangle.")
 @click.option(
-    "--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Most pictures an encoder process codes."
+    "--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Most images an encoder process codes."
 )
 @workers_option
 @overwrite_option
@@ -96,18 +96,21 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> int:
-    """Code pictures as feature bitstreams.
+    """Code images as feature bitstreams.
 
-    SRC are picture files, folders (searched recursively) or glob patterns. Each picture becomes one .266 file under
+    SRC are image files, folders (searched recursively) or glob patterns. Each image becomes one .266 file under
     the output folder. Files that are there already with the same settings are skipped, so an interrupted run resumes.
     """
     from featcodec.data.images import IMAGE_SUFFIXES
+    from featcodec.errors import OutputError
     from featcodec.paths import expand_sources
     from featcodec.pipeline import encode_files
     from featcodec.rate import bits_per_pixel
     from featcodec.vvc.settings import parse_parameters
 
-    pictures = expand_sources(sources, IMAGE_SUFFIXES, "pictures")
+    if output.exists() and not output.is_dir():
+        raise OutputError(f"{output}: is no folder; choose another -o")
+    images = expand_sources(sources, IMAGE_SUFFIXES, "images")
     feature_codec = load_codec(
         detector,
         bottleneck,
@@ -126,9 +129,9 @@ def command(
     counts = {"encoded": 0, "skipped": 0, "failed": 0}
     total_bytes = total_pixels = 0
     started = time.perf_counter()
-    outcomes = encode_files(feature_codec, pictures, output, qp, workers=workers, batch=batch, overwrite=overwrite)
+    outcomes = encode_files(feature_codec, images, output, qp, workers=workers, batch=batch, overwrite=overwrite)
     with contextlib.closing(outcomes):
-        for outcome in progress(outcomes, len(pictures), "encode"):
+        for outcome in progress(outcomes, len(images), "encode"):
             status = "failed" if outcome.error else "skipped" if outcome.skipped else "encoded"
             counts[status] += 1
             total_bytes += outcome.bytes
@@ -145,7 +148,7 @@ def command(
         print_json({**counts, "bytes": total_bytes, "bpp": bpp, "qp": qp, "seconds": round(seconds, 3), "files": files})
     else:
         rate = "" if bpp is None else f", {total_bytes} bytes, {bpp:.4f} bpp"
-        speed = f" ({counts['encoded'] / seconds:.1f} pictures/s)" if counts["encoded"] else ""
+        speed = f" ({counts['encoded'] / seconds:.1f} images/s)" if counts["encoded"] else ""
         click.echo(
             f"{counts['encoded']} encoded, {counts['skipped']} already there, {counts['failed']} failed{rate}, "
             f"{seconds:.1f} s{speed} -> {output}"

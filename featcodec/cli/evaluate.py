@@ -26,7 +26,7 @@ from featcodec.cli.options import json_option
 def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_json: bool) -> int:
     """Score detections (a COCO results file) against annotations, by pycocotools.
 
-    bpp counts every byte of the bitstream files, per pixel of the original pictures.
+    bpp counts every byte of the bitstream files, per pixel of the original images.
     """
     from featcodec.data.annotations import read_annotations, read_results
     from featcodec.evaluation.coco import score

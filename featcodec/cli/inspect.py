@@ -9,18 +9,23 @@ from typing import Any
 import rich_click as click
 
 from featcodec.cli.console import complain, print_json, print_table
-from featcodec.cli.options import json_option
+from featcodec.cli.options import json_option, sources_argument
 
 
 @click.command("inspect")
-@click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@sources_argument
 @json_option
-def command(files: tuple[Path, ...], as_json: bool) -> int:
-    """Show the side info of bitstreams and where their bytes go. Needs no weights."""
+def command(sources: tuple[str, ...], as_json: bool) -> int:
+    """Show the side info of bitstreams and where their bytes go. Needs no weights.
+
+    SRC are .266 files, folders (searched recursively) or glob patterns.
+    """
     from featcodec.errors import BitstreamError
+    from featcodec.paths import expand_sources
 
     described = []
-    for path in files:
+    files = expand_sources(sources, frozenset({".266"}), "bitstreams")
+    for path in (source.path for source in files):
         try:
             described.append(describe(path))
         except BitstreamError as error:

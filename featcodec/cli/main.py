@@ -17,16 +17,8 @@ from featcodec.version import __version__
 
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
-EXIT_TERMINATED = 143
 
-COMMANDS = {
-    "encode": "Pictures to feature bitstreams (.266).",
-    "decode": "Feature bitstreams to detections.",
-    "evaluate": "Score detections: bpp, AP50, AP.",
-    "inspect": "What stands in a bitstream, and where its bytes go.",
-    "models": "Detectors known by name, and where their weights are.",
-    "doctor": "Check codecs, weights and devices on this machine.",
-}
+COMMANDS = ("encode", "decode", "evaluate", "inspect", "models", "doctor")
 
 
 class _LazyGroup(click.RichGroup):
@@ -45,7 +37,7 @@ class _LazyGroup(click.RichGroup):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="featcodec")
 def cli() -> None:
-    """Code what a detector needs of a picture, not the picture.
+    """Code what a detector needs of an image, not the image.
 
     featcodec splits a YOLOv5 detector: `encode` runs its front-end and codes the feature tensor as one VVC picture,
     `decode` finishes the detection from the bitstream.
@@ -54,7 +46,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 when every input succeeded, 1 when something failed, 2 on wrong usage."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), _terminate)
     try:
         result: Any = cli.main(args=arguments, prog_name="featcodec", standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)
@@ -65,13 +59,17 @@ def main(arguments: list[str] | None = None) -> None:
         complain(" ".join(str(error).split()))
         sys.exit(EXIT_FAILED)
     except (KeyboardInterrupt, click.Abort):
-        complain("interrupted; finished files are kept and whole, run the same command again to go on")
+        complain("interrupted; no file is half written; an encode goes on when it is run again, a decode starts anew")
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader (head, less) has gone; Python would complain once more while flushing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        complain(f"{where}{error.strerror or error}; check the path, its permissions and the disk")
+        sys.exit(EXIT_FAILED)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
-    sys.exit(EXIT_TERMINATED)
+def _terminate(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)

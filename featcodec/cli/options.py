@@ -47,7 +47,7 @@ def model_options(function: F) -> F:
 
 
 def box_options(function: F) -> F:
-    """Which boxes count: --conf, --iou, --max-boxes."""
+    """Which boxes count: --conf, --iou, --max-det."""
     for option in reversed(
         (
             click.option(
@@ -57,7 +57,7 @@ def box_options(function: F) -> F:
                 "--iou", type=click.FloatRange(0, 1), default=0.6, show_default=True, help="NMS IoU threshold."
             ),
             click.option(
-                "--max-boxes", type=click.IntRange(1), default=300, show_default=True, help="Most boxes a picture."
+                "--max-det", type=click.IntRange(1), default=300, show_default=True, help="Most boxes an image."
             ),
         )
     ):
@@ -72,8 +72,8 @@ def load_codec(detector: str, bottleneck: Path | None, device: str, half: bool |
     return FeatureCodec.load(detector, bottleneck=bottleneck, device=device, half=half, **settings)
 
 
-def box_filter(conf: float, iou: float, max_boxes: int) -> BoxFilter:
+def box_filter(conf: float, iou: float, max_det: int) -> BoxFilter:
     """The box filter that the options describe."""
     from featcodec.detections import BoxFilter
 
-    return BoxFilter(conf, iou, max_boxes)
+    return BoxFilter(conf, iou, max_det)

@@ -1,1 +1,1 @@
-"""Reading pictures and annotations, fitting pictures to the detector, writing detections."""
+"""Reading images and annotations, fitting images to the detector, writing detections."""

@@ -1,10 +1,11 @@
-"""COCO annotation and result files: reading them, and matching pictures to image ids."""
+"""COCO annotation and result files: reading them, and matching images to image ids."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -57,16 +58,24 @@ class Annotations:
         return {image["id"] for image in self.content["images"]}
 
     def image_id(self, relative: PurePath) -> int | str:
-        """The id of the picture whose file name, without folder and ending, is that of `relative`.
+        """The id of the image whose file name, without folder and ending, is that of `relative`.
 
         Raises:
-            InputError: there is none.
+            InputError: there is none, or more than one.
         """
-        ids = {PurePath(str(image["file_name"])).stem: image["id"] for image in self.content["images"]}
-        if relative.stem not in ids:
-            raise InputError(f"{relative}: {self.path} lists no picture of that name; give the annotations of this set")
-        found: int | str = ids[relative.stem]
-        return found
+        ids = self._ids_by_stem.get(relative.stem, [])
+        if not ids:
+            raise InputError(f"{relative}: {self.path} lists no image of that name; give the annotations of this set")
+        if len(ids) > 1:
+            raise InputError(f"{relative}: {self.path} lists {len(ids)} images of that name; rename them apart")
+        return ids[0]
+
+    @cached_property
+    def _ids_by_stem(self) -> dict[str, list[int | str]]:
+        ids: dict[str, list[int | str]] = {}
+        for image in self.content["images"]:
+            ids.setdefault(PurePath(str(image["file_name"])).stem, []).append(image["id"])
+        return ids
 
     def category_ids(self, names: Sequence[str]) -> dict[int, int]:
         """Class id -> category id, by name.
@@ -127,6 +136,8 @@ def read_json(path: Path) -> Any:
         InputError: unreadable or not JSON.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: no regular file; give a JSON file")
         if path.stat().st_size > _MAX_BYTES:
             raise InputError(f"{path}: over {_MAX_BYTES >> 30} GiB; split it")
         return json.loads(path.read_bytes())

@@ -1,18 +1,21 @@
-"""Drawing boxes on pictures."""
+"""Drawing boxes on images."""
 
 from __future__ import annotations
 
 import io
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from featcodec.data.images import IMAGE_SUFFIXES
+from featcodec.data.images import IMAGE_SUFFIXES, read_image
 from featcodec.detections import Detections
-from featcodec.errors import InputError
+from featcodec.errors import InputError, OutputError
 from featcodec.files import write_atomically
+from featcodec.paths import expand_sources
 
 # Paul Tol's bright scheme: told apart by people who see colours differently.
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988")
@@ -22,19 +25,19 @@ _JPEG_QUALITY = 90
 def draw_boxes(
     image: npt.NDArray[np.uint8], detections: Detections, *, least_score: float = 0.25
 ) -> npt.NDArray[np.uint8]:
-    """The picture with boxes, class names and scores on it.
+    """The image with boxes, class names and scores on it.
 
     Args:
-        image: (height, width, 3) uint8 RGB, the original picture.
+        image: (height, width, 3) uint8 RGB, the original image.
         detections: boxes in its pixels.
         least_score: boxes below it are left out.
 
     Raises:
-        InputError: the picture is not of the size that the detections were made on.
+        InputError: the image is not of the size that the detections were made on.
     """
     if image.shape[:2] != (detections.height, detections.width):
         raise InputError(
-            f"the picture is {image.shape[1]}x{image.shape[0]}, but one of {detections.width}x{detections.height} was "
+            f"the image is {image.shape[1]}x{image.shape[0]}, but one of {detections.width}x{detections.height} was "
             "encoded; give the --images that were encoded"
         )
     canvas = Image.fromarray(image)
@@ -58,20 +61,59 @@ def draw_boxes(
 
 
 def save_jpeg(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write a picture as JPEG, whole or not at all.
+    """Write an image as JPEG, whole or not at all.
 
     Raises:
+        InputError: JPEG cannot hold it (a side over 65,500 pixels).
         OutputError: it cannot be written.
     """
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    try:
+        Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels make no JPEG ({error})") from None
     write_atomically(path, buffer.getvalue())
 
 
-def find_picture(folder: Path, relative: PurePath) -> Path | None:
-    """The picture in a folder from which a bitstream of that relative path was made, or None."""
-    for parent in (folder / relative.parent, folder):
-        for candidate in sorted(parent.glob("*")) if parent.is_dir() else ():
-            if candidate.stem == relative.name and candidate.suffix.lower() in IMAGE_SUFFIXES:
-                return candidate
-    return None
+def index_images(folder: Path) -> dict[str, Path]:
+    """The images in a folder, by relative path without ending and, where it is unique, by bare name.
+
+    Raises:
+        InputError: it holds none.
+    """
+    sources = expand_sources([str(folder)], IMAGE_SUFFIXES, "images")
+    by_path = {source.relative.with_suffix("").as_posix(): source.path for source in sources}
+    names = Counter(source.relative.stem for source in sources)
+    by_name = {source.relative.stem: source.path for source in sources if names[source.relative.stem] == 1}
+    return {**by_name, **by_path}
+
+
+def open_drawing(
+    images: Path, folder: Path, least_score: float, *, overwrite: bool
+) -> Callable[[PurePath, Detections], None]:
+    """A function that draws one image's detections on the original and saves it as JPEG.
+
+    Args:
+        images: folder of the original images.
+        folder: where the drawn images go; another one.
+        least_score: boxes below it are left out.
+        overwrite: replace drawn images that exist.
+
+    Raises:
+        InputError: `images` holds no image.
+        OutputError: the folders are the same: the originals would be overwritten.
+    """
+    if images.resolve() == folder.resolve():
+        raise OutputError(f"{folder}: is the folder of the originals, which --draw would overwrite; choose another")
+    originals = index_images(images)
+
+    def draw(relative: PurePath, detections: Detections) -> None:
+        original = originals.get(relative.as_posix()) or originals.get(relative.name)
+        if original is None:
+            raise InputError(f"{relative}: no image of that name in {images}; it is decoded but not drawn")
+        output = folder / f"{relative.as_posix()}.jpg"
+        if output.exists() and not overwrite:
+            raise OutputError(f"{output}: exists; use --overwrite or another --draw")
+        save_jpeg(output, draw_boxes(read_image(original), detections, least_score=least_score))
+
+    return draw

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,7 @@ from PIL import Image, ImageOps
 from featcodec.errors import InputError
 
 IMAGE_SUFFIXES = frozenset(
-    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+    {".avif", ".bmp", ".gif", ".jp2", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 MAX_PIXELS = 89_478_485
 """Pillow's own limit for decompression bombs, 256 MiB of RGB."""
@@ -30,7 +31,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: Path) -> npt.NDArray[np.uint8]:
-    """The picture in a file, as a person would see it.
+    """The image in a file, as a person would see it.
 
     EXIF rotation is applied, 16-bit samples are scaled to 8, gray and CMYK become RGB, transparent pixels lie on
     white, and of several frames the first counts. Colour profiles are ignored, as detectors are trained.
@@ -42,16 +43,18 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
         InputError: not an image, truncated, damaged, or larger than 89 million pixels or 65,535 pixels a side.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: no regular file; give image files or folders")
         if path.stat().st_size == 0:
-            raise InputError(f"{path}: empty file; copy the picture again")
+            raise InputError(f"{path}: empty file; copy the image again")
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-                raise InputError(f"{path}: {image.width}x{image.height} pixels are too many; scale the picture down")
+                raise InputError(f"{path}: {image.width}x{image.height} pixels are too many; scale the image down")
             return _to_rgb(ImageOps.exif_transpose(image), path)
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"{path}: over {MAX_PIXELS} pixels are too many; scale the picture down") from None
+        raise InputError(f"{path}: over {MAX_PIXELS} pixels are too many; scale the image down") from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except PermissionError:
@@ -63,7 +66,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def check_rgb(image: npt.NDArray[np.uint8]) -> None:
-    """Make sure that an array is a picture as the Python API wants it.
+    """Make sure that an array is an image as the Python API wants it.
 
     Raises:
         InputError: not (height, width, 3) uint8, or a side of 0 or over 65,535 pixels.
@@ -82,14 +85,13 @@ def _to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
         raise InputError(f"{path}: floating-point samples have no fixed range; convert it to 8 or 16 bits")
     if image.has_transparency_data:
         overlay = image.convert("RGBA")
-        white = Image.new("RGBA", overlay.size, (*_PAPER_WHITE, 255))
-        image = Image.alpha_composite(white, overlay)
+        image = Image.new("RGB", overlay.size, _PAPER_WHITE)
+        image.paste(overlay, mask=overlay.getchannel("A"))
     return np.array(image.convert("RGB"))
 
 
-def _from_16_bits(samples: npt.NDArray[np.generic], path: Path) -> npt.NDArray[np.uint8]:
-    values = samples.astype(np.int64)
-    if values.min() < 0 or values.max() > 0xFFFF:
+def _from_16_bits(samples: npt.NDArray[np.integer[Any]], path: Path) -> npt.NDArray[np.uint8]:
+    if samples.min() < 0 or samples.max() > 0xFFFF:
         raise InputError(f"{path}: samples beyond 16 bits have no fixed range; convert it to 8 or 16 bits")
-    gray = (values >> 8).astype(np.uint8)
+    gray = (samples >> 8).astype(np.uint8)
     return np.repeat(gray[:, :, None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""Letterbox: fit a picture into the detector's input and bring boxes back (as YOLOv5 does for validation)."""
+"""Letterbox: fit an image into the detector's input and bring boxes back (as YOLOv5 does for validation)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from featcodec.errors import InputError
 
 STRIDE = 32
-"""The detectors' largest stride: sides of the letterboxed picture are multiples of it."""
+"""The detectors' largest stride: sides of the letterboxed image are multiples of it."""
 PADDING = 114
 """Gray value of the border."""
 MAX_IMAGE_SIZE = 4096
@@ -19,11 +19,11 @@ MAX_IMAGE_SIZE = 4096
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How one picture lies in the detector's input. The bitstream carries these four numbers.
+    """How one image lies in the detector's input. The bitstream carries these four numbers.
 
     Attributes:
-        original_width, original_height: the picture, in pixels.
-        width, height: the letterboxed picture, in pixels; the longer side is the image size.
+        original_width, original_height: the image, in pixels.
+        width, height: the letterboxed image, in pixels; the longer side is the image size.
     """
 
     original_width: int
@@ -53,7 +53,7 @@ class Letterbox:
 
     @property
     def resized(self) -> tuple[int, int]:
-        """(width, height) of the scaled picture inside the border."""
+        """(width, height) of the scaled image inside the border."""
         gain = max(self.width, self.height) / max(self.original_width, self.original_height)
         return min(_scaled(self.original_width, gain), self.width), min(
             _scaled(self.original_height, gain), self.height
@@ -66,7 +66,7 @@ class Letterbox:
         return (self.width - width) // 2, (self.height - height) // 2
 
     def apply(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """The letterboxed picture.
+        """The letterboxed image.
 
         Args:
             image: (original_height, original_width, 3) uint8.
@@ -85,7 +85,7 @@ class Letterbox:
         return canvas
 
     def undo(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Boxes (N, 4) in letterboxed pixels to boxes in original pixels, clipped to the picture."""
+        """Boxes (N, 4) in letterboxed pixels to boxes in original pixels, clipped to the image."""
         width, height = self.resized
         left, top = self.offset
         gain = np.array([width / self.original_width, height / self.original_height] * 2, np.float32)

@@ -20,6 +20,7 @@ from featcodec.errors import WeightsError
 
 MAX_SPLIT = 4
 _MAX_LAYERS = 64
+_MAX_UPSAMPLINGS = 3
 _MAX_CLASSES = 4096
 
 _ACTIVATIONS: dict[str, Callable[[ModuleRecord], nn.Module]] = {
@@ -58,12 +59,16 @@ def build_layers(model: ModuleRecord) -> list[Layer]:
     kinds = [record.kind for record in records.values()]
     if kinds.count("Detect") != 1 or kinds[-1] != "Detect":
         raise WeightsError(f"its last layer is {kinds[-1]}, not its only Detect; use a detection checkpoint")
+    if kinds.count("Upsample") > _MAX_UPSAMPLINGS:
+        raise WeightsError(f"{kinds.count('Upsample')} upsampling layers; no YOLOv5 has more than {_MAX_UPSAMPLINGS}")
     layers = []
     for index, record in enumerate(records.values()):
         try:
-            module = _build(record)
+            # On the meta device nothing is allocated before the stored shapes have been found to match.
+            with torch.device("meta"):
+                module = _build(record)
             state = {name: _floating(tensor) for name, tensor in record.state().items()}
-            module.load_state_dict(state, strict=True)
+            module.load_state_dict(state, strict=True, assign=True)
             _restore_details(module, record)
             sources = _sources(record, index)
         except WeightsError as error:
@@ -108,7 +113,7 @@ def _build_c3(record: ModuleRecord) -> nn.Module:
     shortcut = all(block.attributes["add"] is True for block in blocks.values())
     if not shortcut and any(block.attributes["add"] is True for block in blocks.values()):
         raise WeightsError("some of its bottlenecks add their input and some do not; no YOLOv5 does")
-    expansion = entry.shape[0] / merge.shape[0]
+    expansion = (entry.shape[0] + 0.5) / merge.shape[0]  # C3 truncates
     return C3(entry.shape[1], merge.shape[0], len(blocks), shortcut, 1, expansion)
 
 
@@ -129,7 +134,7 @@ def _build_upsample(record: ModuleRecord) -> nn.Module:
 def _build_anchor_detect(record: ModuleRecord) -> nn.Module:
     weights = [_weight(child) for child in _child(record, "m").children.values()]
     classes, anchors = _classes(record), record.tensors["anchors"]
-    strides = torch.as_tensor(record.attributes["stride"], dtype=torch.float32)
+    strides = torch.as_tensor(record.attributes["stride"], dtype=torch.float32, device="cpu")
     if anchors.ndim != 3 or anchors.shape[2] != 2 or len(anchors) != len(weights) or strides.shape != (len(weights),):
         raise WeightsError("anchors, strides and outputs do not fit together; download it again")
     _check_strides(strides)
@@ -144,7 +149,7 @@ def _build_anchor_free_detect(record: ModuleRecord) -> nn.Module:
     if not 1 <= reg_max <= 64:
         raise WeightsError(f"reg_max {reg_max} is no YOLOv5's; download it again")
     head = _LegacyDetect(nc=_classes(record), reg_max=reg_max, ch=tuple(inputs))
-    head.stride = torch.as_tensor(record.attributes["stride"], dtype=torch.float32)
+    head.stride = torch.as_tensor(record.attributes["stride"], dtype=torch.float32, device="cpu")
     if head.stride.shape != (len(inputs),):
         raise WeightsError("strides and outputs do not fit together; download it again")
     _check_strides(head.stride)

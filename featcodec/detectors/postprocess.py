@@ -22,7 +22,7 @@ def detections_of(
 
     Args:
         predictions: (B, 4 + classes, boxes) from `SplitDetector.back`.
-        letterboxes: how each of the B pictures lies in the detector's input.
+        letterboxes: how each of the B images lies in the detector's input.
         names: class names.
         boxes: which boxes count.
     """
@@ -31,10 +31,10 @@ def detections_of(
 
     kept = non_max_suppression(
         predictions.float(),
-        conf_thres=boxes.confidence,
+        conf_thres=boxes.conf,
         iou_thres=boxes.iou,
         multi_label=True,
-        max_det=boxes.max_boxes,
+        max_det=boxes.max_det,
         nc=len(names),
         max_time_img=_NO_TIME_LIMIT,
     )

@@ -97,7 +97,7 @@ class SplitDetector(nn.Module):
         return predictions
 
     def feature_shape(self, width: int, height: int, split: int | None = None) -> tuple[int, int, int]:
-        """The (channels, height, width) of `front`'s output for a letterboxed picture, without running it in full.
+        """The (channels, height, width) of `front`'s output for a letterboxed image, without running it in full.
 
         Args:
             width, height: pixels, multiples of 32.

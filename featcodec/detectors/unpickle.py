@@ -7,6 +7,7 @@ ones that only remember their attributes. A name that is not on the list is refu
 from __future__ import annotations
 
 import contextlib
+import threading
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -60,6 +61,9 @@ _BYSTANDERS = (
     *(f"{numpy}.multiarray.{name}" for numpy in ("numpy.core", "numpy._core") for name in ("scalar", "_reconstruct")),
     *("numpy.ndarray", "numpy.dtype", "numpy.float64", "datetime.datetime"),
 )
+
+
+_safe_globals_lock = threading.Lock()
 
 
 class _Inert:
@@ -143,14 +147,15 @@ def read_checkpoint(path: Path) -> ModuleRecord:
 @contextlib.contextmanager
 def _safe_globals(allowed: list[Any]) -> Iterator[None]:
     """Let torch's unpickler make these and nothing else, not even the real classes that others have registered."""
-    others = get_safe_globals()
-    clear_safe_globals()
-    try:
-        add_safe_globals(allowed)
-        yield
-    finally:
+    with _safe_globals_lock:  # torch's list is the process's
+        others = get_safe_globals()
         clear_safe_globals()
-        add_safe_globals(others)
+        try:
+            add_safe_globals(allowed)
+            yield
+        finally:
+            clear_safe_globals()
+            add_safe_globals(others)
 
 
 def _check_archive(path: Path) -> None:

@@ -14,16 +14,18 @@ from pycocotools.cocoeval import COCOeval
 from featcodec.data.annotations import Annotations
 from featcodec.errors import InputError
 
+_RESULT_FIELDS = ("image_id", "category_id", "bbox", "score")
+
 
 @dataclass(frozen=True)
 class Accuracy:
     """COCO box accuracy in percent, 0..100; NaN where nothing is annotated.
 
     Attributes:
-        ap: mean over IoU 0.50:0.95, all areas, at most 100 boxes a picture.
+        ap: mean over IoU 0.50:0.95, all areas, at most 100 boxes an image.
         ap50: at IoU 0.50.
         ap75: at IoU 0.75.
-        images: pictures that were scored: all that the annotation file lists.
+        images: images that were scored: all that the annotation file lists.
     """
 
     ap: float
@@ -35,11 +37,14 @@ class Accuracy:
 def score(annotations: Annotations, results: Sequence[dict[str, Any]]) -> Accuracy:
     """Score COCO results against annotations.
 
-    Every picture of the annotation file counts, also one without a result.
+    Every image of the annotation file counts, also one without a result.
 
     Raises:
-        InputError: a result is of a picture that the annotation file does not list, or nothing is annotated.
+        InputError: a result is of an image that the annotation file does not list, nothing is annotated, or some image
+            ids are numbers and some are texts.
     """
+    if len({type(image_id) for image_id in annotations.image_ids}) > 1:
+        raise InputError(f"{annotations.path}: some image ids are numbers and some are texts; use one kind")
     unknown = {result["image_id"] for result in results} - annotations.image_ids
     if unknown:
         raise InputError(
@@ -47,16 +52,17 @@ def score(annotations: Annotations, results: Sequence[dict[str, Any]]) -> Accura
             "give the annotations of this set, or decode with --annotations"
         )
     content = annotations.content
-    if not content["annotations"]:
-        raise InputError(f"{annotations.path}: annotates no box, so there is nothing to score")
+    if not content["annotations"] or not content["categories"]:
+        raise InputError(f"{annotations.path}: annotates no box of any category, so there is nothing to score")
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
         truth.dataset = {**content, "annotations": [_complete(*pair) for pair in enumerate(content["annotations"], 1)]}
         truth.createIndex()
         if not results:
             return Accuracy(0.0, 0.0, 0.0, len(annotations.image_ids))
-        # loadRes changes what it is given.
-        evaluation = COCOeval(truth, truth.loadRes([dict(result) for result in results]), "bbox")
+        # loadRes changes what it is given, and takes a result with a "caption" or "segmentation" for another task's.
+        boxes = [{field: result[field] for field in _RESULT_FIELDS} for result in results]
+        evaluation = COCOeval(truth, truth.loadRes(boxes), "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

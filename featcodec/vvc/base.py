@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcodec import nal
-from featcodec.errors import EncoderError, InputError
+from featcodec.errors import BitstreamError, EncoderError, InputError
 
 Frame: TypeAlias = npt.NDArray[np.uint8]
 """A gray picture, (height, width) uint8."""
@@ -128,3 +128,16 @@ def split_batch(stream: bytes, count: int, encoder: str) -> list[bytes]:
         nal.join_units([nal.number_as_first_picture(unit, position) for unit in picture])
         for position, picture in enumerate(pictures)
     ]
+
+
+def prove_decodable(codec: VideoCodec, streams: Sequence[bytes], shape: tuple[int, int]) -> None:
+    """Decode what was coded with the user's own encoder parameters: some make streams that no decoder of ours takes.
+
+    Raises:
+        EncoderError: a stream does not decode.
+    """
+    for stream in streams:
+        try:
+            codec.decode(stream, shape)
+        except BitstreamError as error:
+            raise EncoderError(f"these encoder parameters make a stream that does not decode: {error}") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,7 +13,15 @@ import numpy as np
 
 from featcodec.errors import BitstreamError, EncoderError
 from featcodec.vvc import process
-from featcodec.vvc.base import Frame, check_frames, coded_shape, from_10_bits, split_batch, to_yuv420p10
+from featcodec.vvc.base import (
+    Frame,
+    check_frames,
+    coded_shape,
+    from_10_bits,
+    prove_decodable,
+    split_batch,
+    to_yuv420p10,
+)
 from featcodec.vvc.settings import EncoderSettings
 
 # ffmpeg allocates frames in multiples of 64 columns and 32 rows (more on other CPUs), and counts those.
@@ -27,7 +35,7 @@ _HINTS = (
     ),
     ("Could not open encoder", "the encoder refuses these settings; check --encoder-param and --preset"),
     ("Unknown encoder 'libvvenc'", "this ffmpeg has no libvvenc; unset IMAGEIO_FFMPEG_EXE to use the bundled one"),
-    ("No space left on device", "the temporary folder is full; free it or point TMPDIR elsewhere"),
+    process.DISK_FULL_HINT,
 )
 
 
@@ -49,6 +57,8 @@ class FfmpegCodec:
             self.executable: str = imageio_ffmpeg.get_ffmpeg_exe()
         except RuntimeError as error:
             raise EncoderError(f"no ffmpeg found ({error}); reinstall imageio-ffmpeg") from None
+        if shutil.which(self.executable) is None:
+            raise EncoderError(f"{self.executable} is no program; unset IMAGEIO_FFMPEG_EXE to use the bundled ffmpeg")
 
     @property
     def tag(self) -> int:
@@ -69,25 +79,28 @@ class FfmpegCodec:
 
     def encode(self, frames: Sequence[Frame], qp: int, *, threads: int = 1) -> list[bytes]:
         """See `VideoCodec.encode`."""
-        shape = check_frames(frames, qp)
+        check_frames(frames, qp)
         try:
-            return self._encode(frames, coded_shape(shape), qp, threads)
+            return self._encode(frames, qp, threads)
         except process.ProgramError as error:
             if _BUFFER_TOO_SMALL not in error.output:
                 raise
         if len(frames) > 1:
             # Each frame by itself, so that only the one that needs it is doubled and bytes do not depend on the batch.
             return [stream for frame in frames for stream in self.encode([frame], qp, threads=threads)]
-        return self._encode(frames, coded_shape(shape, doubled=True), qp, threads)
+        return self._encode(frames, qp, threads, doubled=True)
 
-    def _encode(self, frames: Sequence[Frame], coded: tuple[int, int], qp: int, threads: int) -> list[bytes]:
-        doubled = coded != coded_shape((frames[0].shape[0], frames[0].shape[1]))
+    def _encode(self, frames: Sequence[Frame], qp: int, threads: int, *, doubled: bool = False) -> list[bytes]:
+        shape = check_frames(frames, qp)
         pictures = b"".join(to_yuv420p10(frame, doubled=doubled) for frame in frames)
-        with _temporary_folder() as folder:
-            output = Path(folder) / "pictures.266"
-            process.run(self.command(coded, qp, threads, output), pictures, hints=_HINTS)
+        with process.temporary_folder() as folder:
+            output = folder / "pictures.266"
+            process.run(self.command(coded_shape(shape, doubled=doubled), qp, threads, output), pictures, hints=_HINTS)
             stream = output.read_bytes() if output.exists() else b""
-        return split_batch(stream, len(frames), "ffmpeg's libvvenc")
+        streams = split_batch(stream, len(frames), "ffmpeg's libvvenc")
+        if self.settings.parameters:
+            prove_decodable(self, streams, shape)
+        return streams
 
     def decode(self, stream: bytes, shape: tuple[int, int]) -> Frame:
         """See `VideoCodec.decode`."""
@@ -114,10 +127,3 @@ class FfmpegCodec:
 
 def _round_up(side: int) -> int:
     return -(-side // _ALLOCATION_BLOCK) * _ALLOCATION_BLOCK
-
-
-def _temporary_folder() -> tempfile.TemporaryDirectory[str]:
-    try:
-        return tempfile.TemporaryDirectory(prefix="featcodec-")
-    except OSError as error:
-        raise EncoderError(f"no temporary folder ({error}); free the disk or point TMPDIR elsewhere") from None

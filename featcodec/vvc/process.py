@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shlex
 import signal
 import subprocess
+import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from featcodec.errors import EncoderError
 
@@ -24,9 +27,13 @@ class ProgramError(EncoderError):
         self.output = output
 
 
-_running: set[subprocess.Popen[bytes]] = set()
+DISK_FULL_HINT = ("No space left on device", "the temporary folder is full; free it or point TMPDIR elsewhere")
+
+_running: dict[subprocess.Popen[bytes], object] = {}
 _lock = threading.Lock()
-_STDERR_LINES = 3
+_thread = threading.local()
+_QUOTED_LINES = 2
+_LOG_PREFIX = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] *)+")
 
 
 def run(command: Sequence[str], data: bytes = b"", *, hints: Sequence[tuple[str, str]] = ()) -> bytes:
@@ -47,7 +54,7 @@ def run(command: Sequence[str], data: bytes = b"", *, hints: Sequence[tuple[str,
     except OSError as error:
         raise EncoderError(f"{command[0]} cannot be started ({error.strerror}); run `featcodec doctor`") from None
     with _lock:
-        _running.add(process)
+        _running[process] = getattr(_thread, "owner", None)
     try:
         stdout, stderr = process.communicate(data)
     except BaseException:
@@ -56,26 +63,54 @@ def run(command: Sequence[str], data: bytes = b"", *, hints: Sequence[tuple[str,
         raise
     finally:
         with _lock:
-            _running.discard(process)
+            _running.pop(process, None)
     if process.returncode != 0:
         output = (stdout + b"\n" + stderr).decode(errors="replace")
         raise ProgramError(_failure(command, process.returncode, output, hints), output)
     return stdout
 
 
-def kill_all() -> None:
-    """Kill every program that runs now, so that an interrupted pipeline ends at once."""
+@contextlib.contextmanager
+def owned_by(owner: object) -> Iterator[None]:
+    """Programs that this thread starts inside the block belong to `owner`, for `kill_owned_by`."""
+    previous = getattr(_thread, "owner", None)
+    _thread.owner = owner
+    try:
+        yield
+    finally:
+        _thread.owner = previous
+
+
+def kill_owned_by(owner: object) -> None:
+    """Kill every program of an owner that runs now, so that an interrupted pipeline ends at once."""
     with _lock:
-        for process in _running:
+        for process in [process for process, its_owner in _running.items() if its_owner is owner]:
             with contextlib.suppress(OSError):
                 process.kill()
 
 
+@contextlib.contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder for the files of one program run.
+
+    Raises:
+        EncoderError: it cannot be made, or a file in it cannot be read or written.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="featcodec-", ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+    except OSError as error:
+        raise EncoderError(f"no room for temporary files ({error}); free the disk or point TMPDIR elsewhere") from None
+
+
 def _failure(command: Sequence[str], code: int, text: str, hints: Sequence[tuple[str, str]]) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    said = " | ".join(lines[-_STDERR_LINES:]) or "nothing"
+    lines = [_LOG_PREFIX.sub("", line).strip() for line in text.splitlines()]
+    # The first lines say why; the later ones, what else failed because of it.
+    said = " | ".join([line for line in lines if line][:_QUOTED_LINES]) or "nothing"
     remedy = next((remedy for sign, remedy in hints if sign in text), "")
     if code < 0:
         with contextlib.suppress(ValueError):
             remedy = remedy or f"it was killed by {signal.Signals(-code).name} (out of memory?); encode again"
-    return f"{remedy or 'the program failed'} [{shlex.join(command)} ended with code {code} and said: {said}]"
+    return (
+        f"{remedy or 'the program failed'} [it ended with code {code} and said: {said}; it was: {shlex.join(command)}]"
+    )

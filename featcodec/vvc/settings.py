@@ -38,6 +38,18 @@ NEAR_LOSSLESS: Mapping[str, str] = {
     "RDOQ": "0",
 }
 
+# What featcodec sets itself, and what would make header, bitstream and batch contradict each other.
+_RESERVED = frozenset(
+    name.lower()
+    for name in (
+        *("QP", "InternalBitDepth", "InputBitDepth", "OutputBitDepth", "MSBExtendedBitDepth", "ChromaFormatIDC"),
+        *("TargetBitrate", "MaxBitrate", "bitrate", "maxrate", "PerceptQPA", "qpa", "NumPasses", "Passes", "Pass"),
+        *("RCStatsFile", "LookAhead", "IntraPeriod", "RefreshSec", "GOPSize", "DecodingRefreshType", "POC0IDR"),
+        *("MCTF", "BIM", "MaxParallelFrames", "Threads", "Tiles", "SEIDecodedPictureHash", "InputFile"),
+        *("BitstreamFile", "ReconFile", "SourceWidth", "SourceHeight", "Size", "FrameRate", "FramesToBeEncoded"),
+        *("FrameSkip", "LeadFrames", "TrailFrames", "InputChromaFormat", "ConformanceWindowMode", "preset"),
+    )
+)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
 _VALUE = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 
@@ -49,10 +61,10 @@ class EncoderSettings:
     Attributes:
         preset: VVenC's speed preset, one of `PRESETS`.
         parameters: further VVenC options by their names in vvencFFapp, e.g. {"TransformSkip": "1"}; they are applied
-            last and may override `STILL_PICTURES`.
+            last. Those that would make pictures depend on each other or contradict the header are refused.
 
     Raises:
-        InputError: an unknown preset, or a parameter that is not a plain name and value.
+        InputError: an unknown preset, a parameter that is not a plain name and value, or one that is reserved.
     """
 
     preset: str = "faster"
@@ -62,6 +74,10 @@ class EncoderSettings:
         if self.preset not in PRESETS:
             raise InputError(f"unknown preset {self.preset!r}; choose one of {', '.join(PRESETS)}")
         for name, value in self.parameters.items():
+            if not isinstance(value, str):
+                raise InputError(f"encoder parameter {name}={value!r}: the value is to be a text")
+            if name.lower() in _RESERVED:
+                raise InputError(f"encoder parameter {name} belongs to featcodec; leave it out (QP: --qp)")
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
                 raise InputError(f"encoder parameter {name}={value} is not NAME=VALUE of letters, digits and _.+-")
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,13 +14,21 @@ import numpy as np
 
 from featcodec.errors import BitstreamError, EncoderError
 from featcodec.vvc import process
-from featcodec.vvc.base import Frame, check_frames, coded_shape, from_10_bits, split_batch, to_yuv420p10
+from featcodec.vvc.base import (
+    Frame,
+    check_frames,
+    coded_shape,
+    from_10_bits,
+    prove_decodable,
+    split_batch,
+    to_yuv420p10,
+)
 from featcodec.vvc.settings import EncoderSettings
 
 _CHECKOUT_BIN = Path(__file__).resolve().parents[2] / "bin"
 _HINTS = (
     ("Unknown argument", "this vvencapp does not know one of the options; update it, or check --encoder-param"),
-    ("No space left on device", "the temporary folder is full; free it or point TMPDIR elsewhere"),
+    process.DISK_FULL_HINT,
 )
 
 
@@ -67,9 +74,10 @@ class VvencCodec:
 
     def encode(self, frames: Sequence[Frame], qp: int, *, threads: int = 1) -> list[bytes]:
         """See `VideoCodec.encode`."""
-        height, width = coded_shape(check_frames(frames, qp))
-        with tempfile.TemporaryDirectory(prefix="featcodec-") as folder:
-            source, output = Path(folder) / "pictures.yuv", Path(folder) / "pictures.266"
+        shape = check_frames(frames, qp)
+        height, width = coded_shape(shape)
+        with process.temporary_folder() as folder:
+            source, output = folder / "pictures.yuv", folder / "pictures.266"
             source.write_bytes(b"".join(map(to_yuv420p10, frames)))
             # -1 is vvencapp's own choice, where 0 would mean none.
             command = [
@@ -80,13 +88,16 @@ class VvencCodec:
             ]
             process.run(command, hints=_HINTS)
             stream = output.read_bytes() if output.exists() else b""
-        return split_batch(stream, len(frames), "vvencapp")
+        streams = split_batch(stream, len(frames), "vvencapp")
+        if self.settings.parameters:
+            prove_decodable(self, streams, shape)
+        return streams
 
     def decode(self, stream: bytes, shape: tuple[int, int]) -> Frame:
         """See `VideoCodec.decode`."""
         height, width = coded_shape(shape)
-        with tempfile.TemporaryDirectory(prefix="featcodec-") as folder:
-            source, output = Path(folder) / "picture.266", Path(folder) / "picture.yuv"
+        with process.temporary_folder() as folder:
+            source, output = folder / "picture.266", folder / "picture.yuv"
             source.write_bytes(stream)
             command = [self.decoder, "-b", str(source), "-o", str(output), "-t", "1", "-v", "0"]
             try:
