@@ -85,6 +85,33 @@ def throughput(options: argparse.Namespace) -> None:
             for name, way in ways.items():
                 runs[name].append(timed(way))
     report(runs, occupied, len(images), options)
+    milliseconds = [1000 * front_end_seconds(options.detector, images, fuse=fuse) for fuse in (True, False)]
+    print("front-end alone, one thread: {:.1f} ms an image ({:.1f} ms with BatchNorm apart)".format(*milliseconds))
+
+
+def front_end_seconds(detector, images, *, fuse: bool) -> float:  # type: ignore[no-untyped-def]
+    """Seconds of one core that the front-end alone takes for an image."""
+    import torch
+
+    from featcodec.data.images import read_image
+    from featcodec.data.letterbox import Letterbox
+    from featcodec.detectors import load_detector
+
+    front = load_detector(detector, fuse=fuse).front
+    tensors = []
+    for source in images:
+        image = read_image(source.path)
+        pixels = Letterbox.fit(image.shape[1], image.shape[0], 512).apply(image)
+        tensors.append(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        front(tensors[0])
+        started = time.perf_counter()
+        for tensor in tensors:
+            front(tensor)
+    torch.set_num_threads(threads)
+    return (time.perf_counter() - started) / len(tensors)
 
 
 def timed(way: Callable[[], None]) -> tuple[float, float]:

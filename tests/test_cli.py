@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +264,268 @@ def test_doctor_proves_the_encoder(run: Any, monkeypatch: pytest.MonkeyPatch, tm
     code, out, _ = run("doctor")
     assert code == 1
     assert "broken" in out
+
+
+# What a command refuses before it works, and what it must not touch.
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_refused(outcome: tuple[int, str, str], *parts: str) -> None:
+    """Exit code 1, nothing on stdout, one line on stderr with these parts."""
+    code, out, err = outcome
+    assert (code, out, err.count("\n")) == (1, "", 1), err
+    for part in parts:
+        assert part in err
+
+
+@pytest.fixture
+def drawing(coded: Path, tmp_path: Path) -> Path:
+    """A copy of one stream and its image, to be drawn on."""
+    for name in ("in/000000000007.jpg", "streams/000000000007.266"):
+        (tmp_path / name).parent.mkdir()
+        shutil.copy(coded / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("draw", ["in", "streams/../in"])
+def test_drawing_over_the_originals_is_refused(run: Any, drawing: Path, tiny_yolov5: Path, draw: str) -> None:
+    before = snapshot(drawing)
+    arguments = ["decode", drawing / "streams", "-o", drawing / "d.json", "--detector", tiny_yolov5]
+    arguments += ["--images", drawing / "in", "--draw", drawing / draw, "--overwrite"]
+    assert_refused(run(*arguments), "is the folder of the originals")
+    assert snapshot(drawing) == before
+
+
+def test_a_drawn_image_that_exists_is_kept_and_the_detections_are_written(
+    run: Any, drawing: Path, tiny_yolov5: Path
+) -> None:
+    (drawing / "drawn").mkdir()
+    victim = drawing / "drawn/000000000007.jpg"
+    victim.write_bytes(b"somebody's work")
+    arguments = ["decode", drawing / "streams", "--detector", tiny_yolov5, "--conf", "0.5"]
+    arguments += ["--images", drawing / "in", "--draw", drawing / "drawn"]
+    code, out, err = run(*arguments, "-o", drawing / "d.json")
+    assert code == 1
+    assert out.startswith("1 decoded, 0 failed, 1 not drawn, ")
+    assert err == f"featcodec: {victim}: exists; use --overwrite or another --draw\n"
+    assert victim.read_bytes() == b"somebody's work"
+    assert isinstance(json.loads((drawing / "d.json").read_text()), list)
+    assert run(*arguments, "-o", drawing / "d.json", "--overwrite")[0] == 0
+    assert victim.read_bytes() != b"somebody's work"
+
+
+@pytest.mark.parametrize("arguments", [["--draw", "x"], ["--images", "."]])
+def test_draw_and_images_go_together(run: Any, coded: Path, tmp_path: Path, arguments: list[str]) -> None:
+    code, _, err = run("decode", coded / "streams", "-o", tmp_path / "d.json", *arguments)
+    assert code == 2
+    assert "go together" in " ".join(err.split())
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What is loaded as a detector, which is not much."""
+    import featcodec.codec
+
+    loaded: list[object] = []
+    original = featcodec.codec.load_detector
+
+    def load(detector: object, **options: Any) -> object:
+        loaded.append(detector)
+        return original(detector, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(featcodec.codec, "load_detector", load)
+    return loaded
+
+
+def other_set(folder: Path, *names: str) -> Path:
+    """Annotations of other images than those of `coded`, and of these."""
+    images = [{"id": number, "file_name": name} for number, name in enumerate(["other.jpg", *names])]
+    categories = [{"id": number, "name": name} for number, name in enumerate(("cat", "dog", "newt"))]
+    path = folder / "annotations.json"
+    path.write_text(json.dumps({"images": images, "annotations": [], "categories": categories}))
+    return path
+
+
+def test_annotations_of_another_set_are_noticed_before_any_network_runs(
+    run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path, loads: list[object]
+) -> None:
+    output = tmp_path / "d.json"
+    model = ["--detector", tiny_yolov5, "--annotations", other_set(tmp_path)]
+    code, out, err = run("decode", coded / "streams", "-o", output, *model)
+    assert (code, out) == (1, "")
+    lines = err.splitlines()
+    for number, line in zip((7, 11, 13), lines, strict=False):
+        assert f"{number:012d}.266: " in line
+        assert "lists no image of that name" in line
+    assert len(lines) == 4
+    assert "lists none of 3 bitstreams" in lines[3]
+    assert loads == []
+    assert not output.exists()
+
+
+def test_streams_that_the_annotations_lack_fail_and_the_others_are_decoded(
+    run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path
+) -> None:
+    annotations = other_set(tmp_path, "000000000011.png")
+    arguments = ["--detector", tiny_yolov5, "--annotations", annotations, "--conf", "0.01", "--json"]
+    code, out, err = run("decode", coded / "streams", "-o", tmp_path / "d.json", *arguments)
+    report = json.loads(out)
+    assert (code, report["decoded"], report["failed"], err.count("\n")) == (1, 1, 2, 2)
+    assert {result["image_id"] for result in json.loads((tmp_path / "d.json").read_text())} == {1}
+
+
+@pytest.mark.parametrize(
+    "parameter", ["QP=30", "qpa=1", "InternalBitDepth=8", "POC0IDR=1", "ISP=1:gopsize=8", "ConformanceWindowMode=0"]
+)
+def test_encoder_parameters_that_contradict_the_header_are_refused(
+    run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path, loads: list[object], parameter: str
+) -> None:
+    arguments = ["encode", coded / "in", "-o", tmp_path / "out", "--detector", tiny_yolov5]
+    assert_refused(run(*arguments, "--encoder-param", parameter), "belongs to featcodec; leave it out")
+    assert loads == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_encoder_parameter_that_the_encoder_refuses_is_said_once_and_at_once(
+    run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path, loads: list[object]
+) -> None:
+    arguments = ["encode", coded / "in", "-o", tmp_path / "out", "--detector", tiny_yolov5, "--batch", "1"]
+    assert_refused(run(*arguments, "--encoder-param", "NoSuchOption=1"), "check --encoder-param", "NoSuchOption")
+    assert loads == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_is_a_file_is_refused_at_once(
+    run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path, loads: list[object]
+) -> None:
+    (tmp_path / "out").write_bytes(b"somebody's work")
+    model = ["--detector", tiny_yolov5]
+    for arguments in (
+        ["encode", coded / "in", "-o", tmp_path / "out", *model, "--overwrite"],
+        ["decode", coded / "streams", "-o", tmp_path / "out", *model, "--overwrite"],
+    ):
+        assert_refused(run(*arguments), f"{tmp_path / 'out'}: is no folder; choose another -o")
+    assert loads == []
+    assert (tmp_path / "out").read_bytes() == b"somebody's work"
+
+
+def test_labels_do_not_replace_a_folder_with_other_files(
+    run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path
+) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/thesis.tex").write_bytes(b"somebody's work")
+    arguments = ["decode", coded / "streams", "-o", tmp_path / "labels", "--detector", tiny_yolov5, "--overwrite"]
+    assert_refused(run(*arguments), "holds other things (thesis.tex)")
+    assert snapshot(tmp_path) == {"labels/thesis.tex": b"somebody's work"}
+
+
+@pytest.mark.parametrize("command", ["models", "doctor", "encode"])
+def test_a_cache_in_the_home_of_nobody_is_one_line(
+    run: Any, coded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    monkeypatch.setenv("FEATCODEC_HOME", "~nosuch/x")
+    arguments = [coded / "in", "-o", tmp_path / "out"] if command == "encode" else []
+    assert_refused(run(command, *arguments), "FEATCODEC_HOME=~nosuch/x: no such home folder")
+
+
+@pytest.mark.parametrize("command", ["encode", "decode", "inspect"])
+@pytest.mark.parametrize("ending", ["", "*", "/a.jpg"])
+def test_a_source_of_300_characters_is_one_line(run: Any, tmp_path: Path, command: str, ending: str) -> None:
+    output = [] if command == "inspect" else ["-o", tmp_path / "out"]
+    assert_refused(run(command, f"{tmp_path}/{'x' * 300}{ending}", *output), "x" * 300)
+
+
+@pytest.mark.parametrize("option", ["-o", "--detector", "--bottleneck"])
+def test_an_option_of_300_characters_is_one_line(
+    run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path, option: str
+) -> None:
+    options = {"-o": tmp_path / "out", "--detector": tiny_yolov5, option: f"{tmp_path}/{'x' * 300}"}
+    assert_refused(run("encode", coded / "in", *(part for pair in options.items() for part in pair)), "x" * 300)
+
+
+@pytest.mark.timeout(60)
+def test_a_pipe_is_refused_and_not_waited_for(run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path) -> None:
+    for name in ("a.jpg", "a.266", "a.json"):
+        os.mkfifo(tmp_path / name)
+    image, stream, table = (tmp_path / name for name in ("a.jpg", "a.266", "a.json"))
+    model = ["--detector", tiny_yolov5]
+    code, out, err = run("encode", image, "-o", tmp_path / "out", *model)
+    assert (code, out.split(",")[2], err.count("\n")) == (1, " 1 failed", 1)
+    assert f"{image}: no regular file" in err
+    code, _, err = run("decode", stream, "-o", tmp_path / "d.csv", *model)
+    assert code == 1
+    assert err.startswith(f"featcodec: {stream}: no regular file; give .266 files\n")
+    code, _, err = run("inspect", stream)
+    assert (code, err) == (1, f"featcodec: {stream}: no regular file; give .266 files\n")
+    assert_refused(run("evaluate", table, "--annotations", coded / "annotations.json"), "no regular file")
+    assert_refused(run("evaluate", table, "--annotations", table), "no regular file")
+
+
+def test_weights_of_a_wrong_sha256_are_refused(
+    run: Any, coded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_yolov5: Path
+) -> None:
+    monkeypatch.setenv("FEATCODEC_HOME", str(tmp_path))
+    (tmp_path / "weights").mkdir()
+    shutil.copy(tiny_yolov5, tmp_path / "weights/yolov5n.pt")
+    assert_refused(run("encode", coded / "in", "-o", tmp_path / "out"), "yolov5n.pt: not the yolov5n", "wrong sha256")
+    assert not (tmp_path / "out").exists()
+
+
+def test_names_that_differ_in_case_alone_are_refused(run: Any, tmp_path: Path, tiny_yolov5: Path) -> None:
+    save_texture(tmp_path / "in/A.jpg", 32, 32)
+    save_texture(tmp_path / "in/a.png", 32, 32)
+    arguments = ["encode", tmp_path / "in", "-o", tmp_path / "out", "--detector", tiny_yolov5]
+    assert_refused(run(*arguments), "A.jpg and ", "would have the same output")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """Results that match the one annotation of `coded`, with what captioning tools add."""
+    result = {"image_id": 7, "category_id": 9, "bbox": [10, 10, 50, 40], "score": 0.9, "caption": "a cat"}
+    (tmp_path / "results.json").write_text(json.dumps([result]))
+    return tmp_path / "results.json"
+
+
+def test_evaluate_takes_results_that_say_more_than_a_box(run: Any, coded: Path, results: Path) -> None:
+    code, out, err = run("evaluate", results, "--annotations", coded / "annotations.json")
+    assert (code, out, err) == (0, "3 images  AP50 100.00  AP 100.00\n", "")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda content: content["images"][1].update(id="eleven"), "some image ids are numbers and some are texts"),
+        (lambda content: content.update(categories=[]), "annotates no box of any category"),
+        (lambda content: content.update(annotations=[]), "annotates no box of any category"),
+    ],
+    ids=["mixed ids", "no categories", "no annotations"],
+)
+def test_evaluate_refuses_annotations_that_cannot_be_scored(
+    run: Any, coded: Path, results: Path, tmp_path: Path, change: Any, reason: str
+) -> None:
+    content = json.loads((coded / "annotations.json").read_text())
+    change(content)
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    assert_refused(run("evaluate", results, "--annotations", tmp_path / "truth.json"), "truth.json: ", reason)
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("ignored", [False, True])
+def test_signals_are_heeded_unless_the_caller_has_them_ignored(run: Any, name: str, ignored: bool) -> None:
+    """`nohup featcodec encode ...` is to survive the end of its terminal."""
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_IGN if ignored else signal.SIG_DFL)
+    try:
+        assert run("--version")[0] == 0
+        handler = signal.getsignal(number)
+        assert (handler is signal.SIG_IGN) == ignored
+        if not ignored:
+            with pytest.raises(SystemExit) as stop:
+                signal.raise_signal(number)
+            assert stop.value.code == 128 + number
+    finally:
+        signal.signal(number, before)

@@ -138,6 +138,27 @@ def test_unknown_category_does_not_count() -> None:
     assert_accuracy(score(truth(*BOXES), results), 100, 100, 100)
 
 
+def test_image_ids_of_two_kinds_are_refused() -> None:
+    annotations = truth(*BOXES)
+    annotations.content["images"][0]["id"] = "one"
+    with pytest.raises(InputError, match=r"truth\.json: some image ids are numbers and some are texts"):
+        score(annotations, [])
+
+
+@pytest.mark.parametrize("key", ["caption", "segmentation", "keypoints", "area", "id"])
+def test_results_may_say_more_than_a_box(key: str) -> None:
+    """pycocotools would take them for captions, masks or key points."""
+    results = [{**found(*box), key: "a cat on a mat"} for box in BOXES]
+    assert_accuracy(score(truth(*BOXES), results), 100, 100, 100)
+
+
+def test_no_categories_are_refused() -> None:
+    annotations = truth(*BOXES)
+    annotations.content["categories"] = []
+    with pytest.raises(InputError, match=r"truth\.json: annotates no box of any category"):
+        score(annotations, [found(*box) for box in BOXES])
+
+
 def test_nothing_annotated_is_refused() -> None:
     with pytest.raises(InputError, match="annotates no box"):
         score(truth(), [])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from pictures import save_texture
 
-from featcodec import bitstream
+from featcodec import __version__, bitstream
 
 ENTRY = [sys.executable, "-c", "from featcodec.cli.main import main; main()"]
 
@@ -76,6 +76,26 @@ def test_an_interrupted_encode_ends_at_once_and_resumes(
     assert {path: path.read_bytes() for path in done} == before
 
 
+def test_the_end_of_the_terminal_ends_a_run_like_any_signal(pictures: Path, tiny_yolov5: Path) -> None:
+    output = pictures.parent / "out"
+    arguments = ["encode", pictures, "-o", output, "--detector", tiny_yolov5, "--preset", "medium", "--qp", "20"]
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
+    try:
+        process = start(*arguments)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    deadline = time.monotonic() + 120
+    while not list(output.glob("*.266")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGHUP)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out) == (128 + signal.SIGHUP, "")
+    assert "Traceback" not in err
+    assert {path.suffix for path in output.iterdir()} == {".266"}
+
+
 def test_a_full_disk_fails_file_by_file_and_leaves_nothing_half_written(
     pictures: Path, tiny_yolov5: Path, small_disk: Path
 ) -> None:
@@ -122,3 +142,37 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
         ["/bin/sh", "-c", f"{command} | true"], capture_output=True, text=True, check=True, env=environment
     )
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["--help"], ["encode", "--help"]])
+def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    environment = {**os.environ, "FEATCODEC_HOME": str(tmp_path)}
+    with Path("/dev/full").open("wb") as full:
+        result = subprocess.run(
+            [*ENTRY, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment
+        )
+    assert result.returncode == 1
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("featcodec: No space left on device")
+
+
+def test_a_closed_stderr_does_not_hinder_an_encode(tmp_path: Path, tiny_yolov5: Path) -> None:
+    """As cron jobs and services have it; files then get the number 2, which is no excuse."""
+    save_texture(tmp_path / "in/a.png", 64, 64)
+    (tmp_path / "in/bad.png").write_bytes(b"no picture")
+    arguments = ["encode", tmp_path / "in", "-o", tmp_path / "out", "--detector", tiny_yolov5, "--image-size", "64"]
+    command = [*ENTRY, *map(str, arguments)]
+    result = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" 2>&-', "sh", *command], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 1
+    assert result.stdout.startswith("1 encoded, 0 already there, 1 failed")
+    bitstream.unpack((tmp_path / "out/a.266").read_bytes())
+
+
+def test_python_m_featcodec_is_the_program() -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "featcodec", "--version"], capture_output=True, text=True, check=True
+    )
+    assert result.stdout == f"featcodec, version {__version__}\n"
+    assert result.stderr == ""

@@ -9,8 +9,19 @@ from typing import Any
 
 import pytest
 import torch
-from make_checkpoints import DetectionModel, Model, make_yolov5, make_yolov5u, save_yolov5, save_yolov5u
+from make_checkpoints import (
+    C3,
+    Bottleneck,
+    Conv,
+    DetectionModel,
+    Model,
+    make_yolov5,
+    make_yolov5u,
+    save_yolov5,
+    save_yolov5u,
+)
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from featcodec.detectors import load_detector
 from featcodec.detectors.graph import build_layers
@@ -79,6 +90,24 @@ def test_details_beside_the_weights_are_honoured(tmp_path: Path) -> None:
     assert (changed - plain).abs().max() > 1
     assert_same_predictions(rebuilt(path, fuse=False), changed)
     assert_same_predictions(rebuilt(path, fuse=True), changed, 1e-3)
+
+
+@pytest.mark.parametrize(("hidden", "width"), [(29, 49), (47, 98), (1, 7)])
+def test_c3_of_any_ratio_is_rebuilt(tmp_path: Path, hidden: int, width: int) -> None:
+    """C3 takes its hidden width as a fraction, and truncates: 49 * (29 / 49) is less than 29 in floating point."""
+    model = make_yolov5()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        block, following = C3(8, width, 1), Conv(width, 16, 3, 2)
+        block.cv1, block.cv2, block.cv3 = Conv(8, hidden), Conv(8, hidden), Conv(2 * hidden, width)
+        block.m = nn.Sequential(Bottleneck(hidden, True))
+    for index, layer in ((2, block), (3, following)):
+        layer.i, layer.f, layer.type = index, -1, type(layer).__name__
+        model.model[index] = layer.eval().requires_grad_(False).half()
+    path = save_yolov5(tmp_path / "a.pt", model)
+    layers = build_layers(read_checkpoint(path))
+    assert layers[2].module.cv1.conv.weight.shape[0] == hidden
+    assert_same_predictions(rebuilt(path), original(model))
 
 
 @pytest.mark.parametrize("old_sppf", [False, True], ids=["identity", "silu"])
@@ -255,6 +284,9 @@ DAMAGES: dict[str, Damage] = {
     "names are a number": put("", "names", 3),
     "names are a tensor": put("", "names", torch.zeros(2)),
     "names are deep": put("", "names", [nested_list(400), "dog", "newt"]),
+    "four upsamplings": lambda model: model.model._modules.update(
+        {index: copy.deepcopy(model.model[11]) for index in ("5", "7")}
+    ),
     "65 layers": lambda model: [model.model.append(copy.copy(model.model[11])) for _ in range(40)],
 }
 
@@ -316,3 +348,35 @@ def test_message_names_the_layer(tmp_path: Path) -> None:
     put("model.3.conv", "groups", 2)(model)
     with pytest.raises(WeightsError, match=r"layer 3 \(Conv\): dilated or grouped"):
         load_detector(save_yolov5(tmp_path / "a.pt", model), device="cpu")
+
+
+def test_upsamplings_without_end_are_refused_by_their_number(tmp_path: Path) -> None:
+    """Each quadruples its input: the file would be small, what it computes would not."""
+    model = make_yolov5()
+    for index in ("5", "7", "13"):
+        model.model._modules[index] = copy.deepcopy(model.model[11])
+    with pytest.raises(WeightsError, match="5 upsampling layers; no YOLOv5 has more than 3"):
+        load_detector(save_yolov5(tmp_path / "a.pt", model), device="cpu")
+
+
+class _NoLargeTensors(TorchDispatchMode):
+    """Fails where a tensor of over a million numbers is made in memory, before it is filled."""
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.device.type != "meta":
+            assert result.numel() < 1_000_000, f"{function} made a tensor of {tuple(result.shape)}"
+        return result
+
+
+def test_sizes_that_a_file_claims_but_does_not_hold_cost_no_memory(tmp_path: Path) -> None:
+    """Two columns of 14000 weights claim bottlenecks of 14000x14000x3x3."""
+    column = torch.zeros(14_000, 1, 1, 1, dtype=torch.float16)
+    model = make_yolov5()
+    for name in ("cv1", "cv3"):
+        put(f"model.4.{name}.conv", "weight", column.clone())(model)
+    path = save_yolov5(tmp_path / "a.pt", model)
+    assert path.stat().st_size < 1_000_000
+    record = read_checkpoint(path)
+    with _NoLargeTensors(), pytest.raises(WeightsError, match=r"layer 4 \(C3\) is damaged"):
+        build_layers(record)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -87,6 +90,70 @@ def test_two_sources_with_one_output_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="same output"):
         relatives(tmp_path / "c")
     assert relatives(tmp_path / "a", tmp_path / "a" / "x.jpg") == ["x.jpg"]
+
+
+@pytest.mark.parametrize("other", ["X.jpg", "x.JPEG", "X.Jpeg"])
+def test_names_that_differ_in_case_alone_are_refused(tmp_path: Path, other: str) -> None:
+    """On macOS and Windows X.266 is x.266."""
+    make(tmp_path, "sub/x.jpg", f"sub/{other}")
+    with pytest.raises(InputError, match=r"would have the same output; rename one, or run them into different folders"):
+        relatives(tmp_path)
+    make(tmp_path / "apart", "a/x.jpg", f"b/{other}")
+    assert len(relatives(tmp_path / "apart")) == 2
+
+
+def test_linked_folders_are_searched_each_file_once(tmp_path: Path) -> None:
+    make(tmp_path, "disk/a.jpg", "disk/deep/b.jpg", "set/c.jpg")
+    (tmp_path / "set/link").symlink_to(tmp_path / "disk")
+    (tmp_path / "set/same").symlink_to(tmp_path / "disk")
+    (tmp_path / "set/dangling.jpg").symlink_to(tmp_path / "missing")
+    assert relatives(tmp_path / "set") == ["c.jpg", "link/a.jpg", "link/deep/b.jpg"]
+    (tmp_path / "outside").symlink_to(tmp_path / "set")
+    assert relatives(tmp_path / "outside") == ["c.jpg", "link/a.jpg", "link/deep/b.jpg"]
+
+
+def test_links_that_lead_back_up_end(tmp_path: Path) -> None:
+    make(tmp_path, "set/a.jpg", "set/one/b.jpg", "set/two/c.jpg")
+    (tmp_path / "set/one/up").symlink_to(tmp_path / "set")
+    (tmp_path / "set/two/self").symlink_to(tmp_path / "set/two")
+    (tmp_path / "set/one/across").symlink_to(tmp_path / "set/two")
+    (tmp_path / "set/two/across").symlink_to(tmp_path / "set/one")
+    (tmp_path / "set/nowhere").symlink_to(tmp_path / "set/nowhere")
+    found = expand_sources([str(tmp_path / "set")], JPEG, "images")
+    assert sorted(source.path.resolve().name for source in found) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_an_unreadable_folder_is_an_error_and_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a.jpg", "locked/b.jpg")
+    locked = tmp_path / "locked"
+    locked.chmod(0)
+    if os.access(locked, os.R_OK):  # root may read everything
+        listing = Path.iterdir
+
+        def iterdir(path: Path) -> Iterator[Path]:
+            if path == locked:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return listing(path)
+
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+    try:
+        with pytest.raises(InputError, match=r"locked: cannot be read \(Permission denied\); check the path"):
+            relatives(tmp_path)
+    finally:
+        locked.chmod(0o700)
+
+
+@pytest.mark.parametrize("pattern", ["{}", "{}*", "{}/x.jpg"])
+def test_a_name_longer_than_a_file_system_takes_is_no_crash(tmp_path: Path, pattern: str) -> None:
+    name = pattern.format("x" * 300)
+    with pytest.raises(InputError, match=r"cannot be read \(File name too long\)|no images found"):
+        relatives(tmp_path / name)
+
+
+def test_a_cache_in_the_home_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATCODEC_HOME", "~nosuch/x")
+    with pytest.raises(InputError, match="FEATCODEC_HOME=~nosuch/x: no such home folder"):
+        cache_folder()
 
 
 def test_the_cache_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,21 @@ import dataclasses
 import os
 import stat
 import sys
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import make_bad_pictures, make_good_pictures, save_texture
+import torch
+from pictures import make_bad_pictures, make_good_pictures, save_texture, texture
 from PIL import Image
 
 from featcodec import FeatureCodec, bitstream
 from featcodec.data.images import IMAGE_SUFFIXES
+from featcodec.errors import BitstreamError
 from featcodec.paths import Source, expand_sources
 from featcodec.pipeline import Encoded, decode_files, encode_files
 
@@ -100,6 +106,25 @@ def test_what_is_in_the_way_is_not_overwritten(tmp_path: Path, codec: FeatureCod
     assert (tmp_path / "out/a.266").read_bytes() == b"somebody's work"
 
 
+@pytest.mark.parametrize("size", [(90, 120), (120, 90)], ids=["other size", "same size"])
+def test_a_stream_of_another_image_is_not_taken_for_this_ones(
+    tmp_path: Path, codec: FeatureCodec, size: tuple[int, int]
+) -> None:
+    save_texture(tmp_path / "monday/a.png", 120, 90, seed=1)
+    save_texture(tmp_path / "tuesday/a.png", *size, seed=2)
+    run(codec, tmp_path / "monday", tmp_path / "out")
+    before = (tmp_path / "out/a.266").read_bytes()
+    (outcome,) = run(codec, tmp_path / "tuesday", tmp_path / "out")
+    assert not outcome.skipped
+    assert "a.266: exists, made of another image" in str(outcome.error)
+    assert (tmp_path / "out/a.266").read_bytes() == before
+    (again,) = run(codec, tmp_path / "monday", tmp_path / "out")
+    assert again.skipped
+    (forced,) = run(codec, tmp_path / "tuesday", tmp_path / "out", overwrite=True)
+    assert forced.error is None
+    assert (tmp_path / "out/a.266").read_bytes() != before
+
+
 def test_bad_pictures_cost_one_line_each_and_the_others_are_done(tmp_path: Path, codec: FeatureCodec) -> None:
     good, bad = make_good_pictures(tmp_path / "in/good"), make_bad_pictures(tmp_path / "in/bad")
     outcomes = {outcome.source.path.name: outcome for outcome in run(codec, tmp_path / "in", tmp_path / "out")}
@@ -153,6 +178,118 @@ def test_other_weights_are_refused_with_both_fingerprints(
     (outcome,) = decode_files(other, streams_in(tmp_path / "out"))
     assert codec.fingerprint.hex() in str(outcome.error)
     assert other.fingerprint.hex() in str(outcome.error)
+
+
+def test_a_rare_shape_holds_back_a_bounded_number_of_results(
+    tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    total, ahead = 100, 48
+    rare, usual = (codec.encode(texture(*size), QP) for size in ((50, 120), (120, 50)))
+    for number in range(total):
+        (tmp_path / f"{number:03d}.266").write_bytes(rare if number in (0, 60) else usual)
+    read: list[Path] = []
+    original = bitstream.read_file
+
+    def counted(path: Path) -> bytes:
+        read.append(path)
+        return original(path)
+
+    monkeypatch.setattr(bitstream, "read_file", counted)
+    sources = streams_in(tmp_path)
+    for done, outcome in enumerate(decode_files(codec, sources, workers=1)):
+        assert outcome.source == sources[done]
+        assert outcome.error is None
+        assert len(read) <= done + ahead
+    assert len(read) == total
+
+
+def mark(folder: Path) -> Path:
+    """Pictures of one shape, so of one batch, of which the marked one is white."""
+    for number in range(5):
+        save_texture(folder / f"{number}.png", 96, 64, seed=number)
+    Image.new("RGB", (96, 64), "white").save(folder / "2.png")
+    return folder
+
+
+FAILURES = [
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory\nand a long trace"), "can't allocate memory"),
+    (MemoryError(), "out of memory"),
+]
+
+
+@pytest.mark.parametrize(("failure", "reason"), FAILURES)
+def test_networks_that_fail_on_one_image_cost_that_image(
+    tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch, failure: Exception, reason: str
+) -> None:
+    front = codec.detector.front
+
+    def failing(images: torch.Tensor) -> torch.Tensor:
+        if (images.flatten(1).mean(1) > 0.99).any():
+            raise failure
+        return front(images)
+
+    monkeypatch.setattr(codec.detector, "front", failing)
+    outcomes = run(codec, mark(tmp_path / "in"), tmp_path / "out", workers=1)
+    assert sorted(outcome.source.path.name for outcome in outcomes) == [f"{number}.png" for number in range(5)]
+    (failed,) = [outcome for outcome in outcomes if outcome.error]
+    assert_one_line(str(failed.error), tmp_path / "in/2.png", reason)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.266", "1.266", "3.266", "4.266"]
+
+
+@pytest.mark.parametrize(("failure", "reason"), FAILURES)
+def test_networks_that_fail_on_one_stream_cost_that_stream(
+    tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch, failure: Exception, reason: str
+) -> None:
+    run(codec, mark(tmp_path / "in"), tmp_path / "out")
+    back = codec.detector.back
+    seen: list[torch.Tensor] = []
+
+    def failing(features: torch.Tensor, split: int) -> torch.Tensor:
+        seen.append(features)
+        if any(torch.equal(feature, seen[0][0]) for feature in features) and len(seen) > 1:
+            raise failure
+        return back(features, split)
+
+    monkeypatch.setattr(codec.detector, "back", failing)
+    marked = tmp_path / "out/2.266"
+    codec.decode(marked.read_bytes())
+    sources = streams_in(tmp_path / "out")
+    outcomes = list(decode_files(codec, sources, workers=1))
+    assert [outcome.source for outcome in outcomes] == sources
+    (failed,) = [outcome for outcome in outcomes if outcome.detections is None]
+    assert failed.source.path == marked
+    assert_one_line(str(failed.error), marked, reason)
+
+
+def assert_one_line(message: str, path: Path, reason: str) -> None:
+    assert message.startswith(f"{path}: the networks failed on it (")
+    assert reason in message
+    assert "long trace" not in message
+    assert "\n" not in message
+
+
+def test_a_stream_that_claims_a_huge_image_is_refused_before_memory_is_spent(
+    tmp_path: Path, codec: FeatureCodec
+) -> None:
+    """Fingerprint, checksum and proportions are right: anybody can copy them. No image is letterboxed to 8192."""
+    header, stream = bitstream.unpack(codec.encode(texture(96, 64), QP))
+    forged = dataclasses.replace(
+        header, letterboxed_width=8192, letterboxed_height=8192, feature_width=1024, feature_height=1024
+    )
+    data = bitstream.pack(forged, stream)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BitstreamError, match=r"claims a tensor of \(16, 1024, 1024\) for 8192x8192 pixels"):
+            codec.decode(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20, "the mosaic alone has 16 MiB"
+    (tmp_path / "forged.266").write_bytes(data)
+    (tmp_path / "good.266").write_bytes(bitstream.pack(header, stream))
+    first, second = decode_files(codec, streams_in(tmp_path), workers=1)
+    assert "forged.266: claims a tensor" in str(first.error)
+    assert second.error is None
 
 
 def wrapper(path: Path, body: str) -> str:
@@ -223,6 +360,44 @@ def test_abandoning_a_run_leaves_no_process_and_no_part_file(tmp_path: Path, cod
     assert children() == []
     for path in (tmp_path / "out").rglob("*.266"):
         bitstream.unpack(path.read_bytes())
+
+
+def test_abandoning_one_run_does_not_hurt_another_of_the_same_process(tmp_path: Path, codec: FeatureCodec) -> None:
+    real = codec.vvc.executable  # type: ignore[attr-defined]
+    encode = f"os.execv({real!r}, [{real!r}, *sys.argv[1:]])"
+    wait = "\nimport time\nfor _ in range(2000):\n    if os.path.exists({go!r}): break\n    time.sleep(0.01)\n"
+    started, go, first = (str(tmp_path / name) for name in ("started", "go", "first"))
+    patient = with_encoder(codec, wrapper(tmp_path / "a", f"open({started!r}, 'w')" + wait.format(go=go) + encode))
+    # Its first process codes, the others hang.
+    hanging = f"try: os.mkdir({first!r})\nexcept FileExistsError:" + wait.format(go="never").replace("\n", "\n    ")
+    abandoned = with_encoder(codec, wrapper(tmp_path / "b", f"{hanging}\n{encode}"))
+    source = tmp_path / "in"
+    for number in range(4):
+        save_texture(source / f"{number}.png", 100, 100, seed=number)
+
+    outcomes: list[Encoded] = []
+    thread = threading.Thread(
+        target=lambda: outcomes.extend(run(patient, source, tmp_path / "kept", batch=1, workers=1))
+    )
+    thread.start()
+    wait_until(lambda: Path(started).exists())
+    doomed = encode_files(abandoned, pictures_in(source), tmp_path / "doomed", QP, workers=2, batch=1)
+    assert next(doomed).error is None
+    before = time.monotonic()
+    doomed.close()
+    assert time.monotonic() - before < 10
+    Path(go).touch()
+    thread.join(60)
+    assert [outcome.error for outcome in outcomes] == [None] * 4
+    assert len(list((tmp_path / "kept").glob("*.266"))) == 4
+    assert len(list((tmp_path / "doomed").iterdir())) == 1
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def children() -> list[str]:

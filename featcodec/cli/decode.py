@@ -113,6 +113,8 @@ def command(
     truth = None if annotations is None else read_annotations(annotations)
     drawing = None if draw is None or images is None else open_drawing(images, draw, draw_conf, overwrite=overwrite)
     known = streams if truth is None else [stream for stream in streams if _is_annotated(stream, truth)]
+    if not known:
+        raise FeatcodecError(f"{annotations}: lists none of {len(streams)} bitstreams, so {output} is not written")
     counts = {"decoded": 0, "failed": len(streams) - len(known), "not_drawn": 0, "boxes": 0}
     feature_codec = load_codec(detector, bottleneck, device, half, codec=codec, boxes=box_filter(conf, iou, max_det))
     started = time.perf_counter()

@@ -47,8 +47,9 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 when every input succeeded, 1 when something failed, 2 on wrong usage."""
     for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _terminate)
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, _terminate)
     try:
         result: Any = cli.main(args=arguments, prog_name="featcodec", standalone_mode=False)
         sys.exit(result if isinstance(result, int) else 0)

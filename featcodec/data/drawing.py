@@ -101,17 +101,21 @@ def open_drawing(
 
     Raises:
         InputError: `images` holds no image.
-        OutputError: the folders are the same: the originals would be overwritten.
+        OutputError: the folders are the same: the originals would be overwritten. The function itself refuses likewise
+            to draw over a single original, where one folder lies in the other.
     """
     if images.resolve() == folder.resolve():
         raise OutputError(f"{folder}: is the folder of the originals, which --draw would overwrite; choose another")
     originals = index_images(images)
+    protected = {path.resolve() for path in originals.values()}
 
     def draw(relative: PurePath, detections: Detections) -> None:
         original = originals.get(relative.as_posix()) or originals.get(relative.name)
         if original is None:
             raise InputError(f"{relative}: no image of that name in {images}; it is decoded but not drawn")
         output = folder / f"{relative.as_posix()}.jpg"
+        if output.resolve() in protected:
+            raise OutputError(f"{output}: is an original, which --draw would overwrite; choose another folder")
         if output.exists() and not overwrite:
             raise OutputError(f"{output}: exists; use --overwrite or another --draw")
         save_jpeg(output, draw_boxes(read_image(original), detections, least_score=least_score))

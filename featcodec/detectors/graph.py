@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import C3, SPPF, Concat, Conv, Detect
+from ultralytics.utils.tal import dist2bbox, make_anchors
 
 from featcodec.detectors.head import AnchorDetect
 from featcodec.detectors.unpickle import ModuleRecord
@@ -33,10 +34,20 @@ _ACTIVATIONS: dict[str, Callable[[ModuleRecord], nn.Module]] = {
 
 
 class _LegacyDetect(Detect):
-    """The anchor-free head with the plain class branch that the yolov5u checkpoints have."""
+    """The anchor-free head with the plain class branch that the yolov5u checkpoints have.
+
+    ultralytics' own forward keeps its grid on the module, where two threads with images of different shapes would
+    overwrite each other's; this one keeps nothing.
+    """
 
     legacy = True
-    dynamic = True  # else it keeps its grid, which breaks training after a run in inference mode
+
+    def forward(self, x: list[Tensor]) -> Tensor:
+        """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; class scores."""
+        raw = self.forward_head(x, self.cv2, self.cv3)
+        anchors, strides = (values.transpose(0, 1) for values in make_anchors(x, self.stride, 0.5))
+        boxes = dist2bbox(self.dfl(raw["boxes"]), anchors.unsqueeze(0), xywh=True, dim=1) * strides
+        return torch.cat((boxes, raw["scores"].sigmoid()), 1)
 
 
 @dataclass(frozen=True)

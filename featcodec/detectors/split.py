@@ -92,8 +92,7 @@ class SplitDetector(nn.Module):
                 if last_use[source] == index:
                     kept.pop(source, None)
             kept[index] = value
-        # ultralytics' head gives (predictions, raw outputs).
-        predictions: Tensor = value[0] if isinstance(value, tuple) else value
+        predictions: Tensor = value
         return predictions
 
     def feature_shape(self, width: int, height: int, split: int | None = None) -> tuple[int, int, int]:

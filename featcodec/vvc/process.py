@@ -29,6 +29,9 @@ class ProgramError(EncoderError):
 
 DISK_FULL_HINT = ("No space left on device", "the temporary folder is full; free it or point TMPDIR elsewhere")
 
+LIMIT_SECONDS = 3600
+"""Longer than the slowest preset takes for the largest batch; only a program that hangs takes so long."""
+
 _running: dict[subprocess.Popen[bytes], object] = {}
 _lock = threading.Lock()
 _thread = threading.local()
@@ -56,7 +59,14 @@ def run(command: Sequence[str], data: bytes = b"", *, hints: Sequence[tuple[str,
     with _lock:
         _running[process] = getattr(_thread, "owner", None)
     try:
-        stdout, stderr = process.communicate(data)
+        stdout, stderr = process.communicate(data, timeout=LIMIT_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        said = f"it ran for over {LIMIT_SECONDS} seconds: {shlex.join(command)}"
+        raise ProgramError(
+            f"the program hangs; encode again with fewer images at once or a faster preset [{said}]", ""
+        ) from None
     except BaseException:
         process.kill()
         process.wait()

@@ -26,8 +26,8 @@ STILL_PICTURES: Mapping[str, str] = {
     "MaxParallelFrames": "0",
     # Optional, and 6 bytes a picture.
     "AccessUnitDelimiter": "0",
-    # Its parameters cost a picture 20 to 60 bytes outside the slice and a fifth of the time, and on feature mosaics
-    # they buy 0.03 dB, which is no more than the same bytes buy inside the slice.
+    # Its parameters cost a picture 20 to 60 bytes outside the slice, its search costs time, and on feature mosaics it
+    # buys nothing (ARCHITECTURE.md has the figures).
     "ALF": "0",
 }
 

@@ -1,47 +1,37 @@
-"""Many images: bounded, parallel encoding and decoding over FeatureCodec.
-
-    encode:  load + letterbox (threads) -> front-end in batches -> VVC in parallel processes -> files
-    decode:  read + VVC (threads) -> back-end in batches -> detections, in the order of the sources
+"""Encoding many images.
 
 Encoding is bound by VVC, so the aim is that every core always has an encoder process to run: full batches while the
-encoders are busy, and whatever is there as soon as one would be idle. One bad file costs one outcome, not the run.
+encoders are busy, and whatever is there as soon as one would be idle.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TypeVar
 
 from featcodec import bitstream
-from featcodec.batching import Batcher, in_order, read_ahead
+from featcodec.batching import Batcher, read_ahead
 from featcodec.bitstream import Header
 from featcodec.codec import FeatureCodec, Letterboxed
 from featcodec.data.images import read_image
-from featcodec.detections import Detections
 from featcodec.devices import beside_other_work, cores
 from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, OutputError
 from featcodec.files import write_atomically
 from featcodec.paths import Source
+from featcodec.pipeline.common import STREAM_SUFFIX, WAITING_IMAGES, network_batch, one_bad_apart, one_line
 from featcodec.vvc import Frame
 from featcodec.vvc.process import kill_owned_by, owned_by
 
-STREAM_SUFFIX = ".266"
 DEFAULT_BATCH = 8
 _READERS = 2
-_NETWORK_BATCH = {"cpu": 4, "mps": 8, "cuda": 16}
-_NETWORK_PIXELS = 4 << 20
-"""Most pixels in a batch of the networks: four images of 1024x1024."""
-_WAITING_IMAGES = 32
 _WAITING_FRAMES = 64
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -65,23 +55,6 @@ class Encoded:
     skipped: bool = False
     error: str | None = None
     coding_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """What became of one bitstream.
-
-    Attributes:
-        source: the bitstream file.
-        detections: its boxes, or None after a failure.
-        bytes: size of the file.
-        error: one line on what went wrong, or None.
-    """
-
-    source: Source
-    detections: Detections | None = None
-    bytes: int = 0
-    error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -134,7 +107,7 @@ def encode_files(
     """
     workers = workers or cores()
     owner = object()
-    images: Batcher[_Job] = Batcher(_NETWORK_BATCH[codec.detector.device.type], _WAITING_IMAGES)
+    images: Batcher[_Job] = Batcher(network_batch(codec), WAITING_IMAGES)
     frames: Batcher[_FrameJob] = Batcher(batch, _WAITING_FRAMES)
     running: set[Future[list[Encoded]]] = set()
 
@@ -185,38 +158,6 @@ def encode_files(
         _stop(readers, coders, running, owner)
 
 
-def decode_files(
-    codec: FeatureCodec, sources: Sequence[Source], *, workers: int | None = None
-) -> Generator[Decoded, None, None]:
-    """Decode bitstream files; yields one outcome a file, in the order of the sources.
-
-    Args:
-        codec: the codec, with the weights that the files were made with.
-        sources: the bitstream files.
-        workers: decoder threads; None means one a core.
-    """
-    workers = workers or cores()
-    mosaics: Batcher[_Mosaic] = Batcher(_NETWORK_BATCH[codec.detector.device.type], _WAITING_IMAGES)
-
-    def results() -> Iterator[tuple[int, Decoded]]:
-        for item in read_ahead(pool, partial(_read, codec), enumerate(sources), 2 * workers + mosaics.size):
-            if isinstance(item, _Mosaic):
-                header = item.header
-                size = (header.letterboxed_width, header.letterboxed_height, header.split)
-                for group in mosaics.add(size, item):
-                    yield from _back(codec, group)
-            else:
-                yield item
-        for group in mosaics.rest():
-            yield from _back(codec, group)
-
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield from in_order(results())
-    finally:
-        _stop(pool, pool, set(), None)
-
-
 def _load(codec: FeatureCodec, source: Source, output: Path, qp: int, *, overwrite: bool) -> _Job | Encoded:
     try:
         image = codec.letterbox(read_image(source.path))
@@ -224,7 +165,7 @@ def _load(codec: FeatureCodec, source: Source, output: Path, qp: int, *, overwri
             return _existing(codec, source, output, image, qp)
         return _Job(source, output, image)
     except (FeatcodecError, OSError) as error:
-        return Encoded(source, output, error=_one_line(error, source.path))
+        return Encoded(source, output, error=one_line(error, source.path))
 
 
 def _existing(codec: FeatureCodec, source: Source, output: Path, image: Letterboxed, qp: int) -> Encoded:
@@ -246,38 +187,11 @@ def _front(codec: FeatureCodec, group: list[_Job], qp: int) -> Iterator[_FrameJo
             return codec.front_end([job.image for job in jobs], qp)
 
     sizes = [job.image.pixels.shape[0] * job.image.pixels.shape[1] for job in group]
-    for job, result in _one_bad_apart(run, group, max(sizes, default=1)):
+    for job, result in one_bad_apart(run, group, max(sizes, default=1)):
         if isinstance(result, str):
-            yield Encoded(job.source, job.output, error=_one_line(result, job.source.path))
+            yield Encoded(job.source, job.output, error=one_line(result, job.source.path))
         else:
             yield _FrameJob(job.source, job.output, *result)
-
-
-def _one_bad_apart(run: Callable[[list[T]], Sequence[R]], group: list[T], pixels: int) -> Iterator[tuple[T, R | str]]:
-    """Run networks on a group in batches that memory can bear; where a batch fails, on each item alone.
-
-    Args:
-        run: takes items and gives a result for each.
-        group: items of equal shape.
-        pixels: letterboxed pixels of the largest.
-
-    Yields:
-        each item with its result, or with one line on what went wrong.
-    """
-    size = max(1, _NETWORK_PIXELS // pixels)
-    for start in range(0, len(group), size):
-        batch = group[start : start + size]
-        try:
-            yield from zip(batch, run(batch), strict=True)
-        except (FeatcodecError, RuntimeError, MemoryError) as error:  # torch's allocators raise RuntimeError
-            if len(batch) > 1:
-                for item in batch:
-                    yield from _one_bad_apart(run, [item], pixels)
-            elif isinstance(error, FeatcodecError):
-                yield batch[0], str(error)
-            else:
-                reason = (str(error).splitlines() or ["out of memory"])[0]
-                yield batch[0], f"the networks failed on it ({reason}); use a smaller --image-size or another --device"
 
 
 def _code(codec: FeatureCodec, group: list[_FrameJob], qp: int, owner: object) -> list[Encoded]:
@@ -289,7 +203,7 @@ def _code(codec: FeatureCodec, group: list[_FrameJob], qp: int, owner: object) -
         if len(group) > 1:
             # Only the guilty image shall fail.
             return [outcome for job in group for outcome in _code(codec, [job], qp, owner)]
-        return [Encoded(group[0].source, group[0].output, error=_one_line(error, group[0].source.path))]
+        return [Encoded(group[0].source, group[0].output, error=one_line(error, group[0].source.path))]
     seconds = (time.perf_counter() - started) / len(group)
     return [_write(job, stream, seconds) for job, stream in zip(group, streams, strict=True)]
 
@@ -299,42 +213,9 @@ def _write(job: _FrameJob, stream: bytes, seconds: float) -> Encoded:
         data = bitstream.pack(job.header, stream)
         write_atomically(job.output, data)
     except FeatcodecError as error:
-        return Encoded(job.source, job.output, error=_one_line(error, job.source.path))
+        return Encoded(job.source, job.output, error=one_line(error, job.source.path))
     pixels = job.header.original_width * job.header.original_height
     return Encoded(job.source, job.output, len(data), pixels, coding_seconds=seconds)
-
-
-@dataclass(frozen=True)
-class _Mosaic:
-    """A decoded mosaic on its way to the back-end."""
-
-    number: int
-    source: Source
-    header: Header
-    frame: Frame
-    bytes: int
-
-
-def _read(codec: FeatureCodec, numbered: tuple[int, Source]) -> tuple[int, Decoded] | _Mosaic:
-    number, source = numbered
-    try:
-        data = bitstream.read_file(source.path)
-        header, frame = codec.decode_frame(data)
-    except (FeatcodecError, MemoryError) as error:
-        return number, Decoded(source, error=_one_line(error, source.path))
-    return _Mosaic(number, source, header, frame, len(data))
-
-
-def _back(codec: FeatureCodec, group: list[_Mosaic]) -> Iterator[tuple[int, Decoded]]:
-    def run(mosaics: list[_Mosaic]) -> list[Detections]:
-        return codec.back_end([(mosaic.header, mosaic.frame) for mosaic in mosaics])
-
-    pixels = max(mosaic.header.letterboxed_width * mosaic.header.letterboxed_height for mosaic in group)
-    for mosaic, result in _one_bad_apart(run, group, pixels):
-        if isinstance(result, str):
-            yield mosaic.number, Decoded(mosaic.source, bytes=mosaic.bytes, error=_one_line(result, mosaic.source.path))
-        else:
-            yield mosaic.number, Decoded(mosaic.source, result, mosaic.bytes)
 
 
 def _stop(
@@ -354,8 +235,3 @@ def _parts(group: list[T], count: int) -> Iterator[list[T]]:
     """The group in `count` parts of nearly equal size."""
     size = -(-len(group) // count)
     return (group[start : start + size] for start in range(0, len(group), size))
-
-
-def _one_line(error: Exception | str, path: Path) -> str:
-    text = " ".join(str(error).split())
-    return text if str(path) in text else f"{path}: {text}"

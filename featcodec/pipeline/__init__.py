@@ -1,0 +1,15 @@
+"""Many images: bounded, parallel encoding and decoding over FeatureCodec.
+
+    encode:  load + letterbox (threads) -> front-end in batches -> VVC in parallel processes -> files
+    decode:  read + VVC, then back-end in batches (threads) -> detections, in the order of the sources
+
+One bad file costs one outcome, not the run.
+"""
+
+from __future__ import annotations
+
+from featcodec.pipeline.common import STREAM_SUFFIX
+from featcodec.pipeline.decode import Decoded, decode_files
+from featcodec.pipeline.encode import DEFAULT_BATCH, Encoded, encode_files, output_path
+
+__all__ = ["DEFAULT_BATCH", "STREAM_SUFFIX", "Decoded", "Encoded", "decode_files", "encode_files", "output_path"]
