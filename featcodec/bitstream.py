@@ -197,16 +197,15 @@ def read_file(path: Path) -> bytes:
     try:
         if path.exists() and not path.is_file():
             raise BitstreamError(f"{path}: no regular file; give .266 files")
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BitstreamError(
+                f"{path}: over {MAX_FILE_BYTES >> 20} MiB, larger than any feature bitstream; check the path"
+            )
+        data = path.read_bytes()
     except OSError as error:
         raise BitstreamError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     if not data:
         raise BitstreamError(f"{path}: empty file; encode the picture again")
-    if len(data) > MAX_FILE_BYTES:
-        raise BitstreamError(
-            f"{path}: over {MAX_FILE_BYTES >> 20} MiB, larger than any feature bitstream; check the path"
-        )
     return data
 
 

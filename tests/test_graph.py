@@ -92,9 +92,9 @@ def test_details_beside_the_weights_are_honoured(tmp_path: Path) -> None:
     assert_same_predictions(rebuilt(path, fuse=True), changed, 1e-3)
 
 
-@pytest.mark.parametrize(("hidden", "width"), [(29, 49), (47, 98), (1, 7)])
+@pytest.mark.parametrize(("hidden", "width"), [(15, 22), (31, 39), (1, 49), (29, 49)])
 def test_c3_of_any_ratio_is_rebuilt(tmp_path: Path, hidden: int, width: int) -> None:
-    """C3 takes its hidden width as a fraction, and truncates: 49 * (29 / 49) is less than 29 in floating point."""
+    """C3 takes its hidden width as a fraction, and truncates; in floating point 22 * (15 / 22) is less than 15."""
     model = make_yolov5()
     with torch.random.fork_rng():
         torch.manual_seed(0)

@@ -183,6 +183,15 @@ def test_an_interruption_leaves_no_program_behind(monkeypatch: pytest.MonkeyPatc
         pipe.close()
 
 
+def test_a_program_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("featcodec.vvc.process.LIMIT_SECONDS", 0.2)
+    before = time.monotonic()
+    error = failure(tmp_path, "exec sleep 60")
+    assert time.monotonic() - before < 10
+    assert str(error).startswith("the program hangs; encode again with fewer images at once")
+    assert f"it ran for over 0.2 seconds: {tmp_path}/encoder '--an option'" in str(error)
+
+
 def test_the_temporary_folder_goes_with_everything_in_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with temporary_folder() as folder:

@@ -132,7 +132,7 @@ def command(
             if drawing is not None:
                 try:
                     drawing(name, outcome.detections)
-                except FeatcodecError as error:
+                except (FeatcodecError, OSError) as error:  # a path that is too long, say
                     complain(str(error))
                     counts["not_drawn"] += 1
         if not counts["decoded"]:
