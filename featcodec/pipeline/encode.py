@@ -43,7 +43,7 @@ class Encoded:
         output: its bitstream file.
         bytes: size of the file, 0 after a failure.
         pixels: width * height of the original image, 0 after a failure.
-        skipped: whether the file was there already, made with the same settings.
+        skipped: whether the file was there already, made of the same image with the same settings.
         error: one line on what went wrong, or None.
         coding_seconds: its share of an encoder process's life.
     """
@@ -93,8 +93,8 @@ def encode_files(
 ) -> Generator[Encoded, None, None]:
     """Encode images into bitstream files; yields one outcome an image, as they come.
 
-    Files that exist are skipped when they were made with the same settings and are failures otherwise, so that an
-    interrupted run resumes and nothing is overwritten unasked.
+    Files that exist are skipped when they were made of the same image with the same settings and are failures
+    otherwise, so that an interrupted run resumes and nothing is overwritten unasked.
 
     Args:
         codec: the codec.
