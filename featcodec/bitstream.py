@@ -22,6 +22,7 @@ VERSION = 1
 RAW_QP = 255
 """The QP field of a file whose samples are not VVC coded."""
 
+STREAM_SUFFIX = ".266"
 MAX_FILE_BYTES = 64 << 20
 MAX_MOSAIC_SAMPLES = 1 << 26
 MAX_CHANNELS = 4096
@@ -44,7 +45,7 @@ class Header:
     """The side info of one picture. Every field is checked by `pack` and `unpack`; see docs/bitstream.md.
 
     Attributes:
-        original_width, original_height: pixels of the picture that was encoded, 1..65535, after EXIF rotation.
+        original_width, original_height: pixels of the image that was encoded, 1..65535, after EXIF rotation.
         letterboxed_width, letterboxed_height: pixels of the detector's input, at most 32 times the feature size.
         channels: channels of the coded tensor, 1..4096.
         feature_height, feature_width: its height and width in samples.
@@ -205,7 +206,7 @@ def read_file(path: Path) -> bytes:
     except OSError as error:
         raise BitstreamError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
     if not data:
-        raise BitstreamError(f"{path}: empty file; encode the picture again")
+        raise BitstreamError(f"{path}: empty file; encode the image again")
     return data
 
 

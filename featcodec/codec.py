@@ -200,7 +200,7 @@ class FeatureCodec:
             InputError: the QP is out of range, or the feature tensor holds NaN.
             BitstreamError: the mosaic would be larger than a bitstream may hold.
         """
-        if not isinstance(qp, int) or not 0 <= qp <= 63:
+        if not hasattr(qp, "__index__") or not 0 <= qp <= 63:  # numpy's integers have it, floats do not
             raise InputError(f"QP {qp} is no whole number from 0 to 63")
         with torch.inference_mode():
             coded = self.detector.front(_to_tensor(batch))
@@ -298,7 +298,7 @@ class FeatureCodec:
             bits=self.quantizer.bits,
             split=self.detector.split,
             fingerprint=self.fingerprint,
-            qp=RAW_QP if self.vvc.name == "none" else qp,
+            qp=RAW_QP if self.vvc.name == "none" else int(qp),
             encoder_tag=zlib.crc32(image.pixels.tobytes(), self.vvc.tag) & 0xFFFF,
         )
         # Before VVC is spent on it.

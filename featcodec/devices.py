@@ -10,8 +10,6 @@ import torch
 
 from featcodec.errors import InputError
 
-_CORES_PER_NETWORK_THREAD = 8
-
 
 def choose_device(name: str = "auto") -> torch.device:
     """The device of that name.
@@ -47,15 +45,18 @@ def cores() -> int:
 
 
 @contextlib.contextmanager
-def beside_other_work() -> Iterator[None]:
-    """Let torch use few CPU threads while encoder processes keep all cores busy.
+def beside_other_work(threads: int) -> Iterator[None]:
+    """Let torch use few CPU threads for one convolution while other work keeps the cores busy.
 
     OpenMP threads spin while they wait for each other, so that on cores that are taken a network runs many times slower
     with two threads than with one. The number of threads is the process's; it is restored at the end.
+
+    Args:
+        threads: most threads, at least 1.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(min(threads, max(1, cores() // _CORES_PER_NETWORK_THREAD)))
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(before, threads))
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)

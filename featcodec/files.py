@@ -72,7 +72,7 @@ def atomic_folder(path: Path, replaceable: tuple[str, ...]) -> Iterator[Path]:
     Raises:
         OutputError: it cannot be written, or the older folder holds other files.
     """
-    part = _beside(path)
+    part, older = _beside(path), _beside(path)
     others = [file for file in path.rglob("*") if not file.is_dir() and file.suffix not in replaceable]
     if others or (path.exists() and not path.is_dir()):
         raise OutputError(f"{path}: holds other things ({(others or [path])[0].name}); choose another -o")
@@ -82,10 +82,14 @@ def atomic_folder(path: Path, replaceable: tuple[str, ...]) -> Iterator[Path]:
         yield part
         with _explained(path):
             if path.exists():
-                shutil.rmtree(path)
+                # Aside first: whatever fails from here on, one of the two is whole.
+                path.replace(older)
             part.replace(path)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if older.exists() and not path.exists():
+            older.replace(path)
+        for leftover in (part, older):
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -37,12 +37,13 @@ class UniformQuantizer:
             low, high = float(np.float32(self.low)), float(np.float32(self.high))
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise InputError(f"clip range [{self.low}, {self.high}] is empty or not finite; use low < high")
-        if not isinstance(self.bits, int) or not 1 <= self.bits <= 8:
+        if not hasattr(self.bits, "__index__") or not 1 <= self.bits <= 8:
             raise InputError(f"bit depth {self.bits} is not supported; use 1 to 8")
         if (high - low) / ((1 << self.bits) - 1) < 4 * float(np.spacing(np.float32(max(-low, high)))):
             raise InputError(f"clip range [{low}, {high}] is too narrow for float32 to tell its levels apart; widen it")
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
+        object.__setattr__(self, "bits", int(self.bits))
 
     @property
     def levels(self) -> int:

@@ -555,3 +555,20 @@ def test_signals_are_heeded_unless_the_caller_has_them_ignored(run: Any, name: s
             assert stop.value.code == 128 + number
     finally:
         signal.signal(number, before)
+
+
+def test_defaults_are_those_of_the_library() -> None:
+    """The command line repeats them, because it must not import torch for --help."""
+    from featcodec.cli import decode, encode
+    from featcodec.codec import DEFAULT_IMAGE_SIZE, DEFAULT_QP
+    from featcodec.detections import BoxFilter
+    from featcodec.pipeline import DEFAULT_BATCH
+
+    encoding = {parameter.name: parameter.default for parameter in encode.command.params}
+    assert (encoding["qp"], encoding["image_size"], encoding["batch"]) == (
+        DEFAULT_QP,
+        DEFAULT_IMAGE_SIZE,
+        DEFAULT_BATCH,
+    )
+    decoding = {parameter.name: parameter.default for parameter in decode.command.params}
+    assert BoxFilter(decoding["conf"], decoding["iou"], decoding["max_det"]) == BoxFilter()

@@ -171,3 +171,8 @@ def test_latent_at_qp_39_on_a_photograph(yolov5n_path: Path, shared: Path) -> No
 
 def names(detections: Detections) -> list[str]:
     return sorted({detections.names[index] for index in detections.class_ids[detections.scores > 0.6]})
+
+
+def test_qps_of_numpy_sweeps_are_taken(codec: FeatureCodec) -> None:
+    image = texture(96, 64)
+    assert codec.encode(image, np.int64(40)) == codec.encode(image, 40)  # type: ignore[arg-type]

@@ -113,3 +113,13 @@ def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
 def test_the_longest_names_a_file_system_takes(tmp_path: Path, name: str) -> None:
     write_atomically(tmp_path / name, b"data")
     assert names(tmp_path) == [name]
+
+
+def test_an_older_folder_survives_a_replacement_that_fails(tmp_path: Path) -> None:
+    path = tmp_path / "labels"
+    path.mkdir()
+    (path / "old.txt").write_text("old")
+    with pytest.raises(OutputError, match="cannot be written"), atomic_folder(path, (".txt",)) as folder:
+        folder.rmdir()
+    assert names(path) == ["old.txt"]
+    assert names(tmp_path) == ["labels"]

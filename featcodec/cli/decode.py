@@ -98,12 +98,13 @@ def command(
     SRC are .266 files, folders (searched recursively) or glob patterns. A stream decodes from itself and the weights
     that it was made with; other weights are refused.
     """
+    from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.data.annotations import read_annotations
     from featcodec.data.drawing import open_drawing
     from featcodec.data.exports import check_output, format_of, open_export
     from featcodec.errors import FeatcodecError
     from featcodec.paths import expand_sources
-    from featcodec.pipeline import STREAM_SUFFIX, decode_files
+    from featcodec.pipeline import decode_files
 
     if (draw is None) != (images is None):
         raise click.UsageError("--draw and --images go together: where to draw, and on which images")

@@ -28,6 +28,7 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
 
     bpp counts every byte of the bitstream files, per pixel of the original images.
     """
+    from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.data.annotations import read_annotations, read_results
     from featcodec.evaluation.coco import score
     from featcodec.evaluation.rate import rate_of_streams
@@ -37,7 +38,7 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     accuracy = score(truth, read_results(detections))
     rate = None
     if streams:
-        files = expand_sources(streams, frozenset({".266"}), "bitstreams")
+        files = expand_sources(streams, frozenset({STREAM_SUFFIX}), "bitstreams")
         rate = rate_of_streams([source.path for source in files])
         if rate.streams != accuracy.images:
             complain(f"note: bpp is over {rate.streams} bitstreams, but AP over the {accuracy.images} annotated images")

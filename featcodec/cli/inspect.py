@@ -20,11 +20,12 @@ def command(sources: tuple[str, ...], as_json: bool) -> int:
 
     SRC are .266 files, folders (searched recursively) or glob patterns.
     """
+    from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.errors import BitstreamError
     from featcodec.paths import expand_sources
 
     described = []
-    files = expand_sources(sources, frozenset({".266"}), "bitstreams")
+    files = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams")
     for path in (source.path for source in files):
         try:
             described.append(describe(path))

@@ -8,8 +8,7 @@ One bad file costs one outcome, not the run.
 
 from __future__ import annotations
 
-from featcodec.pipeline.common import STREAM_SUFFIX
 from featcodec.pipeline.decode import Decoded, decode_files
 from featcodec.pipeline.encode import DEFAULT_BATCH, Encoded, encode_files, output_path
 
-__all__ = ["DEFAULT_BATCH", "STREAM_SUFFIX", "Decoded", "Encoded", "decode_files", "encode_files", "output_path"]
+__all__ = ["DEFAULT_BATCH", "Decoded", "Encoded", "decode_files", "encode_files", "output_path"]

@@ -9,7 +9,6 @@ from typing import TypeVar
 from featcodec.codec import FeatureCodec
 from featcodec.errors import FeatcodecError
 
-STREAM_SUFFIX = ".266"
 WAITING_IMAGES = 32
 """How many images may overtake one that waits for others of its shape."""
 
@@ -41,7 +40,7 @@ def one_bad_apart(run: Callable[[list[T]], Sequence[R]], group: list[T], pixels:
     for start in range(0, len(group), size):
         batch = group[start : start + size]
         try:
-            yield from zip(batch, run(batch), strict=True)
+            results = run(batch)
         except (FeatcodecError, RuntimeError, MemoryError) as error:  # torch's allocators raise RuntimeError
             if len(batch) > 1:
                 for item in batch:
@@ -51,6 +50,8 @@ def one_bad_apart(run: Callable[[list[T]], Sequence[R]], group: list[T], pixels:
             else:
                 reason = (str(error).splitlines() or ["out of memory"])[0]
                 yield batch[0], f"the networks failed on it ({reason}); use a smaller --image-size or another --device"
+        else:
+            yield from zip(batch, results, strict=True)
 
 
 def one_line(error: Exception | str, path: Path) -> str:

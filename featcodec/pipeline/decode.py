@@ -65,7 +65,7 @@ def decode_files(
     workers = workers or cores()
     pool = ThreadPoolExecutor(workers)
     try:
-        with beside_other_work():
+        with beside_other_work(threads=1):
             yield from in_order(_results(codec, sources, pool, workers))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -16,19 +16,20 @@ from typing import TypeVar
 
 from featcodec import bitstream
 from featcodec.batching import Batcher, read_ahead
-from featcodec.bitstream import Header
+from featcodec.bitstream import STREAM_SUFFIX, Header
 from featcodec.codec import FeatureCodec, Letterboxed
 from featcodec.data.images import read_image
 from featcodec.devices import beside_other_work, cores
 from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, OutputError
 from featcodec.files import write_atomically
 from featcodec.paths import Source
-from featcodec.pipeline.common import STREAM_SUFFIX, WAITING_IMAGES, network_batch, one_bad_apart, one_line
+from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
 from featcodec.vvc import Frame
 from featcodec.vvc.process import kill_owned_by, owned_by
 
 DEFAULT_BATCH = 8
 _READERS = 2
+_CORES_PER_NETWORK_THREAD = 8
 _WAITING_FRAMES = 64
 
 T = TypeVar("T")
@@ -183,7 +184,7 @@ def _existing(codec: FeatureCodec, source: Source, output: Path, image: Letterbo
 
 def _front(codec: FeatureCodec, group: list[_Job], qp: int) -> Iterator[_FrameJob | Encoded]:
     def run(jobs: list[_Job]) -> list[tuple[Header, Frame]]:
-        with beside_other_work():
+        with beside_other_work(max(1, cores() // _CORES_PER_NETWORK_THREAD)):
             return codec.front_end([job.image for job in jobs], qp)
 
     sizes = [job.image.pixels.shape[0] * job.image.pixels.shape[1] for job in group]
