@@ -13,11 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featcodec.checkpoints import fingerprint, load_checkpoint, save_checkpoint
+from featcodec.blocks import channel_stack
+from featcodec.checkpoints import codec_fingerprint, fingerprint, load_checkpoint, save_checkpoint
 from featcodec.errors import FeatcodecError, WeightsError
 from featcodec.quantize import UniformQuantizer
+from featcodec.weights import SHIPPED, shipped_bottlenecks
 
 KIND = "bottleneck"
+AUTO = "auto"
+NONE = "none"
 _MAX_CHANNELS = 4096
 _SPLITS = range(5)
 
@@ -50,21 +54,6 @@ class BottleneckConfig:
         return UniformQuantizer(self.clip_low, self.clip_high)
 
 
-class ResBlock(nn.Module):
-    """x + Conv3x3(SiLU(Conv3x3(x))) (paper, Fig. 2)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, channels, H, W) -> the same shape."""
-        output: Tensor = x + self.body(x)
-        return output
-
-
 class Bottleneck(nn.Module):
     """AE and AD with their configuration; made in eval mode, to be trained or loaded."""
 
@@ -72,19 +61,8 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.config = config
         outer, hidden, inner = config.feature_channels, config.hidden_channels, config.channels
-        self.encoder = nn.Sequential(
-            nn.Conv2d(outer, hidden, 3, padding=1),
-            nn.SiLU(),
-            ResBlock(hidden),
-            nn.Conv2d(hidden, inner, 3, padding=1),
-        )
-        self.decoder = nn.Sequential(
-            nn.Conv2d(inner, hidden, 3, padding=1),
-            nn.SiLU(),
-            ResBlock(hidden),
-            nn.Conv2d(hidden, outer, 3, padding=1),
-            nn.SiLU(),
-        )
+        self.encoder = nn.Sequential(*channel_stack(outer, hidden, inner))
+        self.decoder = nn.Sequential(*channel_stack(inner, hidden, outer), nn.SiLU())
         self.eval()
 
     def encode(self, features: Tensor) -> Tensor:
@@ -139,3 +117,56 @@ def load_bottleneck(path: Path) -> Bottleneck:
         reason = (str(error).splitlines() or ["?"])[0]
         raise WeightsError(f"{path}: its config does not fit its weights ({reason}); train it again") from None
     return bottleneck.eval().requires_grad_(False)
+
+
+def choose_bottleneck(
+    name_or_path: str | Path | None, detector_fingerprint: bytes, split: int | None = None, codec: bytes | None = None
+) -> Bottleneck | None:
+    """The bottleneck for a detector.
+
+    Args:
+        name_or_path: a `.safetensors` checkpoint, the name of a shipped bottleneck, "none" (or None) for direct coding,
+            or "auto": the one that `codec` names, else the shipped default of the detector and split, else none.
+        detector_fingerprint: 8 bytes.
+        split: the split layer that was asked for, if any.
+        codec: 8 bytes, the fingerprint that stands in a bitstream, if there is one.
+
+    Raises:
+        WeightsError: not a bottleneck, or not one for this detector and split.
+    """
+    if name_or_path is None or name_or_path == NONE:
+        return None
+    shipped = shipped_bottlenecks(detector_fingerprint)
+    if name_or_path == AUTO:
+        return _automatic([load_bottleneck(each.path) for each in shipped], detector_fingerprint, split, codec)
+    by_name = {each.name: each.path for each in shipped}
+    if str(name_or_path) not in by_name and any(each.name == str(name_or_path) for each in SHIPPED):
+        raise WeightsError(
+            f"the bottleneck {name_or_path} was trained behind another detector than {detector_fingerprint.hex()}; "
+            "give the --detector it was trained with, or --bottleneck none"
+        )
+    bottleneck = load_bottleneck(by_name.get(str(name_or_path), Path(name_or_path)))
+    check_match(bottleneck.config, detector_fingerprint, split, str(name_or_path))
+    return bottleneck
+
+
+def _automatic(
+    candidates: list[Bottleneck], detector_fingerprint: bytes, split: int | None, codec: bytes | None
+) -> Bottleneck | None:
+    if codec == detector_fingerprint:
+        return None
+    for candidate in candidates:
+        if codec == codec_fingerprint(detector_fingerprint, candidate.fingerprint()):
+            return candidate
+    return next((each for each in candidates if split in (None, each.config.split)), None)
+
+
+def check_match(config: BottleneckConfig, detector_fingerprint: bytes, split: int | None, path: str) -> None:
+    """Raise WeightsError unless it was trained behind that detector, and that split where one is given."""
+    if config.detector_fingerprint != detector_fingerprint.hex():
+        raise WeightsError(
+            f"{path}: trained behind the detector {config.detector_fingerprint}, but {detector_fingerprint.hex()} is "
+            "loaded; give the --detector it was trained with"
+        )
+    if split is not None and config.split != split:
+        raise WeightsError(f"{path}: trained behind layer {config.split}, not {split}; leave --split out")

@@ -45,6 +45,15 @@ def fingerprint(*states: Mapping[str, Tensor], structure: str = "") -> bytes:
     return digest.digest()[:FINGERPRINT_BYTES]
 
 
+def codec_fingerprint(detector: bytes, bottleneck: bytes | None) -> bytes:
+    """8 bytes that name what a bitstream was made with: a detector, and a bottleneck if there is one.
+
+    Args:
+        detector, bottleneck: their fingerprints.
+    """
+    return detector if bottleneck is None else hashlib.sha256(detector + bottleneck).digest()[:FINGERPRINT_BYTES]
+
+
 def save_checkpoint(path: Path, kind: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
     """Write weights and config to a `.safetensors` file.
 
@@ -76,6 +85,8 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
         raise WeightsError(f"{path}: not a {kind} of featcodec; use a checkpoint of `featcodec train`")
     if not isinstance(config.get("format"), int) or config["format"] > FORMAT:
         raise WeightsError(f"{path}: of format {config.get('format')}; this featcodec reads up to {FORMAT}: update it")
+    if any(tensor.is_complex() for tensor in state.values()):
+        raise WeightsError(f"{path}: holds weights that are no real numbers; train it again")
     if any(not torch.isfinite(tensor.float()).all() for tensor in state.values() if tensor.is_floating_point()):
         raise WeightsError(f"{path}: holds weights that are not finite; train it again")
     return config, state

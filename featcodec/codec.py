@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ from torch import Tensor
 
 from featcodec import bitstream
 from featcodec.bitstream import RAW_QP, Header
-from featcodec.bottleneck import Bottleneck, load_bottleneck
+from featcodec.bottleneck import AUTO, Bottleneck, choose_bottleneck
+from featcodec.checkpoints import codec_fingerprint
 from featcodec.data.images import check_rgb
 from featcodec.data.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterbox
 from featcodec.detections import BoxFilter, Detections
@@ -78,17 +78,15 @@ class FeatureCodec:
 
     def __post_init__(self) -> None:
         Letterbox.fit(1, 1, self.image_size)
-        digest = self.detector.fingerprint
-        if self.bottleneck is not None:
-            digest = hashlib.sha256(digest + self.bottleneck.fingerprint()).digest()[: len(digest)]
-        object.__setattr__(self, "fingerprint", digest)
+        learned = None if self.bottleneck is None else self.bottleneck.fingerprint()
+        object.__setattr__(self, "fingerprint", codec_fingerprint(self.detector.fingerprint, learned))
 
     @classmethod
     def load(  # noqa: PLR0913  (one keyword a part)
         cls,
         detector: str | Path = "yolov5n",
         *,
-        bottleneck: str | Path | None = None,
+        bottleneck: str | Path | None = AUTO,
         codec: str = "ffmpeg",
         preset: str = "faster",
         encoder_parameters: Mapping[str, str] | None = None,
@@ -100,12 +98,14 @@ class FeatureCodec:
         device: str = "auto",
         half: bool | None = None,
         boxes: BoxFilter | None = None,
+        fingerprint: bytes | None = None,
     ) -> FeatureCodec:
         """Load all parts by name.
 
         Args:
             detector: a name (`featcodec models`) or a `.pt` file.
-            bottleneck: a `.safetensors` checkpoint; None codes the features directly.
+            bottleneck: a `.safetensors` checkpoint, the name of a shipped one, or "auto": the one shipped for this
+                detector and split, if any. None codes the features directly.
             codec: `ffmpeg`, `vvenc` or `none`.
             preset: VVenC preset, faster to slower.
             encoder_parameters: further VVenC options.
@@ -117,26 +117,27 @@ class FeatureCodec:
             device: auto, cpu, cuda, cuda:N or mps.
             half: compute in float16; None means on CUDA only.
             boxes: which boxes `decode` returns.
+            fingerprint: of a bitstream that is to be decoded; bottleneck "auto" then means the one it was made with.
 
         Raises:
             FeatcodecError: a part is missing, damaged, or does not fit the others; the encoder refuses its parameters.
         """
-        learned = None if bottleneck is None else load_bottleneck(Path(bottleneck))
-        if learned is not None:
-            split = learned.config.split if split is None else split
-            quantizer = learned.config.quantizer()
-        else:
-            quantizer = UniformQuantizer(*LATENT_CLIP)
-        low, high = clip or (quantizer.low, quantizer.high)
         video = open_codec(codec, EncoderSettings(preset, dict(encoder_parameters or {})))
         if encoder_parameters:
             # Now, and not once per image: the encoder may refuse them.
             video.encode([np.zeros((64, 64), np.uint8)], DEFAULT_QP)
         network = load_detector(detector, split=DEFAULT_SPLIT if split is None else split, device=device, half=half)
+        learned = choose_bottleneck(bottleneck, network.fingerprint, split, fingerprint)
         if learned is not None:
-            _check_match(learned, network, f"{bottleneck}")
-            learned = learned.to(network.device, network.dtype)
-        return cls(network, video, UniformQuantizer(low, high, bits), learned, image_size, square, boxes or BoxFilter())
+            network.split = learned.config.split
+        quantizer = UniformQuantizer(*LATENT_CLIP) if learned is None else learned.config.quantizer()
+        low, high = clip or (quantizer.low, quantizer.high)
+        quantizer = UniformQuantizer(low, high, bits)
+        loaded = cls(network, video, quantizer, learned, image_size, square, boxes or BoxFilter())
+        if learned is not None:
+            # Only now: half precision would change its fingerprint.
+            learned.to(network.device, network.dtype)
+        return loaded
 
     def encode(self, image: npt.NDArray[np.uint8], qp: int = DEFAULT_QP) -> bytes:
         """Code one image.
@@ -202,16 +203,25 @@ class FeatureCodec:
         """
         if not hasattr(qp, "__index__") or not 0 <= qp <= 63:  # numpy's integers have it, floats do not
             raise InputError(f"QP {qp} is no whole number from 0 to 63")
-        with torch.inference_mode():
-            coded = self.detector.front(_to_tensor(batch))
-            if self.bottleneck is not None:
-                coded = self.bottleneck.encode(coded)
-            values = coded.float().cpu().contiguous().numpy()
+        values = self.uncoded_tensors(batch).float().cpu().contiguous().numpy()
         grid = TileGrid.near_square(values.shape[1])
         return [
             (self._header(image, tensor.shape, grid, qp), grid.tile(self.quantizer.quantize(tensor)))
             for image, tensor in zip(batch, values, strict=True)
         ]
+
+    def uncoded_tensors(self, batch: Sequence[Letterboxed]) -> Tensor:
+        """What the edge computes before anything is clipped: the feature tensor, through AE where there is one.
+
+        Args:
+            batch: images of one letterboxed shape.
+
+        Returns:
+            (B, C, H, W) on the detector's device, in its precision.
+        """
+        with torch.inference_mode():
+            features = self.detector.front(_to_tensor(batch))
+            return features if self.bottleneck is None else self.bottleneck.encode(features)
 
     def decode_frame(self, data: bytes) -> tuple[Header, Frame]:
         """What the cloud computes before the networks: side info and decoded mosaic of one bitstream.
@@ -239,14 +249,25 @@ class FeatureCodec:
             the detections of each.
         """
         header = batch[0][0]
-        tensors = np.stack([_dequantize(side_info, frame) for side_info, frame in batch])
         with torch.inference_mode():
-            features = torch.from_numpy(tensors).to(self.detector.device, self.detector.dtype)
+            features = self.coded_tensors(batch)
             if self.bottleneck is not None:
                 features = self.bottleneck.decode(features)
             predictions = self.detector.back(features, header.split)
         letterboxes = [letterbox_of(side_info) for side_info, _ in batch]
         return detections_of(predictions, letterboxes, self.detector.names, self.boxes)
+
+    def coded_tensors(self, batch: Sequence[tuple[Header, Frame]]) -> Tensor:
+        """What came over the wire, dequantized: where AD and back-end start, and an attacker, too.
+
+        Args:
+            batch: `decode_frame` results of one letterboxed size and one split.
+
+        Returns:
+            (B, C, H, W) on the detector's device, in its precision.
+        """
+        tensors = np.stack([_dequantize(side_info, frame) for side_info, frame in batch])
+        return torch.from_numpy(tensors).to(self.detector.device, self.detector.dtype)
 
     def detect_letterboxed(self, batch: Sequence[Letterboxed]) -> list[Detections]:
         """The uncoded detector on images of one letterboxed shape."""
@@ -320,14 +341,3 @@ def _to_tensor(batch: Sequence[Letterboxed]) -> Tensor:
     """(B, 3, H, W) float32 RGB in [0, 1]."""
     pixels = np.stack([image.pixels for image in batch])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
-
-
-def _check_match(bottleneck: Bottleneck, detector: SplitDetector, path: str) -> None:
-    config = bottleneck.config
-    if config.detector_fingerprint != detector.fingerprint.hex():
-        raise WeightsError(
-            f"{path}: trained behind the detector {config.detector_fingerprint}, but {detector.fingerprint.hex()} is "
-            "loaded; give the --detector it was trained with"
-        )
-    if config.split != detector.split:
-        raise WeightsError(f"{path}: trained behind layer {config.split}, not {detector.split}; leave --split out")

@@ -27,3 +27,7 @@ class EncoderError(FeatcodecError):
 
 class OutputError(FeatcodecError):
     """The output cannot be written (disk full, no permission, exists already)."""
+
+
+class TrainingError(FeatcodecError):
+    """Training that cannot go on: a loss or a weight is not finite."""

@@ -71,6 +71,41 @@ KNOWN: dict[str, KnownWeights] = {
 }
 
 
+SHIPPED_FOLDER = Path(__file__).parent / "shipped"
+"""Checkpoints that come with the package."""
+
+
+@dataclass(frozen=True)
+class ShippedBottleneck:
+    """A bottleneck that comes with the package.
+
+    Attributes:
+        name: what `--bottleneck` takes.
+        detector_fingerprint: 16 hex digits; the detector that it was trained behind.
+        file_name: in the package's folder `shipped`.
+        description: for `featcodec models`.
+    """
+
+    name: str
+    detector_fingerprint: str
+    file_name: str
+    description: str
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint."""
+        return SHIPPED_FOLDER / self.file_name
+
+
+SHIPPED: tuple[ShippedBottleneck, ...] = ()
+"""The first one of a detector is its default."""
+
+
+def shipped_bottlenecks(detector_fingerprint: bytes) -> list[ShippedBottleneck]:
+    """Those for a detector, its default first."""
+    return [shipped for shipped in SHIPPED if shipped.detector_fingerprint == detector_fingerprint.hex()]
+
+
 def locate_weights(name_or_path: str | Path) -> Path:
     """The checkpoint file of a detector.
 
@@ -145,6 +180,20 @@ def _download(known: KnownWeights) -> None:
             f"{known.name} is not on this machine and cannot be downloaded ({type(error).__name__}); fetch {known.url} "
             f"where you can and put it at {known.path}, or pass its path with --detector"
         ) from None
+
+
+def list_bottlenecks() -> list[dict[str, str]]:
+    """What `featcodec models` shows of each bottleneck that ships."""
+    return [
+        {
+            "name": shipped.name,
+            "detector": shipped.detector_fingerprint,
+            "licence": _LICENCE,
+            "description": shipped.description,
+            "path": str(shipped.path),
+        }
+        for shipped in SHIPPED
+    ]
 
 
 def list_models() -> list[dict[str, str]]:

@@ -45,3 +45,11 @@ def tiny_yolov5u(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from make_checkpoints import make_yolov5u, save_yolov5u
 
     return save_yolov5u(tmp_path_factory.mktemp("weights") / "tiny_yolov5u.pt", make_yolov5u())
+
+
+@pytest.fixture(scope="session")
+def toy_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five pictures of 80x64 pixels in in/, and annotations.json."""
+    from toy_training import make_toy_set
+
+    return make_toy_set(tmp_path_factory.mktemp("toy"))

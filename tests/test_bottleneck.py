@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from featcodec.bottleneck import Bottleneck, BottleneckConfig, ResBlock, load_bottleneck, save_bottleneck
+from featcodec.blocks import ResBlock
+from featcodec.bottleneck import Bottleneck, BottleneckConfig, load_bottleneck, save_bottleneck
 from featcodec.errors import WeightsError
 
 SMALL = BottleneckConfig(

@@ -244,7 +244,7 @@ def test_models_says_what_is_present_or_damaged(run: Any, tmp_path: Path, monkey
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/yolov5n.pt").write_bytes(b"not the pinned file")
     (tmp_path / "weights/yolov5nu.pt").write_bytes(b"no sha256 is known for this")
-    models = {model["name"]: model for model in json.loads(run("models", "--json")[1])}
+    models = {model["name"]: model for model in json.loads(run("models", "--json")[1])["detectors"]}
     assert models["yolov5n"]["weights"].startswith("damaged")
     assert models["yolov5nu"]["weights"] == "present"
     assert models["yolov5m"]["weights"] == "missing"

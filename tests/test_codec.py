@@ -15,6 +15,7 @@ from featcodec.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
 from featcodec.data.images import read_image
 from featcodec.detections import BoxFilter
 from featcodec.errors import BitstreamError, InputError, WeightsError
+from featcodec.weights import ShippedBottleneck
 
 
 @pytest.fixture(scope="module")
@@ -176,3 +177,49 @@ def names(detections: Detections) -> list[str]:
 def test_qps_of_numpy_sweeps_are_taken(codec: FeatureCodec) -> None:
     image = texture(96, 64)
     assert codec.encode(image, np.int64(40)) == codec.encode(image, 40)  # type: ignore[arg-type]
+
+
+def test_half_precision_does_not_change_the_fingerprint(tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec) -> None:
+    path = make_bottleneck(tmp_path / "b.safetensors", codec)
+    whole, half = (FeatureCodec.load(tiny_yolov5, bottleneck=path, half=half) for half in (False, True))
+    assert half.bottleneck is not None
+    assert next(half.bottleneck.parameters()).dtype == torch.float16
+    assert half.fingerprint == whole.fingerprint
+
+
+def ship(monkeypatch: pytest.MonkeyPatch, codec: FeatureCodec, *files: Path) -> None:
+    """Pretend that these bottlenecks come with the package, for the codec's detector."""
+    shipped = tuple(
+        ShippedBottleneck(file.stem, codec.detector.fingerprint.hex(), str(file), "for a test") for file in files
+    )
+    monkeypatch.setattr("featcodec.weights.SHIPPED", shipped)
+    monkeypatch.setattr("featcodec.bottleneck.SHIPPED", shipped)
+
+
+def test_a_shipped_bottleneck_is_the_default_of_its_detector_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_yolov5: Path, tiny_yolov5u: Path, codec: FeatureCodec
+) -> None:
+    first = make_bottleneck(tmp_path / "first.safetensors", codec)
+    second = make_bottleneck(tmp_path / "second.safetensors", codec)
+    ship(monkeypatch, codec, first, second)
+    by_path = {path: FeatureCodec.load(tiny_yolov5, bottleneck=path).fingerprint for path in (first, second)}
+    assert FeatureCodec.load(tiny_yolov5).fingerprint == by_path[first]
+    assert FeatureCodec.load(tiny_yolov5, bottleneck="second").fingerprint == by_path[second]
+    assert FeatureCodec.load(tiny_yolov5, bottleneck="none").bottleneck is None
+    assert FeatureCodec.load(tiny_yolov5, bottleneck=None).bottleneck is None
+    assert FeatureCodec.load(tiny_yolov5, split=3).bottleneck is None
+    assert FeatureCodec.load(tiny_yolov5u).bottleneck is None
+    with pytest.raises(WeightsError, match="behind another detector"):
+        FeatureCodec.load(tiny_yolov5u, bottleneck="first")
+
+
+def test_a_decoder_takes_the_bottleneck_that_the_stream_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec
+) -> None:
+    files = [make_bottleneck(tmp_path / name, codec) for name in ("first.safetensors", "second.safetensors")]
+    ship(monkeypatch, codec, *files)
+    for choice in ("none", "first", "second"):
+        made = FeatureCodec.load(tiny_yolov5, bottleneck=choice).fingerprint
+        assert FeatureCodec.load(tiny_yolov5, fingerprint=made).fingerprint == made
+    unknown = FeatureCodec.load(tiny_yolov5, fingerprint=bytes(8)).fingerprint
+    assert unknown == FeatureCodec.load(tiny_yolov5, bottleneck="first").fingerprint

@@ -13,6 +13,7 @@ from featcodec.cli.console import complain, print_json, progress
 from featcodec.cli.options import (
     box_filter,
     box_options,
+    first_fingerprint,
     json_option,
     load_codec,
     model_options,
@@ -79,7 +80,7 @@ def command(
     file_format: str | None,
     annotations: Path | None,
     detector: str,
-    bottleneck: Path | None,
+    bottleneck: str,
     device: str,
     half: bool | None,
     codec: str,
@@ -117,7 +118,15 @@ def command(
     if not known:
         raise FeatcodecError(f"{annotations}: lists none of {len(streams)} bitstreams, so {output} is not written")
     counts = {"decoded": 0, "failed": len(streams) - len(known), "not_drawn": 0, "boxes": 0}
-    feature_codec = load_codec(detector, bottleneck, device, half, codec=codec, boxes=box_filter(conf, iou, max_det))
+    feature_codec = load_codec(
+        detector,
+        bottleneck,
+        device,
+        half,
+        codec=codec,
+        boxes=box_filter(conf, iou, max_det),
+        fingerprint=first_fingerprint(stream.path for stream in known),
+    )
     started = time.perf_counter()
     outcomes = decode_files(feature_codec, known, workers=workers)
     with contextlib.closing(outcomes), open_export(output, file_format, truth) as write:

@@ -80,7 +80,7 @@ def command(
     output: Path,
     qp: int,
     detector: str,
-    bottleneck: Path | None,
+    bottleneck: str,
     device: str,
     half: bool | None,
     codec: str,

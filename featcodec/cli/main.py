@@ -18,7 +18,7 @@ from featcodec.version import __version__
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
-COMMANDS = ("encode", "decode", "evaluate", "inspect", "models", "doctor")
+COMMANDS = ("encode", "decode", "evaluate", "invert", "train", "inspect", "models", "doctor")
 
 
 class _LazyGroup(click.RichGroup):
@@ -60,7 +60,10 @@ def main(arguments: list[str] | None = None) -> None:
         complain(" ".join(str(error).split()))
         sys.exit(EXIT_FAILED)
     except (KeyboardInterrupt, click.Abort):
-        complain("interrupted; no file is half written; an encode goes on when it is run again, a decode starts anew")
+        complain(
+            "interrupted; no file is half written; an encode goes on when it is run again, a training with --resume, "
+            "a decode starts anew"
+        )
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader (head, less) has gone; Python would complain once more while flushing.

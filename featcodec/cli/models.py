@@ -1,4 +1,4 @@
-"""featcodec models: detectors known by name."""
+"""featcodec models: detectors known by name, and bottlenecks that ship."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from featcodec.cli.options import json_option
 @click.command("models")
 @json_option
 def command(as_json: bool) -> int:
-    """List the detectors known by name, whether their weights are here, and under which licence."""
-    from featcodec.weights import list_models
+    """List the detectors known by name, whether their weights are here, and the bottlenecks that ship."""
+    from featcodec.weights import list_bottlenecks, list_models
 
-    models = list_models()
+    models, bottlenecks = list_models(), list_bottlenecks()
     if as_json:
-        print_json(models)
+        print_json({"detectors": models, "bottlenecks": bottlenecks})
         return 0
     columns = ("name", "weights", "licence", "description", "source")
     print_table("", columns, [[str(model[column]) for column in columns] for model in models])
+    columns = ("name", "detector", "licence", "description")
+    print_table("Bottlenecks", columns, [[each[column] for column in columns] for each in bottlenecks])
     click.echo(f"weights are looked for in {models[0]['folder']}; --detector also takes the path of a .pt file")
     return 0

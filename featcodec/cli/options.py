@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,9 +35,10 @@ def model_options(function: F) -> F:
             ),
             click.option(
                 "--bottleneck",
-                type=click.Path(path_type=Path),
-                default=None,
-                help="Bottleneck checkpoint (.safetensors). [default: none, code the features directly]",
+                default="auto",
+                show_default=True,
+                help="Checkpoint (.safetensors), name of a shipped bottleneck (see `featcodec models`), none (code the "
+                "features directly), or auto: what the first bitstream was made with, else the detector's shipped one.",
             ),
             click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
             click.option("--half/--no-half", default=None, help="Compute in float16. [default: on CUDA only]"),
@@ -65,11 +67,22 @@ def box_options(function: F) -> F:
     return function
 
 
-def load_codec(detector: str, bottleneck: Path | None, device: str, half: bool | None, **settings: Any) -> FeatureCodec:
+def load_codec(detector: str, bottleneck: str, device: str, half: bool | None, **settings: Any) -> FeatureCodec:
     """The codec that the options describe."""
     from featcodec.codec import FeatureCodec
 
     return FeatureCodec.load(detector, bottleneck=bottleneck, device=device, half=half, **settings)
+
+
+def first_fingerprint(streams: Iterable[Path]) -> bytes | None:
+    """The fingerprint in the first intact bitstream; what is wrong with others shows when they are decoded."""
+    from featcodec.bitstream import read_file, unpack
+    from featcodec.errors import FeatcodecError
+
+    for stream in streams:
+        with contextlib.suppress(FeatcodecError):
+            return unpack(read_file(stream))[0].fingerprint
+    return None
 
 
 def box_filter(conf: float, iou: float, max_det: int) -> BoxFilter:

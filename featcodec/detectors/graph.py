@@ -42,12 +42,20 @@ class _LegacyDetect(Detect):
 
     legacy = True
 
-    def forward(self, x: list[Tensor]) -> Tensor:
+    def raw(self, features: list[Tensor]) -> dict[str, Any]:
+        """Undecoded outputs: "boxes" (B, 4 * reg_max, cells), "scores" (B, classes, cells) logits, "feats" as given."""
+        raw: dict[str, Any] = self.forward_head(features, self.cv2, self.cv3)
+        return raw
+
+    def decode(self, raw: dict[str, Any]) -> Tensor:
         """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; class scores."""
-        raw = self.forward_head(x, self.cv2, self.cv3)
-        anchors, strides = (values.transpose(0, 1) for values in make_anchors(x, self.stride, 0.5))
+        anchors, strides = (values.transpose(0, 1) for values in make_anchors(raw["feats"], self.stride, 0.5))
         boxes = dist2bbox(self.dfl(raw["boxes"]), anchors.unsqueeze(0), xywh=True, dim=1) * strides
         return torch.cat((boxes, raw["scores"].sigmoid()), 1)
+
+    def forward(self, x: list[Tensor]) -> Tensor:
+        """`decode` of `raw`."""
+        return self.decode(self.raw(x))
 
 
 @dataclass(frozen=True)

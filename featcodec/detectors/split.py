@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,19 @@ from featcodec.errors import InputError
 
 DEFAULT_SPLIT = 4
 _PROBE_SIDE = 64
+
+
+class Head(Protocol):
+    """The last layer of a detector."""
+
+    def __call__(self, features: list[Tensor]) -> Tensor:
+        """`decode` of `raw`."""
+
+    def raw(self, features: list[Tensor]) -> Any:
+        """Undecoded outputs from the neck's feature maps, as this kind of head has them."""
+
+    def decode(self, raw: Any) -> Tensor:
+        """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; class scores."""
 
 
 class SplitDetector(nn.Module):
@@ -81,19 +94,27 @@ class SplitDetector(nn.Module):
         Returns:
             (B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels, then class scores in [0, 1].
         """
+        predictions: Tensor = self.head(self.neck(features, split))
+        return predictions
+
+    @property
+    def head(self) -> Head:
+        """The last layer; `raw` gives what a training loss takes."""
+        return cast(Head, self.layers[-1])
+
+    def neck(self, features: Tensor, split: int | None = None) -> list[Tensor]:
+        """The feature maps that the head takes, (B, C, H, W) a level, finest first; arguments as `back`."""
         split = self._split(split)
         kept = {split: features.to(self.device, self.dtype, memory_format=torch.channels_last)}
         last_use = {source: index for index, sources in enumerate(self.sources) for source in sources}
-        value: Any = kept[split]
-        for index in range(split + 1, len(self.layers)):
+        for index in range(split + 1, len(self.layers) - 1):
             inputs = [kept[source] for source in self.sources[index]]
             value = self.layers[index](inputs if len(inputs) > 1 else inputs[0])
             for source in self.sources[index]:
                 if last_use[source] == index:
                     kept.pop(source, None)
             kept[index] = value
-        predictions: Tensor = value
-        return predictions
+        return [kept[source] for source in self.sources[-1]]
 
     def feature_shape(self, width: int, height: int, split: int | None = None) -> tuple[int, int, int]:
         """The (channels, height, width) of `front`'s output for a letterboxed image, without running it in full.

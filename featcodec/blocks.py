@@ -1,0 +1,30 @@
+"""Layers that the bottleneck and RecNet share (paper, Fig. 2)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+
+class ResBlock(nn.Module):
+    """x + Conv3x3(SiLU(Conv3x3(x)))."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, channels, H, W) -> the same shape."""
+        output: Tensor = x + self.body(x)
+        return output
+
+
+def channel_stack(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
+    """Conv3x3 to hidden, SiLU, ResBlock, Conv3x3 to outputs, none with BatchNorm: AE, and AD before its last SiLU."""
+    return [
+        nn.Conv2d(inputs, hidden, 3, padding=1),
+        nn.SiLU(),
+        ResBlock(hidden),
+        nn.Conv2d(hidden, outputs, 3, padding=1),
+    ]

@@ -1,0 +1,248 @@
+"""featcodec invert: the privacy audit, pictures from bitstreams or features by a trained RecNet."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from featcodec.cli.console import complain, print_json, print_table, progress
+from featcodec.cli.options import (
+    first_fingerprint,
+    json_option,
+    load_codec,
+    model_options,
+    overwrite_option,
+    sources_argument,
+    workers_option,
+)
+
+if TYPE_CHECKING:
+    from featcodec.paths import Source
+    from featcodec.pipeline.invert import Inverted
+
+AUTO = "auto"
+_MEASURES = ("psnr", "edge_psnr")
+_ATTACKS = ("", "latent_")
+
+
+@click.command("invert")
+@sources_argument
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for the reconstructions (.png); pictures beside their originals go into its folder side-by-side.",
+)
+@click.option(
+    "--recnet",
+    type=click.Path(path_type=Path),
+    default=Path(AUTO),
+    show_default=True,
+    help="RecNet checkpoint (.safetensors), trained on this detector and bottleneck, or auto: the one that ships for "
+    "them.",
+)
+@model_options
+@click.option(
+    "--originals",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    default=None,
+    help="Folder of the original images, to measure against; matched by relative name. "
+    "[default: SRC itself where it is images]",
+)
+@click.option(
+    "--latent-recnet",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Second RecNet, trained on this detector without bottleneck, or auto. It attacks the uncompressed features "
+    "of the originals, for comparison.",
+)
+@click.option(
+    "--image-size",
+    type=int,
+    default=512,
+    show_default=True,
+    help="Letterboxed longer side in pixels, a multiple of 32, where SRC is images. Streams say theirs.",
+)
+@click.option(
+    "--square", is_flag=True, help="Letterbox SRC that is images to a square instead of the minimum rectangle."
+)
+@workers_option
+@overwrite_option
+@json_option
+def command(
+    sources: tuple[str, ...],
+    output: Path,
+    recnet: Path,
+    detector: str,
+    bottleneck: str,
+    device: str,
+    half: bool | None,
+    originals: Path | None,
+    latent_recnet: Path | None,
+    image_size: int,
+    square: bool,
+    workers: int | None,
+    overwrite: bool,
+    as_json: bool,
+) -> int:
+    """Reconstruct pictures from bitstreams or features: how much of an image would an attacker see?
+
+    SRC are .266 files, which are attacked as they are, or images, of which the uncompressed features are attacked
+    (no clipping, quantization or VVC); files, folders (searched recursively) or glob patterns, of one of the two kinds.
+
+    With originals, PSNR and edge-PSNR of every image and their means over images are printed, in dB (lower is more
+    private), and each reconstruction is shown beside its original. They are measured at the detector's resolution,
+    without the letterbox's border.
+    """
+    import dataclasses
+
+    from featcodec.errors import FeatcodecError
+    from featcodec.pipeline.invert import Attack, check_pictures, invert_files
+
+    files, are_streams = _expand(sources)
+    matched, unmatched = _match(files, originals, are_streams=are_streams)
+    if latent_recnet is not None and are_streams and originals is None:
+        raise click.UsageError("--latent-recnet needs --originals: it attacks the features of the original images")
+    for source in unmatched:
+        complain(f"{source.path}: no image of that name in {originals}; it is left out")
+    if len(unmatched) == len(files):
+        raise FeatcodecError(f"{originals}: holds the original of none of {len(files)} files; check --originals")
+    known = [source for source in files if source not in unmatched]
+    check_pictures(known, output, matched, overwrite=overwrite)
+    named = first_fingerprint(source.path for source in known) if are_streams else None
+    codec = load_codec(detector, bottleneck, device, half, image_size=image_size, square=square, fingerprint=named)
+    attack = Attack.load(codec, _given(recnet))
+    latent = None
+    if latent_recnet is not None:
+        latent = Attack.load(dataclasses.replace(codec, bottleneck=None), _given(latent_recnet))
+    done: list[Inverted] = []
+    started = time.perf_counter()
+    outcomes = invert_files(attack, known, output, originals=matched, latent=latent, workers=workers)
+    with contextlib.closing(outcomes):
+        for outcome in progress(outcomes, len(known), "invert"):
+            if outcome.error is None:
+                done.append(outcome)
+            else:
+                complain(outcome.error)
+    seconds = time.perf_counter() - started
+    failed = len(files) - len(done)
+    attacks = [name for name in _ATTACKS if any(_measured(outcome, name) for outcome in done)]
+    _say_what_the_means_lack(done, attacks)
+    if as_json:
+        _print_json(done, attacks, {"inverted": len(done), "failed": failed, "seconds": round(seconds, 3)}, output)
+    else:
+        if attacks:
+            _print_table(done, attacks)
+        speed = f"{seconds:.1f} s ({len(done) / seconds:.1f} images/s)"
+        click.echo(f"{len(done)} inverted, {failed} failed, {speed} -> {output}")
+    return 1 if failed else 0
+
+
+def _given(recnet: Path) -> Path | None:
+    return None if recnet == Path(AUTO) else recnet
+
+
+def _expand(arguments: Sequence[str]) -> tuple[list[Source], bool]:
+    """The sources, and whether they are bitstreams."""
+    from featcodec.bitstream import STREAM_SUFFIX
+    from featcodec.data.images import IMAGE_SUFFIXES
+    from featcodec.errors import InputError
+    from featcodec.paths import expand_sources
+    from featcodec.pipeline.invert import is_stream
+
+    files = expand_sources(arguments, IMAGE_SUFFIXES | {STREAM_SUFFIX}, "bitstreams or images")
+    streams = [source for source in files if is_stream(source)]
+    if streams and len(streams) < len(files):
+        image = next(source for source in files if not is_stream(source))
+        raise InputError(
+            f"{streams[0].path} is a bitstream and {image.path} an image; invert them apart, as a mean over both says "
+            "nothing"
+        )
+    return files, bool(streams)
+
+
+def _match(
+    files: Sequence[Source], originals: Path | None, *, are_streams: bool
+) -> tuple[dict[Path, Path], set[Source]]:
+    """The original of each source that has one, by the source's path, and the sources that lack theirs."""
+    from featcodec.data.drawing import index_images
+
+    if originals is None:
+        return {} if are_streams else {source.path: source.path for source in files}, set()
+    images = index_images(originals)
+    matched, unmatched = {}, set()
+    for source in files:
+        name = source.relative.with_suffix("")
+        image = images.get(name.as_posix()) or images.get(name.name)
+        if image is None:
+            unmatched.add(source)
+        else:
+            matched[source.path] = image
+    return matched, unmatched
+
+
+def _measured(outcome: Inverted, attack: str) -> dict[str, float]:
+    """PSNR and edge-PSNR of an attack by their names in JSON; empty where it was not measured."""
+    quality = outcome.latent_quality if attack else outcome.quality
+    return {} if quality is None else {f"{attack}{name}": getattr(quality, name) for name in _MEASURES}
+
+
+def _means(done: Sequence[Inverted], attacks: Sequence[str]) -> dict[str, float]:
+    from featcodec.image_quality import mean_decibel
+
+    return {
+        f"{attack}{name}": mean_decibel(_measured(outcome, attack)[f"{attack}{name}"] for outcome in done)
+        for attack in attacks
+        for name in _MEASURES
+    }
+
+
+def _say_what_the_means_lack(done: Sequence[Inverted], attacks: Sequence[str]) -> None:
+    for attack in attacks:
+        for name in _MEASURES:
+            values = [_measured(outcome, attack)[f"{attack}{name}"] for outcome in done]
+            exact, undefined = sum(map(math.isinf, values)), sum(map(math.isnan, values))
+            if exact:
+                complain(f"note: exact, so infinite and not in the mean {_title(attack, name)}: {exact} images")
+            if undefined:
+                complain(f"note: under 3x3 pixels and not in the mean {_title(attack, name)}: {undefined} images")
+
+
+def _title(attack: str, name: str) -> str:
+    return f"{attack.replace('_', ' ')}{'edge-' if name.startswith('edge') else ''}PSNR"
+
+
+def _print_table(done: Sequence[Inverted], attacks: Sequence[str]) -> None:
+    columns = [_title(attack, name) for attack in attacks for name in _MEASURES]
+    rows = []
+    for outcome in done:
+        values = [value for attack in attacks for value in _measured(outcome, attack).values()]
+        rows.append((outcome.source.relative.as_posix(), values))
+    rows.append((f"mean of {len(done)}", list(_means(done, attacks).values())))
+    print_table(
+        "dB; lower is more private",
+        ["image", *columns],
+        ([name, *(f"{value:.2f}" for value in values)] for name, values in rows),
+    )
+
+
+def _print_json(done: Sequence[Inverted], attacks: Sequence[str], counts: dict[str, Any], output: Path) -> None:
+    def finite(values: dict[str, float]) -> dict[str, float | None]:
+        return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+    files = []
+    for outcome in done:
+        entry: dict[str, Any] = {"source": str(outcome.source.path), "output": str(outcome.output)}
+        if outcome.side_by_side is not None:
+            entry["side_by_side"] = str(outcome.side_by_side)
+        for attack in attacks:
+            entry.update(finite(_measured(outcome, attack)))
+        files.append(entry)
+    print_json({**counts, **finite(_means(done, attacks)), "output": str(output), "files": files})

@@ -1,0 +1,123 @@
+"""How much of a picture an attack brought back: PSNR and edge-PSNR (paper, section IV-A). Torch-free arithmetic.
+
+A reconstruction is clipped to [0, 1] before it is compared: an attacker knows the range of pictures.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from featcodec.errors import InputError
+
+_LUMA = (0.2126, 0.7152, 0.0722)
+"""Weights of R, G and B (ITU-R BT.709)."""
+_PEAK = 1.0
+_EDGE_PEAK = 4.0
+"""The most that one Sobel filter gives on luma in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class ImageQuality:
+    """How near a reconstruction comes to its original, in dB; higher is nearer, so less private.
+
+    Attributes:
+        psnr: of RGB; infinite where all pixels are equal.
+        edge_psnr: of the gradient magnitude of luma; infinite where all gradients are equal, NaN for a picture under
+            3x3 pixels, which has none.
+    """
+
+    psnr: float
+    edge_psnr: float
+
+
+def image_quality(
+    original: npt.NDArray[np.floating[Any]], reconstruction: npt.NDArray[np.floating[Any]]
+) -> ImageQuality:
+    """Both measures; arguments and errors as `psnr`."""
+    return ImageQuality(psnr(original, reconstruction), edge_psnr(original, reconstruction))
+
+
+def psnr(original: npt.NDArray[np.floating[Any]], reconstruction: npt.NDArray[np.floating[Any]]) -> float:
+    """Peak signal-to-noise ratio over all samples of R, G and B, peak 1.
+
+    Args:
+        original: (H, W, 3) floating-point RGB in [0, 1].
+        reconstruction: the same shape; clipped to [0, 1] first.
+
+    Returns:
+        dB; infinity where they are equal, NaN where a sample is.
+
+    Raises:
+        InputError: not two floating-point RGB pictures of one size.
+    """
+    first, second = _comparable(original, reconstruction)
+    return _decibel(first, second, _PEAK)
+
+
+def edge_psnr(original: npt.NDArray[np.floating[Any]], reconstruction: npt.NDArray[np.floating[Any]]) -> float:
+    """PSNR of the edges: of the gradient magnitude of luma by the 3x3 Sobel pair, peak 4.
+
+    The filters stay inside the picture: its outermost pixels have no gradient of their own and nothing is padded.
+
+    Args:
+        original: (H, W, 3) floating-point RGB in [0, 1].
+        reconstruction: the same shape; clipped to [0, 1] first.
+
+    Returns:
+        dB; infinity where all gradients are equal, NaN for a picture under 3x3 pixels.
+
+    Raises:
+        InputError: as `psnr`.
+    """
+    first, second = _comparable(original, reconstruction)
+    if min(first.shape[:2]) < 3:
+        return math.nan
+    return _decibel(_gradient(first), _gradient(second), _EDGE_PEAK)
+
+
+def mean_decibel(values: Iterable[float]) -> float:
+    """The mean of dB values over images.
+
+    Infinite ones (an exact reconstruction, say of a white picture) and NaN are left out, as one of them would hide all
+    others; whoever prints the mean should say how many there were.
+
+    Returns:
+        dB; infinity where there is nothing but infinite values (and NaN), NaN where there is no value.
+    """
+    values = list(values)
+    finite = [value for value in values if math.isfinite(value)]
+    if finite:
+        return math.fsum(finite) / len(finite)
+    return math.inf if math.inf in values else math.nan
+
+
+def _comparable(
+    original: npt.NDArray[np.floating[Any]], reconstruction: npt.NDArray[np.floating[Any]]
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    for picture in (original, reconstruction):
+        if not np.issubdtype(picture.dtype, np.floating) or picture.ndim != 3 or picture.shape[2] != 3:
+            got = f"{picture.dtype} {picture.shape}"
+            raise InputError(f"quality is measured on (height, width, 3) RGB in [0, 1] as floats, not {got}")
+    if original.shape != reconstruction.shape or not original.size:
+        raise InputError(f"pictures of {original.shape} and {reconstruction.shape} cannot be compared; use one size")
+    return original.astype(np.float64), np.clip(reconstruction.astype(np.float64), 0, 1)
+
+
+def _gradient(picture: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(H, W, 3) -> (H - 2, W - 2) magnitude of the Sobel pair of luma."""
+    luma: npt.NDArray[np.float64] = picture @ np.array(_LUMA)
+    down = luma[:-2] + 2 * luma[1:-1] + luma[2:]
+    across = luma[:, :-2] + 2 * luma[:, 1:-1] + luma[:, 2:]
+    magnitude: npt.NDArray[np.float64] = np.hypot(down[:, 2:] - down[:, :-2], across[2:] - across[:-2])
+    return magnitude
+
+
+def _decibel(first: npt.NDArray[np.float64], second: npt.NDArray[np.float64], peak: float) -> float:
+    error = float(np.mean((first - second) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(peak**2 / error)

@@ -1,0 +1,5 @@
+"""Training: the losses, and one file a stage."""
+
+from __future__ import annotations
+
+import featcodec.ultralytics_quiet  # noqa: F401  (before any submodule imports ultralytics)

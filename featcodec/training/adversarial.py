@@ -1,0 +1,145 @@
+"""Stage 3: the bottleneck against RecNet (paper, section III-C).
+
+Per batch: (1, 2) RecNet learns from L_rec, the bottleneck is fixed; (3, 4) the bottleneck learns from
+L_tot = L_obj - w * L_rec, RecNet is fixed. The detector is frozen and in eval mode all along. L_obj may be joined by
+the optional terms of `objective`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from featcodec.bottleneck import check_match, load_bottleneck, save_bottleneck
+from featcodec.inversion import save_recnet
+from featcodec.training.bottleneck import BOTTLENECK_FILE, held_out_objective
+from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights
+from featcodec.training.recnet import RECNET_FILE, fingerprint_of_codec, held_out_reconstruction, new_recnet, recnet_for
+from featcodec.training.reconstruction_loss import EDGE_WEIGHT, reconstruction_loss
+from featcodec.training.setup import TrainingData, as_pictures, batches_from, features_of, frozen_detector
+from featcodec.training.simulated_coding import SimulatedCoding
+
+PRIVACY_WEIGHT = 0.1
+"""The paper's w; its authors later used 0.5 to 2."""
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class AdversarialTask:
+    """Who fights whom.
+
+    Attributes:
+        detector: name or path.
+        bottleneck: checkpoint of stage 1.
+        recnet: checkpoint of stage 2, or None to start with random weights.
+        privacy_weight: w of L_tot.
+        edge_weight: beta of L_rec.
+        weights: of the terms that stand for L_obj.
+        simulation: QPs of simulated coding, or None for none.
+        recnet_learning_rate: RecNet's own peak, or None for the bottleneck's.
+    """
+
+    detector: str | Path
+    bottleneck: Path
+    recnet: Path | None
+    privacy_weight: float = PRIVACY_WEIGHT
+    edge_weight: float = EDGE_WEIGHT
+    weights: ObjectiveWeights = PAPER_WEIGHTS
+    simulation: SimulatedCoding | None = None
+    recnet_learning_rate: float | None = None
+
+
+def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOptions) -> tuple[Path, Path]:
+    """Run the stage.
+
+    Returns:
+        the checkpoints of bottleneck and RecNet after the last step; the best on the held-out images lie beside them.
+
+    Raises:
+        FeatcodecError: bad input, or training that diverged.
+    """
+    bottleneck = load_bottleneck(task.bottleneck)
+    settings = {"stage": "adversarial", "data": data.describe(), **_describe(task)}
+    settings["bottleneck"] = bottleneck.fingerprint().hex()
+    loop = Loop(options, settings)
+    torch.manual_seed(options.seed)
+    detector = frozen_detector(task.detector, bottleneck.config.split, loop.device)
+    check_match(bottleneck.config, detector.fingerprint, detector.split, str(task.bottleneck))
+    recnet = new_recnet(detector, bottleneck) if task.recnet is None else recnet_for(task.recnet, detector, bottleneck)
+    path = loop.train("bottleneck", CodingPath(bottleneck, task.simulation))
+    attacker = loop.train("recnet", recnet, task.recnet_learning_rate)
+    objective = Objective(detector)
+
+    def save_models(which: str, metrics: Mapping[str, float]) -> None:
+        training = {**loop.settings, "metrics": dict(metrics)}
+        bottleneck.config = replace(bottleneck.config, training=training)
+        recnet.config = replace(
+            recnet.config, codec_fingerprint=fingerprint_of_codec(detector, bottleneck), training=training
+        )
+        save_bottleneck(options.output / f"{which}-{BOTTLENECK_FILE}", bottleneck)
+        save_recnet(options.output / f"{which}-{RECNET_FILE}", recnet)
+
+    def held_out() -> Mapping[str, float]:
+        terms = held_out_objective(loop, data, objective, task.weights, path)
+        attack = held_out_reconstruction(loop, data, detector, bottleneck, attacker, task.edge_weight)
+        total = terms["loss"] - task.privacy_weight * attack["loss"]
+        return {**terms, **attack, "objective": terms["loss"], "L_rec": attack["loss"], "loss": total}
+
+    batches = lambda first: batches_from(loop, data, first)  # noqa: E731
+    for step, batch in loop.steps(batches, save_models, held_out if data.held_out else None):
+        pictures = as_pictures(batch)
+        with loop.autocast():
+            features = features_of(detector, pictures)
+            with torch.no_grad():
+                coded = bottleneck.encode(features)
+            reconstruction = attacker(coded)
+            recnet_loss = reconstruction_loss(reconstruction, pictures, task.edge_weight)
+        loop.descend("recnet", recnet_loss)
+
+        with loop.autocast(), fixed(recnet):
+            coded, restored, rate = path(features)
+            terms = objective(task.weights, batch, features, restored, rate)
+            attack = reconstruction_loss(recnet(coded), pictures, task.edge_weight)
+            total = terms["loss"] - task.privacy_weight * attack
+        loop.descend("bottleneck", total)
+
+        loop.log(step, {**terms, "objective": terms["loss"], "loss": total, "L_rec": recnet_loss})
+        if (step + 1) % options.save_every == 0:
+            loop.show(step, "original, reconstruction", torch.cat((pictures[:_SHOWN], reconstruction[:_SHOWN])))
+    return options.output / f"last-{BOTTLENECK_FILE}", options.output / f"last-{RECNET_FILE}"
+
+
+@contextmanager
+def fixed(network: nn.Module) -> Iterator[None]:
+    """Neither weights nor BatchNorm statistics change, but BatchNorm still uses the batch's own.
+
+    With running statistics the bottleneck could win by drifting away from them, which fools no attacker that is
+    trained afresh.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    counts = [norm.num_batches_tracked.clone() for norm in norms if norm.num_batches_tracked is not None]
+    network.requires_grad_(False)
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        network.requires_grad_(True)
+        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
+            norm.momentum = momentum
+            norm.num_batches_tracked.copy_(count)  # type: ignore[union-attr]
+
+
+def _describe(task: AdversarialTask) -> dict[str, object]:
+    """The task for a checkpoint's config, without paths."""
+    description = asdict(task)
+    description["detector"] = Path(task.detector).name
+    description["recnet"] = None if task.recnet is None else task.recnet.name
+    return description

@@ -1,0 +1,133 @@
+"""Stage 1: train AE and AD on the detector's own loss (paper, section IV), with the optional terms of `objective`.
+
+The detector is frozen and in eval mode. A quick start is a first run on feature matching alone, which needs no back-end
+and no labels, and a second one that goes on from it with the other terms and a fresh optimizer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+
+from featcodec.bottleneck import Bottleneck, BottleneckConfig, check_match, load_bottleneck, save_bottleneck
+from featcodec.detectors import SplitDetector
+from featcodec.quantize import UniformQuantizer
+from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights, mean_of
+from featcodec.training.setup import (
+    TrainingData,
+    as_pictures,
+    batches_from,
+    features_of,
+    frozen_detector,
+    held_out_batches,
+)
+from featcodec.training.simulated_coding import SimulatedCoding
+
+BOTTLENECK_FILE = "bottleneck.safetensors"
+
+
+@dataclass(frozen=True)
+class BottleneckTask:
+    """What to train.
+
+    Attributes:
+        detector: name or path.
+        split: last layer of the front-end, 0..4.
+        channels, hidden_channels: of the bottleneck; None means a third and two thirds of the feature channels.
+        clip: clip range of the coded tensor.
+        weights: of the loss terms.
+        simulation: QPs of simulated coding, or None for none.
+        start: a bottleneck to go on from, instead of random weights.
+    """
+
+    detector: str | Path
+    split: int = 4
+    channels: int | None = None
+    hidden_channels: int | None = None
+    clip: tuple[float, float] = (-3.0, 3.0)
+    weights: ObjectiveWeights = PAPER_WEIGHTS
+    simulation: SimulatedCoding | None = None
+    start: Path | None = None
+
+
+def train_bottleneck(task: BottleneckTask, data: TrainingData, options: LoopOptions) -> Path:
+    """Run the stage.
+
+    Returns:
+        the checkpoint of the last step; the best on the held-out images lies beside it.
+
+    Raises:
+        FeatcodecError: bad input, or training that diverged.
+    """
+    settings = {"stage": "bottleneck", "data": data.describe(), **_describe(task)}
+    loop = Loop(options, settings)
+    torch.manual_seed(options.seed)
+    detector = frozen_detector(task.detector, task.split, loop.device)
+    bottleneck = _new_bottleneck(task, detector)
+    path = loop.train("bottleneck", CodingPath(bottleneck, task.simulation))
+    objective = Objective(detector)
+
+    def save_models(which: str, metrics: Mapping[str, float]) -> None:
+        training = {**loop.settings, "metrics": dict(metrics)}
+        bottleneck.config = replace(bottleneck.config, training=training)
+        save_bottleneck(options.output / f"{which}-{BOTTLENECK_FILE}", bottleneck)
+
+    def held_out() -> Mapping[str, float]:
+        return held_out_objective(loop, data, objective, task.weights, path)
+
+    batches = lambda first: batches_from(loop, data, first)  # noqa: E731
+    for step, batch in loop.steps(batches, save_models, held_out if data.held_out else None):
+        with loop.autocast():
+            features = features_of(detector, as_pictures(batch))
+            _, restored, rate = path(features)
+            terms = objective(task.weights, batch, features, restored, rate)
+        loop.descend("bottleneck", terms["loss"])
+        loop.log(step, terms)
+    return options.output / f"last-{BOTTLENECK_FILE}"
+
+
+def held_out_objective(
+    loop: Loop, data: TrainingData, objective: Objective, weights: ObjectiveWeights, path: CodingPath
+) -> dict[str, float]:
+    """Mean terms over the held-out images; the same simulated QPs every time."""
+    found = []
+    for number, batch in enumerate(held_out_batches(loop, data)):
+        torch.manual_seed(number)
+        features = features_of(objective.detector, as_pictures(batch))
+        _, restored, rate = path(features)
+        found.append(objective(weights, batch, features, restored, rate))
+    return mean_of(found)
+
+
+def _new_bottleneck(task: BottleneckTask, detector: SplitDetector) -> Bottleneck:
+    UniformQuantizer(*task.clip)  # knows which ranges can be
+    if task.start is not None:
+        bottleneck = load_bottleneck(task.start)
+        check_match(bottleneck.config, detector.fingerprint, detector.split, str(task.start))
+        bottleneck.config = replace(bottleneck.config, clip_low=task.clip[0], clip_high=task.clip[1])
+        return bottleneck
+    feature_channels = detector.feature_shape(64, 64)[0]
+    return Bottleneck(
+        BottleneckConfig(
+            feature_channels=feature_channels,
+            hidden_channels=task.hidden_channels or max(1, round(feature_channels * 2 / 3)),
+            channels=task.channels or max(1, round(feature_channels / 3)),
+            clip_low=task.clip[0],
+            clip_high=task.clip[1],
+            split=task.split,
+            detector_fingerprint=detector.fingerprint.hex(),
+            training={},
+        )
+    )
+
+
+def _describe(task: BottleneckTask) -> dict[str, object]:
+    """The task for a checkpoint's config, without paths."""
+    description = asdict(task)
+    description["detector"] = Path(task.detector).name
+    description["start"] = None if task.start is None else load_bottleneck(task.start).fingerprint().hex()
+    return description

@@ -1,0 +1,322 @@
+"""How far a detector's undecoded outputs are from the labels: the losses that YOLOv5 was trained with.
+
+loss = detection_loss_for(detector)
+losses = loss(detector.head.raw(detector.neck(features)), boxes, classes, image_index, (height, width))
+losses.total.backward()
+
+The original checkpoints get the loss of YOLOv5 v6/v7, written anew after its published definition (the loss of
+github.com/ultralytics/yolov5, hyper-parameters of hyp.scratch-low.yaml); the anchor-free ones get ultralytics' own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.ops import complete_box_iou_loss
+from ultralytics.nn.modules import Detect
+from ultralytics.utils.loss import v8DetectionLoss
+
+from featcodec.detectors.head import AnchorDetect
+from featcodec.detectors.split import SplitDetector
+from featcodec.errors import InputError
+
+MAX_RATIO = 4.0
+"""An anchor is responsible for boxes whose width and height are less than this factor away from its own."""
+_BOX_GAIN, _OBJECTNESS_GAIN, _CLASSIFICATION_GAIN = 0.05, 1.0, 0.5
+_GAIN_LEVELS, _GAIN_CLASSES, _GAIN_SIDE = 3, 80, 640
+"""The gains are meant for 3 levels, 80 classes and images of 640 pixels; YOLOv5's train.py scales them to others."""
+_BALANCE = {3: (4.0, 1.0, 0.4)}
+_BALANCE_OTHERWISE = (4.0, 1.0, 0.25, 0.06, 0.02)
+_SMALLEST_SIDE = 1e-4
+_ANCHOR_FREE_GAINS = {"box": 7.5, "cls": 0.5, "dfl": 1.5}
+_ROUNDING = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class DetectionLosses:
+    """The loss of a batch; its parts add up to the total.
+
+    Attributes:
+        total: scalar float32, with gradient.
+        box: weighted scalar, without gradient; with anchor-free heads the distribution focal loss is part of it.
+        objectness: likewise; zero with anchor-free heads, which have none.
+        classification: likewise; zero with anchors and a single class.
+    """
+
+    total: Tensor
+    box: Tensor
+    objectness: Tensor
+    classification: Tensor
+
+
+class DetectionLoss(Protocol):
+    """A detection loss for one kind of head."""
+
+    def __call__(
+        self, raw: Any, boxes: Tensor, classes: Tensor, image_index: Tensor, image_shape: tuple[int, int]
+    ) -> DetectionLosses:
+        """The loss of a batch, in float32, also under autocast.
+
+        It does not grow with the batch: a batch of equal images has the loss of one (`AnchorFreeLoss` names an
+        exception). Both YOLOv5 and ultralytics multiply theirs by the batch size in the end; these do not.
+
+        Args:
+            raw: what the head's `raw` gives, for labelled images only: an image without boxes counts as background.
+            boxes: (N, 4) float32 centre x, centre y, width, height as fractions of the image; N may be 0.
+            classes: (N,) int64 class ids.
+            image_index: (N,) int64, the row of `raw` that each box belongs to.
+            image_shape: (height, width) of the letterboxed images in pixels.
+
+        Raises:
+            InputError: boxes that are no such fractions, ids or rows that do not exist, or outputs of another shape
+                than such images have.
+        """
+
+
+def detection_loss_for(detector: SplitDetector) -> DetectionLoss:
+    """The loss that fits the detector's head.
+
+    Raises:
+        InputError: a head without one.
+    """
+    head: Any = detector.head
+    if isinstance(head, AnchorDetect):
+        return AnchorLoss(head)
+    if isinstance(head, Detect):
+        return AnchorFreeLoss(head)
+    raise InputError(f"no detection loss for the head {type(head).__name__}; load the detector with load_detector")
+
+
+class AnchorLoss:
+    """The loss of YOLOv5 v6/v7 for its anchor-based head: boxes by CIoU, objectness and classes by cross entropy.
+
+    Box and classification are means over the matches of a level, objectness is the mean over its outputs times the
+    level's balance: 4, 1, 0.4 for three levels, the first of 4, 1, 0.25, 0.06, 0.02 for another number. Then all are
+    summed over the levels. There is neither label smoothing nor focal loss.
+
+    It differs from YOLOv5's in three details: the total is not multiplied by the batch size; an output that several
+    boxes claim has the largest of their CIoUs as its objectness target, where YOLOv5 takes whichever was written last;
+    and a box whose centre lies on the border of two cells counts in each of them once.
+
+    Args:
+        head: whose outputs to judge; anchors and strides are taken from it.
+
+    Raises:
+        InputError: more levels than YOLOv5 has a balance for.
+    """
+
+    def __init__(self, head: AnchorDetect) -> None:
+        levels = len(head.strides)
+        if levels > len(_BALANCE_OTHERWISE):
+            raise InputError(f"{levels} output levels; the loss of YOLOv5 knows {len(_BALANCE_OTHERWISE)} at most")
+        self._head = head
+        self._balance = _BALANCE.get(levels, _BALANCE_OTHERWISE)[:levels]
+
+    def __call__(
+        self,
+        raw: Sequence[Tensor],
+        boxes: Tensor,
+        classes: Tensor,
+        image_index: Tensor,
+        image_shape: tuple[int, int],
+    ) -> DetectionLosses:
+        """As `DetectionLoss` says; `raw` is (B, anchors, H, W, 5 + classes) logits per level."""
+        _check_labels(boxes, classes, image_index, self._head.classes, len(raw[0]))
+        _check_grids([(output.shape[2], output.shape[3]) for output in raw], self._head.strides, image_shape)
+        device = raw[0].device
+        boxes, classes, image_index = boxes.to(device).float(), classes.to(device), image_index.to(device)
+        share = _GAIN_LEVELS / len(raw)
+        gains = (
+            _BOX_GAIN * share,
+            _OBJECTNESS_GAIN * share * (max(image_shape) / _GAIN_SIDE) ** 2,
+            _CLASSIFICATION_GAIN * share * self._head.classes / _GAIN_CLASSES,
+        )
+        with torch.autocast(device.type, enabled=False):
+            levels = [
+                self._level(level, output.float(), boxes, classes, image_index) for level, output in enumerate(raw)
+            ]
+            parts = torch.stack(levels).sum(0) * boxes.new_tensor(gains)
+        box, objectness, classification = parts.detach()
+        return DetectionLosses(parts.sum(), box, objectness, classification)
+
+    def _level(self, level: int, output: Tensor, boxes: Tensor, classes: Tensor, image_index: Tensor) -> Tensor:
+        """(3,): box, objectness and classification loss of one level, balanced but without gains."""
+        anchors = self._head.anchors[level].to(output)
+        matches = match_anchors(boxes, anchors, output.shape[2], output.shape[3])
+        where = (image_index[matches.label], matches.anchor, matches.row, matches.column)
+        chosen = output[where]
+        count = max(1, len(chosen))
+
+        centres = chosen[:, 0:2].sigmoid() * 2 - 0.5
+        sizes = (chosen[:, 2:4].sigmoid() * 2) ** 2 * anchors[matches.anchor]
+        overlaps = complete_iou(torch.cat((centres, sizes), 1), matches.boxes)
+        box = (1 - overlaps).sum() / count
+
+        # The maximum depends neither on the order of the labels nor on that in which a GPU writes; at least 0.
+        targets = torch.zeros_like(output[..., 4]).flatten()
+        flat = torch.arange(targets.numel(), device=output.device).view(output.shape[:4])[where]
+        targets.scatter_reduce_(0, flat, overlaps.detach(), "amax")
+        objectness = F.binary_cross_entropy_with_logits(output[..., 4].flatten(), targets, reduction="sum")
+        objectness = objectness * self._balance[level] / max(1, targets.numel())
+
+        logits = chosen[:, 5:]
+        one_hot = F.one_hot(classes[matches.label], logits.shape[1]).to(logits)
+        classification = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum")
+        classification = classification / (count * logits.shape[1])
+        if logits.shape[1] == 1:  # objectness says it all
+            classification = classification * 0
+        return torch.stack((box, objectness, classification))
+
+
+class AnchorFreeLoss:
+    """ultralytics' own loss for the anchor-free head of the yolov5u checkpoints, with its default gains.
+
+    It divides by the sum of the targets' scores, so that it is a mean over what the boxes are worth. Where they are
+    worth less than one box, as without any boxes, it is a sum over the images instead. It is ultralytics' loss divided
+    by the batch size, which ultralytics multiplies it by.
+
+    Args:
+        head: whose outputs to judge.
+    """
+
+    def __init__(self, head: Detect) -> None:
+        self._head = head
+
+    def __call__(
+        self,
+        raw: dict[str, Any],
+        boxes: Tensor,
+        classes: Tensor,
+        image_index: Tensor,
+        image_shape: tuple[int, int],
+    ) -> DetectionLosses:
+        """As `DetectionLoss` says; `raw` is a dict of "boxes", "scores" and "feats"."""
+        batch, device = len(raw["scores"]), raw["scores"].device
+        _check_labels(boxes, classes, image_index, self._head.nc, batch)
+        _check_grids([(feature.shape[2], feature.shape[3]) for feature in raw["feats"]], self._head.stride, image_shape)
+        # It counts on the boxes of an image standing together, in the order of the images.
+        order = image_index.argsort(stable=True)
+        labels = {"batch_idx": image_index[order], "cls": classes[order], "bboxes": boxes[order].float()}
+        with torch.autocast(device.type, enabled=False):
+            outputs = {
+                "boxes": raw["boxes"].float(),
+                "scores": raw["scores"].float(),
+                "feats": [feature.detach().float() for feature in raw["feats"]],  # only their shapes count
+            }
+            # Made anew for each call, because it remembers a device and the sizes of the batch that it works on.
+            model = SimpleNamespace(
+                model=[self._head],
+                args=SimpleNamespace(**_ANCHOR_FREE_GAINS),
+                parameters=lambda: iter((outputs["scores"],)),
+            )
+            terms, _ = v8DetectionLoss(model)(outputs, {key: value.to(device) for key, value in labels.items()})
+            box, classification, distribution = terms / max(1, batch)
+        box = box + distribution
+        return DetectionLosses(
+            box + classification, box.detach(), torch.zeros_like(box).detach(), classification.detach()
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Matches:
+    """Which outputs of one level answer for which labels: M pairs.
+
+    Attributes:
+        label: (M,) int64, the row among the labels.
+        anchor, row, column: (M,) int64, the output.
+        boxes: (M, 4) float32 centre x, centre y relative to the cell's corner, width, height; in cells.
+    """
+
+    label: Tensor
+    anchor: Tensor
+    row: Tensor
+    column: Tensor
+    boxes: Tensor
+
+
+def match_anchors(boxes: Tensor, anchors: Tensor, height: int, width: int) -> Matches:
+    """Match labels with the anchors and cells of a level, as YOLOv5 does.
+
+    A box matches every anchor whose width and height are less than `MAX_RATIO` times larger or smaller, in the cell
+    of its centre and in the two neighbours, one beside and one above or below, that are nearest to the centre. Of
+    these, one outside the grid does not count, nor one that is no nearer than the neighbour opposite.
+
+    Args:
+        boxes: (N, 4) float32 centre x, centre y, width, height as fractions of the image.
+        anchors: (A, 2) float32 width and height in cells.
+        height, width: rows and columns of the grid.
+    """
+    grid = boxes.new_tensor((width, height))
+    centres, sizes = boxes[:, 0:2] * grid, boxes[:, 2:4] * grid
+    ratios = sizes[:, None] / anchors  # a side of 0 gives an infinite inverse, which never matches
+    label, anchor = (torch.maximum(ratios, 1 / ratios).amax(2) < MAX_RATIO).nonzero(as_tuple=True)
+
+    home = torch.minimum(centres.floor().clamp(min=0), grid - 1)  # a centre on the far border has no cell of its own
+    step = (centres - home - 0.5).sign()
+    axes = torch.eye(2, device=boxes.device)
+    steps = torch.stack((torch.zeros_like(step), step * axes[0], step * axes[1]))
+    cells = home + steps
+    counts = ((cells >= 0) & (cells < grid)).all(2)
+    counts[1:] &= steps[1:].any(2)
+
+    choice, pair = counts[:, label].nonzero(as_tuple=True)
+    label, anchor = label[pair], anchor[pair]
+    cell = cells[choice, label]
+    column, row = cell.long().unbind(1)
+    return Matches(label, anchor, row, column, torch.cat((centres[label] - cell, sizes[label]), 1))
+
+
+def complete_iou(predictions: Tensor, targets: Tensor) -> Tensor:
+    """Complete IoU of pairs of boxes: IoU, less a penalty for distance and one for another aspect ratio.
+
+    Args:
+        predictions: (M, 4) centre x, centre y, width, height.
+        targets: (M, 4) likewise, of positive size, in the same unit.
+
+    Returns:
+        (M,), at most 1 for equal boxes, negative for distant ones. Source: Zheng et al., arXiv:1911.08287.
+    """
+    pairs = []
+    for boxes in (predictions, targets):
+        # Sides that underflow would divide by zero in the aspect ratio and make the gradient NaN.
+        half = boxes[:, 2:4].clamp(min=_SMALLEST_SIDE) / 2
+        pairs.append(torch.cat((boxes[:, 0:2] - half, boxes[:, 0:2] + half), 1))
+    overlaps: Tensor = 1 - complete_box_iou_loss(*pairs, reduction="none")
+    return overlaps
+
+
+def _check_labels(boxes: Tensor, classes: Tensor, image_index: Tensor, class_count: int, batch: int) -> None:
+    """Raise InputError for labels that a batch cannot have; an index out of range would hang or crash a GPU."""
+    count = len(boxes)
+    if boxes.shape != (count, 4) or classes.shape != (count,) or image_index.shape != (count,):
+        shapes = ", ".join(str(tuple(values.shape)) for values in (boxes, classes, image_index))
+        raise InputError(f"boxes, classes and image index of shapes {shapes}; give (N, 4), (N,) and (N,)")
+    if not boxes.isfinite().all():
+        raise InputError("a box is not finite; leave out annotations without a valid box")
+    centres, sizes = boxes[:, 0:2], boxes[:, 2:4]
+    if ((centres < -_ROUNDING) | (centres > 1 + _ROUNDING)).any() or (sizes < 0).any():
+        raise InputError(
+            "a box's centre lies outside the image or its size is negative; "
+            "give centre x, y, width, height as fractions of the letterboxed image"
+        )
+    for name, values, limit, remedy in (
+        ("class id", classes, class_count, "map the annotations to the detector's classes"),
+        ("image index", image_index, batch, "number the rows of the batch from 0"),
+    ):
+        valid = (values >= 0) & (values < limit)
+        if not valid.all():
+            raise InputError(f"{name} {values[~valid][0].item()} is outside 0..{limit - 1}; {remedy}")
+
+
+def _check_grids(grids: Sequence[tuple[int, int]], strides: Tensor, image_shape: tuple[int, int]) -> None:
+    """Raise InputError unless the levels' (rows, columns) are those of such an image."""
+    expected = [tuple(side / stride for side in image_shape) for stride in strides.tolist()]
+    if list(grids) != expected:
+        height, width = image_shape
+        raise InputError(f"outputs on grids of {list(grids)} cells are not of {height}x{width} pixels (height x width)")

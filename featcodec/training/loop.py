@@ -1,0 +1,302 @@
+"""What all stages share: devices, optimizers, schedule, logs, checkpoints and resuming.
+
+A stage is a plain loop over `Loop.steps`. Every step's randomness (batch, augmentation, noise) is a function of
+(seed, step), so that a run resumes bit for bit from weights, optimizer and the number of the step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from featcodec.errors import InputError, TrainingError
+from featcodec.training.log import TrainingLog
+from featcodec.training.state import Progress, load_state, read_settings, save_state
+
+STATE_FILE = "state.safetensors"
+M = TypeVar("M", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class LoopOptions:
+    """How long, how fast, where.
+
+    Attributes:
+        output: folder for checkpoints and logs.
+        steps: updates of each trained network.
+        batch_size: images a step and device.
+        learning_rate: its peak; it rises linearly over `warmup_steps`, then falls as a cosine to a hundredth.
+        optimizer: "adamw" or "sgd" (momentum 0.937, as YOLOv5).
+        weight_decay: of the optimizer.
+        warmup_steps: see `learning_rate`.
+        gradient_norm: gradients are clipped to it.
+        seed: of everything random.
+        save_every: steps between checkpoints.
+        evaluate_every: steps between looks at the held-out images.
+        log_every: steps between rows of the log.
+        resume: go on from the folder's state.
+        accelerator, devices, precision: as lightning-fabric names them ("auto", 1, "32-true").
+        report: called with (step, values) whenever a row is logged.
+    """
+
+    output: Path
+    steps: int
+    batch_size: int = 16
+    learning_rate: float = 1e-3
+    optimizer: str = "adamw"
+    weight_decay: float = 0.0
+    warmup_steps: int = 100
+    gradient_norm: float = 10.0
+    seed: int = 0
+    save_every: int = 200
+    evaluate_every: int = 500
+    log_every: int = 20
+    resume: bool = False
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "32-true"
+    report: Callable[[int, Mapping[str, float]], None] = field(default=lambda step, values: None, compare=False)
+
+
+class Loop:
+    """One training run: made by a stage, which registers what it trains, then iterates over `steps`.
+
+    Args:
+        options: how long, how fast, where.
+        settings: what makes the run what it is, for JSON; a resumed run must have the same.
+
+    Raises:
+        InputError: the folder holds another run, or a device or precision that this machine lacks.
+    """
+
+    def __init__(self, options: LoopOptions, settings: Mapping[str, Any]) -> None:
+        self.options = options
+        self.settings = {**settings, **_identity(options)}
+        self._state_path = options.output / STATE_FILE
+        if self._state_path.exists() and not options.resume:
+            raise InputError(f"{options.output}: holds a training run; go on with --resume, or give another folder")
+        try:
+            self.fabric = Fabric(
+                accelerator=options.accelerator,
+                devices=options.devices,
+                precision=options.precision,  # type: ignore[arg-type]
+            )
+            self.fabric.launch()
+            if options.precision == "16-mixed" and self.fabric.device.type == "cpu":
+                raise ValueError("16-mixed needs a GPU; bf16-mixed runs on CPUs")
+        except (ImportError, RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"cannot train there ({reason}); change --accelerator, --devices or --precision") from None
+        self._modules: dict[str, nn.Module] = {}
+        self._wrapped: dict[str, Any] = {}
+        self._optimizers: dict[str, Any] = {}
+        self._learning_rates: dict[str, float] = {}
+        self._best: float | None = None
+        self._pending: dict[str, tuple[float, int]] = {}
+        self._log: TrainingLog | None = None
+        self._save_models: Callable[[str, Mapping[str, float]], None] = lambda prefix, metrics: None
+
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.fabric.device
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The precision that was asked for."""
+        return self.fabric.autocast()
+
+    def train(self, name: str, module: M, learning_rate: float | None = None) -> M:
+        """Register a network to be trained.
+
+        Args:
+            name: for `descend` and the checkpoint.
+            module: its forward is what the loss goes through.
+            learning_rate: another peak than the options'.
+
+        Returns:
+            the module as it has to be called, on the device, in training mode.
+        """
+        module.train().requires_grad_(True)
+        rate = self.options.learning_rate if learning_rate is None else learning_rate
+        try:
+            optimizer = _optimizer(module, self.options, rate)
+        except ValueError as error:
+            raise InputError(f"cannot train the {name} ({error}); give another number") from None
+        wrapped, wrapped_optimizer = self.fabric.setup(module, optimizer)
+        self._modules[name], self._wrapped[name], self._optimizers[name] = module, wrapped, wrapped_optimizer
+        self._learning_rates[name] = rate
+        return wrapped  # type: ignore[no-any-return]
+
+    def steps(
+        self,
+        batches: Callable[[int], Iterable[Any]],
+        save_models: Callable[[str, Mapping[str, float]], None],
+        evaluate: Callable[[], Mapping[str, float]] | None = None,
+    ) -> Iterator[tuple[int, Any]]:
+        """Yield (step, batch) for every step that is left; saves, evaluates and logs in between.
+
+        Args:
+            batches: gives the batches from a step on.
+            save_models: writes the networks, as "last" or "best", with the held-out metrics.
+            evaluate: held-out metrics, of which "loss" chooses the best.
+
+        Raises:
+            TrainingError: a loss or a weight is not finite; the last good checkpoint is kept.
+        """
+        first = self._restore()
+        if first >= self.options.steps:
+            return
+        self._save_models = save_models
+        metrics: Mapping[str, float] = {}
+        with TrainingLog(self.options.output, first, is_writing=self.fabric.is_global_zero) as log:
+            self._log = log
+            for step, batch in zip(range(first, self.options.steps), batches(first), strict=False):
+                torch.manual_seed(_mix(self.options.seed, step, self.fabric.global_rank))
+                self._schedule(step)
+                yield step, batch
+                done = step + 1
+                is_last = done == self.options.steps
+                if evaluate is not None and (done % self.options.evaluate_every == 0 or is_last):
+                    metrics = self._evaluate(done, evaluate)
+                if done % self.options.save_every == 0 or is_last:
+                    self._save(done, metrics)
+        # No process tells of files that another one is still writing.
+        self.fabric.barrier()
+
+    def descend(self, name: str, loss: Tensor) -> None:
+        """Backpropagate into one registered network, and update it.
+
+        Raises:
+            TrainingError: the loss is not finite.
+        """
+        if not torch.isfinite(loss):
+            raise TrainingError(
+                f"{self.options.output}: the loss of the {name} is not finite; the last checkpoint is kept: "
+                "train again with a lower learning rate"
+            )
+        optimizer = self._optimizers[name]
+        optimizer.zero_grad()
+        self.fabric.backward(loss)
+        self.fabric.clip_gradients(
+            self._wrapped[name], optimizer, max_norm=self.options.gradient_norm, error_if_nonfinite=False
+        )
+        optimizer.step()
+
+    def log(self, step: int, values: Mapping[str, Tensor | float]) -> None:
+        """Count towards the next row of the log: the means since the row before, every `log_every` steps.
+
+        The first step and the last have a row too. What a step lacks counts in no mean.
+        """
+        done = step + 1
+        for name, value in values.items():
+            total, count = self._pending.get(name, (0.0, 0))
+            self._pending[name] = total + float(torch.as_tensor(value).detach()), count + 1
+        if step and done % self.options.log_every and done != self.options.steps:
+            return
+        numbers = {name: total / count for name, (total, count) in self._pending.items()}
+        self._pending = {}
+        numbers["learning rate"] = self.options.learning_rate * self._factor(step)
+        assert self._log is not None  # noqa: S101  (steps() made it)
+        self._log.row(done, numbers)
+        if self.fabric.is_global_zero:
+            self.options.report(done, numbers)
+
+    def show(self, step: int, name: str, pictures: Tensor) -> None:
+        """Pictures for TensorBoard; (B, 3, H, W) RGB in [0, 1]."""
+        if self._log is not None:
+            self._log.pictures(step + 1, name, pictures)
+
+    def _evaluate(self, done: int, evaluate: Callable[[], Mapping[str, float]]) -> Mapping[str, float]:
+        for module in self._modules.values():
+            module.eval()
+        with torch.no_grad():
+            metrics = dict(evaluate())
+        for module in self._modules.values():
+            module.train()
+        assert self._log is not None  # noqa: S101  (steps() made it)
+        self._log.row(done, {f"held-out {name}": value for name, value in metrics.items()}, table="held-out.csv")
+        if self.fabric.is_global_zero:
+            self.options.report(done, {f"held-out {name}": value for name, value in metrics.items()})
+        if math.isfinite(metrics["loss"]) and (self._best is None or metrics["loss"] < self._best):
+            self._best = metrics["loss"]
+            if self.fabric.is_global_zero:
+                self._save_models("best", metrics)
+        return metrics
+
+    def _save(self, done: int, metrics: Mapping[str, float]) -> None:
+        for name, module in self._modules.items():
+            if not all(torch.isfinite(tensor).all() for tensor in module.state_dict().values()):
+                raise TrainingError(
+                    f"{self.options.output}: weights of the {name} are no longer finite; the last checkpoint is kept: "
+                    "train again with a lower learning rate"
+                )
+        if self.fabric.is_global_zero:
+            self._save_models("last", metrics)
+            scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+            scaling = scaler.state_dict() if scaler is not None else {}
+            progress = Progress(done, self.settings, self._best, self._pending, scaling)
+            save_state(self._state_path, progress, self._modules, self._optimizers)
+
+    def _restore(self) -> int:
+        if not self.options.resume:
+            return 0
+        if not self._state_path.exists():
+            return 0  # it was killed before its first checkpoint
+        # Settings first: of networks of other sizes only torch would complain.
+        settings = read_settings(self._state_path)
+        for key in sorted(set(settings) | set(self.settings)):
+            before, now = settings.get(key), _as_json(self.settings.get(key))
+            if before != now:
+                raise InputError(
+                    f"{self._state_path}: was made with {key} {before!r}, not {now!r}; resume with the same settings, "
+                    "or train into another folder"
+                )
+        progress = load_state(self._state_path, self._modules, self._optimizers)
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        if scaler is not None and progress.scaler:
+            scaler.load_state_dict(dict(progress.scaler))
+        self._best = progress.best
+        self._pending = dict(progress.pending)
+        return progress.step
+
+    def _schedule(self, step: int) -> None:
+        for name, optimizer in self._optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self._learning_rates[name] * self._factor(step)
+
+    def _factor(self, step: int) -> float:
+        rise = min(1.0, (step + 1) / max(1, self.options.warmup_steps))
+        return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / self.options.steps)))
+
+
+def _identity(options: LoopOptions) -> dict[str, Any]:
+    names = ("steps", "batch_size", "learning_rate", "optimizer", "weight_decay", "warmup_steps", "gradient_norm")
+    return {name: getattr(options, name) for name in (*names, "seed", "devices", "precision")}
+
+
+def _as_json(value: Any) -> Any:
+    import json  # noqa: PLC0415
+
+    return json.loads(json.dumps(value))
+
+
+def _optimizer(module: nn.Module, options: LoopOptions, learning_rate: float) -> Optimizer:
+    if options.optimizer == "adamw":
+        return AdamW(module.parameters(), learning_rate, weight_decay=options.weight_decay)
+    if options.optimizer == "sgd":
+        return SGD(module.parameters(), learning_rate, momentum=0.937, weight_decay=options.weight_decay)
+    raise InputError(f"optimizer {options.optimizer!r} is not known; use adamw or sgd")
+
+
+def _mix(seed: int, step: int, rank: int) -> int:
+    """A seed of its own for each step and process."""
+    return (seed * 1_000_003 + step) * 1_009 + rank & 0x7FFF_FFFF_FFFF_FFFF

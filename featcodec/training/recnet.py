@@ -1,0 +1,168 @@
+"""Stage 2: train the attacker, RecNet, on L_rec with the bottleneck fixed (paper, section IV).
+
+Stage 4, the final attack, is the same with L1 alone on a fresh RecNet: `featcodec.training.attack`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featcodec.bottleneck import Bottleneck, check_match, load_bottleneck
+from featcodec.checkpoints import codec_fingerprint
+from featcodec.detectors import SplitDetector
+from featcodec.errors import WeightsError
+from featcodec.image_quality import edge_psnr, psnr
+from featcodec.inversion import RecNet, RecNetConfig, load_recnet, mirrored_repeats, save_recnet
+from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.reconstruction_loss import EDGE_WEIGHT, reconstruction_loss
+from featcodec.training.setup import (
+    TrainingData,
+    as_pictures,
+    batches_from,
+    features_of,
+    frozen_detector,
+    held_out_batches,
+)
+
+RECNET_FILE = "recnet.safetensors"
+_SHOWN = 4
+
+
+@dataclass(frozen=True)
+class RecNetTask:
+    """What to attack, and how.
+
+    Attributes:
+        detector: name or path.
+        bottleneck: checkpoint of AE and AD, or None for RecNet-latent.
+        edge_weight: beta of L_rec; 0 is L1 alone.
+        start: a RecNet to go on from, instead of random weights.
+    """
+
+    detector: str | Path
+    bottleneck: Path | None
+    edge_weight: float = EDGE_WEIGHT
+    start: Path | None = None
+
+
+def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, stage: str = "recnet") -> Path:
+    """Run the stage.
+
+    Returns:
+        the checkpoint of the last step; the best on the held-out images lies beside it.
+
+    Raises:
+        FeatcodecError: bad input, or training that diverged.
+    """
+    bottleneck = None if task.bottleneck is None else load_bottleneck(task.bottleneck)
+    settings: dict[str, Any] = {
+        "stage": stage,
+        "data": data.describe(),
+        "detector": Path(task.detector).name,
+        "bottleneck": None if bottleneck is None else bottleneck.fingerprint().hex(),
+        "edge_weight": task.edge_weight,
+        "start": None if task.start is None else task.start.name,
+    }
+    loop = Loop(options, settings)
+    torch.manual_seed(options.seed)
+    split = 4 if bottleneck is None else bottleneck.config.split
+    detector = frozen_detector(task.detector, split, loop.device)
+    if task.bottleneck is not None and bottleneck is not None:
+        check_match(bottleneck.config, detector.fingerprint, detector.split, str(task.bottleneck))
+        bottleneck = bottleneck.to(loop.device)
+    recnet = new_recnet(detector, bottleneck) if task.start is None else recnet_for(task.start, detector, bottleneck)
+    network = loop.train("recnet", recnet)
+
+    def save_models(which: str, metrics: Mapping[str, float]) -> None:
+        recnet.config = replace(recnet.config, training={**loop.settings, "metrics": dict(metrics)})
+        save_recnet(options.output / f"{which}-{RECNET_FILE}", recnet)
+
+    def held_out() -> Mapping[str, float]:
+        return held_out_reconstruction(loop, data, detector, bottleneck, network, task.edge_weight)
+
+    batches = lambda first: batches_from(loop, data, first)  # noqa: E731
+    for step, batch in loop.steps(batches, save_models, held_out if data.held_out else None):
+        pictures = as_pictures(batch)
+        with loop.autocast():
+            reconstruction = network(coded_tensor(detector, bottleneck, pictures))
+            loss = reconstruction_loss(reconstruction, pictures, task.edge_weight)
+        loop.descend("recnet", loss)
+        loop.log(step, {"loss": loss})
+        if (step + 1) % options.save_every == 0:
+            loop.show(step, "original, reconstruction", torch.cat((pictures[:_SHOWN], reconstruction[:_SHOWN])))
+    return options.output / f"last-{RECNET_FILE}"
+
+
+def new_recnet(detector: SplitDetector, bottleneck: Bottleneck | None) -> RecNet:
+    """A RecNet with random weights that mirrors a detector's front-end and AE."""
+    config = None if bottleneck is None else bottleneck.config
+    return RecNet(
+        RecNetConfig(
+            feature_channels=detector.feature_shape(64, 64)[0],
+            hidden_channels=0 if config is None else config.hidden_channels,
+            channels=0 if config is None else config.channels,
+            repeats=mirrored_repeats(list(detector.layers)[: detector.split + 1]),
+            codec_fingerprint=fingerprint_of_codec(detector, bottleneck),
+            training={},
+        )
+    )
+
+
+def coded_tensor(detector: SplitDetector, bottleneck: Bottleneck | None, pictures: Tensor) -> Tensor:
+    """What crosses the wire, uncompressed and without gradient: the coded tensor, or the features for latent coding."""
+    features = features_of(detector, pictures)
+    with torch.no_grad():
+        return features if bottleneck is None else bottleneck.encode(features)
+
+
+def held_out_reconstruction(
+    loop: Loop,
+    data: TrainingData,
+    detector: SplitDetector,
+    bottleneck: Bottleneck | None,
+    recnet: nn.Module,
+    edge_weight: float,
+) -> dict[str, float]:
+    """L_rec, PSNR and edge-PSNR in dB, means over the held-out images."""
+    losses, qualities, edge_qualities = [], [], []
+    for batch in held_out_batches(loop, data):
+        pictures = as_pictures(batch)
+        reconstruction = recnet(coded_tensor(detector, bottleneck, pictures))
+        losses.append(float(reconstruction_loss(reconstruction, pictures, edge_weight)) * len(pictures))
+        for original, found in zip(_as_arrays(pictures), _as_arrays(reconstruction.float()), strict=True):
+            qualities.append(psnr(original, found))
+            edge_qualities.append(edge_psnr(original, found))
+    count = len(qualities)
+    return {"loss": sum(losses) / count, "PSNR": sum(qualities) / count, "edge-PSNR": sum(edge_qualities) / count}
+
+
+def _as_arrays(pictures: Tensor) -> Any:
+    return pictures.permute(0, 2, 3, 1).cpu().numpy()
+
+
+def fingerprint_of_codec(detector: SplitDetector, bottleneck: Bottleneck | None) -> str:
+    """What a RecNet's config names; 16 hex digits."""
+    return codec_fingerprint(detector.fingerprint, None if bottleneck is None else bottleneck.fingerprint()).hex()
+
+
+def recnet_for(path: Path, detector: SplitDetector, bottleneck: Bottleneck | None) -> RecNet:
+    """A trained RecNet, for another codec of the same shape.
+
+    Raises:
+        WeightsError: unreadable, or it takes another tensor than this codec gives.
+    """
+    recnet = load_recnet(path)
+    expected = new_recnet(detector, bottleneck).config
+    shape, needed = ((each.feature_channels, each.channels) for each in (recnet.config, expected))
+    if shape != needed:
+        raise WeightsError(
+            f"{path}: made for (feature, coded) channels {shape}, not {needed}; train a RecNet for this codec"
+        )
+    recnet.config = replace(recnet.config, codec_fingerprint=expected.codec_fingerprint)
+    return recnet

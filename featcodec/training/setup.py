@@ -1,0 +1,82 @@
+"""What every stage starts from: a frozen detector and the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from featcodec.data.training_batches import TrainingBatch, letterboxed_batches, training_batches
+from featcodec.data.training_samples import Augmentation
+from featcodec.data.training_set import LabelledImage
+from featcodec.detectors import SplitDetector, load_detector
+from featcodec.training.loop import Loop
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The images of a run.
+
+    Attributes:
+        images: what is trained on, labelled and not.
+        held_out: what chooses the best checkpoint; never trained on, and not the validation set.
+        augmentation: how images vary.
+        workers: processes that make batches ahead.
+    """
+
+    images: Sequence[LabelledImage]
+    held_out: Sequence[LabelledImage]
+    augmentation: Augmentation
+    workers: int = 0
+
+    def describe(self) -> dict[str, Any]:
+        """For a checkpoint's config: what a reader needs to know, without paths."""
+        return {
+            "images": len(self.images),
+            "labelled": sum(image.labelled for image in self.images),
+            "held_out": len(self.held_out),
+            "augmentation": asdict(self.augmentation),
+        }
+
+
+def frozen_detector(name_or_path: str | Path, split: int, device: torch.device) -> SplitDetector:
+    """The detector, in eval mode, without gradients of its own, in float32; autocast chooses the precision."""
+    return load_detector(name_or_path, split=split, device=str(device), half=False)
+
+
+def batches_from(loop: Loop, data: TrainingData, first_step: int) -> Iterator[TrainingBatch]:
+    """This process's batches from a step on, on the device."""
+    options = loop.options
+    batches = training_batches(
+        data.images,
+        data.augmentation,
+        batch_size=options.batch_size,
+        first_step=first_step,
+        steps=options.steps - first_step,
+        seed=options.seed,
+        workers=data.workers,
+        rank=loop.fabric.global_rank,
+        world_size=loop.fabric.world_size,
+    )
+    return (batch.to(loop.device) for batch in batches)
+
+
+def held_out_batches(loop: Loop, data: TrainingData) -> Iterator[TrainingBatch]:
+    """The held-out images, letterboxed to the augmentation's image size, on the device."""
+    size = data.augmentation.image_size
+    return (batch.to(loop.device) for batch in letterboxed_batches(data.held_out, size, loop.options.batch_size))
+
+
+def as_pictures(batch: TrainingBatch) -> Tensor:
+    """(B, 3, H, W) float32 RGB in [0, 1]."""
+    return batch.images.float() / 255
+
+
+def features_of(detector: SplitDetector, pictures: Tensor) -> Tensor:
+    """The front-end's feature tensor, without gradient."""
+    with torch.no_grad():
+        return detector.front(pictures)

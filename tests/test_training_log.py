@@ -1,0 +1,110 @@
+"""Logs of a run: CSV tables, TensorBoard, and what a resumed run finds and leaves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from toy_training import rows
+
+from featcodec.errors import OutputError
+from featcodec.training.log import TrainingLog
+
+
+def board(folder: Path) -> Any:
+    """What TensorBoard reads."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    accumulator = EventAccumulator(str(folder / "tensorboard"), {"images": 0, "scalars": 0})
+    accumulator.Reload()
+    return accumulator
+
+
+def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in board(folder).Scalars(name)]
+
+
+def test_rows_become_csv_and_scalars(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path / "run", 0, is_writing=True) as log:
+        log.row(1, {"loss": 0.5, "rate": 1 / 3})
+        log.row(2, {"loss": 0.25, "rate": 1e-9})
+        log.row(2, {"loss": 4.0}, table="held-out.csv")
+    text = (tmp_path / "run/log.csv").read_text()
+    assert text == "step,loss,rate\n1,0.5,0.333333\n2,0.25,1e-09\n"
+    assert (tmp_path / "run/held-out.csv").read_text() == "step,loss\n2,4\n"
+    assert scalars(tmp_path / "run", "rate") == [(1, pytest.approx(1 / 3)), (2, pytest.approx(1e-9))]
+
+
+def test_a_row_is_on_disk_at_once(tmp_path: Path) -> None:
+    """A killed run loses none."""
+    with TrainingLog(tmp_path, 0, is_writing=True) as log:
+        log.row(1, {"loss": 0.5})
+        assert rows(tmp_path / "log.csv") == [{"step": 1, "loss": 0.5}]
+        log.row(2, {"loss": 0.4})
+        assert len(rows(tmp_path / "log.csv")) == 2
+    assert not list(tmp_path.glob("*.part"))
+
+
+def test_columns_may_come_later_and_rows_may_lack_some(tmp_path: Path) -> None:
+    """As behind a warm-up, or where a batch has no labels."""
+    with TrainingLog(tmp_path, 0, is_writing=True) as log:
+        log.row(1, {"loss": 1})
+        log.row(2, {"loss": 2, "detection": 3})
+        log.row(3, {"detection": 5})
+    assert (tmp_path / "log.csv").read_text() == "step,loss,detection\n1,1,\n2,2,3\n3,,5\n"
+
+
+def test_a_resumed_run_replaces_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path, 0, is_writing=True) as log:
+        for step in range(1, 7):
+            log.row(step, {"loss": step, "gone": 1})
+    with TrainingLog(tmp_path, 4, is_writing=True) as log:
+        for step in range(5, 9):
+            log.row(step, {"loss": 10 * step})
+    steps = [(row["step"], row["loss"]) for row in rows(tmp_path / "log.csv")]
+    assert steps == [(1, 1), (2, 2), (3, 3), (4, 4), (5, 50), (6, 60), (7, 70), (8, 80)]
+    assert scalars(tmp_path, "loss") == steps
+
+
+def test_a_run_that_starts_anew_keeps_nothing(tmp_path: Path) -> None:
+    for loss in (1, 2):
+        with TrainingLog(tmp_path, 0, is_writing=True) as log:
+            log.row(1, {"loss": loss})
+    assert rows(tmp_path / "log.csv") == [{"step": 1, "loss": 2}]
+
+
+def test_pictures_are_clipped_and_shown(tmp_path: Path) -> None:
+    import io
+
+    import numpy as np
+    from PIL import Image
+
+    pictures = torch.full((2, 3, 8, 8), -1.0)
+    pictures[0, 0] = 7.0
+    with TrainingLog(tmp_path, 0, is_writing=True) as log:
+        log.pictures(3, "original, reconstruction", pictures.requires_grad_())
+    found = board(tmp_path)
+    (name,) = found.Tags()["images"][:1]
+    assert len(found.Tags()["images"]) == 1
+    (event,) = found.Images(name)
+    assert event.step == 3
+    with Image.open(io.BytesIO(event.encoded_image_string)) as image:
+        pixels = np.asarray(image)
+    assert {tuple(pixel) for pixel in pixels.reshape(-1, 3)} == {(255, 0, 0), (0, 0, 0)}
+
+
+def test_other_processes_write_nothing(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path / "run", 0, is_writing=False) as log:
+        log.row(1, {"loss": 1})
+        log.pictures(1, "x", torch.zeros(1, 3, 8, 8))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(OutputError, match="choose another -o"), TrainingLog(tmp_path / "file", 0, is_writing=True):
+        pass
+    with pytest.raises(OutputError), TrainingLog(tmp_path / "file/run", 0, is_writing=True):
+        pass
