@@ -1,1 +1,1 @@
-"""Measuring accuracy (and, in later issues, sweeps, BD metrics, privacy and reports)."""
+"""Measuring: accuracy and rate of a set, sweeps over ours and over anchors, Bjontegaard deltas."""

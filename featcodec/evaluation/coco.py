@@ -40,6 +40,18 @@ def score(annotations: Annotations, results: Sequence[dict[str, Any]]) -> Accura
     Every image of the annotation file counts, also one without a result.
 
     Raises:
+        InputError: as `match_boxes`.
+    """
+    return accuracy_of(annotations, match_boxes(annotations, results))
+
+
+def match_boxes(annotations: Annotations, results: Sequence[dict[str, Any]]) -> COCOeval | None:
+    """Match results with annotations, as far as accuracy, over all images or a resample of them, is computed from.
+
+    Returns:
+        pycocotools' evaluation after `evaluate`, or None without a single result.
+
+    Raises:
         InputError: a result is of an image that the annotation file does not list, nothing is annotated, or some image
             ids are numbers and some are texts.
     """
@@ -59,11 +71,19 @@ def score(annotations: Annotations, results: Sequence[dict[str, Any]]) -> Accura
         truth.dataset = {**content, "annotations": [_complete(*pair) for pair in enumerate(content["annotations"], 1)]}
         truth.createIndex()
         if not results:
-            return Accuracy(0.0, 0.0, 0.0, len(annotations.image_ids))
+            return None
         # loadRes changes what it is given, and takes a result with a "caption" or "segmentation" for another task's.
         boxes = [{field: result[field] for field in _RESULT_FIELDS} for result in results]
         evaluation = COCOeval(truth, truth.loadRes(boxes), "bbox")
         evaluation.evaluate()
+    return evaluation
+
+
+def accuracy_of(annotations: Annotations, evaluation: COCOeval | None) -> Accuracy:
+    """The accuracy over all images, from what `match_boxes` returned."""
+    if evaluation is None:
+        return Accuracy(0.0, 0.0, 0.0, len(annotations.image_ids))
+    with contextlib.redirect_stdout(io.StringIO()):
         evaluation.accumulate()
         evaluation.summarize()
     ap, ap50, ap75 = (float(value) * 100 if value >= 0 else float("nan") for value in evaluation.stats[:3])

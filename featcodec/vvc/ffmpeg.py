@@ -10,6 +10,8 @@ import av
 import av.error
 import imageio_ffmpeg
 import numpy as np
+import numpy.typing as npt
+from av.video.plane import VideoPlane
 
 from featcodec.errors import BitstreamError, EncoderError
 from featcodec.vvc import process
@@ -92,37 +94,61 @@ class FfmpegCodec:
 
     def _encode(self, frames: Sequence[Frame], qp: int, threads: int, *, doubled: bool = False) -> list[bytes]:
         shape = check_frames(frames, qp)
-        pictures = b"".join(to_yuv420p10(frame, doubled=doubled) for frame in frames)
-        with process.temporary_folder() as folder:
-            output = folder / "pictures.266"
-            process.run(self.command(coded_shape(shape, doubled=doubled), qp, threads, output), pictures, hints=_HINTS)
-            stream = output.read_bytes() if output.exists() else b""
-        streams = split_batch(stream, len(frames), "ffmpeg's libvvenc")
+        pictures = [to_yuv420p10(frame, doubled=doubled) for frame in frames]
+        streams = self.encode_raw(pictures, coded_shape(shape, doubled=doubled), qp, threads)
         if self.settings.parameters:
             prove_decodable(self, streams, shape)
         return streams
 
+    def encode_raw(self, pictures: Sequence[bytes], shape: tuple[int, int], qp: int, threads: int) -> list[bytes]:
+        """One standalone Annex B stream per raw yuv420p10le picture of a coded (height, width).
+
+        Raises:
+            EncoderError: as `VideoCodec.encode`.
+        """
+        with process.temporary_folder() as folder:
+            output = folder / "pictures.266"
+            process.run(self.command(shape, qp, threads, output), b"".join(pictures), hints=_HINTS)
+            stream = output.read_bytes() if output.exists() else b""
+        return split_batch(stream, len(pictures), "ffmpeg's libvvenc")
+
     def decode(self, stream: bytes, shape: tuple[int, int]) -> Frame:
         """See `VideoCodec.decode`."""
-        single, double = coded_shape(shape), coded_shape(shape, doubled=True)
-        context = av.CodecContext.create("vvc", "r")
-        context.thread_count = 1
-        # The decoder refuses larger pictures before it allocates them.
-        context.options = {"max_pixels": str(_round_up(double[0]) * _round_up(double[1])), "err_detect": "explode"}
-        try:
-            packets = [*context.parse(stream), *context.parse()]
-            pictures = [picture for packet in (*packets, None) for picture in context.decode(packet)]
-        except (av.error.FFmpegError, ValueError, EOFError) as error:
-            raise BitstreamError(f"its VVC picture does not decode ({error}); encode it again") from None
-        if len(pictures) != 1 or (pictures[0].height, pictures[0].width) not in (single, double):
-            sizes = ", ".join(f"{picture.width}x{picture.height}" for picture in pictures) or "nothing"
-            raise BitstreamError(f"its VVC stream decodes to {sizes} where one {single[1]}x{single[0]} picture belongs")
-        picture = pictures[0]
+        picture = decode_picture(stream, (coded_shape(shape), coded_shape(shape, doubled=True)))
         if picture.format.name not in ("yuv420p10le", "gray10le"):
             raise BitstreamError(f"its VVC picture is {picture.format.name}, not 10-bit 4:2:0 or gray")
-        plane = picture.planes[0]
-        luma = np.frombuffer(memoryview(plane), "<u2").reshape(-1, plane.line_size // 2)
-        return from_10_bits(luma, shape)
+        return from_10_bits(plane_samples(picture.planes[0]), shape)
+
+
+def decode_picture(stream: bytes, shapes: Sequence[tuple[int, int]]) -> av.VideoFrame:
+    """The one picture of a stream, decoded by PyAV.
+
+    Args:
+        stream: Annex B bytes.
+        shapes: the coded (height, width) that it may have, largest last; nothing larger is allocated.
+
+    Raises:
+        BitstreamError: it does not decode to exactly one picture of such a shape.
+    """
+    (height, width), (most_rows, most_columns) = shapes[0], shapes[-1]
+    context = av.CodecContext.create("vvc", "r")
+    context.thread_count = 1
+    # The decoder refuses larger pictures before it allocates them.
+    context.options = {"max_pixels": str(_round_up(most_rows) * _round_up(most_columns)), "err_detect": "explode"}
+    try:
+        packets = [*context.parse(stream), *context.parse()]
+        pictures = [picture for packet in (*packets, None) for picture in context.decode(packet)]
+    except (av.error.FFmpegError, ValueError, EOFError) as error:
+        raise BitstreamError(f"its VVC picture does not decode ({error}); encode it again") from None
+    if len(pictures) != 1 or (pictures[0].height, pictures[0].width) not in shapes:
+        sizes = ", ".join(f"{picture.width}x{picture.height}" for picture in pictures) or "nothing"
+        raise BitstreamError(f"its VVC stream decodes to {sizes} where one {width}x{height} picture belongs")
+    return pictures[0]
+
+
+def plane_samples(plane: VideoPlane) -> npt.NDArray[np.uint16]:
+    """The 16-bit samples of a plane, with the padding of its lines."""
+    return np.frombuffer(memoryview(plane), "<u2").reshape(-1, plane.line_size // 2)
 
 
 def _round_up(side: int) -> int:

@@ -1,0 +1,83 @@
+"""featcodec bd: BD-rate, BD-accuracy and BD-PSNR of two curves."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import rich_click as click
+
+from featcodec.cli.console import complain, print_json
+from featcodec.cli.options import json_option
+
+_CONDITION_HELP = "Which curve of {}, where it holds several; e.g. method=latent or fingerprint=1a2b; may be repeated."
+
+
+@click.command("bd")
+@click.argument("anchor", type=click.Path(path_type=Path))
+@click.argument("test", type=click.Path(path_type=Path))
+@click.option(
+    "--metric", type=click.Choice(["ap50", "ap"]), default="ap50", show_default=True, help="Which accuracy counts."
+)
+@click.option(
+    "--interpolation",
+    type=click.Choice(["pchip", "cubic", "akima"]),
+    default="pchip",
+    show_default=True,
+    help="How curves are interpolated; pchip is the one of the common test conditions.",
+)
+@click.option("--anchor", "of_anchor", multiple=True, metavar="COLUMN=VALUE", help=_CONDITION_HELP.format("ANCHOR"))
+@click.option("--test", "of_test", multiple=True, metavar="COLUMN=VALUE", help=_CONDITION_HELP.format("TEST"))
+@click.option(
+    "--mpeg-vcm", type=click.Path(path_type=Path), help="CSV file for the table of MPEG VCM's reporting template."
+)
+@json_option
+def command(
+    anchor: Path,
+    test: Path,
+    metric: str,
+    interpolation: str,
+    of_anchor: tuple[str, ...],
+    of_test: tuple[str, ...],
+    mpeg_vcm: Path | None,
+    as_json: bool,
+) -> int:
+    """Compare two rate-accuracy curves by Bjontegaard deltas.
+
+    ANCHOR and TEST are CSV files of `featcodec sweep`, or others with the columns bpp and ap50 (or ap); they may be the
+    same file. Negative BD-rate: TEST needs less rate for the same accuracy. Negative BD-PSNR: at the same accuracy an
+    attacker sees less.
+    """
+    from featcodec.evaluation.bd import compare
+    from featcodec.evaluation.curves import read_curve
+
+    first = read_curve(anchor, metric, _conditions(of_anchor))
+    second = read_curve(test, metric, _conditions(of_test))
+    comparison = compare(first, second, interpolation)
+    for warning in comparison.warnings:
+        complain(f"note: {warning}")
+    if mpeg_vcm is not None:
+        from featcodec.evaluation.mpeg_vcm import write_table
+
+        write_table(mpeg_vcm, first, second, comparison)
+    if as_json:
+        print_json({"metric": metric, "interpolation": interpolation, **dataclasses.asdict(comparison)})
+        return 0
+    name = metric.upper()
+    parts = [f"BD-rate {comparison.bd_rate:+.2f} %"]
+    parts.append(f"BD-{name} " + ("-" if comparison.bd_accuracy is None else f"{comparison.bd_accuracy:+.2f}"))
+    if comparison.bd_psnr is not None:
+        parts.append(f"BD-PSNR {comparison.bd_psnr:+.2f} dB")
+    over = comparison.accuracy
+    click.echo(f"{'  '.join(parts)}  ({name} {over.low:.2f} to {over.high:.2f}, {100 * over.fraction:.0f} % overlap)")
+    return 0
+
+
+def _conditions(texts: tuple[str, ...]) -> dict[str, str]:
+    conditions = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"{text!r} is not of the form COLUMN=VALUE")
+        conditions[name] = value
+    return conditions

@@ -1,0 +1,347 @@
+"""featcodec sweep: rate-accuracy points into a CSV."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from featcodec.cli.console import complain, print_json, progress
+from featcodec.cli.options import (
+    box_filter,
+    box_options,
+    json_option,
+    load_codec,
+    sources_argument,
+    workers_option,
+)
+from featcodec.vvc.settings import PRESETS
+
+if TYPE_CHECKING:
+    from featcodec.codec import FeatureCodec
+    from featcodec.evaluation.methods import Attacker
+    from featcodec.evaluation.sweep import Outcome, Plan
+
+_METHODS = ("bottleneck", "latent", "input-vvc", "input-jpeg")
+_RANGE = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
+
+
+def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter, str], list[int]]:
+    """Reads whole numbers and ranges, separated by commas (34,36,38-42), each once, in the order given."""
+
+    def read(ctx: click.Context, param: click.Parameter, text: str) -> list[int]:
+        numbers: list[int] = []
+        for part in text.replace(" ", ",").strip(",").split(","):
+            match = _RANGE.fullmatch(part)
+            if not match:
+                raise click.BadParameter(f"{part!r} is no whole number and no range like 38-42", ctx, param)
+            first, last = int(match[1]), int(match[2] or match[1])
+            if not least <= first <= last <= most:
+                raise click.BadParameter(f"{part!r} is not within {least} to {most}", ctx, param)
+            numbers += range(first, last + 1)
+        return list(dict.fromkeys(numbers))
+
+    return read
+
+
+@click.command("sweep")
+@sources_argument
+@click.option(
+    "--annotations", type=click.Path(path_type=Path), required=True, help="COCO annotation file of these images."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="CSV file; a row is appended for each point that it lacks.",
+)
+@click.option(
+    "--method",
+    "methods",
+    type=click.Choice(_METHODS),
+    multiple=True,
+    help="What is coded: bottleneck or latent features, or the letterboxed picture (input-vvc, input-jpeg), which the "
+    "whole detector then sees; may be repeated. [default: bottleneck where there is one, else latent]",
+)
+@click.option(
+    "--qp",
+    "qps",
+    callback=_numbers(0, 63),
+    default="34,36,38,40,41,42",
+    show_default=True,
+    metavar="LIST",
+    help="VVC quantization parameters, e.g. 34,36,38-42.",
+)
+@click.option(
+    "--quality",
+    "qualities",
+    callback=_numbers(1, 100),
+    default="10,20,30,40,50,60,70,80,90",
+    show_default=True,
+    metavar="LIST",
+    help="JPEG qualities of input-jpeg.",
+)
+@click.option(
+    "--subsampling",
+    type=click.Choice(["4:4:4", "4:2:2", "4:2:0"]),
+    default="4:2:0",
+    show_default=True,
+    help="Chroma of input-jpeg.",
+)
+@click.option(
+    "--detector",
+    default="yolov5n",
+    show_default=True,
+    help="Name (see `featcodec models`) or path of a YOLOv5 checkpoint (.pt).",
+)
+@click.option(
+    "--bottleneck",
+    "bottlenecks",
+    multiple=True,
+    help="Checkpoint (.safetensors) or name of a shipped bottleneck; may be repeated. [default: the detector's shipped "
+    "one]",
+)
+@click.option(
+    "--split",
+    "splits",
+    type=click.IntRange(0, 4),
+    multiple=True,
+    help="Last detector layer at the edge, for latent; may be repeated. [default: 4]",
+)
+@click.option(
+    "--clip",
+    "clips",
+    type=(float, float),
+    multiple=True,
+    metavar="LOW HIGH",
+    help="Clip range in feature units; may be repeated. [default: the bottleneck's own, or -0.2786 3]",
+)
+@click.option("--bits", type=click.IntRange(1, 8), default=8, show_default=True, help="Sample bit depth.")
+@click.option(
+    "--codec",
+    type=click.Choice(["ffmpeg", "vvenc", "none"]),
+    default="ffmpeg",
+    show_default=True,
+    help="VVC codec: embedded, official (vvencapp), or none (raw 8-bit samples, one point a curve).",
+)
+@click.option(
+    "--preset",
+    "presets",
+    type=click.Choice(PRESETS),
+    multiple=True,
+    default=["faster"],
+    show_default=True,
+    help="VVenC speed preset; may be repeated.",
+)
+@click.option(
+    "--encoder-param",
+    "encoder_params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Further VVenC option, by its vvencFFapp name; may be repeated.",
+)
+@click.option(
+    "--image-size",
+    type=int,
+    default=512,
+    show_default=True,
+    help="Letterboxed longer side in pixels, a multiple of 32.",
+)
+@click.option("--square", is_flag=True, help="Letterbox to a square instead of the minimum rectangle.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--half/--no-half", default=None, help="Compute in float16. [default: on CUDA only]")
+@box_options
+@click.option(
+    "--bootstrap",
+    type=click.IntRange(0, 100_000),
+    default=0,
+    show_default=True,
+    help="Resamples of the images for a 95 % interval of AP50; 0 means none, 1000 is usual.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the resampling.")
+@click.option(
+    "--recnet",
+    "recnets",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="RecNet checkpoint whose PSNR and edge-PSNR on the coded features is measured, for the bottleneck (or latent "
+    "features) it was trained on; may be repeated.",
+)
+@workers_option
+@json_option
+def command(
+    sources: tuple[str, ...],
+    annotations: Path,
+    output: Path,
+    bootstrap: int,
+    seed: int,
+    workers: int | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    """Code, decode and score a set of images at many points, and append one row a point to a CSV file.
+
+    SRC are image files, folders (searched recursively) or glob patterns; only they count, for rate and accuracy. Points
+    that are in the file already are skipped, so that an interrupted sweep goes on; several may share a file.
+    """
+    from featcodec.data.annotations import read_annotations
+    from featcodec.data.images import IMAGE_SUFFIXES
+    from featcodec.evaluation.dataset import open_dataset
+    from featcodec.evaluation.points import PointFile
+    from featcodec.evaluation.sweep import sweep
+    from featcodec.paths import expand_sources
+
+    file = PointFile(output)
+    truth = read_annotations(annotations)
+    dataset = open_dataset(expand_sources(sources, IMAGE_SUFFIXES, "images"), truth)
+    if len(dataset.sources) < len(truth.image_ids):
+        complain(f"note: {len(dataset.sources)} of the {len(truth.image_ids)} annotated images are given and count")
+    plans = _plans(options)
+    done: list[Outcome] = []
+    # Beside its bar rich sends what is printed to stderr: right on a terminal, wrong where stdout goes into a file.
+    stdout = None if sys.stdout.isatty() else sys.stdout
+    outcomes = sweep(plans, dataset, file, bootstrap=bootstrap, seed=seed, workers=workers)
+    with contextlib.closing(outcomes):
+        for outcome in progress(outcomes, sum(len(plan.values) for plan in plans), "sweep"):
+            done.append(outcome)
+            if outcome.error is not None:
+                complain(outcome.error)
+            elif not as_json:
+                click.echo(_in_words(outcome), file=stdout)
+    failed = sum(outcome.error is not None for outcome in done)
+    skipped = sum(outcome.skipped for outcome in done)
+    measured = len(done) - failed - skipped
+    if as_json:
+        rows = [outcome.row for outcome in done if outcome.row is not None]
+        print_json({"measured": measured, "skipped": skipped, "failed": failed, "output": str(output), "points": rows})
+    else:
+        click.echo(f"{measured} measured, {skipped} already there, {failed} failed -> {output}")
+    return 1 if failed else 0
+
+
+def _in_words(outcome: Outcome) -> str:
+    row = outcome.row or {}
+    value = f"QP {row['qp']}" if row["qp"] else f"quality {row['quality']}" if row["quality"] else "no VVC"
+    settings = [row[name] for name in ("bottleneck", "preset", "encoder_params") if row[name] not in ("", "faster")]
+    what = "  ".join([row["method"], *settings, value])
+    psnr = f"  PSNR {float(row['psnr']):.2f}  edge-PSNR {float(row['edge_psnr'] or 'nan'):.2f}" if row["psnr"] else ""
+    interval = f" [{float(row['ap50_low']):.2f}, {float(row['ap50_high']):.2f}]" if row["ap50_low"] else ""
+    measured = f"{float(row['bpp']):.4f} bpp  AP50 {float(row['ap50']):.2f}{interval}  AP {float(row['ap']):.2f}{psnr}"
+    return f"{what}  {measured}{'  (already there)' if outcome.skipped else ''}"
+
+
+def _plans(options: dict[str, Any]) -> list[Plan[Any, Any]]:
+    """All curves that the options ask for."""
+    attackers = _Attackers(options["recnets"])
+    plans = [
+        plan for method in dict.fromkeys(options["methods"] or ["auto"]) for plan in _curves(method, options, attackers)
+    ]
+    attackers.check_all_used()
+    return plans
+
+
+def _curves(method: str, options: dict[str, Any], attackers: _Attackers) -> Iterator[Plan[Any, Any]]:
+    """The curves of a method; "auto" is features through whatever bottleneck there is."""
+    from featcodec.errors import InputError
+    from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod
+    from featcodec.evaluation.sweep import Plan
+
+    if method == "input-jpeg":
+        yield Plan(InputJpegMethod(_load(options, "none"), options["subsampling"]), options["qualities"])
+        return
+    raw = options["codec"] == "none"
+    qps: Sequence[int | None] = [None] if raw else options["qps"]
+    presets = options["presets"][:1] if raw else dict.fromkeys(options["presets"])
+    if method == "input-vvc":
+        for preset in presets:
+            yield Plan(InputVvcMethod(_load(options, "none", preset=preset)), qps)
+        return
+    bottlenecks = ["none"] if method == "latent" else options["bottlenecks"] or ["auto"]
+    splits = options["splits"] if method == "latent" else ()
+    for name, split, clip, preset in product(bottlenecks, splits or [None], options["clips"] or [None], presets):
+        codec = _load(options, name, preset=preset, split=split, clip=clip)
+        if method == "bottleneck" and codec.bottleneck is None:
+            raise InputError(
+                f"no bottleneck comes with {options['detector']}; give --bottleneck, or use --method latent"
+            )
+        yield Plan(FeatureMethod(codec, _label(name, codec), *attackers.of(codec)), qps)
+
+
+def _load(options: dict[str, Any], bottleneck: str, **settings: Any) -> FeatureCodec:
+    from featcodec.vvc.settings import parse_parameters
+
+    return load_codec(
+        options["detector"],
+        bottleneck,
+        options["device"],
+        options["half"],
+        codec=options["codec"],
+        encoder_parameters=parse_parameters(options["encoder_params"]),
+        bits=options["bits"],
+        image_size=options["image_size"],
+        square=options["square"],
+        boxes=box_filter(options["conf"], options["iou"], options["max_det"]),
+        **settings,
+    )
+
+
+def _label(name: str, codec: FeatureCodec) -> str:
+    """What people call a bottleneck."""
+    from featcodec.bottleneck import AUTO, load_bottleneck
+    from featcodec.checkpoints import codec_fingerprint
+    from featcodec.weights import shipped_bottlenecks
+
+    if codec.bottleneck is None:
+        return ""
+    if name != AUTO:
+        return Path(name).stem
+    detector = codec.detector.fingerprint
+    names = {
+        codec_fingerprint(detector, load_bottleneck(shipped.path).fingerprint()): shipped.name
+        for shipped in shipped_bottlenecks(detector)
+    }
+    return names.get(codec.fingerprint, "")
+
+
+class _Attackers:
+    """The RecNets of --recnet, each for the codec it was trained on."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        from featcodec.inversion import load_recnet
+
+        self.unused = list(dict.fromkeys(paths))
+        self.by_codec: dict[str, Path] = {}
+        for path in self.unused:
+            fingerprint = load_recnet(path).config.codec_fingerprint
+            if fingerprint in self.by_codec:
+                raise click.UsageError(f"{path} and {self.by_codec[fingerprint]} attack the same codec; give one")
+            self.by_codec[fingerprint] = path
+
+    def of(self, codec: FeatureCodec) -> tuple[Attacker | None, str]:
+        """The attacker of a codec and its fingerprint, or None and nothing."""
+        from featcodec.checkpoints import fingerprint
+        from featcodec.pipeline.invert import Attack
+
+        path = self.by_codec.get(codec.fingerprint.hex())
+        if path is None:
+            return None, ""
+        if path in self.unused:
+            self.unused.remove(path)
+        attack = Attack.load(codec, path)
+        return attack, fingerprint(attack.recnet.state_dict()).hex()
+
+    def check_all_used(self) -> None:
+        """Refuse a RecNet that attacks none of the codecs."""
+        from featcodec.errors import WeightsError
+
+        if self.unused:
+            raise WeightsError(
+                f"{self.unused[0]}: trained on none of the swept codecs; give the --bottleneck or --method it attacks"
+            )

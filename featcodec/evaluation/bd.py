@@ -1,0 +1,143 @@
+"""Bjontegaard deltas of rate-accuracy curves, by the bjontegaard package (VCEG-M33; JVET-T2010 for pchip).
+
+BD-rate: by how many percent the rate differs at equal accuracy, the logarithm of the rate as a function of accuracy.
+BD-accuracy: by how many points accuracy differs at equal rate. BD-PSNR: by how many dB an attacker's pictures differ at
+equal accuracy (paper, Fig. 4b). Each is the mean over the range that both curves cover.
+
+A point that costs more than another and is not more accurate is left out, for all three: rate is no function of
+accuracy otherwise. What remains is the curve's upper envelope.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import bjontegaard
+import numpy as np
+
+from featcodec.errors import InputError
+from featcodec.evaluation.curves import CurvePoint, RateCurve
+
+INTERPOLATIONS = ("pchip", "cubic", "akima")
+_LEAST_POINTS = {"pchip": 2, "cubic": 4, "akima": 2}
+_LEAST_OVERLAP = 0.5
+"""A smaller share of the range is warned of."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two curves both cover.
+
+    Attributes:
+        low, high: the common range.
+        fraction: its share of the range that the two cover together, 0..1; of rates on a logarithmic scale.
+    """
+
+    low: float
+    high: float
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A test curve against its anchor; negative rates and PSNR are gains of the test.
+
+    Attributes:
+        bd_rate: percent.
+        bd_accuracy: percentage points, or None where the curves have no rate in common.
+        bd_psnr: dB, or None where PSNR was not measured.
+        accuracy, rate: where the curves overlap.
+        warnings: what to keep in mind, one line each.
+    """
+
+    bd_rate: float
+    bd_accuracy: float | None
+    bd_psnr: float | None
+    accuracy: Overlap
+    rate: Overlap
+    warnings: tuple[str, ...]
+
+
+def compare(anchor: RateCurve, test: RateCurve, interpolation: str = "pchip") -> Comparison:
+    """Compare two curves.
+
+    Args:
+        anchor, test: curves of one metric.
+        interpolation: one of `INTERPOLATIONS`; pchip is the one of the common test conditions.
+
+    Raises:
+        InputError: a curve has too few points, or the curves have no accuracy in common.
+    """
+    if interpolation not in INTERPOLATIONS:
+        raise InputError(f"unknown interpolation {interpolation!r}; choose one of {', '.join(INTERPOLATIONS)}")
+    warnings: list[str] = []
+    first, second = (_usable(curve, interpolation, warnings) for curve in (anchor, test))
+    accuracies = [[point.accuracy for point in points] for points in (first, second)]
+    rates = [[point.rate for point in points] for points in (first, second)]
+    accuracy = _overlap(*accuracies)
+    log_rate = _overlap(*(np.log10(values).tolist() for values in rates))
+    rate = Overlap(10**log_rate.low, 10**log_rate.high, log_rate.fraction)
+    if not accuracy.fraction:
+        raise InputError(
+            f"{anchor.name} has {anchor.metric} {_range(accuracies[0])} and {test.name} {_range(accuracies[1])}: the "
+            "curves have no accuracy in common; measure points in between"
+        )
+    for what, overlap in ((anchor.metric, accuracy), ("bpp", rate)):
+        if overlap.fraction < _LEAST_OVERLAP:
+            warnings.append(_little(what, overlap))
+    options = {"method": interpolation, "require_matching_points": False, "min_overlap": 0}
+    bd_accuracy = bd_psnr = None
+    if rate.fraction:
+        bd_accuracy = float(bjontegaard.bd_psnr(rates[0], accuracies[0], rates[1], accuracies[1], **options))
+    psnrs = [[point.psnr for point in points if point.psnr is not None] for points in (first, second)]
+    if (len(psnrs[0]), len(psnrs[1])) == (len(first), len(second)):
+        bd_psnr = float(bjontegaard.bd_linear(accuracies[0], psnrs[0], accuracies[1], psnrs[1], **options))
+    elif any(psnrs):
+        warnings.append("PSNR was not measured at every point, so there is no BD-PSNR; sweep with --recnet")
+    bd_rate = float(bjontegaard.bd_rate(rates[0], accuracies[0], rates[1], accuracies[1], **options))
+    return Comparison(bd_rate, bd_accuracy, bd_psnr, accuracy, rate, tuple(warnings))
+
+
+def upper_envelope(points: Sequence[CurvePoint]) -> list[CurvePoint]:
+    """The points that no cheaper or equally cheap one reaches in accuracy, by rising rate."""
+    kept: list[CurvePoint] = []
+    for point in sorted(points, key=lambda point: (point.rate, -point.accuracy)):
+        if not kept or point.accuracy > kept[-1].accuracy:
+            kept.append(point)
+    return kept
+
+
+def _usable(curve: RateCurve, interpolation: str, warnings: list[str]) -> list[CurvePoint]:
+    points = upper_envelope(curve.points)
+    if len(points) < len(curve.points):
+        dropped = [point for point in curve.points if point not in points]
+        which = ", ".join(f"{point.rate:.4f} bpp {point.accuracy:.2f}" for point in dropped)
+        warnings.append(f"{curve.name} is not monotone; left out, as cheaper points are as accurate: {which}")
+    least = _LEAST_POINTS[interpolation]
+    if len(points) < least:
+        raise InputError(
+            f"{curve.name}: {len(points)} usable {'point is' if len(points) == 1 else 'points are'} no curve; "
+            f"{interpolation} needs {least}: measure more QPs"
+        )
+    return points
+
+
+def _overlap(first: Sequence[float], second: Sequence[float]) -> Overlap:
+    low, high = max(min(first), min(second)), min(max(first), max(second))
+    total = max(*first, *second) - min(*first, *second)
+    return Overlap(low, high, max(high - low, 0.0) / total)
+
+
+def _little(what: str, overlap: Overlap) -> str:
+    if not overlap.fraction:
+        return f"the curves have no {what} in common, so there is no BD value over it"
+    digits = 4 if what == "bpp" else 2
+    return (
+        f"the curves share only {100 * overlap.fraction:.0f} % of their {what} range, {overlap.low:.{digits}f} to "
+        f"{overlap.high:.{digits}f}; the BD value over it says little"
+    )
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{min(values):.2f} to {max(values):.2f}"

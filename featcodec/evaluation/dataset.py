@@ -1,0 +1,50 @@
+"""The images that are swept over, and what is annotated in them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from featcodec.data.annotations import Annotations
+from featcodec.errors import InputError
+from featcodec.paths import Source
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and what is annotated in them.
+
+    Attributes:
+        sources: the images.
+        image_ids: the id of each in the annotations.
+        annotations: of these images and no others.
+        digest: 16 hex digits that name annotation file and images.
+    """
+
+    sources: Sequence[Source]
+    image_ids: Sequence[int | str]
+    annotations: Annotations
+    digest: str
+
+
+def open_dataset(sources: Sequence[Source], annotations: Annotations) -> Dataset:
+    """Match images with their annotations; annotated images that are not among the sources do not count.
+
+    Raises:
+        InputError: an image is not annotated, or two are the same.
+    """
+    image_ids = [annotations.image_id(source.relative) for source in sources]
+    wanted = set(image_ids)
+    if len(wanted) < len(image_ids):
+        double = next(source for source, one in zip(sources, image_ids, strict=True) if image_ids.count(one) > 1)
+        raise InputError(f"{double.path}: another image has the same id; give each image once")
+    content = annotations.content
+    restricted = {
+        **content,
+        "images": [image for image in content["images"] if image["id"] in wanted],
+        "annotations": [box for box in content["annotations"] if box["image_id"] in wanted],
+    }
+    digest = hashlib.sha256(annotations.path.read_bytes())
+    digest.update(repr(sorted(map(str, image_ids))).encode())
+    return Dataset(sources, image_ids, Annotations(annotations.path, restricted), digest.hexdigest()[:16])

@@ -1,0 +1,285 @@
+"""Ways to code pictures for a detector, alike to whoever sweeps over them: our feature streams, and anchors.
+
+    image --letterbox--> prepare (once) -> encode (a QP or quality) -> bytes -> decode -> back_end -> Detections
+
+A decoder gets the bytes and nothing else, but for one thing: VVC and JPEG pictures do not say how large the image was
+before the letterbox, so anchors are told that for free. A feature stream carries it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias, TypeVar
+
+import imageio_ffmpeg
+import numpy as np
+import numpy.typing as npt
+import PIL
+
+from featcodec import bitstream, nal
+from featcodec.bitstream import Header
+from featcodec.codec import FeatureCodec, Letterboxed
+from featcodec.data.letterbox import Letterbox
+from featcodec.detections import Detections
+from featcodec.errors import InputError
+from featcodec.evaluation.jpeg import decode_jpeg, encode_jpeg, scan_bytes
+from featcodec.evaluation.points import Row, number
+from featcodec.version import __version__
+from featcodec.vvc import Frame
+from featcodec.vvc.colour import ColourCodec
+from featcodec.vvc.ffmpeg import FfmpegCodec
+
+Samples: TypeAlias = npt.NDArray[np.uint8]
+Picture: TypeAlias = npt.NDArray[np.float32]
+"""(height, width, 3) RGB in [0, 1], without the letterbox's border."""
+
+METHODS = ("bottleneck", "latent", "input-vvc", "input-jpeg")
+
+S = TypeVar("S")
+D = TypeVar("D")
+
+
+class Attacker(Protocol):
+    """Who turns decoded mosaics back into pictures; `featcodec.pipeline.invert.Attack` is one."""
+
+    def on_streams(self, batch: Sequence[tuple[Header, Frame]]) -> list[Picture]:
+        """Reconstructions from `FeatureCodec.decode_frame` results of one letterboxed size."""
+
+
+class Method(Protocol[S, D]):
+    """A codec with everything fixed but the rate.
+
+    S is what the encoder puts beside the samples, D a decoded picture.
+    """
+
+    @property
+    def name(self) -> str:
+        """One of `METHODS`."""
+
+    @property
+    def parameter(self) -> str:
+        """What its rate depends on, one of `featcodec.evaluation.points.PARAMETERS`."""
+
+    @property
+    def codec(self) -> FeatureCodec:
+        """The letterbox and the detector."""
+
+    @property
+    def recnet(self) -> str:
+        """16 hex digits that name the attacker, or nothing without one."""
+
+    def identity(self) -> Row:
+        """What identifies its points, without the rate and the data set."""
+
+    def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[S, Samples]]:
+        """Everything in front of the picture codec, for images of one letterboxed shape."""
+
+    def encode(self, batch: Sequence[tuple[S, Samples]], value: int | None) -> list[bytes]:
+        """The file of each; all have samples of one shape. The value is None where nothing can be chosen."""
+
+    def slice_bytes(self, data: bytes) -> int:
+        """How many bytes of a file are coded picture data."""
+
+    def decode(self, data: bytes, original: tuple[int, int]) -> D:
+        """The decoded picture of a file; `original` is the image's (width, height) before the letterbox."""
+
+    def back_end(self, batch: Sequence[D]) -> list[Detections]:
+        """The detections, from decoded pictures of one letterboxed shape."""
+
+    def attack(self, batch: Sequence[D]) -> list[Picture]:
+        """What the attacker makes of decoded pictures; nothing without one."""
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMethod:
+    """Our own: feature streams through a bottleneck, or direct ("latent") ones.
+
+    Attributes:
+        codec: the codec; its QP is the rate.
+        label: the bottleneck's name, for people.
+        attacker: who attacks the coded features, or None.
+        recnet: see `Method.recnet`.
+    """
+
+    codec: FeatureCodec
+    label: str = ""
+    attacker: Attacker | None = None
+    recnet: str = ""
+    parameter = "qp"
+
+    @property
+    def name(self) -> str:
+        """See `Method.name`."""
+        return "latent" if self.codec.bottleneck is None else "bottleneck"
+
+    def identity(self) -> Row:
+        """See `Method.identity`."""
+        quantizer = self.codec.quantizer
+        return {
+            **_common_identity(self.codec, self.codec.fingerprint),
+            **_vvc_identity(self.codec),
+            "method": self.name,
+            "split": str(self.codec.detector.split),
+            "clip_low": _short(quantizer.low),
+            "clip_high": _short(quantizer.high),
+            "bits": str(quantizer.bits),
+        }
+
+    def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[Header, Samples]]:
+        """See `Method.prepare`."""
+        return self.codec.front_end(batch, qp=0)
+
+    def encode(self, batch: Sequence[tuple[Header, Samples]], value: int | None) -> list[bytes]:
+        """See `Method.encode`."""
+        streams = self.codec.vvc.encode([samples for _, samples in batch], value or 0)
+        headers = [header if value is None else dataclasses.replace(header, qp=value) for header, _ in batch]
+        return [bitstream.pack(*pair) for pair in zip(headers, streams, strict=True)]
+
+    def slice_bytes(self, data: bytes) -> int:
+        """See `Method.slice_bytes`."""
+        return bitstream.breakdown(data).slice_data
+
+    def decode(self, data: bytes, original: tuple[int, int]) -> tuple[Header, Frame]:
+        """See `Method.decode`."""
+        return self.codec.decode_frame(data)
+
+    def back_end(self, batch: Sequence[tuple[Header, Frame]]) -> list[Detections]:
+        """See `Method.back_end`."""
+        return self.codec.back_end(batch)
+
+    def attack(self, batch: Sequence[tuple[Header, Frame]]) -> list[Picture]:
+        """See `Method.attack`."""
+        return [] if self.attacker is None else self.attacker.on_streams(batch)
+
+
+class _PictureMethod:
+    """An anchor: the letterboxed picture is coded, and the whole detector runs on what is decoded."""
+
+    parameter = "qp"
+    recnet = ""
+
+    def __init__(self, codec: FeatureCodec) -> None:
+        self.codec = codec
+
+    def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[None, Samples]]:
+        """See `Method.prepare`."""
+        return [(None, image.pixels) for image in batch]
+
+    def back_end(self, batch: Sequence[Letterboxed]) -> list[Detections]:
+        """See `Method.back_end`."""
+        return self.codec.detect_letterboxed(batch)
+
+    def attack(self, batch: Sequence[Letterboxed]) -> list[Picture]:
+        """See `Method.attack`."""
+        return []
+
+    def _letterbox(self, original: tuple[int, int]) -> Letterbox:
+        return Letterbox.fit(*original, self.codec.image_size, square=self.codec.square)
+
+
+class InputVvcMethod(_PictureMethod):
+    """The picture in VVC, 4:2:0, with the settings of the codec's own mosaics.
+
+    Args:
+        codec: detector, letterbox and VVC settings.
+
+    Raises:
+        InputError: its VVC codec is not ffmpeg, which alone codes colour.
+    """
+
+    name = "input-vvc"
+
+    def __init__(self, codec: FeatureCodec) -> None:
+        super().__init__(codec)
+        if not isinstance(codec.vvc, FfmpegCodec):
+            raise InputError(f"{self.name} is coded with --codec ffmpeg only; leave the method or the option out")
+        self._colour = ColourCodec(codec.vvc)
+
+    def identity(self) -> Row:
+        """See `Method.identity`."""
+        common = _common_identity(self.codec, self.codec.detector.fingerprint)
+        return {**common, **_vvc_identity(self.codec), "method": self.name}
+
+    def encode(self, batch: Sequence[tuple[None, Samples]], value: int | None) -> list[bytes]:
+        """See `Method.encode`."""
+        return self._colour.encode([samples for _, samples in batch], value or 0)
+
+    def slice_bytes(self, data: bytes) -> int:
+        """See `Method.slice_bytes`."""
+        return sum(len(unit) for unit in nal.split_units(data) if nal.is_slice(unit))
+
+    def decode(self, data: bytes, original: tuple[int, int]) -> Letterboxed:
+        """See `Method.decode`."""
+        letterbox = self._letterbox(original)
+        return Letterboxed(letterbox, self._colour.decode(data, (letterbox.height, letterbox.width)))
+
+
+class InputJpegMethod(_PictureMethod):
+    """The picture as JPEG.
+
+    Args:
+        codec: detector and letterbox.
+        subsampling: of chroma, one of `featcodec.evaluation.jpeg.SUBSAMPLINGS`.
+    """
+
+    name = "input-jpeg"
+    parameter = "quality"
+
+    def __init__(self, codec: FeatureCodec, subsampling: str = "4:2:0") -> None:
+        super().__init__(codec)
+        self.subsampling = subsampling
+
+    def identity(self) -> Row:
+        """See `Method.identity`."""
+        return {
+            **_common_identity(self.codec, self.codec.detector.fingerprint),
+            "method": self.name,
+            "codec": "pillow",
+            "codec_version": PIL.__version__,
+            "encoder_params": f"subsampling={self.subsampling}",
+        }
+
+    def encode(self, batch: Sequence[tuple[None, Samples]], value: int | None) -> list[bytes]:
+        """See `Method.encode`."""
+        return [encode_jpeg(samples, value or 0, self.subsampling) for _, samples in batch]
+
+    def slice_bytes(self, data: bytes) -> int:
+        """See `Method.slice_bytes`."""
+        return scan_bytes(data)
+
+    def decode(self, data: bytes, original: tuple[int, int]) -> Letterboxed:
+        """See `Method.decode`."""
+        letterbox = self._letterbox(original)
+        return Letterboxed(letterbox, decode_jpeg(data, (letterbox.height, letterbox.width)))
+
+
+def _common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
+    return {
+        **dict.fromkeys(("preset", "encoder_params", "split", "clip_low", "clip_high", "bits"), ""),
+        "fingerprint": fingerprint.hex(),
+        "image_size": str(codec.image_size),
+        "square": "yes" if codec.square else "no",
+        "precision": str(codec.detector.dtype).removeprefix("torch."),
+        "conf": number(codec.boxes.conf),
+        "iou": number(codec.boxes.iou),
+        "max_det": str(codec.boxes.max_det),
+        "version": __version__,
+    }
+
+
+def _vvc_identity(codec: FeatureCodec) -> Row:
+    identity = {"codec": codec.vvc.name, "codec_version": ""}
+    settings = getattr(codec.vvc, "settings", None)
+    if settings is not None:
+        identity["preset"] = settings.preset
+        identity["encoder_params"] = ":".join(f"{name}={value}" for name, value in settings.parameters.items())
+    if isinstance(codec.vvc, FfmpegCodec):
+        identity["codec_version"] = imageio_ffmpeg.get_ffmpeg_version()
+    return identity
+
+
+def _short(value: float) -> str:
+    """A float32 as a person would write it: -0.2786."""
+    return f"{float(str(np.float32(value))):.9g}"

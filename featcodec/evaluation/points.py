@@ -1,0 +1,178 @@
+"""The CSV file of a sweep: one row a point, which several sweeps may append to at once.
+
+A row says what was coded and how (`IDENTITY`, `PARAMETERS`) and what came of it (`MEASURES`). Values are compared as
+the texts that stand in the file. Of two rows of one point, as two sweeps that measure it at the same time append them,
+the later counts. A line that a full disk cut off is no row.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import io
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, TypeAlias
+
+from featcodec.errors import InputError, OutputError
+
+PARAMETERS = ("qp", "quality")
+"""What moves along a rate-accuracy curve: VVC's QP, or JPEG's quality."""
+
+IDENTITY = (
+    *("method", "fingerprint", "codec", "codec_version", "preset", "encoder_params", "split", "clip_low", "clip_high"),
+    *("bits", "image_size", "square", "precision", "conf", "iou", "max_det", "dataset", "images", "version"),
+)
+"""What else identifies a point; equal along a curve.
+
+method: bottleneck, latent, input-vvc or input-jpeg. fingerprint: of detector and bottleneck weights, as in the
+bitstreams. codec, codec_version: the picture codec. split: last layer at the edge. clip_low, clip_high, bits: the
+quantizer. image_size, square: the letterbox. precision: what the networks compute in. conf, iou, max_det: which boxes
+count. dataset: 16 hex digits that name the annotation file's bytes and the ids of the images. images: how many.
+version: of featcodec.
+"""
+
+MEASURES = (
+    *("bottleneck", "bytes", "header_bytes", "slice_bytes", "bpp", "ap", "ap50", "ap75"),
+    *("bootstrap", "seed", "ap50_low", "ap50_high", "recnet", "psnr", "edge_psnr"),
+    *("front_end_seconds", "encode_seconds", "decode_seconds", "back_end_seconds"),
+)
+"""What was measured.
+
+bottleneck: its name, for people. bytes: of all files; header_bytes is what is not slice data (or JPEG's scan),
+slice_bytes the rest. bpp: bits per pixel of the original images. ap, ap50, ap75: COCO box AP in percent. ap50_low,
+ap50_high: the bootstrap's 95 % interval from `bootstrap` resamples with `seed`. recnet: 16 hex digits that name the
+attacker; psnr, edge_psnr: mean dB of its pictures. *_seconds: of one thread, summed over the images.
+"""
+
+COLUMNS = (IDENTITY[0], *PARAMETERS, *IDENTITY[1:], *MEASURES)
+
+Row: TypeAlias = dict[str, str]
+"""Texts by column."""
+
+_MAX_BYTES = 64 << 20
+
+
+def number(value: float) -> str:
+    """A number as it stands in the file: nine significant digits, empty for NaN."""
+    return "" if math.isnan(value) else f"{value:.9g}"
+
+
+def read_rows(path: Path, needed: Sequence[str] = ()) -> list[Row]:
+    """The rows of a CSV file with a header line, in order.
+
+    Args:
+        path: the file.
+        needed: columns that it must have.
+
+    Raises:
+        InputError: unreadable, no CSV, or a needed column is missing, which the message names.
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: no regular file; give a CSV file of `featcodec sweep`")
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path}: over {_MAX_BYTES >> 20} MiB, larger than any sweep; check the path")
+        text = path.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    return _parse(path, text, needed)
+
+
+def _parse(path: Path, text: str, needed: Sequence[str]) -> list[Row]:
+    try:
+        lines = [line for line in csv.reader(io.StringIO(text)) if line]
+    except csv.Error as error:
+        raise InputError(f"{path}: no CSV ({error}); give a file of `featcodec sweep`") from None
+    header = lines[0] if lines else []
+    missing = [column for column in needed if column not in header]
+    if missing:
+        raise InputError(f"{path}: has no column {missing[0]!r}; give a CSV file of `featcodec sweep`")
+    return [dict(zip(header, line, strict=True)) for line in lines[1:] if len(line) == len(header)]
+
+
+class PointFile:
+    """The points of a CSV file, made when the first row is appended.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: it exists and its columns are not `COLUMNS`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows()
+
+    def rows(self) -> list[Row]:
+        """All rows, in order; none where there is no file yet."""
+        if not self.path.exists():
+            return []
+        rows = read_rows(self.path)
+        self._check_header()
+        return rows
+
+    def find(self, point: Mapping[str, str]) -> Row | None:
+        """The latest row with these values."""
+        matching = [row for row in self.rows() if all(row[name] == value for name, value in point.items())]
+        return matching[-1] if matching else None
+
+    def append(self, row: Row) -> None:
+        """Add a row, and the header line where the file is new. Another process may do the same at the same time.
+
+        Raises:
+            InputError: the file has other columns by now.
+            OutputError: it cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a+b", buffering=0) as file, _locked(file):
+                size = file.seek(0, os.SEEK_END)
+                if size:
+                    self._check_header()
+                    file.seek(size - 1)
+                    # A line that was cut off stays one of its own, and is no row.
+                    text = ("" if file.read(1) == b"\n" else "\n") + _line(row)
+                else:
+                    text = _line({column: column for column in COLUMNS}) + _line(row)
+                data = text.encode("utf-8", "surrogateescape")
+                if file.write(data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be written ({error.strerror}); free the disk or choose another -o"
+            ) from None
+
+    def _check_header(self) -> None:
+        with self.path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            header = next(csv.reader([file.readline()]), [])
+        for column in COLUMNS:
+            if header and column not in header:
+                raise InputError(f"{self.path}: has no column {column!r}; choose another -o")
+        if header and header != list(COLUMNS):
+            raise InputError(f"{self.path}: has other columns than this featcodec writes; choose another -o")
+
+
+def _line(row: Mapping[str, str]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerow([row[column] for column in COLUMNS])
+    return text.getvalue()
+
+
+@contextlib.contextmanager
+def _locked(file: IO[bytes]) -> Iterator[None]:
+    """Nobody else appends meanwhile. The lock ends with the process, however that ends."""
+    try:
+        import fcntl  # noqa: PLC0415
+    except ImportError:  # Windows
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)

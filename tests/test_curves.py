@@ -1,0 +1,87 @@
+"""Curves out of CSV files: which one is meant, and what is no curve."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from featcodec.errors import InputError
+from featcodec.evaluation.curves import read_curve
+from featcodec.evaluation.points import COLUMNS, PointFile
+
+
+def append(path: Path, **values: str) -> None:
+    PointFile(path).append({**dict.fromkeys(COLUMNS, ""), **values})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Three curves: two of latent features with different clip ranges, one of pictures."""
+    path = tmp_path / "points.csv"
+    for clip in ("3", "6"):
+        for qp, bpp, ap50 in (("34", "0.9", "60"), ("40", "0.3", "40"), ("38", "0.5", "50")):
+            append(path, method="latent", qp=qp, clip_high=clip, fingerprint="ab12", bpp=bpp, ap50=ap50, ap="")
+    append(path, method="input-vvc", qp="30", fingerprint="ab12", bpp="0.2", ap50="30", ap="20", psnr="25.5")
+    return path
+
+
+def test_a_curve_is_chosen_by_columns_and_sorted_by_rate(path: Path) -> None:
+    curve = read_curve(path, "ap50", {"method": "latent", "clip_high": "6"})
+    assert [(point.rate, point.accuracy) for point in curve.points] == [(0.3, 40), (0.5, 50), (0.9, 60)]
+    assert curve.points[0].psnr is None
+    assert curve.points[0].row["qp"] == "40"
+    assert curve.name.endswith("points.csv latent")
+    (point,) = read_curve(path, "ap", {"method": "input-vvc", "fingerprint": "ab"}).points
+    assert (point.accuracy, point.psnr) == (20, 25.5)
+
+
+def test_ambiguity_is_refused_with_what_tells_the_curves_apart(path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds 3 curves; choose one, by COLUMN=VALUE: ") as caught:
+        read_curve(path, "ap50")
+    assert str(caught.value).endswith(
+        "method=input-vvc clip_high=; method=latent clip_high=3; method=latent clip_high=6"
+    )
+    with pytest.raises(InputError, match="holds 2 curves"):
+        read_curve(path, "ap50", {"method": "latent"})
+    with pytest.raises(InputError, match=r"holds no point with method=jpeg; it holds method=input-vvc"):
+        read_curve(path, "ap50", {"method": "jpeg"})
+
+
+def test_of_double_points_the_latest_counts(path: Path) -> None:
+    append(path, method="input-vvc", qp="30", fingerprint="ab12", bpp="0.25", ap50="31")
+    (point,) = read_curve(path, "ap50", {"method": "input-vvc"}).points
+    assert (point.rate, point.accuracy) == (0.25, 31)
+
+
+def test_a_file_with_rate_and_accuracy_alone_is_a_curve(tmp_path: Path) -> None:
+    path = tmp_path / "paper.csv"
+    path.write_text("bpp,ap50\n0.2,50\n0.1,40\n0.2,50\n")
+    assert [point.rate for point in read_curve(path, "ap50").points] == [0.1, 0.2, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("bpp,ap\n1,2\n", "has no column 'ap50'"),
+        ("ap50,ap\n1,2\n", "has no column 'bpp'"),
+        ("", "has no column 'bpp'"),
+        ("bpp,ap50\n", "holds no point"),
+        ("bpp,ap50\n,\n", "no bpp or no ap50"),
+        ("bpp,ap50\n0.1,forty\n", "ap50 'forty' is no number"),
+        ("bpp,ap50\ninf,40\n", "bpp 'inf' is no number"),
+        ("bpp,ap50\n0,40\n", "a rate of 0 bpp"),
+    ],
+)
+def test_what_is_no_curve_is_one_line(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=reason) as caught:
+        read_curve(path, "ap50")
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_condition_on_a_column_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "paper.csv").write_text("bpp,ap50\n0.2,50\n")
+    with pytest.raises(InputError, match="has no column 'method'"):
+        read_curve(tmp_path / "paper.csv", "ap50", {"method": "latent"})
