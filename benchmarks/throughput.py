@@ -42,6 +42,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, default=ROOT.parent / "shared/data/coco128/images/val2017")
     parser.add_argument("--detector", default=str(ROOT.parent / "shared/weights/yolov5n.pt"))
+    parser.add_argument("--bottleneck", default="auto", help="as `featcodec encode` takes it")
     parser.add_argument("--qp", type=int, default=38)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--memory", type=int, default=0, metavar="N")
@@ -55,7 +56,7 @@ def throughput(options: argparse.Namespace) -> None:
     from featcodec.paths import expand_sources
     from featcodec.pipeline import decode_files, encode_files
 
-    codec = FeatureCodec.load(options.detector)
+    codec = FeatureCodec.load(options.detector, bottleneck=options.bottleneck)
     images = expand_sources([str(options.images)], IMAGE_SUFFIXES, "images")
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)

@@ -97,7 +97,16 @@ class ShippedBottleneck:
         return SHIPPED_FOLDER / self.file_name
 
 
-SHIPPED: tuple[ShippedBottleneck, ...] = ()
+_YOLOV5N = "53961ef2ce19a847"
+
+SHIPPED: tuple[ShippedBottleneck, ...] = (
+    ShippedBottleneck(
+        "compact", _YOLOV5N, "yolov5n-compact.safetensors", "yolov5n, 20 channels, trained for rate and accuracy"
+    ),
+    ShippedBottleneck(
+        "private", _YOLOV5N, "yolov5n-private.safetensors", "yolov5n, 20 channels, trained against an attacker"
+    ),
+)
 """The first one of a detector is its default."""
 
 

@@ -480,7 +480,7 @@ def test_a_run_that_diverges_is_one_line_and_keeps_its_checkpoint(
     assert (code, out) == (1, "")
     assert [line for line in err.splitlines() if not line.startswith("step ")] == [
         f"featcodec: {tmp_path / 'a'}: the loss of the bottleneck is not finite; the last checkpoint is kept: train "
-        "again with a lower learning rate"
+        "again into another folder with a lower learning rate"
     ]
     assert steps_done(tmp_path / "a") >= 1
     load_bottleneck(tmp_path / "a/last-bottleneck.safetensors")

@@ -137,6 +137,6 @@ def test_the_coding_path_is_ae_simulated_coding_ad(tmp_path: Path, tiny_yolov5: 
 
 
 def test_means_leave_out_what_a_batch_lacks() -> None:
-    metrics = [{"loss": torch.tensor(1.0), "detection": torch.tensor(4.0)}, {"loss": torch.tensor(3.0)}]
+    metrics = [(3, {"loss": torch.tensor(1.0), "detection": torch.tensor(4.0)}), (1, {"loss": torch.tensor(5.0)})]
     assert mean_of(metrics) == {"loss": 2, "detection": 4}
     assert mean_of([]) == {}

@@ -1,4 +1,4 @@
-"""Training sets: the same labels from every format, boxes that stay on their objects, samples that come again."""
+"""data/training_{set,samples,batches}: the same labels from every format, boxes that stay on objects, resuming."""
 
 from __future__ import annotations
 
@@ -364,6 +364,28 @@ def test_boxes_stay_on_what_they_name(images: list[LabelledImage], mosaic: float
     assert outside < 0.02 * total  # ultralytics drops the boxes of slivers
 
 
+def test_crops_are_cut_from_everywhere_with_their_boxes(tmp_path: Path) -> None:
+    path = save_texture(tmp_path / "a.png", SIZE, SIZE, seed=3)
+    box = np.array([[0.5, 0.5, 0.9, 0.9]], np.float32)
+    images = [LabelledImage(path, box, np.array([1]), labelled=True)]
+    half = SIZE // 2
+    whole = TrainingSamples(images, STILL, 0, 1)[0].image.float()
+    crops = TrainingSamples(images, replace(STILL, crop=half), 0, 30)
+    places = [(y, x) for y in range(half + 1) for x in range(half + 1)]
+    found = set()
+    for number in range(30):
+        sample = crops[number]
+        assert sample.image.shape == (3, half, half)
+        pieces = torch.stack([whole[:, y : y + half, x : x + half] for y, x in places])
+        y, x = places[int((pieces - sample.image.float()).abs().mean((1, 2, 3)).argmin())]
+        found.add((y // (half // 2), x // (half // 2)))
+        low, high = 0.05 * SIZE, 0.95 * SIZE
+        expected = [max(low - x, 0), max(low - y, 0), min(high - x, half), min(high - y, half)]
+        centre, size = sample.boxes[0, :2] * half, sample.boxes[0, 2:] * half
+        np.testing.assert_allclose(torch.cat((centre - size / 2, centre + size / 2)), expected, atol=1.1)
+    assert {(0, 0), (0, 1), (1, 0), (1, 1)} <= found
+
+
 def test_colours_vary_and_boxes_do_not(images: list[LabelledImage]) -> None:
     moving = TrainingSamples(images, MOVING, 0, 3)
     full = TrainingSamples(images, ALL, 0, 3)
@@ -474,6 +496,8 @@ def test_samples_know_their_bounds(images: list[LabelledImage]) -> None:
     [
         {"image_size": 100},
         {"image_size": 0},
+        {"crop": 100},
+        {"crop": 544},
         {"mosaic": 1.1},
         {"fliplr": -0.1},
         {"scale": 1.0},
@@ -481,7 +505,7 @@ def test_samples_know_their_bounds(images: list[LabelledImage]) -> None:
     ],
 )
 def test_senseless_augmentation_is_refused(values: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=next(iter(values)).split("_")[0]):
+    with pytest.raises(InputError, match=next(iter(values)).replace("crop", "image_size").split("_")[0]):
         Augmentation(**values)
 
 

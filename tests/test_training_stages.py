@@ -279,7 +279,13 @@ def test_stage_1_goes_on_from_a_checkpoint(
     for name, tensor in start.state_dict().items():
         assert torch.allclose(written.state_dict()[name], tensor, atol=1e-7)
     assert (written.config.channels, written.config.clip_high) == (start.config.channels, 6.0)
-    assert written.config.training["start"] == start.fingerprint().hex()
+    assert written.config.training["start"] == {"fingerprint": start.fingerprint().hex(), **start.config.training}
+    unchanged = train_bottleneck(
+        BottleneckTask(tiny_yolov5, start=bottleneck), data, toy_options(tmp_path / "c", steps=1)
+    )
+    assert load_bottleneck(unchanged).config.clip_high == start.config.clip_high
+    with pytest.raises(InputError, match="leave that out"):
+        train_bottleneck(BottleneckTask(tiny_yolov5, channels=2, start=bottleneck), data, toy_options(tmp_path / "d"))
     for other in (
         BottleneckTask(tiny_yolov5u, start=bottleneck),
         BottleneckTask(tiny_yolov5, split=2, start=bottleneck),

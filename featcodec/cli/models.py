@@ -20,7 +20,7 @@ def command(as_json: bool) -> int:
         return 0
     columns = ("name", "weights", "licence", "description", "source")
     print_table("", columns, [[str(model[column]) for column in columns] for model in models])
-    columns = ("name", "detector", "licence", "description")
-    print_table("Bottlenecks", columns, [[each[column] for column in columns] for each in bottlenecks])
+    of_bottlenecks = ("name", "detector", "licence", "description")
+    print_table("Bottlenecks", of_bottlenecks, [[each[column] for column in of_bottlenecks] for each in bottlenecks])
     click.echo(f"weights are looked for in {models[0]['folder']}; --detector also takes the path of a .pt file")
     return 0

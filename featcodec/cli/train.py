@@ -133,22 +133,34 @@ def command() -> None:
     "--channels", type=click.IntRange(1, 4096), help="Of the coded tensor. [default: a third of the features']"
 )
 @click.option("--hidden", type=click.IntRange(1, 4096), help="Channels inside AE and AD. [default: two thirds]")
-@click.option("--clip", type=(float, float), default=(-3.0, 3.0), show_default=True, help="Range of the coded tensor.")
+@click.option(
+    "--clip",
+    type=(float, float),
+    default=None,
+    metavar="LOW HIGH",
+    help="Range of the coded tensor. [default: --start's, or -3 3]",
+)
 @click.option("--start", type=_PATH, help="Bottleneck to go on from, instead of random weights.")
 @_with(_LOOP_OPTIONS)
 def bottleneck_command(**options: Any) -> None:
     """Stage 1: AE and AD on the detector's own loss."""
-    from featcodec.training.bottleneck import BottleneckTask, train_bottleneck
+    from featcodec.bottleneck import load_bottleneck
+    from featcodec.training.bottleneck import PAPER_CLIP, BottleneckTask, train_bottleneck
 
     data = _data(options)
+    clip = options["clip"]
+    if clip is None and options["start"] is not None:
+        config = load_bottleneck(options["start"]).config
+        clip = config.clip_low, config.clip_high
+    clip = clip or PAPER_CLIP
     task = BottleneckTask(
         detector=options["detector"],
         split=options["split"],
         channels=options["channels"],
         hidden_channels=options["hidden"],
-        clip=options["clip"],
+        clip=clip,
         start=options["start"],
-        **_objective(options, data, options["clip"]),
+        **_objective(options, data, clip),
     )
     _run(lambda loop: train_bottleneck(task, data, loop), options, data, epochs=50)
 
@@ -207,7 +219,10 @@ def attack_command(**options: Any) -> None:
 
 
 def _bottleneck(name: str) -> Path | None:
-    return None if name == "none" else Path(name)
+    from featcodec.weights import SHIPPED
+
+    shipped = {each.name: each.path for each in SHIPPED}
+    return None if name == "none" else shipped.get(name, Path(name))
 
 
 def _data(options: Mapping[str, Any]) -> TrainingData:
@@ -221,7 +236,7 @@ def _data(options: Mapping[str, Any]) -> TrainingData:
         raise InputError("--annotations and --images belong together; give both, or --data")
     labelled, unlabelled = [], []
     if options["annotations"] or options["data"]:
-        names = load_detector(options["detector"]).names
+        names = load_detector(options["detector"], device="cpu").names
         if options["annotations"]:
             labelled += read_coco(options["annotations"], options["images"], names)
         if options["data"]:
@@ -230,6 +245,8 @@ def _data(options: Mapping[str, Any]) -> TrainingData:
         unlabelled = read_unlabelled(options["unlabelled"])
     if not labelled and not unlabelled:
         raise InputError("no images; give --annotations with --images, --data or --unlabelled")
+    known = {image.path.resolve() for image in labelled}
+    unlabelled = [image for image in unlabelled if image.path.resolve() not in known]
     if labelled:
         labelled, held_out = hold_out(labelled, options["held_out"])
     else:
@@ -280,7 +297,8 @@ def _run(train: Callable[[LoopOptions], Path], options: Mapping[str, Any], data:
     with training_progress(steps) as report:
         loop = LoopOptions(steps=steps, report=report, **{name: options[name] for name in _OF_THE_LOOP})
         written = train(loop)
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return  # lightning-fabric starts the other processes with this very command
     if (best := written.with_name(written.name.replace("last-", "best-"))).exists():
         complain(f"lowest loss on the held-out images: {best}")
-    if os.environ.get("LOCAL_RANK", "0") == "0":  # lightning-fabric starts the other processes with this very command
-        click.echo(str(written))
+    click.echo(str(written))

@@ -26,7 +26,8 @@ from featcodec.training.setup import TrainingData, as_pictures, batches_from, fe
 from featcodec.training.simulated_coding import SimulatedCoding
 
 PRIVACY_WEIGHT = 0.1
-"""The paper's w; its authors later used 0.5 to 2."""
+"""The paper's w; its authors later used 0.5 to 2. YOLOv5 multiplies its L_obj by the batch size,
+ours is a mean: if theirs was so multiplied, their 0.1 is 0.1 divided by the batch size here."""
 _SHOWN = 4
 
 
@@ -66,7 +67,7 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
     """
     bottleneck = load_bottleneck(task.bottleneck)
     settings = {"stage": "adversarial", "data": data.describe(), **_describe(task)}
-    settings["bottleneck"] = bottleneck.fingerprint().hex()
+    settings["bottleneck"] = {"fingerprint": bottleneck.fingerprint().hex(), **bottleneck.config.training}
     loop = Loop(options, settings)
     torch.manual_seed(options.seed)
     detector = frozen_detector(task.detector, bottleneck.config.split, loop.device)
@@ -87,7 +88,10 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
 
     def held_out() -> Mapping[str, float]:
         terms = held_out_objective(loop, data, objective, task.weights, path)
-        attack = held_out_reconstruction(loop, data, detector, bottleneck, attacker, task.edge_weight)
+        with fixed(recnet):  # with each batch's statistics, for the reason that stands there
+            recnet.train()
+            attack = held_out_reconstruction(loop, data, detector, bottleneck, attacker, task.edge_weight)
+            recnet.eval()
         total = terms["loss"] - task.privacy_weight * attack["loss"]
         return {**terms, **attack, "objective": terms["loss"], "L_rec": attack["loss"], "loss": total}
 

@@ -14,6 +14,7 @@ import torch
 
 from featcodec.bottleneck import Bottleneck, BottleneckConfig, check_match, load_bottleneck, save_bottleneck
 from featcodec.detectors import SplitDetector
+from featcodec.errors import InputError
 from featcodec.quantize import UniformQuantizer
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights, mean_of
@@ -28,6 +29,7 @@ from featcodec.training.setup import (
 from featcodec.training.simulated_coding import SimulatedCoding
 
 BOTTLENECK_FILE = "bottleneck.safetensors"
+PAPER_CLIP = (-3.0, 3.0)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class BottleneckTask:
         detector: name or path.
         split: last layer of the front-end, 0..4.
         channels, hidden_channels: of the bottleneck; None means a third and two thirds of the feature channels.
-        clip: clip range of the coded tensor.
+        clip: clip range of the coded tensor; None means that of `start`, else [-3, 3], the paper's.
         weights: of the loss terms.
         simulation: QPs of simulated coding, or None for none.
         start: a bottleneck to go on from, instead of random weights.
@@ -48,7 +50,7 @@ class BottleneckTask:
     split: int = 4
     channels: int | None = None
     hidden_channels: int | None = None
-    clip: tuple[float, float] = (-3.0, 3.0)
+    clip: tuple[float, float] | None = None
     weights: ObjectiveWeights = PAPER_WEIGHTS
     simulation: SimulatedCoding | None = None
     start: Path | None = None
@@ -99,25 +101,35 @@ def held_out_objective(
         torch.manual_seed(number)
         features = features_of(objective.detector, as_pictures(batch))
         _, restored, rate = path(features)
-        found.append(objective(weights, batch, features, restored, rate))
+        found.append((len(batch.images), objective(weights, batch, features, restored, rate)))
     return mean_of(found)
 
 
 def _new_bottleneck(task: BottleneckTask, detector: SplitDetector) -> Bottleneck:
-    UniformQuantizer(*task.clip)  # knows which ranges can be
+    if task.clip is not None:
+        UniformQuantizer(*task.clip)  # knows which ranges can be
     if task.start is not None:
         bottleneck = load_bottleneck(task.start)
-        check_match(bottleneck.config, detector.fingerprint, detector.split, str(task.start))
-        bottleneck.config = replace(bottleneck.config, clip_low=task.clip[0], clip_high=task.clip[1])
+        config = bottleneck.config
+        check_match(config, detector.fingerprint, detector.split, str(task.start))
+        for what, has, asked in (
+            ("channels", config.channels, task.channels),
+            ("hidden channels", config.hidden_channels, task.hidden_channels),
+        ):
+            if asked not in (None, has):
+                raise InputError(f"{task.start}: has {has} {what}, not {asked}; leave that out, or --start")
+        low, high = task.clip or (config.clip_low, config.clip_high)
+        bottleneck.config = replace(config, clip_low=low, clip_high=high)
         return bottleneck
+    clip_low, clip_high = task.clip or PAPER_CLIP
     feature_channels = detector.feature_shape(64, 64)[0]
     return Bottleneck(
         BottleneckConfig(
             feature_channels=feature_channels,
             hidden_channels=task.hidden_channels or max(1, round(feature_channels * 2 / 3)),
             channels=task.channels or max(1, round(feature_channels / 3)),
-            clip_low=task.clip[0],
-            clip_high=task.clip[1],
+            clip_low=clip_low,
+            clip_high=clip_high,
             split=task.split,
             detector_fingerprint=detector.fingerprint.hex(),
             training={},
@@ -129,5 +141,7 @@ def _describe(task: BottleneckTask) -> dict[str, object]:
     """The task for a checkpoint's config, without paths."""
     description = asdict(task)
     description["detector"] = Path(task.detector).name
-    description["start"] = None if task.start is None else load_bottleneck(task.start).fingerprint().hex()
+    if task.start is not None:
+        start = load_bottleneck(task.start)
+        description["start"] = {"fingerprint": start.fingerprint().hex(), **start.config.training}
     return description

@@ -181,7 +181,7 @@ class Loop:
         if not torch.isfinite(loss):
             raise TrainingError(
                 f"{self.options.output}: the loss of the {name} is not finite; the last checkpoint is kept: "
-                "train again with a lower learning rate"
+                "train again into another folder with a lower learning rate"
             )
         optimizer = self._optimizers[name]
         optimizer.zero_grad()

@@ -133,11 +133,10 @@ def _rows(raw: object, rows: Tensor) -> object:
     return [_rows(value, rows) for value in raw]
 
 
-def mean_of(metrics: list[dict[str, Tensor]]) -> dict[str, float]:
-    """Means over batches; what a batch lacks (L_obj where none is labelled) counts in none."""
-    names = dict.fromkeys(name for values in metrics for name in values)
+def mean_of(metrics: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
+    """Means over images, from (images, means) of batches; what a batch lacks (L_obj without labels) counts in none."""
     means = {}
-    for name in names:
-        found = [float(values[name]) for values in metrics if name in values]
-        means[name] = sum(found) / len(found)
+    for name in dict.fromkeys(name for _, values in metrics for name in values):
+        found = [(count, float(values[name])) for count, values in metrics if name in values]
+        means[name] = sum(count * value for count, value in found) / sum(count for count, _ in found)
     return means

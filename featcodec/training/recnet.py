@@ -17,7 +17,7 @@ from featcodec.bottleneck import Bottleneck, check_match, load_bottleneck
 from featcodec.checkpoints import codec_fingerprint
 from featcodec.detectors import SplitDetector
 from featcodec.errors import WeightsError
-from featcodec.image_quality import edge_psnr, psnr
+from featcodec.image_quality import edge_psnr, mean_decibel, psnr
 from featcodec.inversion import RecNet, RecNetConfig, load_recnet, mirrored_repeats, save_recnet
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.reconstruction_loss import EDGE_WEIGHT, reconstruction_loss
@@ -129,7 +129,10 @@ def held_out_reconstruction(
     recnet: nn.Module,
     edge_weight: float,
 ) -> dict[str, float]:
-    """L_rec, PSNR and edge-PSNR in dB, means over the held-out images."""
+    """L_rec, PSNR and edge-PSNR in dB, means over the held-out images, square and with their letterbox's border.
+
+    To follow a run by; `featcodec invert` measures without the border.
+    """
     losses, qualities, edge_qualities = [], [], []
     for batch in held_out_batches(loop, data):
         pictures = as_pictures(batch)
@@ -138,8 +141,8 @@ def held_out_reconstruction(
         for original, found in zip(_as_arrays(pictures), _as_arrays(reconstruction.float()), strict=True):
             qualities.append(psnr(original, found))
             edge_qualities.append(edge_psnr(original, found))
-    count = len(qualities)
-    return {"loss": sum(losses) / count, "PSNR": sum(qualities) / count, "edge-PSNR": sum(edge_qualities) / count}
+    loss = sum(losses) / len(qualities)
+    return {"loss": loss, "PSNR": mean_decibel(qualities), "edge-PSNR": mean_decibel(edge_qualities)}
 
 
 def _as_arrays(pictures: Tensor) -> Any:

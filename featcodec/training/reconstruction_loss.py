@@ -22,12 +22,13 @@ def reconstruction_loss(reconstruction: Tensor, images: Tensor, edge_weight: flo
     Returns:
         a scalar, float32.
     """
-    difference = reconstruction.float() - images.float()
-    loss = difference.abs().mean()
-    if edge_weight:
-        # Convolution is linear: the difference of the edges is the edges of the difference.
-        loss = loss + edge_weight * _sobel(difference).abs().mean(dim=(0, 2, 3)).view(3, 2).mean(0).sum()
-    return loss
+    with torch.autocast(images.device.type, enabled=False):
+        difference = reconstruction.float() - images.float()
+        loss = difference.abs().mean()
+        if edge_weight:
+            # Convolution is linear: the difference of the edges is the edges of the difference.
+            loss = loss + edge_weight * _sobel(difference).abs().mean(dim=(0, 2, 3)).view(3, 2).mean(0).sum()
+        return loss
 
 
 def _sobel(images: Tensor) -> Tensor:

@@ -46,6 +46,8 @@ class SimulatedCoding:
         for what, low, high in (("clip", self.clip_low, self.clip_high), ("QP", self.qp_low, self.qp_high)):
             if not -math.inf < low <= high < math.inf:
                 raise InputError(f"{what} range [{low}, {high}] is empty or not finite; use low <= high")
+        if self.qp_high > 63:
+            raise InputError(f"QP {self.qp_high} is above 63; use QPs that VVC has")
 
 
 def simulate_coding(coded: Tensor, simulation: SimulatedCoding) -> tuple[Tensor, Tensor]:
@@ -59,11 +61,17 @@ def simulate_coding(coded: Tensor, simulation: SimulatedCoding) -> tuple[Tensor,
         the decoded tensor, same shape; and the rate proxy in bits a pixel of the letterboxed image (64 to a sample of
         a channel), a scalar.
     """
+    # Half precision would be coarser than the steps of low QPs.
+    with torch.autocast(coded.device.type, enabled=False):
+        return _simulate(coded.float(), simulation)
+
+
+def _simulate(coded: Tensor, simulation: SimulatedCoding) -> tuple[Tensor, Tensor]:
     batch, _, height, width = coded.shape
     qp = torch.empty(batch, 1, 1, 1, 1, 1, device=coded.device).uniform_(simulation.qp_low, simulation.qp_high)
     sample = (simulation.clip_high - simulation.clip_low) / 255
     step = torch.exp2((qp - 4) / 6) * sample
-    clipped = coded.float().clamp(simulation.clip_low, simulation.clip_high)
+    clipped = coded.clamp(simulation.clip_low, simulation.clip_high)
     whole_blocks = F.pad(clipped, (0, -width % BLOCK, 0, -height % BLOCK), mode="replicate")
     coefficients = _to_frequency(whole_blocks)
     levels = coefficients.detach() / step
