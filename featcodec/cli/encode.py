@@ -11,11 +11,15 @@ import rich_click as click
 
 from featcodec.cli.console import complain, print_json, progress
 from featcodec.cli.options import (
+    bits_option,
+    encoder_params_option,
+    image_size_option,
     json_option,
     load_codec,
     model_options,
     overwrite_option,
     sources_argument,
+    square_option,
     workers_option,
 )
 from featcodec.vvc.settings import PRESETS
@@ -40,13 +44,7 @@ from featcodec.vvc.settings import PRESETS
     help="VVC encoder: embedded, official (vvencapp), or none (raw 8-bit samples).",
 )
 @click.option("--preset", type=click.Choice(PRESETS), default="faster", show_default=True, help="VVenC speed preset.")
-@click.option(
-    "--encoder-param",
-    "encoder_params",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Further VVenC option, by its vvencFFapp name; may be repeated.",
-)
+@encoder_params_option
 @click.option(
     "--clip",
     type=(float, float),
@@ -54,21 +52,15 @@ from featcodec.vvc.settings import PRESETS
     metavar="LOW HIGH",
     help="Clip range in feature units. [default: the bottleneck's own, or -0.2786 3]",
 )
-@click.option("--bits", type=click.IntRange(1, 8), default=8, show_default=True, help="Sample bit depth.")
+@bits_option
 @click.option(
     "--split",
     type=click.IntRange(0, 4),
     default=None,
     help="Last detector layer at the edge. [default: the bottleneck's own, or 4]",
 )
-@click.option(
-    "--image-size",
-    type=int,
-    default=512,
-    show_default=True,
-    help="Letterboxed longer side in pixels, a multiple of 32.",
-)
-@click.option("--square", is_flag=True, help="Letterbox to a square instead of the minimum rectangle.")
+@image_size_option
+@square_option
 @click.option(
     "--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Most images an encoder process codes."
 )

@@ -22,6 +22,23 @@ workers_option = click.option(
     "--workers", type=click.IntRange(1, 256), default=None, help="VVC processes or threads at a time. [default: cores]"
 )
 
+encoder_params_option = click.option(
+    "--encoder-param",
+    "encoder_params",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Further VVenC option, by its vvencFFapp name; may be repeated.",
+)
+bits_option = click.option("--bits", type=click.IntRange(1, 8), default=8, show_default=True, help="Sample bit depth.")
+image_size_option = click.option(
+    "--image-size",
+    type=int,
+    default=512,
+    show_default=True,
+    help="Letterboxed longer side in pixels, a multiple of 32.",
+)
+square_option = click.option("--square", is_flag=True, help="Letterbox to a square instead of the minimum rectangle.")
+
 
 def model_options(function: F) -> F:
     """Which networks: --detector, --bottleneck, --device, --half."""

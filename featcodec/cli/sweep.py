@@ -14,11 +14,15 @@ import rich_click as click
 
 from featcodec.cli.console import complain, print_json, progress
 from featcodec.cli.options import (
+    bits_option,
     box_filter,
     box_options,
+    encoder_params_option,
+    image_size_option,
     json_option,
     load_codec,
     sources_argument,
+    square_option,
     workers_option,
 )
 from featcodec.vvc.settings import PRESETS
@@ -123,7 +127,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     metavar="LOW HIGH",
     help="Clip range in feature units; may be repeated. [default: the bottleneck's own, or -0.2786 3]",
 )
-@click.option("--bits", type=click.IntRange(1, 8), default=8, show_default=True, help="Sample bit depth.")
+@bits_option
 @click.option(
     "--codec",
     type=click.Choice(["ffmpeg", "vvenc", "none"]),
@@ -140,21 +144,9 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     show_default=True,
     help="VVenC speed preset; may be repeated.",
 )
-@click.option(
-    "--encoder-param",
-    "encoder_params",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="Further VVenC option, by its vvencFFapp name; may be repeated.",
-)
-@click.option(
-    "--image-size",
-    type=int,
-    default=512,
-    show_default=True,
-    help="Letterboxed longer side in pixels, a multiple of 32.",
-)
-@click.option("--square", is_flag=True, help="Letterbox to a square instead of the minimum rectangle.")
+@encoder_params_option
+@image_size_option
+@square_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--half/--no-half", default=None, help="Compute in float16. [default: on CUDA only]")
 @box_options
