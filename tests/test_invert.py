@@ -23,8 +23,9 @@ from featcodec.errors import BitstreamError, InputError, OutputError, WeightsErr
 from featcodec.image_quality import image_quality
 from featcodec.inversion import RecNet, RecNetConfig, save_recnet
 from featcodec.paths import Source, expand_sources
+from featcodec.pipeline.attack import Attack
 from featcodec.pipeline.encode import encode_files
-from featcodec.pipeline.invert import Attack, Inverted, check_pictures, invert_files
+from featcodec.pipeline.invert import Inverted, check_pictures, invert_files
 from featcodec.quantize import UniformQuantizer
 from featcodec.vvc import open_codec
 

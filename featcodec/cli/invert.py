@@ -104,7 +104,8 @@ def command(
     import dataclasses
 
     from featcodec.errors import FeatcodecError
-    from featcodec.pipeline.invert import Attack, check_pictures, invert_files
+    from featcodec.pipeline.attack import Attack
+    from featcodec.pipeline.invert import check_pictures, invert_files
 
     files, are_streams = _expand(sources)
     matched, unmatched = _match(files, originals, are_streams=are_streams)

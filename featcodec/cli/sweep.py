@@ -319,7 +319,7 @@ class _Attackers:
     def of(self, codec: FeatureCodec) -> tuple[Attacker | None, str]:
         """The attacker of a codec and its fingerprint, or None and nothing."""
         from featcodec.checkpoints import fingerprint
-        from featcodec.pipeline.invert import Attack
+        from featcodec.pipeline.attack import Attack
 
         path = self.by_codec.get(codec.fingerprint.hex())
         if path is None:

@@ -42,7 +42,7 @@ D = TypeVar("D")
 
 
 class Attacker(Protocol):
-    """Who turns decoded mosaics back into pictures; `featcodec.pipeline.invert.Attack` is one."""
+    """Who turns decoded mosaics back into pictures; `featcodec.pipeline.attack.Attack` is one."""
 
     def on_streams(self, batch: Sequence[tuple[Header, Frame]]) -> list[Picture]:
         """Reconstructions from `FeatureCodec.decode_frame` results of one letterboxed size."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -95,8 +96,7 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
         total = terms["loss"] - task.privacy_weight * attack["loss"]
         return {**terms, **attack, "objective": terms["loss"], "L_rec": attack["loss"], "loss": total}
 
-    batches = lambda first: batches_from(loop, data, first)  # noqa: E731
-    for step, batch in loop.steps(batches, save_models, held_out if data.held_out else None):
+    for step, batch in loop.steps(partial(batches_from, loop, data), save_models, held_out if data.held_out else None):
         pictures = as_pictures(batch)
         with loop.autocast():
             features = features_of(detector, pictures)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -81,8 +82,7 @@ def train_bottleneck(task: BottleneckTask, data: TrainingData, options: LoopOpti
     def held_out() -> Mapping[str, float]:
         return held_out_objective(loop, data, objective, task.weights, path)
 
-    batches = lambda first: batches_from(loop, data, first)  # noqa: E731
-    for step, batch in loop.steps(batches, save_models, held_out if data.held_out else None):
+    for step, batch in loop.steps(partial(batches_from, loop, data), save_models, held_out if data.held_out else None):
         with loop.autocast():
             features = features_of(detector, as_pictures(batch))
             _, restored, rate = path(features)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +87,7 @@ def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, sta
     def held_out() -> Mapping[str, float]:
         return held_out_reconstruction(loop, data, detector, bottleneck, network, task.edge_weight)
 
-    batches = lambda first: batches_from(loop, data, first)  # noqa: E731
-    for step, batch in loop.steps(batches, save_models, held_out if data.held_out else None):
+    for step, batch in loop.steps(partial(batches_from, loop, data), save_models, held_out if data.held_out else None):
         pictures = as_pictures(batch)
         with loop.autocast():
             reconstruction = network(coded_tensor(detector, bottleneck, pictures))
