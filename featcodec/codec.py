@@ -103,7 +103,7 @@ class FeatureCodec:
         """Load all parts by name.
 
         Args:
-            detector: a name (`featcodec models`) or a `.pt` file.
+            detector: a name (`featcodec models`), a `.pt` file, or a `.safetensors` file of `featcodec train detector`.
             bottleneck: a `.safetensors` checkpoint, the name of a shipped one, or "auto": the one shipped for this
                 detector and split, if any. None codes the features directly.
             codec: `ffmpeg`, `vvenc` or `none`.
@@ -248,13 +248,23 @@ class FeatureCodec:
         Returns:
             the detections of each.
         """
-        header = batch[0][0]
-        with torch.inference_mode():
-            features = self.coded_tensors(batch)
-            if self.bottleneck is not None:
-                features = self.bottleneck.decode(features)
-            predictions = self.detector.back(features, header.split)
         letterboxes = [letterbox_of(side_info) for side_info, _ in batch]
+        return self.finish(self.coded_tensors(batch), letterboxes, batch[0][0].split)
+
+    def finish(self, tensors: Tensor, letterboxes: Sequence[Letterbox], split: int | None = None) -> list[Detections]:
+        """The networks of the cloud alone: AD, where there is one, and the detector's back-end.
+
+        Args:
+            tensors: (B, C, H, W), what `uncoded_tensors` gives, or `coded_tensors`.
+            letterboxes: of the B images.
+            split: the split they were made with, if not the detector's own.
+
+        Returns:
+            the detections of each.
+        """
+        with torch.inference_mode():
+            features = tensors if self.bottleneck is None else self.bottleneck.decode(tensors)
+            predictions = self.detector.back(features, split)
         return detections_of(predictions, letterboxes, self.detector.names, self.boxes)
 
     def coded_tensors(self, batch: Sequence[tuple[Header, Frame]]) -> Tensor:

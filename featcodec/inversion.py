@@ -196,14 +196,21 @@ def shipped_recnet(fingerprint: bytes) -> RecNet:
     Raises:
         WeightsError: there is none.
     """
-    for path in sorted(SHIPPED_FOLDER.glob("*-recnet.safetensors")):
-        recnet = load_recnet(path)
-        if recnet.config.codec_fingerprint == fingerprint.hex():
-            return recnet
+    path = find_shipped_recnet(fingerprint)
+    if path is not None:
+        return load_recnet(path)
     raise WeightsError(
         f"no RecNet for the codec {fingerprint.hex()} comes with featcodec; train one with `featcodec train attack` "
         "and give it with --recnet"
     )
+
+
+def find_shipped_recnet(fingerprint: bytes) -> Path | None:
+    """The checkpoint of `shipped_recnet`, or None where there is none."""
+    for path in sorted(SHIPPED_FOLDER.glob("*-recnet.safetensors")):
+        if load_recnet(path).config.codec_fingerprint == fingerprint.hex():
+            return path
+    return None
 
 
 def _check(config: RecNetConfig) -> None:

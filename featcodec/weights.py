@@ -1,4 +1,4 @@
-"""Where detector weights come from: a path, the weights folder, or a pinned download."""
+"""Where detector weights come from: a path, the package, the weights folder, or a pinned download."""
 
 from __future__ import annotations
 
@@ -76,6 +76,36 @@ SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 
 
 @dataclass(frozen=True)
+class ShippedDetector:
+    """A detector that comes with the package.
+
+    Attributes:
+        name: what `--detector` takes.
+        file_name: in the package's folder `shipped`.
+        description: for `featcodec models`.
+    """
+
+    name: str
+    file_name: str
+    description: str
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint."""
+        return SHIPPED_FOLDER / self.file_name
+
+
+SHIPPED_DETECTORS: dict[str, ShippedDetector] = {
+    detector.name: detector
+    for detector in (
+        ShippedDetector(
+            "scenes", "scenes-detector.safetensors", "YOLOv5n's architecture, anchor-based, our synthetic scenes"
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
 class ShippedBottleneck:
     """A bottleneck that comes with the package.
 
@@ -118,8 +148,8 @@ def shipped_bottlenecks(detector_fingerprint: bytes) -> list[ShippedBottleneck]:
 def locate_weights(name_or_path: str | Path) -> Path:
     """The checkpoint file of a detector.
 
-    An explicit path comes first, then the weights folder ($FEATCODEC_HOME/weights, or weights/ in the user's cache),
-    then a download into it.
+    An explicit path comes first, then what ships with the package, then the weights folder ($FEATCODEC_HOME/weights, or
+    weights/ in the user's cache), then a download into it.
 
     Raises:
         WeightsError: it is nowhere and cannot be downloaded; the message says which file to put where.
@@ -128,14 +158,11 @@ def locate_weights(name_or_path: str | Path) -> Path:
     if _is_file(path):
         return path
     name = str(name_or_path)
+    if name in SHIPPED_DETECTORS:
+        return _shipped(SHIPPED_DETECTORS[name])
     known = KNOWN.get(name.removesuffix(".pt"))
     if known is None:
-        local = weights_folder() / f"{name.removesuffix('.pt')}.pt"
-        if path.name == name and _is_file(local):
-            return local
-        raise WeightsError(
-            f"{name}: neither a file nor a known detector; give a .pt file, or one of {', '.join(sorted(KNOWN))}"
-        )
+        return _own(name)
     if path.name != name:
         raise WeightsError(f"{name}: no such file; check the path, or use the name {known.name}")
     if not _is_file(known.path):
@@ -146,6 +173,28 @@ def locate_weights(name_or_path: str | Path) -> Path:
             "checkpoint by its path"
         )
     return known.path
+
+
+def _shipped(detector: ShippedDetector) -> Path:
+    if not _is_file(detector.path):
+        raise WeightsError(
+            f"{detector.path}: the weights of {detector.name} are missing, though they ship with featcodec; install it "
+            "again, or train a detector with `featcodec train detector` and pass its path with --detector"
+        )
+    return detector.path
+
+
+def _own(name: str) -> Path:
+    """A checkpoint that the user put into the weights folder; its ending may be left out."""
+    if Path(name).name == name:
+        stem = name.removesuffix(".pt").removesuffix(".safetensors")
+        for local in (weights_folder() / f"{stem}{suffix}" for suffix in (".pt", ".safetensors")):
+            if name in (stem, local.name) and _is_file(local):
+                return local
+    names = ", ".join([*sorted(KNOWN), *SHIPPED_DETECTORS])
+    raise WeightsError(
+        f"{name}: neither a file nor a known detector; give a .pt or .safetensors file, or one of {names}"
+    )
 
 
 def _is_file(path: Path) -> bool:
@@ -206,8 +255,21 @@ def list_bottlenecks() -> list[dict[str, str]]:
 
 
 def list_models() -> list[dict[str, str]]:
-    """What `featcodec models` shows of each known detector; its weights are present, missing or damaged."""
-    models = []
+    """What `featcodec models` shows of each known detector: first those that ship, then those to be had elsewhere.
+
+    Their weights ship with featcodec, or are present, missing or damaged.
+    """
+    models = [
+        {
+            "name": shipped.name,
+            "weights": "ships with featcodec" if _is_file(shipped.path) else "missing",
+            "licence": _LICENCE,
+            "description": shipped.description,
+            "source": f"featcodec/{SHIPPED_FOLDER.name}/{shipped.file_name}",
+            "folder": str(SHIPPED_FOLDER),
+        }
+        for shipped in SHIPPED_DETECTORS.values()
+    ]
     for known in KNOWN.values():
         state = "missing"
         if _is_file(known.path):

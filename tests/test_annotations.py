@@ -50,6 +50,12 @@ def test_image_ids(good: Annotations) -> None:
     assert good.image_ids == {7, "x"}
 
 
+def test_names_are_in_the_order_of_their_ids(tmp_path: Path, good: Annotations) -> None:
+    assert good.names == ["cat", "dog"]
+    categories = [{"id": 9, "name": "dog"}, {"id": 3.5, "name": 7}, {"id": 3, "name": "cat"}]
+    assert read_annotations(write(tmp_path / "a.json", {**GOOD, "categories": categories})).names == ["cat", "7", "dog"]
+
+
 @pytest.mark.parametrize("relative", ["000007.jpg", "000007.266", "deep/folder/000007.png", "000007"])
 def test_picture_is_matched_by_its_bare_name(good: Annotations, relative: str) -> None:
     assert good.image_id(PurePath(relative)) == 7

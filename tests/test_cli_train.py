@@ -17,9 +17,10 @@ from toy_training import results, rows, steps_done
 
 from featcodec.bottleneck import load_bottleneck
 from featcodec.cli.main import main
+from featcodec.detectors import read_detector
 from featcodec.inversion import load_recnet
 
-STAGES = ("bottleneck", "recnet", "adversarial", "attack")
+STAGES = ("detector", "bottleneck", "recnet", "adversarial", "attack")
 ENTRY = [sys.executable, "-c", "from featcodec.cli.main import main; main()"]
 
 
@@ -156,6 +157,80 @@ def test_defaults_are_those_of_the_library() -> None:
 
 
 # Stages
+
+
+@pytest.fixture(scope="module")
+def small(toy: list[object]) -> list[object]:
+    """What makes the run of a detector small: there is no --detector."""
+    return [*toy[2:], "--width", "0.1"]
+
+
+def test_a_detector_and_a_bottleneck_behind_it(
+    run: Any, tmp_path: Path, toy: list[object], small: list[object], labelled: list[object], toy_set: Path
+) -> None:
+    output = tmp_path / "detector"
+    result = run("train", "detector", *small, *labelled, "--depth", 0.5, "--weight-decay", 0.01, "-o", output)
+    assert_trained(result, output / "last-detector.safetensors")
+    config, _ = read_detector(output / "last-detector.safetensors")
+    assert (config.names, config.depth_multiple, config.width_multiple) == (("newt", "cat"), 0.5, 0.1)
+    assert config.training["weight_decay"] == 0.01
+
+    detector = ["--detector", output / "best-detector.safetensors"]
+    result = run("train", "bottleneck", *toy[2:], *labelled, *detector, "-o", tmp_path / "bottleneck")
+    assert_trained(result, tmp_path / "bottleneck/last-bottleneck.safetensors")
+    model = [*detector, "--bottleneck", tmp_path / "bottleneck/last-bottleneck.safetensors"]
+    assert run("encode", toy_set / "in/0.png", "-o", tmp_path / "streams", *model, "--image-size", 64)[0] == 0
+    assert run("decode", tmp_path / "streams", "-o", tmp_path / "d.json", *model)[0] == 0
+    assert isinstance(json.loads((tmp_path / "d.json").read_text()), list)
+
+
+def test_a_detector_goes_on_from_another_and_keeps_its_classes(
+    run: Any, tmp_path: Path, small: list[object], labelled: list[object]
+) -> None:
+    (tmp_path / "labels").mkdir()
+    for number in range(4):
+        save_texture(tmp_path / f"images/{number}.png", 64, 64, seed=number)
+        (tmp_path / f"labels/{number}.txt").write_text("0 0.5 0.5 0.4 0.4\n")
+    (tmp_path / "data.yaml").write_text("train: images\nnames: [cat]\n")
+    both = [*labelled, "--data", tmp_path / "data.yaml"]
+    assert run("train", "detector", *small, *both, "-o", tmp_path / "first")[0] == 0
+    start = tmp_path / "first/last-detector.safetensors"
+    assert read_detector(start)[0].names == ("newt", "cat")
+    arguments = [*small[:-2], "--data", tmp_path / "data.yaml", "--start", start]
+    assert run("train", "detector", *arguments, "-o", tmp_path / "second")[0] == 0
+    config, _ = read_detector(tmp_path / "second/last-detector.safetensors")
+    assert (config.names, config.width_multiple) == (("newt", "cat"), 0.1)
+    assert config.training["data"]["images"] == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no images; give --annotations with --images, or --data"),
+        (["--images", "{set}/in"], "--annotations and --images belong together"),
+        (["--data", "{set}/absent.yaml"], "absent.yaml: "),
+        (["{labelled}", "--width", "0"], "width multiple 0.0 is not above 0 and up to 1.5"),
+        (["{labelled}", "--depth", "nan"], "depth multiple nan is not above 0"),
+        (["{labelled}", "--start", "{set}/absent.safetensors"], "absent.safetensors: no such file"),
+        (["{labelled}", "--start", "{bottleneck}"], "not a detector of featcodec"),
+        (["{labelled}", "--learning-rate", "-1"], "Invalid learning rate: -1.0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_detector_is_refused_in_one_line(
+    run: Any,
+    tmp_path: Path,
+    small: list[object],
+    labelled: list[object],
+    names: dict[str, Path],
+    arguments: list[str],
+    message: str,
+) -> None:
+    given: list[object] = []
+    for argument in arguments:
+        given += labelled if argument == "{labelled}" else [argument.format(**names)]
+    assert_refused(run("train", "detector", *small, "-o", tmp_path / "out", *given), message)
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_stages_in_a_row(
@@ -324,13 +399,21 @@ def test_resuming_as_another_stage_is_refused(
     assert_refused(run("train", "attack", *arguments), "resume with the same settings")
 
 
-@pytest.mark.parametrize("stage", ["bottleneck", "adversarial"])
+@pytest.mark.parametrize("stage", ["detector", "bottleneck", "adversarial"])
 def test_a_killed_run_resumes_bit_for_bit(
-    run: Any, tmp_path: Path, toy: list[object], labelled: list[object], bottleneck: Path, stage: str
+    run: Any,
+    tmp_path: Path,
+    toy: list[object],
+    small: list[object],
+    labelled: list[object],
+    bottleneck: Path,
+    stage: str,
 ) -> None:
     """A real process, killed behind its first checkpoint, goes on in this one."""
-    arguments = ["train", stage, *toy, *labelled, "--steps", 24, "--save-every", 3, "--evaluate-every", 4]
-    arguments += ["--simulated-qp", 30, 40, "--rate-weight", 0.1, "--neck-weight", 1]
+    start = small if stage == "detector" else toy
+    arguments = ["train", stage, *start, *labelled, "--steps", 24, "--save-every", 3, "--evaluate-every", 4]
+    if stage != "detector":
+        arguments += ["--simulated-qp", 30, 40, "--rate-weight", 0.1, "--neck-weight", 1]
     if stage == "adversarial":
         arguments += ["--bottleneck", bottleneck]
     cut, whole = tmp_path / "cut", tmp_path / "whole"
@@ -347,7 +430,8 @@ def test_a_killed_run_resumes_bit_for_bit(
     for path in cut.glob(".*.part"):
         path.unlink()  # what was being written when it was killed
     code, out, _ = run(*arguments, "-o", cut, "--resume")
-    assert (code, out) == (0, f"{cut / 'last-bottleneck.safetensors'}\n")
+    kind = "detector" if stage == "detector" else "bottleneck"
+    assert (code, out) == (0, f"{cut / f'last-{kind}.safetensors'}\n")
     assert run(*arguments, "-o", whole)[0] == 0
     expected, found = results(whole), results(cut)
     assert expected.keys() == found.keys()
@@ -460,6 +544,9 @@ def test_other_stages_refuse_in_one_line(
         ["train", "bottleneck", "-o", "x", "--held-out", "-1"],
         ["train", "bottleneck", "-o", "x", "--precision", "8-bit"],
         ["train", "bottleneck", "-o", "x", "--seed", str(2**70)],
+        ["train", "detector"],
+        ["train", "detector", "-o", "x", "--detector", "yolov5n"],
+        ["train", "detector", "-o", "x", "--unlabelled", "x"],
         ["train", "recnet", "-o", "x"],
         ["train", "attack", "-o", "x"],
         ["train", "adversarial", "-o", "x"],

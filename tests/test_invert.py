@@ -17,11 +17,13 @@ from torch import Tensor, nn
 
 from featcodec import FeatureCodec, bitstream
 from featcodec.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
+from featcodec.checkpoints import fingerprint
 from featcodec.cli.main import main
+from featcodec.data.attack_results import read_attack_results
 from featcodec.data.images import IMAGE_SUFFIXES, read_image
 from featcodec.errors import BitstreamError, InputError, OutputError, WeightsError
 from featcodec.image_quality import image_quality
-from featcodec.inversion import RecNet, RecNetConfig, save_recnet
+from featcodec.inversion import RecNet, RecNetConfig, load_recnet, save_recnet
 from featcodec.paths import Source, expand_sources
 from featcodec.pipeline.attack import Attack
 from featcodec.pipeline.encode import encode_files
@@ -472,7 +474,11 @@ def test_streams_alone_are_reconstructed(run: Any, audit: Path, model: list[obje
     assert out.startswith("3 inverted, 0 failed, ")
     assert out.endswith(f"-> {tmp_path / 'out'}\n")
     assert out.count("\n") == 1
-    assert sorted(snapshot(tmp_path / "out")) == ["0/0.png", "0/2.png", "1/1.png"]
+    assert sorted(snapshot(tmp_path / "out")) == ["0/0.png", "0/2.png", "1/1.png", "attack.csv"]
+    for result in read_attack_results(tmp_path / "out"):
+        assert (result.original, result.label, result.qp) == ("", "bottleneck", str(QP))
+        assert math.isnan(result.psnr)
+        assert math.isnan(result.edge_psnr)
     before = snapshot(tmp_path)
     assert_refused(run(audit / "streams", "-o", tmp_path / "out", *model), "0.png: exists; use --overwrite")
     assert snapshot(tmp_path) == before
@@ -502,6 +508,48 @@ def test_originals_give_a_table_with_the_mean_and_pictures_side_by_side(
         assert [name, f"{entry['psnr']:.2f}", f"{entry['edge_psnr']:.2f}"] in rows
     assert ["mean", "of", "3", f"{report['psnr']:.2f}", f"{report['edge_psnr']:.2f}"] in rows
     assert out.splitlines()[-1].startswith("3 inverted, 0 failed")
+
+
+def test_the_folders_table_says_what_is_printed(
+    run: Any, audit: Path, model: list[object], learned: FeatureCodec, weights: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    code, out, _ = run(audit / "streams", "-o", output, *model, "--originals", audit / "in", "--json")
+    assert code == 0
+    entries = {Path(entry["output"]): entry for entry in json.loads(out)["files"]}
+    results = read_attack_results(output)
+    assert [result.picture for result in results] == ["0/0.png", "0/2.png", "1/1.png"]
+    for result in results:
+        entry = entries[output / result.picture]
+        assert [result.psnr, result.edge_psnr] == pytest.approx([entry["psnr"], entry["edge_psnr"]], rel=1e-8)
+        assert Path(result.original) == audit / "in" / result.picture
+        assert (result.label, result.qp, result.fingerprint) == ("bottleneck", str(QP), learned.fingerprint.hex())
+        assert result.recnet == fingerprint(load_recnet(weights / "attack.safetensors").state_dict()).hex()
+    # Images have no QP, and another run adds to the table.
+    single = [audit / "in/0/0.png", "-o", output, *model, "--image-size", SIZE, "--json"]
+    (entry,) = json.loads(run(*single)[1])["files"]
+    again = read_attack_results(output)
+    assert [result for result in again if result.picture != "0.png"] == results
+    (added,) = [result for result in again if result.picture == "0.png"]
+    assert (added.qp, added.original, added.label) == ("", str(audit / "in/0/0.png"), "bottleneck")
+    assert added.psnr == pytest.approx(entry["psnr"], rel=1e-8)
+
+
+def test_the_table_calls_direct_features_latent(
+    run: Any, audit: Path, tiny_yolov5: Path, weights: Path, tmp_path: Path
+) -> None:
+    model = ["--detector", tiny_yolov5, "--recnet", weights / "latent.safetensors", "--image-size", SIZE]
+    assert run(audit / "in/0/0.png", "-o", tmp_path, *model)[0] == 0
+    assert [result.label for result in read_attack_results(tmp_path)] == ["latent"]
+
+
+def test_a_foreign_attack_csv_is_refused_before_anything_is_made(
+    run: Any, audit: Path, model: list[object], tmp_path: Path
+) -> None:
+    (tmp_path / "attack.csv").write_text("something,else\n")
+    outcome = run(audit / "streams", "-o", tmp_path, *model, "--overwrite")
+    assert_refused(outcome, f"{tmp_path / 'attack.csv'}: has other columns", "remove it and run")
+    assert snapshot(tmp_path) == {"attack.csv": b"something,else\n"}
 
 
 def test_images_are_measured_against_themselves_or_against_other_originals(
@@ -571,7 +619,7 @@ def test_what_has_no_original_or_is_damaged_costs_one_line_each(
     assert code == 1
     assert f"1 inverted, {len(bad)} failed" in out
     assert len(err.splitlines()) == len(bad)
-    assert sorted(snapshot(tmp_path / "out")) == ["good.png", "side-by-side/good.png"]
+    assert sorted(snapshot(tmp_path / "out")) == ["attack.csv", "good.png", "side-by-side/good.png"]
 
     save_texture(tmp_path / "some/0/0.png", 120, 90)
     arguments = [audit / "streams", *model, "--originals"]

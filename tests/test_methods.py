@@ -6,20 +6,27 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from pictures import texture
 from sweep_set import SIDE
 
 from featcodec import FeatureCodec, bitstream
+from featcodec.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
 from featcodec.data.annotations import read_annotations
 from featcodec.data.images import read_image
+from featcodec.detectors.postprocess import detections_of
 from featcodec.errors import InputError
 from featcodec.evaluation.coco import score
 from featcodec.evaluation.dataset import open_dataset
-from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod, Method
+from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod, Method, UncodedMethod
 from featcodec.evaluation.points import IDENTITY, PointFile
 from featcodec.evaluation.sweep import Plan, sweep
+from featcodec.inversion import RecNet, RecNetConfig
 from featcodec.paths import Source
+from featcodec.pipeline.attack import Attack
+from featcodec.quantize import UniformQuantizer
 from featcodec.vvc import open_codec
 
 SIZE = (120, 80)
@@ -28,6 +35,16 @@ SIZE = (120, 80)
 @pytest.fixture(scope="module")
 def codec(tiny_yolov5: Path) -> FeatureCodec:
     return FeatureCodec.load(tiny_yolov5, bottleneck=None, image_size=SIDE)
+
+
+@pytest.fixture(scope="module")
+def learned(tiny_yolov5: Path, tmp_path_factory: pytest.TempPathFactory, codec: FeatureCodec) -> FeatureCodec:
+    path = tmp_path_factory.mktemp("weights") / "bottleneck.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        bottleneck = Bottleneck(BottleneckConfig(16, 10, 6, -3.0, 3.0, 4, codec.detector.fingerprint.hex(), {}))
+    save_bottleneck(path, bottleneck)
+    return FeatureCodec.load(tiny_yolov5, bottleneck=path, image_size=SIDE)
 
 
 def make(name: str, codec: FeatureCodec) -> Method[Any, Any]:
@@ -74,6 +91,77 @@ def test_raw_samples_have_no_qp(codec: FeatureCodec) -> None:
     assert (identity["codec"], identity["preset"]) == ("none", "")
 
 
+@pytest.mark.parametrize("name", ["codec", "learned"])
+def test_uncoded_bytes_are_the_float32_tensor_and_nothing_is_lost(name: str, request: pytest.FixtureRequest) -> None:
+    codec: FeatureCodec = dataclasses.replace(request.getfixturevalue(name), quantizer=UniformQuantizer(-0.01, 0.01))
+    method = UncodedMethod(codec)
+    images = [codec.letterbox(texture(*SIZE, seed=seed)) for seed in range(2)]
+    files = method.encode(method.prepare(images), None)
+    tensors = codec.uncoded_tensors(images)
+    assert tensors.abs().max() > 0.01, "nothing to clip"
+    for data, tensor in zip(files, tensors, strict=True):
+        assert len(data) == method.slice_bytes(data) == 4 * tensor.numel()
+        np.testing.assert_array_equal(np.frombuffer(data, np.float32), tensor.numpy().reshape(-1))
+    decoded = [method.decode(data, SIZE) for data in files]
+    assert [letterbox for letterbox, _ in decoded] == [image.letterbox for image in images]
+    assert torch.equal(torch.stack([values for _, values in decoded]), tensors)
+    assert method.attack(decoded) == []
+
+
+def test_uncoded_without_a_bottleneck_is_the_detector_exactly(codec: FeatureCodec) -> None:
+    method = UncodedMethod(codec)
+    for seed in range(3):
+        image = texture(*SIZE, seed=seed)
+        (data,) = method.encode(method.prepare([codec.letterbox(image)]), None)
+        (found,) = method.back_end([method.decode(data, SIZE)])
+        expected = codec.detect(image)
+        assert len(expected.scores) > 0
+        for part in ("xyxy", "scores", "class_ids"):
+            np.testing.assert_array_equal(getattr(found, part), getattr(expected, part))
+        assert (found.width, found.height) == SIZE
+
+
+def test_uncoded_with_a_bottleneck_is_ae_ad_and_the_back_end(learned: FeatureCodec, codec: FeatureCodec) -> None:
+    assert learned.bottleneck is not None
+    method = UncodedMethod(learned)
+    image = learned.letterbox(texture(*SIZE))
+    inputs = torch.from_numpy(image.pixels).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        restored = learned.bottleneck.decode(learned.bottleneck.encode(learned.detector.front(inputs)))
+        predictions = learned.detector.back(restored)
+    (expected,) = detections_of(predictions, [image.letterbox], learned.detector.names, learned.boxes)
+    (data,) = method.encode(method.prepare([image]), None)
+    (found,) = method.back_end([method.decode(data, SIZE)])
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
+    np.testing.assert_allclose(found.xyxy, expected.xyxy, atol=1e-2)
+    assert not np.array_equal(found.scores, codec.detect(texture(*SIZE)).scores), "the bottleneck was left out"
+
+
+def test_uncoded_is_attacked_through_what_it_sends(learned: FeatureCodec) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        recnet = RecNet(RecNetConfig(16, 10, 6, (1, 1), learned.fingerprint.hex(), {})).requires_grad_(False)
+    for part in recnet.modules():  # as it is made, its pictures nearly vanish
+        if isinstance(part, torch.nn.BatchNorm2d):
+            part.weight.fill_(3)
+    attack = Attack(learned, recnet)
+    images = [learned.letterbox(texture(*SIZE, seed=seed)) for seed in range(2)]
+    method = UncodedMethod(learned, "", attack, "ab12")
+    pictures = method.attack([method.decode(data, SIZE) for data in method.encode(method.prepare(images), None)])
+    for picture, expected in zip(pictures, attack.on_images(images), strict=True):
+        assert picture.shape == (64, 96, 3)
+        assert picture.std() > 1e-3
+        np.testing.assert_allclose(picture, expected, atol=1e-8)
+
+
+def test_uncoded_keeps_half_precision(tiny_yolov5: Path) -> None:
+    codec = FeatureCodec.load(tiny_yolov5, bottleneck=None, image_size=SIDE)
+    codec.detector.half()
+    letterbox, values = UncodedMethod(codec).decode(np.zeros(16 * 8 * 12, np.float32).tobytes(), SIZE)
+    assert (values.dtype, tuple(values.shape)) == (torch.float16, (16, 8, 12))
+    assert (letterbox.width, letterbox.height) == (96, 64)
+
+
 def test_identities_say_what_differs(codec: FeatureCodec) -> None:
     names = set(IDENTITY) - {"dataset", "images"}
     latent, vvc, jpeg = (make(name, codec).identity() for name in ("latent", "input-vvc", "input-jpeg"))
@@ -87,6 +175,11 @@ def test_identities_say_what_differs(codec: FeatureCodec) -> None:
     assert (vvc["codec"], vvc["preset"], vvc["clip_low"], vvc["split"]) == ("ffmpeg", "faster", "", "")
     assert vvc["codec_version"]
     assert (jpeg["codec"], jpeg["encoder_params"]) == ("pillow", "subsampling=4:2:0")
+    uncoded = UncodedMethod(codec).identity()
+    assert set(uncoded) == names
+    assert [uncoded[name] for name in ("method", "split", "codec", "codec_version", "preset", "clip_low", "bits")] == [
+        *("uncoded", "4", "", "", "", "", "")
+    ]
     other = dataclasses.replace(codec, square=True)
     assert make("latent", other).identity() != latent
 

@@ -20,7 +20,10 @@ from sweep_set import SIDE, dataset_of, make_sweep_set
 
 from featcodec import FeatureCodec
 from featcodec.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
+from featcodec.checkpoints import fingerprint
 from featcodec.cli.main import main
+from featcodec.data.attack_results import read_attack_results
+from featcodec.data.images import read_image
 from featcodec.errors import EncoderError, InputError
 from featcodec.evaluation.coco import score
 from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod
@@ -28,7 +31,7 @@ from featcodec.evaluation.points import COLUMNS, PointFile, Row
 from featcodec.evaluation.rate import rate_of_streams
 from featcodec.evaluation.sweep import Outcome, Plan, sweep
 from featcodec.image_quality import image_quality
-from featcodec.inversion import RecNet, RecNetConfig, save_recnet
+from featcodec.inversion import RecNet, RecNetConfig, find_shipped_recnet, save_recnet
 from featcodec.paths import expand_sources
 from featcodec.pipeline import decode_files, encode_files
 
@@ -310,6 +313,91 @@ def test_command_takes_bottlenecks_and_their_attackers(
     code, _, err = run(*arguments, "--method", "latent", "--recnet", recnet, "--qp", "30")
     assert (code, err.count("\n")) == (1, 1)
     assert "trained on none of the swept codecs" in err
+
+
+def test_command_measures_the_detector_alone_and_behind_bottlenecks_without_compression(
+    run: Any, arguments: list[object], tmp_path: Path, folder: Path, codec: FeatureCodec, tiny_yolov5: Path
+) -> None:
+    path = make_bottleneck(tmp_path / "first.safetensors", codec)
+    learned = FeatureCodec.load(tiny_yolov5, bottleneck=path)
+    recnet = tmp_path / "recnet.safetensors"
+    save_recnet(recnet, RecNet(RecNetConfig(16, 10, 6, (1, 1), learned.fingerprint.hex(), {})))
+    options = ["--method", "uncoded", "--bottleneck", path, "--recnet", recnet, "--bootstrap", 20]
+    code, out, err = run(*arguments, *options)
+    assert (code, err) == (0, "")
+    assert [line.split("  ")[:3] for line in out.splitlines()[:2]] == [
+        ["uncoded", "float32", out.split("  ")[2]],
+        ["uncoded", "first", "float32"],
+    ]
+    alone, behind = PointFile(tmp_path / "points.csv").rows()
+    assert [row["fingerprint"] for row in (alone, behind)] == [codec.fingerprint.hex(), learned.fingerprint.hex()]
+    assert [row["bottleneck"] for row in (alone, behind)] == ["", "first"]
+    # Letterboxed to 96x64, 64x96, 96x64, 96x96 and 96x64 pixels; 8 of them a sample.
+    samples = sum(width * height // 64 for width, height in ((96, 64), (64, 96), (96, 64), (96, 96), (96, 64)))
+    assert [int(row["bytes"]) for row in (alone, behind)] == [4 * 16 * samples, 4 * 6 * samples]
+    for row in (alone, behind):
+        assert (row["method"], row["qp"], row["quality"], row["header_bytes"]) == ("uncoded", "", "", "0")
+        assert row["slice_bytes"] == row["bytes"]
+        assert float(row["ap50_low"]) < float(row["ap50_high"])
+    dataset = dataset_of(folder)
+    results = []
+    for source, image_id in zip(dataset.sources, dataset.image_ids, strict=True):
+        results += codec.detect(read_image(source.path)).to_coco(image_id)
+    accuracy = score(dataset.annotations, results)
+    assert [float(alone[name]) for name in ("ap50", "ap")] == pytest.approx([accuracy.ap50, accuracy.ap], abs=1e-6)
+    # The attacker is the one of `featcodec invert` on images.
+    assert (alone["psnr"], alone["recnet"]) == ("", "")
+    invert = ["invert", folder / "in", "-o", tmp_path / "out", "--detector", tiny_yolov5, "--image-size", SIDE]
+    with pytest.raises(SystemExit) as stop:
+        main([*map(str, invert), "--bottleneck", str(path), "--recnet", str(recnet)])
+    assert not stop.value.code
+    attacked = read_attack_results(tmp_path / "out")
+    for name in ("psnr", "edge_psnr"):
+        assert float(behind[name]) == pytest.approx(np.mean([getattr(one, name) for one in attacked]), abs=1e-3)
+    assert {one.recnet for one in attacked} == {behind["recnet"]}
+    code, out, _ = run(*arguments, *options)
+    assert (code, out.splitlines()[-1].split(" -> ")[0]) == (0, "0 measured, 2 already there, 0 failed")
+
+
+def test_uncoded_is_the_detector_alone_where_there_is_no_bottleneck(run: Any, arguments: list[object]) -> None:
+    for bottleneck in ([], ["--bottleneck", "none"]):
+        code, out, err = run(*arguments, "--method", "uncoded", *bottleneck, "--json")
+        assert (code, err) == (0, "")
+        (point,) = json.loads(out)["points"]
+        assert (point["method"], point["bottleneck"]) == ("uncoded", "")
+
+
+def test_recnets_that_ship_are_taken_where_there_are_any(
+    run: Any, arguments: list[object], tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ["--method", "latent", "--method", "uncoded", "--qp", "40", "--recnet", "auto"]
+    assert find_shipped_recnet(codec.fingerprint) is None
+    code, out, err = run(*arguments, *options, "--json")
+    assert (code, err) == (0, "")
+    assert [(point["psnr"], point["recnet"]) for point in json.loads(out)["points"]] == [("", "")] * 2
+    # As if one came with the package; what lacks its PSNR is measured again.
+    monkeypatch.setattr("featcodec.inversion.SHIPPED_FOLDER", tmp_path)
+    save_recnet(tmp_path / "x-recnet.safetensors", RecNet(RecNetConfig(16, 0, 0, (1, 1), codec.fingerprint.hex(), {})))
+    code, out, err = run(*arguments, *options, "--json")
+    report = json.loads(out)
+    assert (code, err, report["measured"]) == (0, "", 2)
+    assert all(float(point["psnr"]) > 0 for point in report["points"])
+    assert len({point["recnet"] for point in report["points"]}) == 1
+
+
+def test_a_recnet_that_is_given_goes_before_the_one_that_ships(
+    run: Any, arguments: list[object], tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("featcodec.inversion.SHIPPED_FOLDER", tmp_path)
+    recnets = {}
+    for name in ("x-recnet", "given"):
+        recnet = RecNet(RecNetConfig(16, 0, 0, (1, 1), codec.fingerprint.hex(), {}))
+        save_recnet(tmp_path / f"{name}.safetensors", recnet)
+        recnets[name] = fingerprint(recnet.state_dict()).hex()
+    options = ["--method", "uncoded", "--recnet", "auto", "--recnet", tmp_path / "given.safetensors", "--json"]
+    code, out, _ = run(*arguments, *options)
+    assert code == 0
+    assert [point["recnet"] for point in json.loads(out)["points"]] == [recnets["given"]] != [recnets["x-recnet"]]
 
 
 def test_command_refuses_in_one_line(run: Any, arguments: list[object], folder: Path, tmp_path: Path) -> None:

@@ -86,6 +86,57 @@ def test_each_network_may_have_its_own_rate(tmp_path: Path) -> None:
     assert rates == {"net": pytest.approx(0.1), "other": pytest.approx(0.02)}
 
 
+def test_weight_decay_may_be_for_some_parameters(tmp_path: Path) -> None:
+    loop = Run(toy_options(tmp_path, weight_decay=0.25)).loop
+    assert [group["weight_decay"] for group in loop._optimizers["net"].param_groups] == [0.25]
+    module = nn.Linear(2, 1)
+    loop.train("other", module, decays=lambda parameter: parameter.ndim == 2)
+    groups = loop._optimizers["other"].param_groups
+    assert [(group["weight_decay"], len(group["params"])) for group in groups] == [(0.25, 1), (0.0, 1)]
+    assert groups[0]["params"][0].shape == module.weight.shape
+    loop.train("none", nn.Linear(2, 1), decays=lambda parameter: False)
+    assert [group["weight_decay"] for group in loop._optimizers["none"].param_groups] == [0.0]
+
+
+class KeptRun(Run):
+    """With a sum of the noise as state that no optimizer knows."""
+
+    def __init__(self, options: LoopOptions) -> None:
+        super().__init__(options)
+        self.sum = self.loop.keep("sum", nn.BatchNorm1d(1).requires_grad_(False).eval())
+
+    def __call__(self, *, held_out: bool = True) -> Run:
+        for step, batch in self.loop.steps(self.batches, self.save_models, self.evaluate if held_out else None):
+            assert not self.sum.training
+            self.sum.running_mean += torch.randn(())
+            self.loop.descend("net", self.network(batch).square().mean())
+            self.loop.log(step, {"sum": self.sum.running_mean})
+        return self
+
+
+def test_what_is_kept_belongs_to_the_state(tmp_path: Path) -> None:
+    whole = KeptRun(toy_options(tmp_path / "whole", steps=8))
+    whole()
+    with pytest.raises(StoppedError):
+        KeptRun(toy_options(tmp_path / "cut", steps=8, report=stop_at(5)))()
+    resumed = KeptRun(toy_options(tmp_path / "cut", steps=8, resume=True))
+    resumed()
+    assert float(whole.sum.running_mean) != 0
+    assert torch.equal(resumed.sum.running_mean, whole.sum.running_mean)
+    assert results(tmp_path / "cut") == results(tmp_path / "whole")
+    with pytest.raises(StoppedError):
+        run(tmp_path / "other", steps=8, report=stop_at(5))
+    with pytest.raises(WeightsError, match="does not fit this run"):
+        KeptRun(toy_options(tmp_path / "other", steps=8, resume=True))()
+
+
+def test_what_is_kept_has_to_be_finite(tmp_path: Path) -> None:
+    broken = KeptRun(toy_options(tmp_path, steps=2))
+    broken.sum.running_mean.fill_(math.nan)
+    with pytest.raises(TrainingError, match="weights of the sum are no longer finite"):
+        broken(held_out=False)
+
+
 def test_randomness_is_a_function_of_seed_and_step(tmp_path: Path) -> None:
     first = run(tmp_path / "a", steps=8)
     assert len(set(first.noise)) == 8

@@ -26,7 +26,14 @@ from featcodec.data.images import read_image
 from featcodec.data.letterbox import Letterbox
 from featcodec.data.training_batches import TrainingBatch, letterboxed_batches, training_batches
 from featcodec.data.training_samples import Augmentation, TrainingSample, TrainingSamples
-from featcodec.data.training_set import LabelledImage, hold_out, read_coco, read_data_yaml, read_unlabelled
+from featcodec.data.training_set import (
+    LabelledImage,
+    hold_out,
+    read_class_names,
+    read_coco,
+    read_data_yaml,
+    read_unlabelled,
+)
 from featcodec.errors import InputError
 
 SIZE = 64
@@ -247,6 +254,19 @@ def test_data_yaml_of_every_form(data: Path, images: list[LabelledImage], text: 
     assert [(image.path, image.classes.tolist()) for image in read] == [
         (image.path, image.classes.tolist()) for image in images
     ]
+
+
+@pytest.mark.parametrize("names", ["[blue, 7]", "{1: 7, 0: blue}", "{'1': 7, '0': blue}"])
+def test_class_names_of_data_yaml(tmp_path: Path, names: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"names: {names}")
+    assert read_class_names(tmp_path / "a.yaml") == ["blue", "7"]
+
+
+@pytest.mark.parametrize("text", ["names: red", "names: []", "names: {a: red}", "train: images", "- red"])
+def test_data_yaml_without_class_names_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"a\.yaml: "):
+        read_class_names(tmp_path / "a.yaml")
 
 
 def test_polygons_repeats_and_rounded_edges(data: Path) -> None:

@@ -1,4 +1,4 @@
-"""Where weights come from: a path, then the weights folder, then a download that is checked or leaves nothing."""
+"""Where weights come from: a path, the package, the weights folder, a download that is checked or leaves nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from featcodec import weights
 from featcodec.errors import WeightsError
-from featcodec.weights import KNOWN, is_intact, list_models, locate_weights
+from featcodec.weights import KNOWN, SHIPPED_DETECTORS, is_intact, list_models, locate_weights
 
 CONTENT = b"weights of a detector" * 100
 
@@ -109,6 +110,38 @@ def test_own_weights_in_the_folder_have_a_name_too(home: Path, name: str) -> Non
     assert locate_weights(name) == stored
 
 
+@pytest.mark.parametrize("name", ["mine", "mine.safetensors"])
+def test_own_safetensors_in_the_folder_have_a_name_too(home: Path, name: str) -> None:
+    stored = put(home / "weights" / "mine.safetensors")
+    assert locate_weights(name) == stored
+    with pytest.raises(WeightsError, match=r"mine\.pt: neither a file nor a known detector"):
+        locate_weights("mine.pt")
+    other = put(home / "weights" / "mine.pt")
+    assert locate_weights("mine") == other
+    assert locate_weights("mine.safetensors") == stored
+
+
+def test_shipped_detectors_are_in_the_package(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "SHIPPED_FOLDER", tmp_path / "shipped")
+    with pytest.raises(WeightsError) as caught:
+        locate_weights("scenes")
+    path = tmp_path / "shipped/scenes-detector.safetensors"
+    assert str(caught.value).startswith(f"{path}: the weights of scenes are missing, though they ship with featcodec;")
+    assert "\n" not in str(caught.value)
+    assert list_models()[0]["weights"] == "missing"
+    put(home / "weights" / "scenes.pt")
+    put(path)
+    assert locate_weights("scenes") == path
+    assert (list_models()[0]["name"], list_models()[0]["weights"]) == ("scenes", "ships with featcodec")
+    here = put(Path("scenes"))
+    assert locate_weights("scenes") == here
+
+
+def test_names_are_given_once() -> None:
+    assert SHIPPED_DETECTORS.keys().isdisjoint(KNOWN)
+    assert [model["name"] for model in list_models()] == [*SHIPPED_DETECTORS, *KNOWN]
+
+
 def test_download_comes_last_and_once(
     home: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -163,6 +196,7 @@ def test_unknown_name_lists_the_known_ones(name: str) -> None:
     with pytest.raises(WeightsError) as caught:
         locate_weights(name)
     assert "yolov5l, yolov5lu, yolov5m, yolov5mu" in str(caught.value)
+    assert str(caught.value).endswith(", scenes")
 
 
 def test_missing_path_to_known_weights_is_not_downloaded(server: tuple[str, list[str]], home: Path) -> None:
@@ -194,4 +228,4 @@ def test_list_models_tells_present_missing_and_damaged(home: Path, monkeypatch: 
     assert states["yolov5s"] == "present"
     assert states["yolov5m"].startswith("damaged")
     assert states["yolov5n"] == "missing"
-    assert {model["folder"] for model in list_models()} == {str(home / "weights")}
+    assert {model["folder"] for model in list_models() if model["name"] in KNOWN} == {str(home / "weights")}

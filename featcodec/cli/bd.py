@@ -8,7 +8,7 @@ from pathlib import Path
 import rich_click as click
 
 from featcodec.cli.console import complain, print_json
-from featcodec.cli.options import json_option
+from featcodec.cli.options import conditions_of, json_option, metric_option
 
 _CONDITION_HELP = "Which curve of {}, where it holds several; e.g. method=latent or fingerprint=1a2b; may be repeated."
 
@@ -16,9 +16,7 @@ _CONDITION_HELP = "Which curve of {}, where it holds several; e.g. method=latent
 @click.command("bd")
 @click.argument("anchor", type=click.Path(path_type=Path))
 @click.argument("test", type=click.Path(path_type=Path))
-@click.option(
-    "--metric", type=click.Choice(["ap50", "ap"]), default="ap50", show_default=True, help="Which accuracy counts."
-)
+@metric_option
 @click.option(
     "--interpolation",
     type=click.Choice(["pchip", "cubic", "akima"]),
@@ -51,8 +49,8 @@ def command(
     from featcodec.evaluation.bd import compare
     from featcodec.evaluation.curves import read_curve
 
-    first = read_curve(anchor, metric, _conditions(of_anchor))
-    second = read_curve(test, metric, _conditions(of_test))
+    first = read_curve(anchor, metric, conditions_of(of_anchor))
+    second = read_curve(test, metric, conditions_of(of_test))
     comparison = compare(first, second, interpolation)
     for warning in comparison.warnings:
         complain(f"note: {warning}")
@@ -71,13 +69,3 @@ def command(
     over = comparison.accuracy
     click.echo(f"{'  '.join(parts)}  ({name} {over.low:.2f} to {over.high:.2f}, {100 * over.fraction:.0f} % overlap)")
     return 0
-
-
-def _conditions(texts: tuple[str, ...]) -> dict[str, str]:
-    conditions = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise click.UsageError(f"{text!r} is not of the form COLUMN=VALUE")
-        conditions[name] = value
-    return conditions

@@ -17,6 +17,7 @@ from featcodec.cli.options import (
     json_option,
     load_codec,
     model_options,
+    note_photographs,
     overwrite_option,
     sources_argument,
     square_option,
@@ -103,6 +104,7 @@ def command(
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is no folder; choose another -o")
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")
+    note_photographs(detector, (source.path for source in images))
     feature_codec = load_codec(
         detector,
         bottleneck,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ import rich_click as click
 
 from featcodec.cli.console import complain, print_json, print_table, progress
 from featcodec.cli.options import (
+    bottleneck_label,
     first_fingerprint,
     json_option,
     load_codec,
@@ -21,9 +22,12 @@ from featcodec.cli.options import (
     sources_argument,
     workers_option,
 )
+from featcodec.cli.plates import plate_line, plate_summary, plates_json
 
 if TYPE_CHECKING:
+    from featcodec.data.attack_results import AttackResult
     from featcodec.paths import Source
+    from featcodec.pipeline.attack import Attack
     from featcodec.pipeline.invert import Inverted
 
 AUTO = "auto"
@@ -73,6 +77,19 @@ _ATTACKS = ("", "latent_")
 @click.option(
     "--square", is_flag=True, help="Letterbox SRC that is images to a square instead of the minimum rectangle."
 )
+@click.option(
+    "--private",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="private.json of `featcodec scenes`, of the originals: how much of their number plates can still be read?",
+)
+@click.option(
+    "--plate-reader",
+    type=click.Path(path_type=Path),
+    default=Path(AUTO),
+    show_default=True,
+    help="Reader of `featcodec train plate-reader` for --private, or auto: the one that ships.",
+)
 @workers_option
 @overwrite_option
 @json_option
@@ -88,6 +105,8 @@ def command(
     latent_recnet: Path | None,
     image_size: int,
     square: bool,
+    private: Path | None,
+    plate_reader: Path,
     workers: int | None,
     overwrite: bool,
     as_json: bool,
@@ -99,24 +118,31 @@ def command(
 
     With originals, PSNR and edge-PSNR of every image and their means over images are printed, in dB (lower is more
     private), and each reconstruction is shown beside its original. They are measured at the detector's resolution,
-    without the letterbox's border.
+    without the letterbox's border. The same figures stand in DIR/attack.csv, which `featcodec report` reads.
+
+    With --private, a network reads the number plates that can be read on the originals, there and on the
+    reconstructions; the share of characters that it reads is printed (lower is more private).
     """
     import dataclasses
 
+    from featcodec.data.attack_results import add_attack_results, check_attack_results
     from featcodec.errors import FeatcodecError
     from featcodec.pipeline.attack import Attack
     from featcodec.pipeline.invert import check_pictures, invert_files
+    from featcodec.pipeline.plates import PlateAudit
 
     files, are_streams = _expand(sources)
     matched, unmatched = _match(files, originals, are_streams=are_streams)
-    if latent_recnet is not None and are_streams and originals is None:
-        raise click.UsageError("--latent-recnet needs --originals: it attacks the features of the original images")
+    if are_streams and originals is None:
+        _refuse_without_originals(latent_recnet, private)
     for source in unmatched:
         complain(f"{source.path}: no image of that name in {originals}; it is left out")
     if len(unmatched) == len(files):
         raise FeatcodecError(f"{originals}: holds the original of none of {len(files)} files; check --originals")
     known = [source for source in files if source not in unmatched]
     check_pictures(known, output, matched, overwrite=overwrite)
+    check_attack_results(output)
+    plates = None if private is None else PlateAudit.load(private, _given(plate_reader), matched.values())
     named = first_fingerprint(source.path for source in known) if are_streams else None
     codec = load_codec(detector, bottleneck, device, half, image_size=image_size, square=square, fingerprint=named)
     attack = Attack.load(codec, _given(recnet))
@@ -125,25 +151,56 @@ def command(
         latent = Attack.load(dataclasses.replace(codec, bottleneck=None), _given(latent_recnet))
     done: list[Inverted] = []
     started = time.perf_counter()
-    outcomes = invert_files(attack, known, output, originals=matched, latent=latent, workers=workers)
+    outcomes = invert_files(attack, known, output, originals=matched, latent=latent, plates=plates, workers=workers)
     with contextlib.closing(outcomes):
         for outcome in progress(outcomes, len(known), "invert"):
             if outcome.error is None:
                 done.append(outcome)
             else:
                 complain(outcome.error)
+    if done:
+        add_attack_results(output, _results(done, attack, output, matched, bottleneck))
     seconds = time.perf_counter() - started
     failed = len(files) - len(done)
     attacks = [name for name in _ATTACKS if any(_measured(outcome, name) for outcome in done)]
     _say_what_the_means_lack(done, attacks)
+    summary = {} if plates is None else {"plates": plate_summary(done, plates.reader.config.alphabets)}
     if as_json:
-        _print_json(done, attacks, {"inverted": len(done), "failed": failed, "seconds": round(seconds, 3)}, output)
+        counts = {"inverted": len(done), "failed": failed, "seconds": round(seconds, 3), **summary}
+        _print_json(done, attacks, counts, output)
     else:
         if attacks:
             _print_table(done, attacks)
+        if summary:
+            click.echo(plate_line(summary["plates"], "features" if codec.bottleneck is None else "bottleneck"))
         speed = f"{seconds:.1f} s ({len(done) / seconds:.1f} images/s)"
         click.echo(f"{len(done)} inverted, {failed} failed, {speed} -> {output}")
     return 1 if failed else 0
+
+
+def _results(
+    done: Sequence[Inverted], attack: Attack, output: Path, originals: Mapping[Path, Path], bottleneck: str
+) -> Iterator[AttackResult]:
+    """The rows of attack.csv."""
+    from featcodec.checkpoints import fingerprint
+    from featcodec.data.attack_results import AttackResult
+
+    label = "latent"
+    if attack.codec.bottleneck is not None:
+        label = bottleneck_label(bottleneck, attack.codec) or attack.codec.fingerprint.hex()[:8]
+    codec, recnet = attack.codec.fingerprint.hex(), fingerprint(attack.recnet.state_dict()).hex()
+    for outcome in done:
+        picture = outcome.output.relative_to(output).as_posix()
+        original = str(originals.get(outcome.source.path, ""))
+        quality = _measured(outcome, "") or dict.fromkeys(_MEASURES, math.nan)
+        yield AttackResult(picture, original, label, codec, recnet, outcome.qp, *quality.values())
+
+
+def _refuse_without_originals(latent_recnet: Path | None, private: Path | None) -> None:
+    if latent_recnet is not None:
+        raise click.UsageError("--latent-recnet needs --originals: it attacks the features of the original images")
+    if private is not None:
+        raise click.UsageError("--private needs --originals: it says what is on the original images")
 
 
 def _given(recnet: Path) -> Path | None:
@@ -234,7 +291,7 @@ def _print_table(done: Sequence[Inverted], attacks: Sequence[str]) -> None:
     )
 
 
-def _print_json(done: Sequence[Inverted], attacks: Sequence[str], counts: dict[str, Any], output: Path) -> None:
+def _print_json(done: Sequence[Inverted], attacks: Sequence[str], counts: Mapping[str, Any], output: Path) -> None:
     def finite(values: dict[str, float]) -> dict[str, float | None]:
         return {name: value if math.isfinite(value) else None for name, value in values.items()}
 
@@ -245,5 +302,7 @@ def _print_json(done: Sequence[Inverted], attacks: Sequence[str], counts: dict[s
             entry["side_by_side"] = str(outcome.side_by_side)
         for attack in attacks:
             entry.update(finite(_measured(outcome, attack)))
+        if outcome.plates is not None:
+            entry["plates"] = plates_json(outcome.plates)
         files.append(entry)
     print_json({**counts, **finite(_means(done, attacks)), "output": str(output), "files": files})

@@ -18,7 +18,20 @@ from featcodec.version import __version__
 EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
-COMMANDS = ("encode", "decode", "evaluate", "sweep", "bd", "invert", "train", "inspect", "models", "doctor")
+COMMANDS = (
+    "encode",
+    "decode",
+    "evaluate",
+    "sweep",
+    "bd",
+    "report",
+    "invert",
+    "train",
+    "scenes",
+    "inspect",
+    "models",
+    "doctor",
+)
 
 
 class _LazyGroup(click.RichGroup):

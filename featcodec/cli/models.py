@@ -12,6 +12,7 @@ from featcodec.cli.options import json_option
 @json_option
 def command(as_json: bool) -> int:
     """List the detectors known by name, whether their weights are here, and the bottlenecks that ship."""
+    from featcodec.paths import weights_folder
     from featcodec.weights import list_bottlenecks, list_models
 
     models, bottlenecks = list_models(), list_bottlenecks()
@@ -22,5 +23,8 @@ def command(as_json: bool) -> int:
     print_table("", columns, [[str(model[column]) for column in columns] for model in models])
     of_bottlenecks = ("name", "detector", "licence", "description")
     print_table("Bottlenecks", of_bottlenecks, [[each[column] for column in of_bottlenecks] for each in bottlenecks])
-    click.echo(f"weights are looked for in {models[0]['folder']}; --detector also takes the path of a .pt file")
+    click.echo(
+        f"weights are looked for in {weights_folder()}; --detector also takes the path of a .pt file, or of a "
+        ".safetensors file of `featcodec train detector`"
+    )
     return 0

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
+from featcodec.cli.console import complain
+
 if TYPE_CHECKING:
     from featcodec.codec import FeatureCodec
     from featcodec.detections import BoxFilter
@@ -18,6 +20,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 sources_argument = click.argument("sources", metavar="SRC...", nargs=-1, required=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace output that exists.")
+detector_option = click.option(
+    "--detector",
+    default="yolov5n",
+    show_default=True,
+    help="Name (see `featcodec models`) or path of a YOLOv5 checkpoint (.pt, or .safetensors of `train detector`).",
+)
 workers_option = click.option(
     "--workers", type=click.IntRange(1, 256), default=None, help="VVC processes or threads at a time. [default: cores]"
 )
@@ -28,6 +36,9 @@ encoder_params_option = click.option(
     multiple=True,
     metavar="NAME=VALUE",
     help="Further VVenC option, by its vvencFFapp name; may be repeated.",
+)
+metric_option = click.option(
+    "--metric", type=click.Choice(["ap50", "ap"]), default="ap50", show_default=True, help="Which accuracy counts."
 )
 bits_option = click.option("--bits", type=click.IntRange(1, 8), default=8, show_default=True, help="Sample bit depth.")
 image_size_option = click.option(
@@ -44,12 +55,7 @@ def model_options(function: F) -> F:
     """Which networks: --detector, --bottleneck, --device, --half."""
     for option in reversed(
         (
-            click.option(
-                "--detector",
-                default="yolov5n",
-                show_default=True,
-                help="Name (see `featcodec models`) or path of a YOLOv5 checkpoint (.pt).",
-            ),
+            detector_option,
             click.option(
                 "--bottleneck",
                 default="auto",
@@ -89,6 +95,52 @@ def load_codec(detector: str, bottleneck: str, device: str, half: bool | None, *
     from featcodec.codec import FeatureCodec
 
     return FeatureCodec.load(detector, bottleneck=bottleneck, device=device, half=half, **settings)
+
+
+def note_photographs(detector: str, images: Iterable[Path]) -> None:
+    """Say on stderr that a detector knows drawn scenes alone, where an image can be none: those are PNG files."""
+    from featcodec.weights import SHIPPED_DETECTORS
+
+    other = next((path for path in images if path.suffix.lower() != ".png"), None)
+    if detector in SHIPPED_DETECTORS and other is not None:
+        complain(
+            f"note: {other} looks like a photograph; the detector {detector} knows only what `featcodec scenes` draws: "
+            "use --detector yolov5n (README, From scenes to your own detector)"
+        )
+
+
+def conditions_of(texts: Iterable[str]) -> dict[str, str]:
+    """The values by column in options of the form COLUMN=VALUE."""
+    conditions = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.UsageError(f"{text!r} is not of the form COLUMN=VALUE")
+        conditions[name] = value
+    return conditions
+
+
+def bottleneck_label(name: str, codec: FeatureCodec) -> str:
+    """What people call a codec's bottleneck; nothing where it has none.
+
+    Args:
+        name: what --bottleneck was given.
+        codec: the codec that came of it.
+    """
+    from featcodec.bottleneck import AUTO, load_bottleneck
+    from featcodec.checkpoints import codec_fingerprint
+    from featcodec.weights import shipped_bottlenecks
+
+    if codec.bottleneck is None:
+        return ""
+    if name != AUTO:
+        return Path(name).stem
+    detector = codec.detector.fingerprint
+    names = {
+        codec_fingerprint(detector, load_bottleneck(shipped.path).fingerprint()): shipped.name
+        for shipped in shipped_bottlenecks(detector)
+    }
+    return names.get(codec.fingerprint, "")
 
 
 def first_fingerprint(streams: Iterable[Path]) -> bytes | None:

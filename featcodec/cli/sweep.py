@@ -15,12 +15,15 @@ import rich_click as click
 from featcodec.cli.console import complain, print_json, progress
 from featcodec.cli.options import (
     bits_option,
+    bottleneck_label,
     box_filter,
     box_options,
+    detector_option,
     encoder_params_option,
     image_size_option,
     json_option,
     load_codec,
+    note_photographs,
     sources_argument,
     square_option,
     workers_option,
@@ -30,9 +33,11 @@ from featcodec.vvc.settings import PRESETS
 if TYPE_CHECKING:
     from featcodec.codec import FeatureCodec
     from featcodec.evaluation.methods import Attacker
+    from featcodec.evaluation.points import Row
     from featcodec.evaluation.sweep import Outcome, Plan
 
-_METHODS = ("bottleneck", "latent", "input-vvc", "input-jpeg")
+_METHODS = ("bottleneck", "latent", "input-vvc", "input-jpeg", "uncoded")
+_AUTO = Path("auto")
 _RANGE = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
 
 
@@ -72,7 +77,8 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     type=click.Choice(_METHODS),
     multiple=True,
     help="What is coded: bottleneck or latent features, or the letterboxed picture (input-vvc, input-jpeg), which the "
-    "whole detector then sees; may be repeated. [default: bottleneck where there is one, else latent]",
+    "whole detector then sees; uncoded is the detector alone, and behind each bottleneck, without any compression. May "
+    "be repeated. [default: bottleneck where there is one, else latent]",
 )
 @click.option(
     "--qp",
@@ -99,12 +105,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     show_default=True,
     help="Chroma of input-jpeg.",
 )
-@click.option(
-    "--detector",
-    default="yolov5n",
-    show_default=True,
-    help="Name (see `featcodec models`) or path of a YOLOv5 checkpoint (.pt).",
-)
+@detector_option
 @click.option(
     "--bottleneck",
     "bottlenecks",
@@ -164,7 +165,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     type=click.Path(path_type=Path),
     multiple=True,
     help="RecNet checkpoint whose PSNR and edge-PSNR on the coded features is measured, for the bottleneck (or latent "
-    "features) it was trained on; may be repeated.",
+    "features) it was trained on; may be repeated. auto: those that ship.",
 )
 @workers_option
 @json_option
@@ -195,6 +196,7 @@ def command(
     dataset = open_dataset(expand_sources(sources, IMAGE_SUFFIXES, "images"), truth)
     if len(dataset.sources) < len(truth.image_ids):
         complain(f"note: {len(dataset.sources)} of the {len(truth.image_ids)} annotated images are given and count")
+    note_photographs(options["detector"], (source.path for source in dataset.sources))
     plans = _plans(options)
     done: list[Outcome] = []
     # Beside its bar rich sends what is printed to stderr: right on a terminal, wrong where stdout goes into a file.
@@ -220,13 +222,19 @@ def command(
 
 def _in_words(outcome: Outcome) -> str:
     row = outcome.row or {}
-    value = f"QP {row['qp']}" if row["qp"] else f"quality {row['quality']}" if row["quality"] else "no VVC"
+    value = _value(row)
     settings = [row[name] for name in ("bottleneck", "preset", "encoder_params") if row[name] not in ("", "faster")]
     what = "  ".join([row["method"], *settings, value])
     psnr = f"  PSNR {float(row['psnr']):.2f}  edge-PSNR {float(row['edge_psnr'] or 'nan'):.2f}" if row["psnr"] else ""
     interval = f" [{float(row['ap50_low']):.2f}, {float(row['ap50_high']):.2f}]" if row["ap50_low"] else ""
     measured = f"{float(row['bpp']):.4f} bpp  AP50 {float(row['ap50']):.2f}{interval}  AP {float(row['ap']):.2f}{psnr}"
     return f"{what}  {measured}{'  (already there)' if outcome.skipped else ''}"
+
+
+def _value(row: Row) -> str:
+    if row["qp"] or row["quality"]:
+        return f"QP {row['qp']}" if row["qp"] else f"quality {row['quality']}"
+    return "float32" if row["method"] == "uncoded" else "no VVC"
 
 
 def _plans(options: dict[str, Any]) -> list[Plan[Any, Any]]:
@@ -242,11 +250,17 @@ def _plans(options: dict[str, Any]) -> list[Plan[Any, Any]]:
 def _curves(method: str, options: dict[str, Any], attackers: _Attackers) -> Iterator[Plan[Any, Any]]:
     """The curves of a method; "auto" is features through whatever bottleneck there is."""
     from featcodec.errors import InputError
-    from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod
+    from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod, UncodedMethod
     from featcodec.evaluation.sweep import Plan
 
     if method == "input-jpeg":
         yield Plan(InputJpegMethod(_load(options, "none"), options["subsampling"]), options["qualities"])
+        return
+    if method == "uncoded":
+        for name in dict.fromkeys(("none", *(options["bottlenecks"] or ["auto"]))):
+            codec = _load(options, name)
+            if name == "none" or codec.bottleneck is not None:
+                yield Plan(UncodedMethod(codec, bottleneck_label(name, codec), *attackers.of(codec)), [None])
         return
     raw = options["codec"] == "none"
     qps: Sequence[int | None] = [None] if raw else options["qps"]
@@ -263,7 +277,7 @@ def _curves(method: str, options: dict[str, Any], attackers: _Attackers) -> Iter
             raise InputError(
                 f"no bottleneck comes with {options['detector']}; give --bottleneck, or use --method latent"
             )
-        yield Plan(FeatureMethod(codec, _label(name, codec), *attackers.of(codec)), qps)
+        yield Plan(FeatureMethod(codec, bottleneck_label(name, codec), *attackers.of(codec)), qps)
 
 
 def _load(options: dict[str, Any], bottleneck: str, **settings: Any) -> FeatureCodec:
@@ -284,31 +298,14 @@ def _load(options: dict[str, Any], bottleneck: str, **settings: Any) -> FeatureC
     )
 
 
-def _label(name: str, codec: FeatureCodec) -> str:
-    """What people call a bottleneck."""
-    from featcodec.bottleneck import AUTO, load_bottleneck
-    from featcodec.checkpoints import codec_fingerprint
-    from featcodec.weights import shipped_bottlenecks
-
-    if codec.bottleneck is None:
-        return ""
-    if name != AUTO:
-        return Path(name).stem
-    detector = codec.detector.fingerprint
-    names = {
-        codec_fingerprint(detector, load_bottleneck(shipped.path).fingerprint()): shipped.name
-        for shipped in shipped_bottlenecks(detector)
-    }
-    return names.get(codec.fingerprint, "")
-
-
 class _Attackers:
-    """The RecNets of --recnet, each for the codec it was trained on."""
+    """The RecNets of --recnet, each for the codec it was trained on; with auto also those that ship."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         from featcodec.inversion import load_recnet
 
-        self.unused = list(dict.fromkeys(paths))
+        self.auto = _AUTO in paths
+        self.unused = [path for path in dict.fromkeys(paths) if path != _AUTO]
         self.by_codec: dict[str, Path] = {}
         for path in self.unused:
             fingerprint = load_recnet(path).config.codec_fingerprint
@@ -319,9 +316,12 @@ class _Attackers:
     def of(self, codec: FeatureCodec) -> tuple[Attacker | None, str]:
         """The attacker of a codec and its fingerprint, or None and nothing."""
         from featcodec.checkpoints import fingerprint
+        from featcodec.inversion import find_shipped_recnet
         from featcodec.pipeline.attack import Attack
 
         path = self.by_codec.get(codec.fingerprint.hex())
+        if path is None and self.auto:
+            path = find_shipped_recnet(codec.fingerprint)
         if path is None:
             return None, ""
         if path in self.unused:

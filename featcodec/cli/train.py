@@ -4,109 +4,33 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from featcodec.cli.console import complain, training_progress
+from featcodec.cli.train_options import (
+    DATA_OPTIONS,
+    LABELLED_OPTIONS,
+    LOOP_OPTIONS,
+    OBJECTIVE_OPTIONS,
+    PATH,
+    PLATE_OPTIONS,
+    SAMPLE_OPTIONS,
+    with_options,
+)
 
 if TYPE_CHECKING:
     from featcodec.training.loop import LoopOptions
+    from featcodec.training.plate_reader import PlateData
     from featcodec.training.setup import TrainingData
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-_PATH = click.Path(path_type=Path)
 
 _OF_THE_LOOP = (
     *("output", "batch_size", "learning_rate", "warmup_steps", "optimizer", "weight_decay", "seed", "resume"),
     *("save_every", "evaluate_every", "accelerator", "devices", "precision"),
 )
-_DATA_OPTIONS = (
-    click.option("--detector", default="yolov5n", show_default=True, help="Name or path of a YOLOv5 checkpoint (.pt)."),
-    click.option("--annotations", type=_PATH, help="COCO annotation file; needs --images."),
-    click.option("--images", type=_PATH, help="Folder with the images of --annotations."),
-    click.option("--data", type=_PATH, help="ultralytics data YAML, instead of --annotations and --images."),
-    click.option("--unlabelled", multiple=True, metavar="SRC", help="Photographs without labels; may be repeated."),
-    click.option(
-        "--held-out",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        help="Labelled images (else unlabelled ones) that are not trained on and choose the best checkpoint.",
-    ),
-    click.option("--image-size", type=int, default=512, show_default=True, help="Longest side of an image, in pixels."),
-    click.option("--crop", type=int, help="Side of the augmented sample, in pixels. [default: image size]"),
-    click.option("--mosaic", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of mosaics."),
-    click.option(
-        "--hsv",
-        type=(float, float, float),
-        default=(0.015, 0.7, 0.4),
-        show_default=True,
-        help="Largest change of hue, saturation and value, as fractions.",
-    ),
-    click.option("--scale", type=float, default=0.5, show_default=True, help="Largest change of size, as a fraction."),
-    click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that read images."),
-)
-_LOOP_OPTIONS = (
-    click.option("-o", "--output", type=_PATH, required=True, help="Folder for checkpoints and logs."),
-    click.option("--epochs", type=click.FloatRange(0, min_open=True), help="Passes over the images. [default: paper]"),
-    click.option("--steps", type=click.IntRange(1), help="Updates, instead of --epochs."),
-    click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images a device."),
-    click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="Its peak; falls as a cosine."),
-    click.option("--warmup-steps", type=click.IntRange(0), default=100, show_default=True, help="Rise to the peak."),
-    click.option(
-        "--optimizer",
-        type=click.Choice(["adamw", "sgd"]),
-        default="adamw",
-        show_default=True,
-        help="The paper's is sgd, with learning rate 0.01.",
-    ),
-    click.option("--weight-decay", type=float, default=0.0, show_default=True, help="Of the optimizer."),
-    click.option(
-        "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random."
-    ),
-    click.option("--resume", is_flag=True, help="Go on, bit for bit, where the run in -o stopped."),
-    click.option("--save-every", type=click.IntRange(1), default=200, show_default=True, help="In steps."),
-    click.option("--evaluate-every", type=click.IntRange(1), default=500, show_default=True, help="In steps."),
-    click.option("--accelerator", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
-    click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="How many."),
-    click.option(
-        "--precision",
-        type=click.Choice(["32-true", "16-mixed", "bf16-mixed"]),
-        default="32-true",
-        show_default=True,
-        help="Of the networks.",
-    ),
-    click.option("--threads", type=click.IntRange(1), help="CPU threads of one network. [default: torch's]"),
-)
-_OBJECTIVE_OPTIONS = (
-    click.option(
-        "--detection-weight", type=float, default=1.0, show_default=True, help="Of L_obj; 0 needs no labelled images."
-    ),
-    click.option("--feature-weight", type=float, default=0.0, show_default=True, help="Of feature matching."),
-    click.option("--neck-weight", type=float, default=0.0, show_default=True, help="Of matching the neck's output."),
-    click.option("--prediction-weight", type=float, default=0.0, show_default=True, help="Of matching predictions."),
-    click.option("--rate-weight", type=float, default=0.0, show_default=True, help="Of the rate proxy (bits a pixel)."),
-    click.option(
-        "--simulated-qp",
-        type=(float, float),
-        default=None,
-        metavar="LOW HIGH",
-        help="Simulate coding at QPs from this range. [default: no coding]",
-    ),
-)
-
-
-def _with(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
-    def decorate(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate
 
 
 class _Stages(click.RichGroup):
@@ -118,16 +42,35 @@ class _Stages(click.RichGroup):
 
 @click.group("train", cls=_Stages)
 def command() -> None:
-    """Train a bottleneck and attackers: bottleneck, recnet, adversarial, then attack.
+    """Train a bottleneck and attackers: bottleneck, recnet, adversarial, then attack; or first a detector of your own.
 
     Every stage writes last-*.safetensors, best-*.safetensors (lowest loss on --held-out), log.csv, held-out.csv and
-    tensorboard/ into its folder. The detector is never changed.
+    tensorboard/ into its folder. Behind `detector`, no stage changes the detector.
     """
 
 
+@command.command("detector")
+@with_options(LABELLED_OPTIONS)
+@with_options(SAMPLE_OPTIONS)
+@click.option(
+    "--depth", type=float, help="Multiple of YOLOv5's repeated blocks. [default: --start's, or 0.33 as yolov5n]"
+)
+@click.option("--width", type=float, help="Multiple of YOLOv5's channels. [default: --start's, or 0.25 as yolov5n]")
+@click.option("--start", type=PATH, help="Detector of this stage to go on from, instead of random weights.")
+@with_options(LOOP_OPTIONS)
+def detector_command(**options: Any) -> None:
+    """Stage 0: a detector of your own in YOLOv5's architecture, on labelled images; every --detector takes it."""
+    from featcodec.training.detector import DetectorTask, train_detector
+
+    names = _class_names(options)
+    data = _data({**options, "unlabelled": ()}, names)
+    task = DetectorTask(names, options["depth"], options["width"], options["start"])
+    _run(lambda loop: train_detector(task, data, loop), options, data, epochs=300)
+
+
 @command.command("bottleneck")
-@_with(_DATA_OPTIONS)
-@_with(_OBJECTIVE_OPTIONS)
+@with_options(DATA_OPTIONS)
+@with_options(OBJECTIVE_OPTIONS)
 @click.option("--split", type=click.IntRange(0, 4), default=4, show_default=True, help="Last layer of the front-end.")
 @click.option(
     "--channels", type=click.IntRange(1, 4096), help="Of the coded tensor. [default: a third of the features']"
@@ -140,8 +83,8 @@ def command() -> None:
     metavar="LOW HIGH",
     help="Range of the coded tensor. [default: --start's, or -3 3]",
 )
-@click.option("--start", type=_PATH, help="Bottleneck to go on from, instead of random weights.")
-@_with(_LOOP_OPTIONS)
+@click.option("--start", type=PATH, help="Bottleneck to go on from, instead of random weights.")
+@with_options(LOOP_OPTIONS)
 def bottleneck_command(**options: Any) -> None:
     """Stage 1: AE and AD on the detector's own loss."""
     from featcodec.bottleneck import load_bottleneck
@@ -166,10 +109,10 @@ def bottleneck_command(**options: Any) -> None:
 
 
 @command.command("recnet")
-@_with(_DATA_OPTIONS)
+@with_options(DATA_OPTIONS)
 @click.option("--bottleneck", required=True, help="Checkpoint of stage 1, or none for latent features.")
-@click.option("--start", type=_PATH, help="RecNet to go on from, instead of random weights.")
-@_with(_LOOP_OPTIONS)
+@click.option("--start", type=PATH, help="RecNet to go on from, instead of random weights.")
+@with_options(LOOP_OPTIONS)
 def recnet_command(**options: Any) -> None:
     """Stage 2: the attacker on L_rec, with the bottleneck fixed."""
     from featcodec.training.recnet import RecNetTask, train_recnet
@@ -180,13 +123,13 @@ def recnet_command(**options: Any) -> None:
 
 
 @command.command("adversarial")
-@_with(_DATA_OPTIONS)
-@_with(_OBJECTIVE_OPTIONS)
-@click.option("--bottleneck", type=_PATH, required=True, help="Checkpoint of stage 1.")
-@click.option("--recnet", type=_PATH, help="Checkpoint of stage 2. [default: random weights]")
+@with_options(DATA_OPTIONS)
+@with_options(OBJECTIVE_OPTIONS)
+@click.option("--bottleneck", type=PATH, required=True, help="Checkpoint of stage 1.")
+@click.option("--recnet", type=PATH, help="Checkpoint of stage 2. [default: random weights]")
 @click.option("--privacy-weight", type=float, default=0.1, show_default=True, help="The paper's w, of L_rec in L_tot.")
 @click.option("--recnet-learning-rate", type=float, help="RecNet's own peak. [default: --learning-rate]")
-@_with(_LOOP_OPTIONS)
+@with_options(LOOP_OPTIONS)
 def adversarial_command(**options: Any) -> None:
     """Stage 3: the bottleneck on L_obj - w * L_rec, against a RecNet that learns along."""
     from featcodec.bottleneck import load_bottleneck
@@ -206,9 +149,9 @@ def adversarial_command(**options: Any) -> None:
 
 
 @command.command("attack")
-@_with(_DATA_OPTIONS)
+@with_options(DATA_OPTIONS)
 @click.option("--bottleneck", required=True, help="Checkpoint to attack, or none for RecNet-latent.")
-@_with(_LOOP_OPTIONS)
+@with_options(LOOP_OPTIONS)
 def attack_command(**options: Any) -> None:
     """Stage 4: a fresh RecNet with L1 alone on a finished codec, for `featcodec invert`."""
     from featcodec.training.attack import train_attack
@@ -218,6 +161,22 @@ def attack_command(**options: Any) -> None:
     _run(lambda loop: train_attack(options["detector"], bottleneck, data, loop), options, data, epochs=20)
 
 
+@command.command("plate-reader")
+@with_options(PLATE_OPTIONS)
+@with_options(LOOP_OPTIONS)
+def plate_reader_command(**options: Any) -> None:
+    """Apart from the stages: a reader of number plates, which tells how much private text an attack recovers.
+
+    It learns from degraded originals. One that also learns from what an attack leaves is the stronger attacker: give
+    the folder of reconstructions by `featcodec invert` as a second --images.
+    """
+    from featcodec.training.plate_reader import PlateData, PlateReaderTask, train_plate_reader
+
+    data = PlateData.read(options["private"], options["images"], options["held_out"])
+    task = PlateReaderTask(start=options["start"])
+    _run(lambda loop: train_plate_reader(task, data, loop), options, data, epochs=80)
+
+
 def _bottleneck(name: str) -> Path | None:
     from featcodec.weights import SHIPPED
 
@@ -225,7 +184,24 @@ def _bottleneck(name: str) -> Path | None:
     return None if name == "none" else shipped.get(name, Path(name))
 
 
-def _data(options: Mapping[str, Any]) -> TrainingData:
+def _class_names(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Of a detector that is to be trained: those of --start, else all that the data name, in their order."""
+    from featcodec.data.annotations import read_annotations
+    from featcodec.data.training_set import read_class_names
+    from featcodec.detectors import read_detector
+
+    if options["start"]:
+        return read_detector(options["start"])[0].names
+    names: list[str] = []
+    if options["annotations"]:
+        names += read_annotations(options["annotations"]).names
+    if options["data"]:
+        names += read_class_names(options["data"])
+    return tuple(dict.fromkeys(names))
+
+
+def _data(options: Mapping[str, Any], names: Sequence[str] | None = None) -> TrainingData:
+    """The images that the options name, their labels as numbers of these class names, or of those of --detector."""
     from featcodec.data.training_samples import Augmentation
     from featcodec.data.training_set import hold_out, read_coco, read_data_yaml, read_unlabelled
     from featcodec.detectors import load_detector
@@ -236,7 +212,8 @@ def _data(options: Mapping[str, Any]) -> TrainingData:
         raise InputError("--annotations and --images belong together; give both, or --data")
     labelled, unlabelled = [], []
     if options["annotations"] or options["data"]:
-        names = load_detector(options["detector"], device="cpu").names
+        if names is None:
+            names = load_detector(options["detector"], device="cpu").names
         if options["annotations"]:
             labelled += read_coco(options["annotations"], options["images"], names)
         if options["data"]:
@@ -244,7 +221,8 @@ def _data(options: Mapping[str, Any]) -> TrainingData:
     if options["unlabelled"]:
         unlabelled = read_unlabelled(options["unlabelled"])
     if not labelled and not unlabelled:
-        raise InputError("no images; give --annotations with --images, --data or --unlabelled")
+        or_photographs = "--data or --unlabelled" if "detector" in options else "or --data"
+        raise InputError(f"no images; give --annotations with --images, {or_photographs}")
     known = {image.path.resolve() for image in labelled}
     unlabelled = [image for image in unlabelled if image.path.resolve() not in known]
     if labelled:
@@ -281,7 +259,9 @@ def _objective(options: Mapping[str, Any], data: TrainingData, clip: tuple[float
     return {"weights": weights, "simulation": SimulatedCoding(*clip, qp_low=low, qp_high=high)}
 
 
-def _run(train: Callable[[LoopOptions], Path], options: Mapping[str, Any], data: TrainingData, epochs: float) -> None:
+def _run(
+    train: Callable[[LoopOptions], Path], options: Mapping[str, Any], data: TrainingData | PlateData, epochs: float
+) -> None:
     import torch
 
     from featcodec.errors import InputError

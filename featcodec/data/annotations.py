@@ -57,6 +57,12 @@ class Annotations:
         """Ids of all its images."""
         return {image["id"] for image in self.content["images"]}
 
+    @property
+    def names(self) -> list[str]:
+        """The names of all its categories, in the order of their ids."""
+        ordered = sorted(self.content["categories"], key=lambda category: category["id"])
+        return [str(category["name"]) for category in ordered]
+
     def image_id(self, relative: PurePath) -> int | str:
         """The id of the image whose file name, without folder and ending, is that of `relative`.
 

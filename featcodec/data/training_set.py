@@ -115,6 +115,16 @@ def read_data_yaml(path: Path, names: Sequence[str], split: str = "train") -> li
     return [_read_label_file(file, label_file, class_ids) for file, label_file in zip(files, label_files, strict=True)]
 
 
+def read_class_names(path: Path) -> list[str]:
+    """The class names of an ultralytics data set, in the order of their numbers.
+
+    Raises:
+        InputError: the YAML file cannot be read, or names no classes.
+    """
+    names = _numbered_names(path, _read_yaml(path).get("names"))
+    return [names[number] for number in sorted(names)]
+
+
 def read_unlabelled(sources: Sequence[str]) -> list[LabelledImage]:
     """Photographs without labels, by path order.
 
@@ -239,17 +249,22 @@ def _read_lines(path: Path, remedy: str) -> list[str]:
 
 def _class_ids(path: Path, own_names: Any, names: Sequence[str]) -> dict[int, int | None]:
     """Class number in the data set -> class number of the detector, None where the detector does not know it."""
-    if isinstance(own_names, list):
-        own_names = dict(enumerate(own_names))
-    if not isinstance(own_names, dict) or not own_names or not all(str(key).isdecimal() for key in own_names):
-        raise InputError(f"{path}: its names are no list of classes and no mapping of numbers to classes; correct it")
     by_name = {name: index for index, name in enumerate(names)}
-    matched = {int(key): by_name.get(str(name)) for key, name in own_names.items()}
+    matched = {number: by_name.get(name) for number, name in _numbered_names(path, own_names).items()}
     if all(index is None for index in matched.values()):
         raise InputError(
             f"{path}: none of its names is a class of the detector ({', '.join(names[:3])}, ...); use the same names"
         )
     return matched
+
+
+def _numbered_names(path: Path, own_names: Any) -> dict[int, str]:
+    """Class number in the data set -> class name."""
+    if isinstance(own_names, list):
+        own_names = dict(enumerate(own_names))
+    if not isinstance(own_names, dict) or not own_names or not all(str(key).isdecimal() for key in own_names):
+        raise InputError(f"{path}: its names are no list of classes and no mapping of numbers to classes; correct it")
+    return {int(key): str(name) for key, name in own_names.items()}
 
 
 def _data_root(path: Path, content: Mapping[Any, Any]) -> Path:

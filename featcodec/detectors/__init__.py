@@ -11,5 +11,15 @@ import featcodec.ultralytics_quiet  # noqa: F401  (before any submodule imports 
 from featcodec.detectors.load import load_detector
 from featcodec.detectors.postprocess import detections_of
 from featcodec.detectors.split import SplitDetector
+from featcodec.detectors.stored import read_detector, save_detector
+from featcodec.detectors.yolov5 import DetectorConfig, build_yolov5
 
-__all__ = ["SplitDetector", "detections_of", "load_detector"]
+__all__ = [
+    "DetectorConfig",
+    "SplitDetector",
+    "build_yolov5",
+    "detections_of",
+    "load_detector",
+    "read_detector",
+    "save_detector",
+]

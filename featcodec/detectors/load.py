@@ -15,6 +15,7 @@ from featcodec.checkpoints import fingerprint
 from featcodec.detectors.graph import Layer, build_layers
 from featcodec.detectors.head import AnchorDetect
 from featcodec.detectors.split import DEFAULT_SPLIT, SplitDetector, check_split
+from featcodec.detectors.stored import SUFFIX, read_detector
 from featcodec.detectors.unpickle import ModuleRecord, read_checkpoint
 from featcodec.devices import choose_device
 from featcodec.errors import WeightsError
@@ -35,7 +36,8 @@ def load_detector(
     """Load a detector, ready to run.
 
     Args:
-        name_or_path: a `.pt` file, or a name such as yolov5n, yolov5m or yolov5mu (`featcodec models`).
+        name_or_path: a `.pt` file, a `.safetensors` file of `featcodec train detector`, or a name such as yolov5n,
+            yolov5m, yolov5mu or scenes (`featcodec models`).
         split: the last layer of the front-end, 0..4.
         device: auto, cpu, cuda, cuda:N or mps.
         half: compute in float16; None means on CUDA only.
@@ -48,12 +50,7 @@ def load_detector(
     check_split(split)
     where = choose_device(device)
     path = locate_weights(name_or_path)
-    record = read_checkpoint(path)
-    try:
-        layers = build_layers(record)
-        names = _class_names(record)
-    except WeightsError as error:
-        raise WeightsError(f"{path}: {error}") from None
+    layers, names = _read(path)
     digest = fingerprint(*(layer.module.state_dict() for layer in layers), structure=_structure(layers))
     if fuse:
         layers = [Layer(_fuse(layer.module), layer.sources) for layer in layers]
@@ -62,6 +59,18 @@ def load_detector(
     use_half = where.type == "cuda" if half is None else half
     detector = detector.to(where, torch.float16 if use_half else torch.float32)
     return detector.to(memory_format=torch.channels_last)
+
+
+def _read(path: Path) -> tuple[list[Layer], Sequence[str]]:
+    """The layers in eval mode and float32, BatchNorm unfolded, and the class names; of either kind of checkpoint."""
+    if path.suffix.lower() == SUFFIX:
+        config, layers = read_detector(path)
+        return layers, config.names
+    record = read_checkpoint(path)
+    try:
+        return build_layers(record), _class_names(record)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
 
 
 def _structure(layers: Sequence[Layer]) -> str:

@@ -29,7 +29,7 @@ class Head(Protocol):
 
 
 class SplitDetector(nn.Module):
-    """A frozen detector: `front` runs at the edge, `back` in the cloud.
+    """A detector, frozen if `load_detector` made it: `front` runs at the edge, `back` in the cloud.
 
     Args:
         layers: the graph, in order.

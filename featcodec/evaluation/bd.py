@@ -108,12 +108,18 @@ def upper_envelope(points: Sequence[CurvePoint]) -> list[CurvePoint]:
     return kept
 
 
+def left_out(curve: RateCurve) -> str | None:
+    """One line on the points that `compare` leaves out, or None where the curve is its own upper envelope."""
+    kept = upper_envelope(curve.points)
+    dropped = [point for point in curve.points if point not in kept]
+    which = ", ".join(f"{point.rate:.4f} bpp {point.accuracy:.2f}" for point in dropped)
+    return f"{curve.name} is not monotone; left out, as cheaper points are as accurate: {which}" if dropped else None
+
+
 def _usable(curve: RateCurve, interpolation: str, warnings: list[str]) -> list[CurvePoint]:
     points = upper_envelope(curve.points)
-    if len(points) < len(curve.points):
-        dropped = [point for point in curve.points if point not in points]
-        which = ", ".join(f"{point.rate:.4f} bpp {point.accuracy:.2f}" for point in dropped)
-        warnings.append(f"{curve.name} is not monotone; left out, as cheaper points are as accurate: {which}")
+    if (warning := left_out(curve)) is not None:
+        warnings.append(warning)
     least = _LEAST_POINTS[interpolation]
     if len(points) < least:
         raise InputError(

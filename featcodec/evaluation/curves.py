@@ -65,27 +65,42 @@ def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = N
     """
     conditions = conditions or {}
     rows = read_rows(path, (RATE, metric, *conditions))
-    chosen = [row for row in rows if all(_meets(row, *condition) for condition in conditions.items())]
-    curves = _split(chosen)
+    chosen = [row for row in rows if all(meets(row, *condition) for condition in conditions.items())]
+    curves = split_rows(chosen)
     if len(curves) > 1:
         raise InputError(f"{path}: holds {len(curves)} curves; choose one, by COLUMN=VALUE: {_list(curves)}")
     if not curves:
         asked = " ".join(f"{name}={value}" for name, value in conditions.items())
-        there = f"; it holds {_list(_split(rows))}" if rows else ""
+        there = f"; it holds {_list(split_rows(rows))}" if rows else ""
         raise InputError(f"{path}: holds no point{' with ' if asked else ''}{asked}{there}")
-    points = [_point(path, row, metric) for row in curves[0] if row[RATE] and row[metric]]
-    if not points:
-        raise InputError(f"{path}: its points have no {RATE} or no {metric}; measure them with `featcodec sweep`")
     name = " ".join([str(path), *(curves[0][0].get(column, "") for column in ("method",))]).strip()
+    return curve_of(curves[0], metric, name)
+
+
+def curve_of(rows: Sequence[Row], metric: str, name: str) -> RateCurve:
+    """The curve of these rows; those that lack the rate or the metric are no points of it.
+
+    Args:
+        rows: of one curve, with the columns bpp and the metric's.
+        metric: the column of the accuracies, ap50 or ap.
+        name: the curve's, for messages.
+
+    Raises:
+        InputError: a value is no number, or no row is a point.
+    """
+    points = [_point(name, row, metric) for row in rows if row[RATE] and row[metric]]
+    if not points:
+        raise InputError(f"{name}: its points have no {RATE} or no {metric}; measure them with `featcodec sweep`")
     return RateCurve(name, metric, tuple(sorted(points, key=lambda point: (point.rate, point.accuracy))))
 
 
-def _meets(row: Row, name: str, value: str) -> bool:
+def meets(row: Row, name: str, value: str) -> bool:
+    """Whether a row has that value in that column; of fingerprint, dataset and recnet the beginning is enough."""
     return row[name].startswith(value) if name in _PREFIXES else row[name] == value
 
 
-def _split(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows of each curve, of double points the latest."""
+def split_rows(rows: Sequence[Row]) -> list[list[Row]]:
+    """The rows of each curve: everything but QP or quality is equal. Of double points the latest counts."""
     curves: dict[tuple[str, ...], dict[tuple[str, ...], Row]] = {}
     for number, row in enumerate(rows):
         key = tuple(row.get(column, "") for column in IDENTITY)
@@ -109,18 +124,18 @@ def _list(curves: Sequence[Sequence[Row]]) -> str:
     return "; ".join(listed[:_LISTED]) + ("; ..." if len(listed) > _LISTED else "")
 
 
-def _point(path: Path, row: Row, metric: str) -> CurvePoint:
-    rate, accuracy = (_number(path, row, name) for name in (RATE, metric))
+def _point(curve: str, row: Row, metric: str) -> CurvePoint:
+    rate, accuracy = (_number(curve, row, name) for name in (RATE, metric))
     if rate <= 0:
-        raise InputError(f"{path}: a rate of {row[RATE]} bpp; rates are above 0")
-    return CurvePoint(rate, accuracy, _number(path, row, PSNR) if row.get(PSNR) else None, row)
+        raise InputError(f"{curve}: a rate of {row[RATE]} bpp; rates are above 0")
+    return CurvePoint(rate, accuracy, _number(curve, row, PSNR) if row.get(PSNR) else None, row)
 
 
-def _number(path: Path, row: Row, name: str) -> float:
+def _number(curve: str, row: Row, name: str) -> float:
     try:
         value = float(row[name])
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{path}: {name} {row[name]!r} is no number")
+        raise InputError(f"{curve}: {name} {row[name]!r} is no number")
     return value

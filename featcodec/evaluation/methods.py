@@ -17,6 +17,8 @@ import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 import PIL
+import torch
+from torch import Tensor
 
 from featcodec import bitstream, nal
 from featcodec.bitstream import Header
@@ -35,7 +37,7 @@ Samples: TypeAlias = npt.NDArray[np.uint8]
 Picture: TypeAlias = npt.NDArray[np.float32]
 """(height, width, 3) RGB in [0, 1], without the letterbox's border."""
 
-METHODS = ("bottleneck", "latent", "input-vvc", "input-jpeg")
+METHODS = ("bottleneck", "latent", "input-vvc", "input-jpeg", "uncoded")
 
 S = TypeVar("S")
 D = TypeVar("D")
@@ -46,6 +48,9 @@ class Attacker(Protocol):
 
     def on_streams(self, batch: Sequence[tuple[Header, Frame]]) -> list[Picture]:
         """Reconstructions from `FeatureCodec.decode_frame` results of one letterboxed size."""
+
+    def on_tensors(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Picture]:
+        """Reconstructions from (B, C, H, W) tensors of one letterboxed size."""
 
 
 class Method(Protocol[S, D]):
@@ -152,6 +157,64 @@ class FeatureMethod:
     def attack(self, batch: Sequence[tuple[Header, Frame]]) -> list[Picture]:
         """See `Method.attack`."""
         return [] if self.attacker is None else self.attacker.on_streams(batch)
+
+
+@dataclass(frozen=True, eq=False)
+class UncodedMethod:
+    """No compression (paper, Tables I and II): the tensor at the split as it is, neither clipped nor quantized.
+
+    Its "file" is the tensor in float32, so that its rate is that of the numbers themselves. Without a bottleneck the
+    result is the uncoded detector's.
+
+    Attributes:
+        codec, label, attacker, recnet: as `FeatureMethod`.
+    """
+
+    codec: FeatureCodec
+    label: str = ""
+    attacker: Attacker | None = None
+    recnet: str = ""
+    parameter = "qp"
+    name = "uncoded"
+
+    def identity(self) -> Row:
+        """See `Method.identity`."""
+        common = _common_identity(self.codec, self.codec.fingerprint)
+        return {
+            **common,
+            **{"codec": "", "codec_version": "", "method": self.name, "split": str(self.codec.detector.split)},
+        }
+
+    def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[None, Samples]]:
+        """See `Method.prepare`; the samples are the bytes of the float32 tensor."""
+        tensors = self.codec.uncoded_tensors(batch).float().cpu().contiguous().numpy()
+        return [(None, tensor.view(np.uint8)) for tensor in tensors]
+
+    def encode(self, batch: Sequence[tuple[None, Samples]], value: int | None) -> list[bytes]:
+        """See `Method.encode`."""
+        return [samples.tobytes() for _, samples in batch]
+
+    def slice_bytes(self, data: bytes) -> int:
+        """See `Method.slice_bytes`."""
+        return len(data)
+
+    def decode(self, data: bytes, original: tuple[int, int]) -> tuple[Letterbox, Tensor]:
+        """See `Method.decode`."""
+        letterbox = Letterbox.fit(*original, self.codec.image_size, square=self.codec.square)
+        shape = self.codec.detector.feature_shape(letterbox.width, letterbox.height)
+        values = torch.frombuffer(bytearray(data), dtype=torch.float32)
+        return letterbox, values.reshape(-1, *shape[1:]).to(self.codec.detector.device, self.codec.detector.dtype)
+
+    def back_end(self, batch: Sequence[tuple[Letterbox, Tensor]]) -> list[Detections]:
+        """See `Method.back_end`."""
+        return self.codec.finish(torch.stack([tensor for _, tensor in batch]), [letterbox for letterbox, _ in batch])
+
+    def attack(self, batch: Sequence[tuple[Letterbox, Tensor]]) -> list[Picture]:
+        """See `Method.attack`."""
+        if self.attacker is None:
+            return []
+        tensors = torch.stack([tensor for _, tensor in batch])
+        return self.attacker.on_tensors(tensors, [letterbox for letterbox, _ in batch])
 
 
 class _PictureMethod:

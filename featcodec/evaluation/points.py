@@ -28,7 +28,7 @@ IDENTITY = (
 )
 """What else identifies a point; equal along a curve.
 
-method: bottleneck, latent, input-vvc or input-jpeg. fingerprint: of detector and bottleneck weights, as in the
+method: bottleneck, latent, input-vvc, input-jpeg or uncoded. fingerprint: of detector and bottleneck weights, as in the
 bitstreams. codec, codec_version: the picture codec. split: last layer at the edge. clip_low, clip_high, bits: the
 quantizer. image_size, square: the letterbox. precision: what the networks compute in. conf, iou, max_det: which boxes
 count. dataset: 16 hex digits that name the annotation file's bytes and the ids of the images. images: how many.

@@ -81,7 +81,7 @@ class Attack:
 
     def on_images(self, batch: Sequence[Letterboxed]) -> list[Picture]:
         """Reconstructions from uncompressed features of images of one letterboxed shape."""
-        return self._reconstruct(self.codec.uncoded_tensors(batch), [image.letterbox for image in batch])
+        return self.on_tensors(self.codec.uncoded_tensors(batch), [image.letterbox for image in batch])
 
     def on_streams(self, batch: Sequence[tuple[Header, Frame]]) -> list[Picture]:
         """Reconstructions from `decode_frame` results of one letterboxed size.
@@ -94,9 +94,14 @@ class Attack:
                 raise BitstreamError(
                     f"made with --split {header.split}, but a RecNet inverts split {DEFAULT_SPLIT}; encode with that"
                 )
-        return self._reconstruct(self.codec.coded_tensors(batch), [letterbox_of(header) for header, _ in batch])
+        return self.on_tensors(self.codec.coded_tensors(batch), [letterbox_of(header) for header, _ in batch])
 
-    def _reconstruct(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Picture]:
+    def on_tensors(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Picture]:
+        """Reconstructions from (B, C, H, W) tensors of the codec, coded or not.
+
+        Raises:
+            InputError: a reconstruction is not finite.
+        """
         with torch.inference_mode():
             images = self.recnet(tensors.float()).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         if not np.isfinite(images).all():

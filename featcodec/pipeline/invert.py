@@ -30,6 +30,7 @@ from featcodec.image_quality import ImageQuality, image_quality
 from featcodec.paths import Source
 from featcodec.pipeline.attack import Attack, Picture, inside
 from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
+from featcodec.pipeline.plates import PlateAudit, ReadPlate
 from featcodec.vvc import Frame
 
 SIDE_BY_SIDE_FOLDER = "side-by-side"
@@ -46,6 +47,8 @@ class Inverted:
         quality: how near it comes to the original, or None without one.
         latent_quality: how near the latent attack comes, or None without one.
         side_by_side: original and reconstructions in one PNG, or None without an original.
+        qp: of the bitstream, or "raw"; nothing for an image.
+        plates: what is read of the number plates that can be read on the original, or None where it is not audited.
         error: one line on what went wrong, or None.
     """
 
@@ -54,6 +57,8 @@ class Inverted:
     quality: ImageQuality | None = None
     latent_quality: ImageQuality | None = None
     side_by_side: Path | None = None
+    qp: str = ""
+    plates: tuple[ReadPlate, ...] | None = None
     error: str | None = None
 
 
@@ -122,6 +127,7 @@ def invert_files(
     *,
     originals: Mapping[Path, Path] | None = None,
     latent: Attack | None = None,
+    plates: PlateAudit | None = None,
     workers: int | None = None,
 ) -> Generator[Inverted, None, None]:
     """Reconstruct pictures and write them; yields one outcome a file, in the order of the sources.
@@ -136,10 +142,11 @@ def invert_files(
         originals: by path of the source, the original image to measure against; an image may be its own.
         latent: a second attack, on the uncompressed features of the originals, for comparison. Its codec is usually
             the same without bottleneck.
+        plates: reads the number plates on originals and reconstructions.
         workers: threads; None means one a core.
     """
     workers = workers or cores()
-    inversion = _Inversion(attack, latent, folder, originals or {})
+    inversion = _Inversion(attack, latent, folder, originals or {}, plates)
     pool = ThreadPoolExecutor(workers)
     try:
         with beside_other_work(threads=1):
@@ -156,6 +163,7 @@ class _Inversion:
     latent: Attack | None
     folder: Path
     originals: Mapping[Path, Path]
+    plates: PlateAudit | None
 
     def failure(self, source: Source, error: Exception | str) -> Inverted:
         return Inverted(source, picture_path(source, self.folder), error=one_line(error, source.path))
@@ -245,7 +253,7 @@ def _write(inversion: _Inversion, job: _Job, picture: Picture, latent: Picture |
     output = picture_path(job.source, inversion.folder)
     save_png(output, _to_pixels(picture))
     if job.original is None:
-        return Inverted(job.source, output)
+        return Inverted(job.source, output, qp=_qp(job.target))
     pixels = inside(job.original.pixels, job.letterbox)
     original = pixels.astype(np.float32) / 255
     quality = image_quality(original, picture)
@@ -257,7 +265,25 @@ def _write(inversion: _Inversion, job: _Job, picture: Picture, latent: Picture |
     panels.append(_panel(picture, inversion.attack, job.target, quality))
     comparison = side_by_side_path(job.source, inversion.folder)
     save_png(comparison, side_by_side(panels))
-    return Inverted(job.source, output, quality, latent_quality, comparison)
+    pictures = {"original": pixels, "latent": None if latent is None else _to_pixels(latent)}
+    plates = _read_plates(inversion, job, {**pictures, "reconstruction": _to_pixels(picture)})
+    return Inverted(job.source, output, quality, latent_quality, comparison, _qp(job.target), plates)
+
+
+def _read_plates(
+    inversion: _Inversion, job: _Job, pictures: Mapping[str, npt.NDArray[np.uint8] | None]
+) -> tuple[ReadPlate, ...] | None:
+    if inversion.plates is None:
+        return None
+    present = {name: picture for name, picture in pictures.items() if picture is not None}
+    size = job.letterbox.original_width, job.letterbox.original_height
+    return inversion.plates.read(inversion.originals[job.source.path], size, present)
+
+
+def _qp(target: tuple[Header, Frame] | Letterboxed) -> str:
+    if isinstance(target, Letterboxed):
+        return ""
+    return "raw" if target[0].is_raw else str(target[0].qp)
 
 
 def _panel(

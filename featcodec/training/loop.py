@@ -97,6 +97,7 @@ class Loop:
             reason = str(error).splitlines()[0]
             raise InputError(f"cannot train there ({reason}); change --accelerator, --devices or --precision") from None
         self._modules: dict[str, nn.Module] = {}
+        self._kept: dict[str, nn.Module] = {}
         self._wrapped: dict[str, Any] = {}
         self._optimizers: dict[str, Any] = {}
         self._learning_rates: dict[str, float] = {}
@@ -114,13 +115,20 @@ class Loop:
         """The precision that was asked for."""
         return self.fabric.autocast()
 
-    def train(self, name: str, module: M, learning_rate: float | None = None) -> M:
+    def train(
+        self,
+        name: str,
+        module: M,
+        learning_rate: float | None = None,
+        decays: Callable[[Tensor], bool] = lambda parameter: True,
+    ) -> M:
         """Register a network to be trained.
 
         Args:
             name: for `descend` and the checkpoint.
             module: its forward is what the loss goes through.
             learning_rate: another peak than the options'.
+            decays: which parameters the options' weight decay is for.
 
         Returns:
             the module as it has to be called, on the device, in training mode.
@@ -128,13 +136,23 @@ class Loop:
         module.train().requires_grad_(True)
         rate = self.options.learning_rate if learning_rate is None else learning_rate
         try:
-            optimizer = _optimizer(module, self.options, rate)
+            optimizer = _optimizer(module, self.options, rate, decays)
         except ValueError as error:
             raise InputError(f"cannot train the {name} ({error}); give another number") from None
         wrapped, wrapped_optimizer = self.fabric.setup(module, optimizer)
         self._modules[name], self._wrapped[name], self._optimizers[name] = module, wrapped, wrapped_optimizer
         self._learning_rates[name] = rate
         return wrapped  # type: ignore[no-any-return]
+
+    def keep(self, name: str, module: M) -> M:
+        """Register a network that is not trained but belongs to the run's state, such as an average of weights.
+
+        Args:
+            name: for the checkpoint.
+            module: on the device already.
+        """
+        self._kept[name] = module
+        return module
 
     def steps(
         self,
@@ -233,7 +251,8 @@ class Loop:
         return metrics
 
     def _save(self, done: int, metrics: Mapping[str, float]) -> None:
-        for name, module in self._modules.items():
+        modules = {**self._modules, **self._kept}
+        for name, module in modules.items():
             if not all(torch.isfinite(tensor).all() for tensor in module.state_dict().values()):
                 raise TrainingError(
                     f"{self.options.output}: weights of the {name} are no longer finite; the last checkpoint is kept: "
@@ -244,7 +263,7 @@ class Loop:
             scaler = getattr(self.fabric.strategy.precision, "scaler", None)
             scaling = scaler.state_dict() if scaler is not None else {}
             progress = Progress(done, self.settings, self._best, self._pending, scaling)
-            save_state(self._state_path, progress, self._modules, self._optimizers)
+            save_state(self._state_path, progress, modules, self._optimizers)
 
     def _restore(self) -> int:
         if not self.options.resume:
@@ -260,7 +279,7 @@ class Loop:
                     f"{self._state_path}: was made with {key} {before!r}, not {now!r}; resume with the same settings, "
                     "or train into another folder"
                 )
-        progress = load_state(self._state_path, self._modules, self._optimizers)
+        progress = load_state(self._state_path, {**self._modules, **self._kept}, self._optimizers)
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         if scaler is not None and progress.scaler:
             scaler.load_state_dict(dict(progress.scaler))
@@ -289,11 +308,17 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value))
 
 
-def _optimizer(module: nn.Module, options: LoopOptions, learning_rate: float) -> Optimizer:
+def _optimizer(
+    module: nn.Module, options: LoopOptions, learning_rate: float, decays: Callable[[Tensor], bool]
+) -> Optimizer:
+    decayed = [parameter for parameter in module.parameters() if decays(parameter)]
+    others = [parameter for parameter in module.parameters() if not decays(parameter)]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    groups = [group for group in groups if group["params"]]
     if options.optimizer == "adamw":
-        return AdamW(module.parameters(), learning_rate, weight_decay=options.weight_decay)
+        return AdamW(groups, learning_rate, weight_decay=options.weight_decay)
     if options.optimizer == "sgd":
-        return SGD(module.parameters(), learning_rate, momentum=0.937, weight_decay=options.weight_decay)
+        return SGD(groups, learning_rate, momentum=0.937, weight_decay=options.weight_decay)
     raise InputError(f"optimizer {options.optimizer!r} is not known; use adamw or sgd")
 
 

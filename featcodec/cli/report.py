@@ -1,0 +1,126 @@
+"""featcodec report: sweeps and attacks as one page."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+
+import rich_click as click
+
+from featcodec.cli.console import print_json
+from featcodec.cli.options import conditions_of, json_option, metric_option, overwrite_option
+
+_MAX_COMMANDS = 1 << 20
+
+
+@click.command("report")
+@click.argument("tables", metavar="CSV...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The page (.html).")
+@click.option(
+    "--markdown",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="The same as Markdown (.md); its figures go beside it, named after it.",
+)
+@click.option(
+    "--attack",
+    "attacks",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Output folder of `featcodec invert`, for the reconstruction grid; may be repeated, a column each.",
+)
+@click.option("--pictures", type=click.IntRange(1, 100), default=6, show_default=True, help="Most images of the grid.")
+@click.option("--title", default="Rate, accuracy and privacy", show_default=True, help="Its heading.")
+@click.option(
+    "--commands",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Text file with the commands that measured, to be shown.",
+)
+@metric_option
+@click.option(
+    "--where",
+    "where",
+    multiple=True,
+    metavar="COLUMN=VALUE",
+    help="Only rows with that value; may be repeated. Of fingerprint, dataset and recnet the beginning is enough.",
+)
+@overwrite_option
+@json_option
+def command(
+    tables: tuple[Path, ...],
+    output: Path,
+    markdown: Path | None,
+    attacks: tuple[Path, ...],
+    pictures: int,
+    title: str,
+    commands: Path | None,
+    metric: str,
+    where: tuple[str, ...],
+    overwrite: bool,
+    as_json: bool,
+) -> int:
+    """Show sweeps and attacks as one self-contained page: curves, BD table, reconstructions, operating points.
+
+    CSV are files of `featcodec sweep`, of one detector and one data set. Rows of --method uncoded give the tables
+    without compression; a sweep with --recnet gives the privacy curve.
+    """
+    from featcodec.data.attack_results import FILE_NAME as ATTACK_TABLE
+    from featcodec.errors import OutputError
+    from featcodec.evaluation.report.page import Report, markdown_files, write_html, write_markdown
+    from featcodec.evaluation.report.pictures import read_grid
+    from featcodec.evaluation.report.study import read_study
+    from featcodec.evaluation.report.tables import bd
+
+    for path in (output, markdown):
+        if path is not None and path.is_dir():
+            raise OutputError(f"{path}: is a folder; choose another name")
+    planned = [output, *(markdown_files(markdown).values() if markdown is not None else ())]
+    inputs = [*tables, *(folder / ATTACK_TABLE for folder in attacks), *([commands] if commands else [])]
+    _check_outputs(planned, inputs, overwrite=overwrite)
+    report = Report(
+        title=title,
+        study=read_study(tables, metric, conditions_of(where)),
+        grid=read_grid(attacks, pictures),
+        commands="" if commands is None else _read_commands(commands),
+        made_by=shlex.join(["featcodec", *sys.argv[1:]]),
+    )
+    write_html(output, report)
+    written = [output, *(write_markdown(markdown, report) if markdown is not None else ())]
+    compared = [[cell.text for cell in row] for row in bd(report.study).rows]
+    counts = {"points": len(report.study.rows), "curves": len(report.study.series), "attacks": len(attacks)}
+    if as_json:
+        print_json({**counts, "bd": compared, "output": [str(path) for path in written]})
+        return 0
+    for name, rate, accuracy, psnr, over, overlap in compared:
+        click.echo(
+            f"{name}: BD-rate {rate}, BD-{metric.upper()} {accuracy}, BD-PSNR {psnr} ({over}, {overlap} overlap)"
+        )
+    said = ", ".join(f"{count} {what}" for what, count in counts.items())
+    click.echo(f"{said} -> {', '.join(str(path) for path in written)}")
+    return 0
+
+
+def _check_outputs(planned: list[Path], inputs: list[Path], *, overwrite: bool) -> None:
+    from featcodec.errors import OutputError
+
+    protected = {path.resolve() for path in inputs}
+    for number, path in enumerate(planned):
+        if path.resolve() in protected:
+            raise OutputError(f"{path}: is read by this command; choose another name")
+        if path.resolve() in {other.resolve() for other in planned[:number]}:
+            raise OutputError(f"{path}: would be written twice; choose another name for one of the two")
+        if path.exists() and not overwrite:
+            raise OutputError(f"{path}: exists; use --overwrite or another name")
+
+
+def _read_commands(path: Path) -> str:
+    from featcodec.errors import InputError
+
+    try:
+        if path.stat().st_size > _MAX_COMMANDS:
+            raise InputError(f"{path}: over {_MAX_COMMANDS >> 10} KiB; give a list of commands")
+        return path.read_text(encoding="utf-8", errors="replace").strip()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check --commands") from None

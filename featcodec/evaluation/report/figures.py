@@ -1,0 +1,165 @@
+"""The report's curves as SVG, by matplotlib, on whatever background they stand.
+
+Texts stay texts. Colours of ink and grid are CSS variables with a style of their own inside, so that a figure follows
+light and dark also where it is an image of its own; curves have colours that are distinct on both, and for most people
+with colour vision deficiency (Okabe and Ito's palette).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from featcodec.evaluation.bd import upper_envelope
+from featcodec.evaluation.curves import CurvePoint
+from featcodec.evaluation.report.study import Series, Study
+
+_INK, _GRID = "#123456", "#123457"
+"""Stand-ins, replaced in the finished SVG."""
+_STYLE = (
+    "<style>:root{--figure-ink:#333;--figure-grid:#e2e2e2}"
+    "@media(prefers-color-scheme:dark){:root{--figure-ink:#ccc;--figure-grid:#3a3a3a}}</style>"
+)
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c00", "#8f5fbf")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_SIZE = 5.6, 3.9
+_LONGEST_LABEL = 40
+_AXES = {"ap50": "AP50, %", "ap": "AP, %"}
+_RC: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "featcodec",
+    "font.size": 11,
+    "font.family": "sans-serif",
+    "text.parse_math": False,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": _GRID,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "path.simplify": False,
+}
+
+
+def rate_accuracy(study: Study) -> str | None:
+    """Fig. 4a: bits per pixel against accuracy, with 95 % intervals where they were measured.
+
+    Returns:
+        an SVG document, or None where nothing was measured.
+    """
+    if not study.series:
+        return None
+
+    def draw(axes: Any) -> None:
+        axes.set_xscale("log")
+        for series, look in _looks(study.series):
+            points = series.curve.points
+            axes.plot([one.rate for one in points], [one.accuracy for one in points], **look)
+            if study.metric == "ap50":
+                _draw_intervals(axes, points, look["color"])
+        detector = study.detector
+        if detector is not None:
+            level = float(detector[study.metric])
+            axes.axhline(level, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.annotate(
+                f"uncoded detector {level:.1f}", (0.01, level), xycoords=("axes fraction", "data"),
+                xytext=(0, 3), textcoords="offset points", fontsize=9.5,
+            )  # fmt: skip
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        axes.set_xlabel("bits per pixel of the original image, logarithmic")
+
+    return _figure(study, draw)
+
+
+def privacy_accuracy(study: Study) -> str | None:
+    """Fig. 4b: an attacker's PSNR on the coded features against accuracy.
+
+    Returns:
+        an SVG document, or None where no attack was measured.
+    """
+    if not any(_attacked(series) for series in study.series):
+        return None
+
+    def draw(axes: Any) -> None:
+        for series, look in _looks(study.series):
+            points = _attacked(series)
+            if points:
+                axes.plot([one.psnr for one in points], [one.accuracy for one in points], **look)
+        axes.set_xlabel("attacker's PSNR, dB (less is more private)")
+
+    return _figure(study, draw)
+
+
+def _looks(series: Sequence[Series]) -> list[tuple[Series, dict[str, Any]]]:
+    """Colour and marker of each curve; anchors are dashed."""
+    return [
+        (
+            one,
+            {
+                "color": _COLOURS[index % len(_COLOURS)],
+                "marker": _MARKERS[index % len(_MARKERS)],
+                "markersize": 4.5,
+                "linewidth": 1.3 if one.is_anchor else 2,
+                "linestyle": "--" if one.is_anchor else "-",
+                "label": _legible(one.label),
+            },
+        )
+        for index, one in enumerate(series)
+    ]
+
+
+def _legible(label: str) -> str:
+    """A label that can be set in a figure: printable, not too long, and not hidden, as matplotlib does with "_..."."""
+    text = "".join(character if character.isprintable() else " " for character in label)
+    if len(text) > _LONGEST_LABEL:
+        text = text[: _LONGEST_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return f"\N{ZERO WIDTH SPACE}{text}" if text.startswith("_") else text
+
+
+def _attacked(series: Series) -> list[CurvePoint]:
+    """The points of the curve's upper envelope that have a PSNR, as BD-PSNR takes them."""
+    return [point for point in upper_envelope(series.curve.points) if point.psnr is not None]
+
+
+def _draw_intervals(axes: Any, points: Sequence[CurvePoint], colour: str) -> None:
+    known = [point for point in points if point.row.get("ap50_low") and point.row.get("ap50_high")]
+    if known:
+        axes.vlines(
+            [point.rate for point in known],
+            [float(point.row["ap50_low"]) for point in known],
+            [float(point.row["ap50_high"]) for point in known],
+            color=colour, linewidth=1, alpha=0.4,
+        )  # fmt: skip
+
+
+def _figure(study: Study, draw: Any) -> str:
+    with mpl.rc_context(_RC), warnings.catch_warnings():
+        # Whoever shows the figure has fonts of their own.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        figure = Figure(figsize=_SIZE, layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        draw(axes)
+        axes.set_ylabel(_AXES[study.metric])
+        axes.grid(visible=True, linewidth=0.7)
+        axes.set_axisbelow(True)
+        axes.legend(loc="lower right", frameon=False, fontsize=9.5)
+        text = io.StringIO()
+        figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+    svg = text.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = svg.replace(_INK, "var(--figure-ink, #333)").replace(_GRID, "var(--figure-grid, #ddd)")
+    svg = re.sub(r' width="[\d.]+pt"', "", re.sub(r' height="[\d.]+pt"', "", svg, count=1), count=1)
+    return re.sub(r"(<svg[^>]*>)", lambda match: match[1] + _STYLE, svg, count=1)

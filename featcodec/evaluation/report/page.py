@@ -1,0 +1,147 @@
+"""The report itself: one self-contained HTML page, and the same as Markdown with its figures beside it.
+
+Whatever comes out of a file is escaped by jinja2: a CSV is as hostile as any input.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
+from featcodec.evaluation.points import IDENTITY
+from featcodec.evaluation.report import figures, pictures, tables
+from featcodec.evaluation.report.pictures import GridRow
+from featcodec.evaluation.report.study import Study, label_of
+from featcodec.files import write_atomically
+from featcodec.version import __version__
+
+_SETTINGS = tuple(name for name in IDENTITY if name not in ("method", "fingerprint"))
+_MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#~"})
+
+
+@dataclass(frozen=True)
+class Report:
+    """What stands in a report.
+
+    Attributes:
+        title: its heading.
+        study: the sweeps.
+        grid: the reconstructions.
+        commands: those that measured, as text, or nothing.
+        made_by: the command that makes the report.
+    """
+
+    title: str
+    study: Study
+    grid: Sequence[GridRow]
+    commands: str
+    made_by: str
+
+
+def markdown_files(markdown: Path) -> dict[str, Path]:
+    """What is written for a Markdown report: itself, and its figures by name."""
+    stem = markdown.with_suffix("")
+    return {
+        "markdown": markdown,
+        "rate_accuracy": stem.with_name(f"{stem.name}-rate-accuracy.svg"),
+        "privacy_accuracy": stem.with_name(f"{stem.name}-privacy-accuracy.svg"),
+        "grid": stem.with_name(f"{stem.name}-reconstructions.jpg"),
+    }
+
+
+def write_html(path: Path, report: Report) -> None:
+    """Write the page; everything that it shows is inside.
+
+    Raises:
+        OutputError: it cannot be written.
+        InputError: a value in a row is no number.
+    """
+    text = _environment().get_template("report.html.jinja").render(**_contents(report))
+    write_atomically(path, text.encode("utf-8", "replace"))
+
+
+def write_markdown(path: Path, report: Report) -> list[Path]:
+    """Write the page as Markdown, its figures beside it.
+
+    Returns:
+        the files.
+
+    Raises:
+        OutputError, InputError: as `write_html`.
+    """
+    files = markdown_files(path)
+    contents = _contents(report)
+    written = [path]
+    for name in ("rate_accuracy", "privacy_accuracy"):
+        if contents[name] is not None:
+            write_atomically(files[name], contents[name].encode())
+            written.append(files[name])
+    if report.grid:
+        write_atomically(files["grid"], pictures.contact_sheet(report.grid))
+        written.append(files["grid"])
+    text = _environment().get_template("report.md.jinja").render(**contents, files=files)
+    write_atomically(path, text.encode("utf-8", "replace"))
+    return written
+
+
+def _contents(report: Report) -> dict[str, Any]:
+    study = report.study
+    return {
+        "report": report,
+        "study": study,
+        "version": __version__,
+        "has_intervals": any(row.get("ap50_low") for row in study.rows),
+        "images": study.rows[0]["images"],
+        "rate_accuracy": figures.rate_accuracy(study),
+        "privacy_accuracy": figures.privacy_accuracy(study),
+        "uncompressed": tables.uncompressed(study),
+        "reconstruction": tables.reconstruction(study),
+        "bd": tables.bd(study),
+        "variants": tables.variants(study),
+        "operating_points": tables.operating_points(study),
+        "points": tables.points(study),
+        "fingerprints": _fingerprints(study),
+        "settings": _settings(study),
+    }
+
+
+def _fingerprints(study: Study) -> list[tuple[str, str, str]]:
+    """(what it is, fingerprint, that of its attacker) of the codecs, each once."""
+    found: dict[str, tuple[str, str]] = {}
+    for row in study.rows:
+        name = "detector" if row["method"] != "bottleneck" and not row["bottleneck"] else label_of(row)
+        recnet = row.get("recnet") or found.get(row["fingerprint"], ("", ""))[1]
+        found[row["fingerprint"]] = (name, recnet)
+    return [(name, fingerprint, recnet) for fingerprint, (name, recnet) in found.items()]
+
+
+def _settings(study: Study) -> list[tuple[str, str]]:
+    """Everything else that identifies points: each column with all its values."""
+    values = {name: dict.fromkeys(row[name] for row in study.rows if row[name]) for name in _SETTINGS}
+    return [(name, ", ".join(found)) for name, found in values.items() if found]
+
+
+def _fenced(text: str) -> str:
+    """A Markdown block of shell commands, which no line of theirs can end."""
+    fence = "~" * max(3, 1 + max(map(len, re.findall("~+", text)), default=0))
+    return f"{fence}sh\n{text}\n{fence}"
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("featcodec.evaluation.report"),
+        autoescape=select_autoescape(["html.jinja"], default=False),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["fenced"] = _fenced
+    environment.filters["row_range"] = tables.row_range
+    environment.filters["markdown"] = lambda text: " ".join(str(text).split()).translate(_MARKDOWN_SPECIAL)
+    return environment

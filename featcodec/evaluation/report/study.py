@@ -1,0 +1,189 @@
+"""What a report is about: the rows of sweeps of one detector on one data set, sorted into curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featcodec.errors import InputError
+from featcodec.evaluation.curves import RATE, RateCurve, curve_of, meets, split_rows
+from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row, read_rows
+
+UNCODED = "uncoded"
+NUMBER = "number"
+"""A column that is in no file: the row's number in the report."""
+ORIGIN = "origin"
+"""A column that is in no file: where the row stands."""
+_NEEDED = (*IDENTITY, *PARAMETERS, "bottleneck", "bytes", "slice_bytes", RATE, "ap", "ap50")
+_NUMBERS = (
+    *(
+        RATE,
+        "bytes",
+        "slice_bytes",
+        "ap",
+        "ap50",
+        "ap50_low",
+        "ap50_high",
+        "psnr",
+        "edge_psnr",
+        "clip_low",
+        "clip_high",
+    ),
+    *("front_end_seconds", "encode_seconds", "decode_seconds", "back_end_seconds"),
+)
+"""Columns of numbers, where they are there and not empty."""
+_LARGEST = 1e15
+"""More than any sweep measures, and few enough to compute with."""
+_ORDER = {"bottleneck": 0, "latent": 1, "input-vvc": 2, "input-jpeg": 3}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One codec.
+
+    Attributes:
+        label: the bottleneck's name, else the method's; no other series has it.
+        method: bottleneck, latent, input-vvc or input-jpeg.
+        curve: with its usual settings: those with the most points, of equally many the first.
+        variants: with other settings, such as clip ranges or presets, in the order of the rows.
+    """
+
+    label: str
+    method: str
+    curve: RateCurve
+    variants: tuple[RateCurve, ...]
+
+    @property
+    def is_anchor(self) -> bool:
+        """Whether it is there to be compared with, and no bottleneck of ours."""
+        return self.method != "bottleneck"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Everything that a report shows of sweeps.
+
+    Attributes:
+        rows: all, in order, with the further columns `NUMBER` and `ORIGIN`.
+        metric: the column of the accuracies along the curves, ap50 or ap.
+        uncompressed: the latest row of each codec without compression, the detector alone first; then those of 8-bit
+            samples without VVC.
+        series: bottlenecks first, then the anchors.
+    """
+
+    rows: tuple[Row, ...]
+    metric: str
+    uncompressed: tuple[Row, ...]
+    series: tuple[Series, ...]
+
+    @property
+    def detector(self) -> Row | None:
+        """The row of the detector alone, or None where it was not measured."""
+        return next((row for row in self.uncompressed if is_detector_alone(row) and row[self.metric]), None)
+
+
+def is_detector_alone(row: Row) -> bool:
+    """Whether a row is the uncoded detector's, without a bottleneck."""
+    return row["method"] == UNCODED and not row["bottleneck"]
+
+
+def label_of(row: Row) -> str:
+    """What people call the codec of a row."""
+    if row["method"] == UNCODED:
+        return row["bottleneck"] or "latent"
+    if row["method"] == "bottleneck":
+        return row["bottleneck"] or row["fingerprint"][:8]
+    return row["method"]
+
+
+def read_study(paths: Sequence[Path], metric: str, conditions: Mapping[str, str] | None = None) -> Study:
+    """Read the CSV files of sweeps.
+
+    Args:
+        paths: the files.
+        metric: ap50 or ap.
+        conditions: only rows with these values count, by column; of fingerprint, dataset and recnet the beginning is
+            enough.
+
+    Raises:
+        InputError: a file is unreadable or lacks a column; a value is no number; there is no row, or rows of several
+            data sets or detectors.
+    """
+    conditions = conditions or {}
+    rows: list[Row] = []
+    for path in paths:
+        for number, row in enumerate(read_rows(path, (*_NEEDED, *conditions)), 1):
+            if all(meets(row, *condition) for condition in conditions.items()):
+                texts = {column: _printable(value) for column, value in row.items()}
+                rows.append({**texts, NUMBER: str(len(rows) + 1), ORIGIN: f"{path}, row {number}"})
+                _check_numbers(rows[-1])
+    where = ", ".join(map(str, paths))
+    if not rows:
+        raise InputError(f"{where}: no row{' meets --where' if conditions else ''}; measure with `featcodec sweep`")
+    _check_one(rows, where, "dataset", "data sets", ", or choose it with --where dataset=...")
+    direct = [row for row in rows if is_detector_alone(row) or row["method"] in ("latent", *_pictures())]
+    _check_one(direct, where, "fingerprint", "detectors")
+    groups = split_rows(rows)
+    uncompressed = [group[-1] for group in groups if group[0]["method"] == UNCODED]
+    uncompressed.sort(key=lambda row: not is_detector_alone(row))
+    raw = [group[-1] for group in groups if _is_raw(group[0])]
+    coded = [group for group in groups if group[0]["method"] in _ORDER and not _is_raw(group[0])]
+    return Study(tuple(rows), metric, (*uncompressed, *raw), _series(coded, metric))
+
+
+def _pictures() -> tuple[str, ...]:
+    return "input-vvc", "input-jpeg"
+
+
+def _is_raw(row: Row) -> bool:
+    return row["codec"] == "none"
+
+
+def _printable(text: str) -> str:
+    """The text without the bytes that were no UTF-8, which nothing could show."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _check_numbers(row: Row) -> None:
+    for name in _NUMBERS:
+        text = row.get(name, "")
+        try:
+            value = float(text or "0")
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            reason = "no number"
+        elif abs(value) > _LARGEST:
+            reason = "too large"
+        elif name == RATE and text and value <= 0:
+            reason = "no rate above 0"
+        else:
+            continue
+        raise InputError(f"{row[ORIGIN]}: {name} {text[:40]!r} is {reason}; measure it with `featcodec sweep`")
+
+
+def _check_one(rows: Sequence[Row], where: str, column: str, what: str, or_else: str = "") -> None:
+    values = sorted({row[column] for row in rows})
+    if len(values) > 1:
+        raise InputError(
+            f"{where}: rows of {len(values)} {what} ({column} {', '.join(values[:4])}); give the files of one{or_else}"
+        )
+
+
+def _series(groups: Sequence[Sequence[Row]], metric: str) -> tuple[Series, ...]:
+    codecs: dict[tuple[str, str], list[Sequence[Row]]] = {}
+    for group in groups:
+        codecs.setdefault((group[0]["method"], group[0]["fingerprint"]), []).append(group)
+    labels = [label_of(variants[0][0]) for variants in codecs.values()]
+    series = []
+    for (method, fingerprint), variants in codecs.items():
+        label = label_of(variants[0][0])
+        if labels.count(label) > 1:
+            label = f"{label} {fingerprint[:8]}"
+        curves = [curve_of(rows, metric, label) for rows in variants]
+        usual = max(range(len(curves)), key=lambda index: (len(curves[index].points), -index))
+        others = tuple(curve for index, curve in enumerate(curves) if index != usual)
+        series.append(Series(label, method, curves[usual], others))
+    return tuple(sorted(series, key=lambda one: _ORDER[one.method]))

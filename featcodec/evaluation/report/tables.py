@@ -1,0 +1,266 @@
+"""The report's tables. Every figure in a cell names the rows that it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from featcodec.errors import InputError
+from featcodec.evaluation.bd import Comparison, compare, left_out
+from featcodec.evaluation.curves import CurvePoint, RateCurve
+from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row
+from featcodec.evaluation.report.study import NUMBER, UNCODED, Study, is_detector_alone, label_of
+
+ALLOWED_LOSSES = (1, 2, 3, 5)
+"""Percentage points below the uncoded detector, of the operating points."""
+_ABSENT = "\N{EN DASH}"
+_MINUS = "\N{MINUS SIGN}"
+_METRICS = {"ap50": "AP50", "ap": "AP"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A text, and the numbers of the rows that it comes from."""
+
+    text: str
+    rows: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        columns: their headings.
+        rows: as many cells each; the first one is the row's heading.
+        notes: what to keep in mind, one sentence each.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def uncompressed(study: Study) -> Table:
+    """Accuracy without compression (paper, Table I), and with nothing but the 8-bit quantizer."""
+    detector = study.detector
+    rows = []
+    for row in study.uncompressed:
+        if is_detector_alone(row):
+            name = "detector, uncoded"
+        else:
+            name = label_of(row) + ("" if row["method"] == UNCODED else f", {row['bits']}-bit samples")
+        cells = [Cell(name)]
+        for metric in ("ap50", "ap"):
+            cells.append(_value(row, metric, ".2f"))
+            cells.append(_against(row, detector, metric))
+        rows.append((*cells, _interval(row)))
+    columns = ("", "AP50", "change", "AP", "change", "AP50, 95 % interval")
+    return _without_empty_columns(Table(columns, tuple(rows)))
+
+
+def reconstruction(study: Study) -> Table:
+    """How well an attacker does on uncompressed features (paper, Table II); the first row is the one compared with."""
+    attacked = [row for row in study.uncompressed if row["method"] == UNCODED and row.get("psnr")]
+    anchor = next((row for row in attacked if is_detector_alone(row)), None)
+    rows = []
+    for row in attacked:
+        cells = [Cell(f"RecNet-{label_of(row)}")]
+        for measure in ("psnr", "edge_psnr"):
+            cells += [_value(row, measure, ".2f"), _against(row, anchor, measure)]
+        rows.append(tuple(cells))
+    return _without_empty_columns(Table(("", "PSNR, dB", "change", "edge-PSNR, dB", "change"), tuple(rows)))
+
+
+def bd(study: Study) -> Table:
+    """Every bottleneck against every anchor, and anchors against each other."""
+    rows, notes = [], []
+    for test in study.series:
+        for anchor in study.series:
+            if not anchor.is_anchor or study.series.index(anchor) <= study.series.index(test):
+                continue
+            cells, said = _comparison(anchor.curve, test.curve)
+            rows.append((Cell(f"{test.label} against {anchor.label}"), *cells))
+            notes += said
+    return Table(("", *_comparison_columns(study)), tuple(rows), tuple(dict.fromkeys(notes)))
+
+
+def variants(study: Study) -> Table:
+    """Other settings of one codec, each over all its QPs.
+
+    Clip ranges are compared with the narrowest (paper, section IV-B), everything else with the codec's usual settings.
+    """
+    rows, notes = [], []
+    for series in study.series:
+        if not series.variants:
+            continue
+        curves = [series.curve, *series.variants]
+        changed = [name for name in IDENTITY if len({_first(curve).get(name, "") for curve in curves}) > 1]
+        if set(changed) <= {"clip_low", "clip_high"}:
+            curves.sort(key=lambda curve: _clip_width(_first(curve)))
+        named = [replace(curve, name=f"{series.label}, {_settings(_first(curve), changed)}") for curve in curves]
+        reference, *others = named
+        absent = (Cell(_ABSENT),) * (len(_comparison_columns(study)) - 1)
+        rows.append((Cell(reference.name), Cell("reference", _numbers(reference)), *absent))
+        for curve in others:
+            cells, said = _comparison(reference, curve)
+            rows.append((Cell(curve.name), *cells))
+            notes += said
+    return Table(("", *_comparison_columns(study)), tuple(rows), tuple(dict.fromkeys(notes)))
+
+
+def operating_points(study: Study) -> Table:
+    """The cheapest measured point of each codec within so many points of the uncoded detector."""
+    detector = study.detector
+    metric = _METRICS[study.metric]
+    columns = ("", *(f"within {loss} of {metric}" for loss in ALLOWED_LOSSES))
+    if detector is None:
+        return Table(columns, ())
+    rows = []
+    for series in study.series:
+        cells = [Cell(series.label)]
+        for loss in ALLOWED_LOSSES:
+            least = float(detector[study.metric]) - loss
+            enough = [point for point in series.curve.points if point.accuracy >= least]
+            cells.append(_operating_point(enough[0]) if enough else Cell(_ABSENT))
+        rows.append(tuple(cells))
+    return Table(columns, tuple(rows))
+
+
+def points(study: Study) -> Table:
+    """All rows."""
+    columns: tuple[tuple[str, Callable[[Row], str]], ...] = (
+        ("row", lambda row: row[NUMBER]),
+        ("codec", label_of),
+        ("QP or quality", lambda row: _parameter(row) or ("float32" if row["method"] == UNCODED else "no VVC")),
+        ("clip", lambda row: _settings(row, ["clip_low", "clip_high"]) if row["clip_low"] else _ABSENT),
+        ("preset", lambda row: row["preset"] or _ABSENT),
+        ("bytes", lambda row: f"{int(row['bytes']):,}"),
+        ("slice data", lambda row: f"{100 * int(row['slice_bytes']) / int(row['bytes']):.1f} %"),
+        ("bpp", lambda row: _format(row, "bpp", ".4f")),
+        ("AP50", lambda row: _format(row, "ap50", ".2f")),
+        ("95 % interval", lambda row: _interval(row).text),
+        ("AP", lambda row: _format(row, "ap", ".2f")),
+        ("PSNR", lambda row: _format(row, "psnr", ".2f")),
+        ("edge-PSNR", lambda row: _format(row, "edge_psnr", ".2f")),
+        ("encode, s", lambda row: _sum(row, ("front_end_seconds", "encode_seconds"))),
+        ("decode, s", lambda row: _sum(row, ("decode_seconds", "back_end_seconds"))),
+        ("where it stands", lambda row: row["origin"]),
+    )
+    rows = tuple(tuple(Cell(_safely(read, row)) for _, read in columns) for row in study.rows)
+    return Table(tuple(name for name, _ in columns), rows)
+
+
+def row_range(numbers: Sequence[str]) -> str:
+    """Row numbers for people: "3-7, 9"."""
+    parts: list[list[int]] = []
+    for number in sorted(map(int, numbers)):
+        if parts and number == parts[-1][1] + 1:
+            parts[-1][1] = number
+        else:
+            parts.append([number, number])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def _comparison_columns(study: Study) -> tuple[str, ...]:
+    metric = _METRICS[study.metric]
+    return "BD-rate", f"BD-{metric}", "BD-PSNR", f"common {metric} range", "overlap"
+
+
+def _comparison(anchor: RateCurve, test: RateCurve) -> tuple[tuple[Cell, ...], list[str]]:
+    """The cells of `_comparison_columns`, and what to keep in mind."""
+    numbers = (*_numbers(anchor), *_numbers(test))
+    try:
+        found: Comparison = compare(anchor, test)
+    except InputError as error:
+        return (Cell(_ABSENT, numbers), *([Cell(_ABSENT)] * 4)), [str(error)]
+    over = found.accuracy
+    cells = (
+        Cell(f"{signed(found.bd_rate, 1)} %", numbers),
+        Cell(_ABSENT) if found.bd_accuracy is None else Cell(signed(found.bd_accuracy, 2), numbers),
+        Cell(_ABSENT) if found.bd_psnr is None else Cell(f"{signed(found.bd_psnr, 2)} dB", numbers),
+        Cell(f"{over.low:.1f} to {over.high:.1f}", numbers),
+        Cell(f"{100 * over.fraction:.0f} %", numbers),
+    )
+    return cells, [note for note in map(left_out, (anchor, test)) if note]
+
+
+def signed(value: float, digits: int) -> str:
+    """A difference, with its sign as print has it."""
+    return f"{value:+.{digits}f}".replace("-", _MINUS)
+
+
+def _operating_point(point: CurvePoint) -> Cell:
+    row = point.row
+    name = "QP" if row["qp"] else "quality"
+    return Cell(f"{point.rate:.4f} bpp ({name} {_parameter(row)})", (row[NUMBER],))
+
+
+def _numbers(curve: RateCurve) -> tuple[str, ...]:
+    return tuple(point.row[NUMBER] for point in curve.points)
+
+
+def _first(curve: RateCurve) -> Row:
+    return curve.points[0].row
+
+
+def _clip_width(row: Row) -> float:
+    return float(row["clip_high"] or 0) - float(row["clip_low"] or 0)
+
+
+def _parameter(row: Row) -> str:
+    return next((row[name] for name in PARAMETERS if row[name]), "")
+
+
+def _settings(row: Row, columns: Sequence[str]) -> str:
+    """Values of columns for people; the two ends of the clip range as one."""
+    clip = f"clip [{row['clip_low']}, {row['clip_high']}]".replace("-", _MINUS)
+    parts = [clip] if "clip_low" in columns or "clip_high" in columns else []
+    parts += [f"{name} {row.get(name) or _ABSENT}" for name in columns if not name.startswith("clip_")]
+    return ", ".join(parts)
+
+
+def _value(row: Row, column: str, form: str) -> Cell:
+    return Cell(_format(row, column, form), (row[NUMBER],)) if row.get(column) else Cell(_ABSENT)
+
+
+def _against(row: Row, anchor: Row | None, column: str) -> Cell:
+    if anchor is None or row is anchor or not row.get(column) or not anchor.get(column):
+        return Cell("")
+    return Cell(signed(float(row[column]) - float(anchor[column]), 2), (row[NUMBER], anchor[NUMBER]))
+
+
+def _interval(row: Row) -> Cell:
+    if not row.get("ap50_low") or not row.get("ap50_high"):
+        return Cell("")
+    return Cell(f"{_format(row, 'ap50_low', '.1f')} to {_format(row, 'ap50_high', '.1f')}", (row[NUMBER],))
+
+
+def _format(row: Row, column: str, form: str) -> str:
+    text = row.get(column, "")
+    return format(float(text), form) if text else _ABSENT
+
+
+def _sum(row: Row, columns: Sequence[str]) -> str:
+    if not all(row.get(column) for column in columns):
+        return _ABSENT
+    return f"{sum(float(row[column]) for column in columns):.1f}"
+
+
+def _safely(read: Callable[[Row], str], row: Row) -> str:
+    try:
+        return read(row) or _ABSENT
+    except (ValueError, ZeroDivisionError):
+        raise InputError(f"{row['origin']}: a value is no number; measure it with `featcodec sweep`") from None
+
+
+def _without_empty_columns(table: Table) -> Table:
+    kept = [
+        0,
+        *(i for i in range(1, len(table.columns)) if any(row[i].text not in ("", _ABSENT) for row in table.rows)),
+    ]
+    return Table(
+        tuple(table.columns[index] for index in kept),
+        tuple(tuple(row[index] for index in kept) for row in table.rows),
+        table.notes,
+    )

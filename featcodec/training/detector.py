@@ -1,0 +1,160 @@
+"""Train a detector of our own in YOLOv5's architecture, from scratch, before any bottleneck is trained behind it.
+
+As YOLOv5 does it: its loss, BatchNorm that learns, weight decay on kernels alone, and a moving average of the weights,
+which is what the held-out images judge and what the checkpoints hold. They are in float16, as YOLOv5's releases; the
+run's state keeps float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featcodec.checkpoints import FINGERPRINT_BYTES
+from featcodec.data.training_batches import TrainingBatch
+from featcodec.detectors import DetectorConfig, SplitDetector, build_yolov5, load_detector, read_detector, save_detector
+from featcodec.detectors.graph import Layer
+from featcodec.errors import InputError
+from featcodec.training.detection_loss import DetectionLoss, detection_loss_for
+from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.moving_average import MovingAverage
+from featcodec.training.objective import mean_of
+from featcodec.training.setup import TrainingData, as_pictures, batches_from, held_out_batches
+
+DETECTOR_FILE = "detector.safetensors"
+
+
+@dataclass(frozen=True)
+class DetectorTask:
+    """What to train.
+
+    Attributes:
+        names: class names, one per class id of the data.
+        depth_multiple, width_multiple: of the architecture; None means those of `start`, else yolov5n's.
+        start: a detector of the same classes to go on from, instead of random weights.
+    """
+
+    names: tuple[str, ...]
+    depth_multiple: float | None = None
+    width_multiple: float | None = None
+    start: Path | None = None
+
+
+class RawOutputs(nn.Module):
+    """A detector as its loss sees it; what the optimizer sees.
+
+    Args:
+        detector: shared with the caller.
+    """
+
+    def __init__(self, detector: SplitDetector) -> None:
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, pictures: Tensor) -> Any:
+        """(B, 3, H, W) RGB in [0, 1] -> the head's undecoded outputs, a tensor a level."""
+        detector = self.detector
+        return detector.head.raw(detector.neck(detector.front(pictures)))
+
+
+def train_detector(task: DetectorTask, data: TrainingData, options: LoopOptions) -> Path:
+    """Run the stage.
+
+    Returns:
+        the checkpoint of the last step; the best on the held-out images lies beside it.
+
+    Raises:
+        FeatcodecError: bad input, or training that diverged.
+    """
+    if not all(image.labelled for image in [*data.images, *data.held_out]):
+        raise InputError("a detector learns from labelled images alone; leave photographs without labels out")
+    torch.manual_seed(options.seed)
+    config, layers = _new_detector(task)
+    loop = Loop(options, {"stage": "detector", "data": data.describe(), **_describe(task, config)})
+    # Trained weights have no name yet: fingerprints are of checkpoints.
+    detector = SplitDetector(layers, config.names, bytes(FINGERPRINT_BYTES)).to(memory_format=torch.channels_last)
+    path = RawOutputs(detector)
+    network = loop.train("detector", path, decays=is_kernel)
+    average = loop.keep("average", MovingAverage(path))
+    loss = detection_loss_for(detector)
+
+    def save_models(which: str, metrics: Mapping[str, float]) -> None:
+        described = replace(config, training={**loop.settings, "metrics": dict(metrics)})
+        save_detector(options.output / f"{which}-{DETECTOR_FILE}", described, average.network.detector.layers)
+
+    def held_out() -> Mapping[str, float]:
+        return held_out_loss(loop, data, loss, average.network)
+
+    for step, batch in loop.steps(partial(batches_from, loop, data), save_models, held_out if data.held_out else None):
+        with loop.autocast():
+            terms = losses_of(loss, network, batch)
+        loop.descend("detector", terms["loss"])
+        average.update(path, step)
+        loop.log(step, terms)
+    return options.output / f"last-{DETECTOR_FILE}"
+
+
+def is_kernel(parameter: Tensor) -> bool:
+    """Whether weight decay is for it: convolutions' weights have four axes, BatchNorm's and biases have one."""
+    return parameter.ndim > 1
+
+
+def losses_of(loss: DetectionLoss, network: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
+    """YOLOv5's loss of a labelled batch as "loss", with gradient, and its parts, without.
+
+    Args:
+        loss: of the network's head.
+        network: `RawOutputs`, wrapped or not.
+        batch: on the network's device.
+    """
+    height, width = batch.images.shape[-2:]
+    raw = network(as_pictures(batch))
+    losses = loss(raw, batch.boxes, batch.classes, batch.image_index, (height, width))
+    return {
+        "loss": losses.total,
+        "box": losses.box,
+        "objectness": losses.objectness,
+        "classification": losses.classification,
+    }
+
+
+def held_out_loss(loop: Loop, data: TrainingData, loss: DetectionLoss, network: nn.Module) -> dict[str, float]:
+    """Mean loss and parts over the held-out images, letterboxed."""
+    return mean_of([(len(batch.images), losses_of(loss, network, batch)) for batch in held_out_batches(loop, data)])
+
+
+def _new_detector(task: DetectorTask) -> tuple[DetectorConfig, list[Layer]]:
+    if task.start is None:
+        default = DetectorConfig(task.names)
+        depth, width = task.depth_multiple, task.width_multiple
+        config = replace(
+            default,
+            depth_multiple=default.depth_multiple if depth is None else depth,
+            width_multiple=default.width_multiple if width is None else width,
+        )
+        return config, build_yolov5(config)
+    config, layers = read_detector(task.start)
+    for what, has, asked in (
+        ("classes", list(config.names), list(task.names)),
+        ("depth multiple", config.depth_multiple, task.depth_multiple),
+        ("width multiple", config.width_multiple, task.width_multiple),
+    ):
+        if asked not in (None, has):
+            raise InputError(f"{task.start}: has the {what} {has}, not {asked}; leave that out, or --start")
+    return config, layers
+
+
+def _describe(task: DetectorTask, config: DetectorConfig) -> dict[str, object]:
+    """The task for a checkpoint's config, without paths; sizes and classes too: a resumed run must have them."""
+    description: dict[str, object] = {"multiples": [config.depth_multiple, config.width_multiple]}
+    description |= {"classes": list(config.names), "anchors": [list(map(list, level)) for level in config.anchors]}
+    if task.start is not None:
+        start = load_detector(task.start, device="cpu")
+        description["start"] = {"fingerprint": start.fingerprint.hex(), **config.training}
+    return description
