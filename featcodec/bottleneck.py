@@ -80,13 +80,19 @@ class Bottleneck(nn.Module):
         return fingerprint(self.state_dict())
 
 
-def save_bottleneck(path: Path, bottleneck: Bottleneck) -> None:
+def save_bottleneck(path: Path, bottleneck: Bottleneck, *, half: bool = False) -> None:
     """Write a `.safetensors` checkpoint; `load_bottleneck` reads it.
 
+    Args:
+        path: the file.
+        bottleneck: the network.
+        half: store numbers as float16, for shipping; rounded weights are another bottleneck, with another fingerprint.
+
     Raises:
+        WeightsError: a number is beyond float16's range.
         OutputError: it cannot be written.
     """
-    save_checkpoint(path, KIND, asdict(bottleneck.config), bottleneck.state_dict())
+    save_checkpoint(path, KIND, asdict(bottleneck.config), bottleneck.state_dict(), half=half)
 
 
 def load_bottleneck(path: Path) -> Bottleneck:

@@ -54,12 +54,17 @@ def codec_fingerprint(detector: bytes, bottleneck: bytes | None) -> bytes:
     return detector if bottleneck is None else hashlib.sha256(detector + bottleneck).digest()[:FINGERPRINT_BYTES]
 
 
-def save_checkpoint(path: Path, kind: str, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> None:
-    """Write weights and config to a `.safetensors` file.
+def save_checkpoint(
+    path: Path, kind: str, config: Mapping[str, Any], state: Mapping[str, Tensor], *, half: bool = False
+) -> None:
+    """Write weights and config to a `.safetensors` file, if asked for as float16.
 
     Raises:
+        WeightsError: a number is beyond float16's range.
         OutputError: it cannot be written.
     """
+    if half:
+        state = {name: _half(path, name, tensor) for name, tensor in state.items()}
     text = json.dumps({"format": FORMAT, "kind": kind, **config}, sort_keys=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
     write_atomically(path, save(tensors, {_METADATA_KEY: text}))
@@ -90,3 +95,14 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
     if any(not torch.isfinite(tensor.float()).all() for tensor in state.values() if tensor.is_floating_point()):
         raise WeightsError(f"{path}: holds weights that are not finite; train it again")
     return config, state
+
+
+def _half(path: Path, name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor
+    largest = float(tensor.abs().max()) if tensor.numel() else 0.0
+    if not largest <= torch.finfo(torch.float16).max:
+        raise WeightsError(
+            f"{path}: {name} holds {largest:g}, which float16 cannot; train with a lower learning rate, or save float32"
+        )
+    return tensor.half()

@@ -99,11 +99,13 @@ def _weights() -> Iterator[Check]:
     models = list_models()
     here = [model["name"] for model in models if model["weights"] == "present"]
     damaged = [model["name"] for model in models if model["weights"].startswith("damaged")]
+    shipped = [model["name"] for model in models if model["weights"].startswith("ships")]
     if damaged:
         yield Check("weights", "broken", f"{', '.join(damaged)} in {weights_folder()} have a wrong sha256; delete them")
     if here:
         yield Check("weights", "ok", f"{', '.join(here)} in {weights_folder()}")
     else:
-        yield Check("weights", "missing", f"none in {weights_folder()}; see `featcodec models`, or pass a path")
+        yield Check("weights", "missing", f"none in {weights_folder()}; see `featcodec models`; photographs need them")
+    yield Check("shipped weights", "ok" if shipped else "broken", ", ".join(shipped) or "none; install featcodec again")
     existing = next(folder for folder in weights_folder().absolute().parents if folder.is_dir())
     yield Check("disk", "ok", f"{shutil.disk_usage(existing).free >> 30} GiB free in {existing}")

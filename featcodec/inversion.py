@@ -150,13 +150,19 @@ def mirrored_repeats(front_end: Sequence[nn.Module]) -> tuple[int, int]:
     return repeats[1], repeats[0]
 
 
-def save_recnet(path: Path, recnet: RecNet) -> None:
+def save_recnet(path: Path, recnet: RecNet, *, half: bool = False) -> None:
     """Write a `.safetensors` checkpoint; `load_recnet` reads it.
 
+    Args:
+        path: the file.
+        recnet: the network.
+        half: store numbers as float16, for shipping.
+
     Raises:
+        WeightsError: a number is beyond float16's range.
         OutputError: it cannot be written.
     """
-    save_checkpoint(path, KIND, asdict(recnet.config), recnet.state_dict())
+    save_checkpoint(path, KIND, asdict(recnet.config), recnet.state_dict(), half=half)
 
 
 def load_recnet(path: Path) -> RecNet:

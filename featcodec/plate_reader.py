@@ -175,10 +175,7 @@ def save_plate_reader(path: Path, reader: PlateReader) -> None:
     Raises:
         OutputError: it cannot be written.
     """
-    state = {
-        name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in reader.state_dict().items()
-    }
-    save_checkpoint(path, KIND, asdict(reader.config), state)
+    save_checkpoint(path, KIND, asdict(reader.config), reader.state_dict(), half=True)
 
 
 def load_plate_reader(path: Path) -> PlateReader:

@@ -127,7 +127,7 @@ class ShippedBottleneck:
         return SHIPPED_FOLDER / self.file_name
 
 
-_YOLOV5N = "53961ef2ce19a847"
+_YOLOV5N, _SCENES = "53961ef2ce19a847", "cfc19399c2931abc"
 
 SHIPPED: tuple[ShippedBottleneck, ...] = (
     ShippedBottleneck(
@@ -135,6 +135,9 @@ SHIPPED: tuple[ShippedBottleneck, ...] = (
     ),
     ShippedBottleneck(
         "private", _YOLOV5N, "yolov5n-private.safetensors", "yolov5n, 20 channels, trained against an attacker"
+    ),
+    ShippedBottleneck(
+        "street", _SCENES, "scenes-street.safetensors", "scenes, 20 channels, trained against an attacker"
     ),
 )
 """The first one of a detector is its default."""

@@ -48,6 +48,14 @@ def tiny_yolov5u(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def drawn_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six street scenes for the detector that ships: images/, annotations.json and private.json."""
+    from plate_set import make_scenes
+
+    return make_scenes(tmp_path_factory.mktemp("scenes"), 6)
+
+
+@pytest.fixture(scope="session")
 def toy_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five pictures of 80x64 pixels in in/, and annotations.json."""
     from toy_training import make_toy_set

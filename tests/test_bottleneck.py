@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from featcodec.blocks import ResBlock
@@ -209,3 +209,14 @@ def test_pickle_is_refused(tmp_path: Path) -> None:
     torch.save(small(), tmp_path / "a.safetensors")
     assert "not a safetensors checkpoint" in refusal(tmp_path / "a.safetensors")
     assert "no such file" in refusal(tmp_path / "absent.safetensors")
+
+
+def test_half_precision_is_for_shipping_and_is_a_bottleneck_of_its_own(tmp_path: Path) -> None:
+    bottleneck = small()
+    path = tmp_path / "a.safetensors"
+    save_bottleneck(path, bottleneck, half=True)
+    assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
+    loaded = load_bottleneck(path)
+    assert loaded.fingerprint() != bottleneck.fingerprint()
+    for name, tensor in bottleneck.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor.half().float())

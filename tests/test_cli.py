@@ -572,3 +572,20 @@ def test_defaults_are_those_of_the_library() -> None:
     )
     decoding = {parameter.name: parameter.default for parameter in decode.command.params}
     assert BoxFilter(decoding["conf"], decoding["iou"], decoding["max_det"]) == BoxFilter()
+
+
+def test_photographs_are_noted_where_the_detector_knows_drawn_scenes_alone(
+    run: Any, tmp_path: Path, tiny_yolov5: Path
+) -> None:
+    photograph = save_texture(tmp_path / "in/a.jpg", 120, 90)
+    scene = save_texture(tmp_path / "scenes/000000.png", 120, 90)
+    options = ["--image-size", 96, "--qp", 40]
+    code, out, err = run("encode", scene, photograph, "-o", tmp_path / "noted", "--detector", "scenes", *options)
+    assert (code, err.count("\n")) == (0, 1)
+    assert err.startswith(f"featcodec: note: {photograph} looks like a photograph; the detector scenes knows only")
+    assert "--detector yolov5n" in err
+    assert out.startswith("2 encoded, 0 already there, 0 failed")
+    code, _, err = run("encode", scene, "-o", tmp_path / "scene", "--detector", "scenes", *options)
+    assert (code, err) == (0, "")
+    code, _, err = run("encode", photograph, "-o", tmp_path / "other", "--detector", tiny_yolov5, *options)
+    assert (code, err) == (0, "")

@@ -170,8 +170,22 @@ def test_latent_at_qp_39_on_a_photograph(yolov5n_path: Path, shared: Path) -> No
     assert sure[0][:2] == sure[1][:2]
 
 
-def names(detections: Detections) -> list[str]:
-    return sorted({detections.names[index] for index in detections.class_ids[detections.scores > 0.6]})
+def test_the_default_coding_of_a_scene(drawn_scenes: Path) -> None:
+    """The detector that ships finds in the decoded stream what it finds in the picture; so with latent features."""
+    for bottleneck, most_bytes in (("auto", 20_000), ("none", 60_000)):
+        codec = FeatureCodec.load("scenes", bottleneck=bottleneck)
+        for path in sorted((drawn_scenes / "images").iterdir())[:3]:
+            image = read_image(path)
+            data = codec.encode(image)
+            assert len(data) < most_bytes
+            before, after = codec.detect(image), codec.decode(data)
+            assert names(before, 0.8)
+            assert set(names(before, 0.8)) <= set(names(after, 0.3))
+            assert set(names(after, 0.8)) <= set(names(before, 0.3))
+
+
+def names(detections: Detections, least: float = 0.6) -> list[str]:
+    return sorted({detections.names[index] for index in detections.class_ids[detections.scores > least]})
 
 
 def test_qps_of_numpy_sweeps_are_taken(codec: FeatureCodec) -> None:

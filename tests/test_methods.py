@@ -14,7 +14,7 @@ from sweep_set import SIDE
 
 from featcodec import FeatureCodec, bitstream
 from featcodec.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
-from featcodec.data.annotations import read_annotations
+from featcodec.data.annotations import Annotations, read_annotations
 from featcodec.data.images import read_image
 from featcodec.detectors.postprocess import detections_of
 from featcodec.errors import InputError
@@ -190,10 +190,19 @@ def test_input_vvc_needs_the_codec_that_codes_colour(codec: FeatureCodec) -> Non
 
 
 def test_input_vvc_at_qp_20_costs_less_than_a_point_of_ap50(shared: Path, yolov5n_path: Path, tmp_path: Path) -> None:
-    codec = FeatureCodec.load(yolov5n_path, bottleneck=None)
     folder = shared / "data/coco128"
     truth = read_annotations(folder / "annotations/instances_val2017.json")
     paths = sorted((folder / "images/val2017").iterdir())[:16]
+    check_input_vvc(FeatureCodec.load(yolov5n_path, bottleneck=None), truth, paths, tmp_path)
+
+
+def test_input_vvc_at_qp_20_costs_less_than_a_point_of_ap50_on_scenes(drawn_scenes: Path, tmp_path: Path) -> None:
+    truth = read_annotations(drawn_scenes / "annotations.json")
+    paths = sorted((drawn_scenes / "images").iterdir())
+    check_input_vvc(FeatureCodec.load("scenes", bottleneck=None), truth, paths, tmp_path)
+
+
+def check_input_vvc(codec: FeatureCodec, truth: Annotations, paths: list[Path], tmp_path: Path) -> None:
     dataset = open_dataset([Source(path, Path(path.name)) for path in paths], truth)
     (outcome,) = sweep([Plan(InputVvcMethod(codec), [20])], dataset, PointFile(tmp_path / "points.csv"))
     assert outcome.row is not None

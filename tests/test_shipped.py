@@ -1,4 +1,4 @@
-"""The checkpoints that come with the package: intact, small, named right, and what a yolov5n codes through."""
+"""The checkpoints that come with the package: intact, small, named right, and what their detectors code through."""
 
 from __future__ import annotations
 
@@ -8,20 +8,53 @@ import pytest
 
 from featcodec import FeatureCodec, bitstream
 from featcodec.bottleneck import load_bottleneck
-from featcodec.checkpoints import codec_fingerprint
+from featcodec.checkpoints import codec_fingerprint, load_checkpoint
 from featcodec.data.images import read_image
-from featcodec.inversion import shipped_recnet
-from featcodec.weights import SHIPPED, SHIPPED_FOLDER, ShippedBottleneck, list_bottlenecks
+from featcodec.data.scenes.scene import CLASSES
+from featcodec.detectors import load_detector
+from featcodec.detectors.stored import KIND as DETECTOR
+from featcodec.inversion import find_shipped_recnet, shipped_recnet
+from featcodec.plate_reader import KIND as PLATE_READER
+from featcodec.weights import (
+    SHIPPED,
+    SHIPPED_DETECTORS,
+    SHIPPED_FOLDER,
+    ShippedBottleneck,
+    list_bottlenecks,
+    list_models,
+    shipped_bottlenecks,
+)
 
 YOLOV5N = bytes.fromhex("53961ef2ce19a847")
-MAX_BYTES = 5_000_000
+NAMES = {"yolov5n": {"private", "compact"}, "scenes": {"street"}}
+"""Bottlenecks by detector."""
+MAX_BYTES = 9_000_000
+MAX_BYTES_OF_SCENES = 6_000_000
 
 each_shipped = pytest.mark.parametrize("shipped", SHIPPED, ids=lambda shipped: shipped.name)
+each_detector = pytest.mark.parametrize("detector", NAMES)
 
 
-def test_there_are_bottlenecks_for_yolov5n() -> None:
-    assert {shipped.name for shipped in SHIPPED} == {"private", "compact"}
+def fingerprint_of(detector: str) -> bytes:
+    return YOLOV5N if detector == "yolov5n" else load_detector(detector, device="cpu").fingerprint
+
+
+def _codec(shipped: ShippedBottleneck) -> bytes:
+    return codec_fingerprint(bytes.fromhex(shipped.detector_fingerprint), load_bottleneck(shipped.path).fingerprint())
+
+
+@each_detector
+def test_the_list_names_the_bottlenecks_of_each_detector(detector: str) -> None:
+    """By a fingerprint that is the checkpoint's: a bottleneck behind another detector would never be found."""
+    assert {shipped.name for shipped in shipped_bottlenecks(fingerprint_of(detector))} == NAMES[detector]
+
+
+def test_the_list_is_what_people_are_shown() -> None:
+    assert len(SHIPPED) == sum(map(len, NAMES.values()))
     assert [each["name"] for each in list_bottlenecks()] == [shipped.name for shipped in SHIPPED]
+    shown = {each["name"]: each["weights"] for each in list_models()}
+    assert list(SHIPPED_DETECTORS) == ["scenes"]
+    assert [shown[name] for name in SHIPPED_DETECTORS] == ["ships with featcodec"]
 
 
 @each_shipped
@@ -31,6 +64,19 @@ def test_checkpoint_says_what_the_list_says(shipped: ShippedBottleneck) -> None:
     assert config.training["metrics"]
 
 
+def test_the_detector_of_scenes_knows_their_classes() -> None:
+    path = SHIPPED_DETECTORS["scenes"].path
+    assert load_detector("scenes", device="cpu").names == tuple(CLASSES)
+    training = load_checkpoint(path, DETECTOR)[0]["training"]
+    assert training["stage"] == "detector"
+    assert training["metrics"]
+
+
+def test_a_plate_reader_ships() -> None:
+    content, _ = load_checkpoint(SHIPPED_FOLDER / "plate-reader.safetensors", PLATE_READER)
+    assert content["training"]["metrics"]
+
+
 @each_shipped
 def test_its_attacker_ships(shipped: ShippedBottleneck) -> None:
     recnet = shipped_recnet(_codec(shipped))
@@ -38,19 +84,40 @@ def test_its_attacker_ships(shipped: ShippedBottleneck) -> None:
     assert recnet.config.training["edge_weight"] == 0
 
 
-def test_all_attackers_had_the_same_budget() -> None:
+@each_detector
+def test_all_attackers_of_a_detector_had_the_same_budget(detector: str) -> None:
+    fingerprint = fingerprint_of(detector)
     settings = []
-    for fingerprint in (YOLOV5N, *(_codec(shipped) for shipped in SHIPPED)):
-        training = dict(shipped_recnet(fingerprint).config.training)
+    for attacked in (fingerprint, *(_codec(shipped) for shipped in shipped_bottlenecks(fingerprint))):
+        training = dict(shipped_recnet(attacked).config.training)
         settings.append(
             {name: training[name] for name in ("steps", "batch_size", "learning_rate", "optimizer", "data")}
         )
+    assert len(settings) == 1 + len(NAMES[detector])
     assert all(each == settings[0] for each in settings)
+
+
+def files_of(detector: str) -> set[Path]:
+    """What ships for a detector: its own weights where they do, bottlenecks and attackers."""
+    fingerprint = fingerprint_of(detector)
+    bottlenecks = shipped_bottlenecks(fingerprint)
+    recnets = (find_shipped_recnet(attacked) for attacked in (fingerprint, *map(_codec, bottlenecks)))
+    files = {shipped.path for shipped in bottlenecks} | {path for path in recnets if path is not None}
+    return files | {shipped.path for name, shipped in SHIPPED_DETECTORS.items() if name == detector}
+
+
+def test_nothing_else_ships() -> None:
+    """Every file is found by somebody; so nothing that is outdated lies about."""
+    known = files_of("yolov5n") | files_of("scenes") | {SHIPPED_FOLDER / "plate-reader.safetensors"}
+    assert set(SHIPPED_FOLDER.iterdir()) == known
 
 
 def test_files_are_small_and_hold_no_paths() -> None:
     files = sorted(SHIPPED_FOLDER.iterdir())
     assert sum(file.stat().st_size for file in files) < MAX_BYTES
+    of_scenes = [*files_of("scenes"), SHIPPED_FOLDER / "plate-reader.safetensors"]
+    assert len(of_scenes) == 5
+    assert sum(file.stat().st_size for file in of_scenes) < MAX_BYTES_OF_SCENES
     for file in files:
         assert file.suffix == ".safetensors"
         content = file.read_bytes()
@@ -60,17 +127,23 @@ def test_files_are_small_and_hold_no_paths() -> None:
 
 
 def test_yolov5n_codes_through_the_default(yolov5n_path: Path, shared: Path) -> None:
-    codec = FeatureCodec.load(yolov5n_path)
-    assert codec.fingerprint == _codec(SHIPPED[0])
-    image = read_image(sorted((shared / "data/coco128/images/train2017").glob("*.jpg"))[0])
+    image = sorted((shared / "data/coco128/images/train2017").glob("*.jpg"))[0]
+    check_default(yolov5n_path, "compact", image)
+
+
+def test_scenes_are_coded_through_the_default(drawn_scenes: Path) -> None:
+    for image in sorted((drawn_scenes / "images").iterdir())[:2]:
+        check_default("scenes", "street", image)
+
+
+def check_default(detector: str | Path, name: str, path: Path) -> None:
+    codec = FeatureCodec.load(detector)
+    assert codec.fingerprint == FeatureCodec.load(detector, bottleneck=name).fingerprint
+    image = read_image(path)
     data = codec.encode(image)
     header, _ = bitstream.unpack(data)
     assert codec.bottleneck is not None
     assert header.channels == codec.bottleneck.config.channels
-    assert len(data) < len(FeatureCodec.load(yolov5n_path, bottleneck=None).encode(image))
+    assert len(data) < len(FeatureCodec.load(detector, bottleneck=None).encode(image))
     confident = codec.detect(image).scores > 0.5
     assert (codec.decode(data).scores > 0.4).sum() >= confident.sum() / 2
-
-
-def _codec(shipped: ShippedBottleneck) -> bytes:
-    return codec_fingerprint(bytes.fromhex(shipped.detector_fingerprint), load_bottleneck(shipped.path).fingerprint())

@@ -92,6 +92,18 @@ def test_real_features_at_qp_0_are_within_1(vvc: VideoCodec, shared: Path, yolov
     assert errors(vvc, frame, 0).max() <= 1
 
 
+@pytest.mark.parametrize("bottleneck", ["none", "auto"])
+def test_features_of_a_scene_at_qp_0_are_within_1(vvc: VideoCodec, drawn_scenes: Path, bottleneck: str) -> None:
+    from featcodec.codec import FeatureCodec
+    from featcodec.data.images import read_image
+
+    features = FeatureCodec.load("scenes", bottleneck=bottleneck, device="cpu")
+    image = read_image(min((drawn_scenes / "images").iterdir()))
+    ((_, frame),) = features.front_end([features.letterbox(image)], 0)
+    assert frame.std() > 1
+    assert errors(vvc, frame, 0).max() <= 1
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (16, 8), (8, 16), (1, 70), (70, 1), (31, 33), (130, 66)])
 @pytest.mark.parametrize("qp", [0, 38])
 def test_odd_and_tiny_frames_come_back_in_shape(codec: VideoCodec, shape: tuple[int, int], qp: int) -> None:

@@ -19,6 +19,7 @@ EXIT_FAILED = 1
 EXIT_INTERRUPTED = 130
 
 COMMANDS = (
+    "demo",
     "encode",
     "decode",
     "evaluate",
@@ -74,8 +75,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(EXIT_FAILED)
     except (KeyboardInterrupt, click.Abort):
         complain(
-            "interrupted; no file is half written; an encode goes on when it is run again, a training with --resume, "
-            "a decode starts anew"
+            "interrupted; no file is half written; encode and sweep go on when they are run again, a training with "
+            "--resume, everything else starts anew"
         )
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:

@@ -35,9 +35,7 @@ def save_detector(path: Path, config: DetectorConfig, layers: nn.ModuleList, *, 
         OutputError: it cannot be written.
     """
     state = {name: tensor.detach() for name, tensor in layers.state_dict().items() if name != _ANCHORS}
-    if half:
-        state = {name: _half(path, name, tensor) for name, tensor in state.items()}
-    save_checkpoint(path, KIND, asdict(config), {_PREFIX + name: tensor for name, tensor in state.items()})
+    save_checkpoint(path, KIND, asdict(config), {_PREFIX + name: tensor for name, tensor in state.items()}, half=half)
 
 
 def read_detector(path: Path) -> tuple[DetectorConfig, list[Layer]]:
@@ -94,14 +92,3 @@ def _check_tensors(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor])
             raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}")
         if tensor.is_floating_point() != expected[name].is_floating_point():
             raise ValueError(f"{name} holds {tensor.dtype}")
-
-
-def _half(path: Path, name: str, tensor: Tensor) -> Tensor:
-    if not tensor.is_floating_point():
-        return tensor
-    largest = float(tensor.abs().max()) if tensor.numel() else 0.0
-    if not largest <= torch.finfo(torch.float16).max:
-        raise WeightsError(
-            f"{path}: {name} holds {largest:g}, which float16 cannot; train with a lower learning rate, or save float32"
-        )
-    return tensor.half()
