@@ -353,11 +353,12 @@ def test_an_unwritable_folder_is_said(tmp_path: Path, codec: FeatureCodec) -> No
 
 
 def test_abandoning_a_run_leaves_no_process_and_no_part_file(tmp_path: Path, codec: FeatureCodec) -> None:
+    before = children()  # multiprocessing keeps a tracker, once anything has used it
     outcomes = encode_files(codec, pictures_in(make_set(tmp_path / "in", 24)), tmp_path / "out", QP, workers=2)
     next(outcomes)
     outcomes.close()
     assert not list((tmp_path / "out").rglob("*.part"))
-    assert children() == []
+    assert children() == before
     for path in (tmp_path / "out").rglob("*.266"):
         bitstream.unpack(path.read_bytes())
 
