@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from featcodec import bitstream
+from featcodec.batching import cores
 from featcodec.bitstream import RAW_QP, Header
 from featcodec.bottleneck import AUTO, Bottleneck, choose_bottleneck
 from featcodec.checkpoints import codec_fingerprint
@@ -27,7 +28,6 @@ from featcodec.data.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterbox
 from featcodec.detections import BoxFilter, Detections
 from featcodec.detectors import SplitDetector, detections_of, load_detector
 from featcodec.detectors.split import DEFAULT_SPLIT
-from featcodec.devices import cores
 from featcodec.errors import BitstreamError, InputError, WeightsError
 from featcodec.quantize import UniformQuantizer
 from featcodec.tiling import TileGrid

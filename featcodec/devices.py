@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 
 import torch
@@ -36,12 +35,6 @@ def choose_device(name: str = "auto") -> torch.device:
     if not present.get(device.type, False):
         raise InputError(f"device {name} is not on this machine; use --device auto, or see `featcodec doctor`")
     return device
-
-
-def cores() -> int:
-    """CPU cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

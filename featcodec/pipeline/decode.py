@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import partial
 
 from featcodec import bitstream
-from featcodec.batching import Batcher, in_order, read_ahead
+from featcodec.batching import Batcher, cores, in_order, read_ahead
 from featcodec.bitstream import Header
 from featcodec.codec import FeatureCodec
 from featcodec.detections import Detections
-from featcodec.devices import beside_other_work, cores
+from featcodec.devices import beside_other_work
 from featcodec.errors import FeatcodecError
 from featcodec.paths import Source
 from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TypeVar
 
 from featcodec import bitstream
-from featcodec.batching import Batcher, read_ahead
+from featcodec.batching import Batcher, cores, read_ahead
 from featcodec.bitstream import STREAM_SUFFIX, Header
 from featcodec.codec import FeatureCodec, Letterboxed
 from featcodec.data.images import read_image
-from featcodec.devices import beside_other_work, cores
+from featcodec.devices import beside_other_work
 from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, OutputError
 from featcodec.files import write_atomically
 from featcodec.paths import Source

@@ -20,7 +20,7 @@ from typing import Any
 
 from PIL import Image
 
-from featcodec.batching import read_ahead
+from featcodec.batching import cores, read_ahead
 from featcodec.data.scenes.canvas import Detail
 from featcodec.data.scenes.scene import CLASSES, SIZE, SceneObject, draw_scene
 from featcodec.errors import OutputError
@@ -86,7 +86,7 @@ def write_scenes(
         _remove_older(folder)
     truths = []
     draw = partial(_draw, folder / IMAGES, seed, overwrite)
-    with contextlib.closing(_each(draw, count, workers or _cores())) as drawn:
+    with contextlib.closing(_each(draw, count, workers or cores())) as drawn:
         for truth in drawn:
             truths.append(truth)
             yield truth
@@ -175,11 +175,6 @@ def _each(draw: partial[Truth], count: int, workers: int) -> Generator[Truth, No
             yield from read_ahead(pool, draw, range(count), depth=4 * workers)
         except BrokenProcessPool:
             raise OutputError("a process that draws was killed (out of memory?); use fewer --workers") from None
-
-
-def _cores() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def _obey_parent() -> None:
