@@ -14,6 +14,7 @@ from featcodec import nal
 from featcodec.errors import BitstreamError, EncoderError, InputError
 from featcodec.vvc import PRESETS, EncoderSettings, Frame, VideoCodec, open_codec
 from featcodec.vvc.base import coded_shape, from_10_bits, split_batch, to_yuv420p10
+from featcodec.vvc.ffmpeg import FfmpegCodec, decode_picture
 from featcodec.vvc.settings import STILL_PICTURES
 
 SHAPE = (64, 96)
@@ -252,6 +253,28 @@ def test_a_stream_is_one_intra_picture_of_known_nal_units(vvc: VideoCodec) -> No
         assert types[-1] == nal.IDR_N_LP
         assert set(types[:-1]) <= {nal.VPS, nal.SPS, nal.PPS, nal.PREFIX_APS}
         assert types.count(nal.SPS) == types.count(nal.PPS) == 1
+
+
+@pytest.mark.parametrize("shape", [(512, 640), (66, 98), (8, 8)])
+def test_the_parameter_sets_of_the_embedded_encoder_are_small(shape: tuple[int, int]) -> None:
+    units = nal.split_units(encode(installed("ffmpeg"), mosaic(shape), 46))
+    sizes = {nal.nal_type(unit): len(unit) for unit in units[:-1]}
+    assert sizes.keys() == {nal.SPS, nal.PPS}
+    assert sizes[nal.SPS] <= 24
+    assert sizes[nal.PPS] <= 11
+
+
+@pytest.mark.parametrize("qp", [0, 30, 46])
+def test_gray_pictures_spend_nothing_on_chroma_and_have_the_same_samples(qp: int) -> None:
+    codec, shape = installed("ffmpeg"), (128, 192)
+    assert isinstance(codec, FfmpegCodec)
+    frame = mosaic(shape)
+    gray, coloured = (codec.encode_raw([to_yuv420p10(frame)], shape, qp, 1, gray=gray)[0] for gray in (True, False))
+    assert encode(codec, frame, qp) == gray
+    assert len(gray) < len(coloured)
+    assert slice_bytes(gray) < slice_bytes(coloured)
+    assert [decode_picture(stream, [shape]).format.name for stream in (gray, coloured)] == ["gray10le", "yuv420p10le"]
+    assert np.array_equal(codec.decode(gray, shape), codec.decode(coloured, shape))
 
 
 def test_text_that_the_encoder_prints_stays_out_of_the_stream(

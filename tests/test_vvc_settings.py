@@ -67,7 +67,7 @@ def test_options_keep_their_order_and_may_be_overridden() -> None:
 
 def test_pictures_stand_alone_and_qp_means_what_it_says() -> None:
     options = EncoderSettings().options(30)
-    for name in ("BIM", "MCTF", "IntraQPOffset", "MaxParallelFrames", "AccessUnitDelimiter"):
+    for name in ("BIM", "MCTF", "IntraQPOffset", "MaxParallelFrames", "AccessUnitDelimiter", "HrdParametersPresent"):
         assert options[name] == "0"
     assert options["IntraPeriod"] == "1"
 

@@ -24,7 +24,7 @@ from featcodec.vvc.base import (
     split_batch,
     to_yuv420p10,
 )
-from featcodec.vvc.settings import EncoderSettings
+from featcodec.vvc.settings import GRAY, EncoderSettings
 
 # ffmpeg allocates frames in multiples of 64 columns and 32 rows (more on other CPUs), and counts those.
 _ALLOCATION_BLOCK = 128
@@ -67,9 +67,13 @@ class FfmpegCodec:
         """See `VideoCodec.tag`."""
         return self.settings.tag(self.name)
 
-    def command(self, shape: tuple[int, int], qp: int, threads: int, output: Path) -> list[str]:
-        """The ffmpeg command line that codes raw yuv420p10le pictures of a coded shape from stdin."""
-        options = ":".join(f"{name}={value}" for name, value in self.settings.options(qp).items())
+    def command(self, shape: tuple[int, int], qp: int, threads: int, output: Path, *, gray: bool) -> list[str]:
+        """The ffmpeg command line that codes raw yuv420p10le pictures of a coded shape from stdin.
+
+        With `gray` their luma alone is coded, as 4:0:0; ffmpeg hands libvvenc nothing but 4:2:0.
+        """
+        settings = {**self.settings.options(qp), **(GRAY if gray else {})}
+        options = ":".join(f"{name}={value}" for name, value in settings.items())
         return [
             *(self.executable, "-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
             *("-f", "rawvideo", "-pix_fmt", "yuv420p10le", "-s", f"{shape[1]}x{shape[0]}", "-r", "1", "-i", "pipe:0"),
@@ -95,20 +99,29 @@ class FfmpegCodec:
     def _encode(self, frames: Sequence[Frame], qp: int, threads: int, *, doubled: bool = False) -> list[bytes]:
         shape = check_frames(frames, qp)
         pictures = [to_yuv420p10(frame, doubled=doubled) for frame in frames]
-        streams = self.encode_raw(pictures, coded_shape(shape, doubled=doubled), qp, threads)
+        streams = self.encode_raw(pictures, coded_shape(shape, doubled=doubled), qp, threads, gray=True)
         if self.settings.parameters:
             prove_decodable(self, streams, shape)
         return streams
 
-    def encode_raw(self, pictures: Sequence[bytes], shape: tuple[int, int], qp: int, threads: int) -> list[bytes]:
+    def encode_raw(
+        self, pictures: Sequence[bytes], shape: tuple[int, int], qp: int, threads: int, *, gray: bool = False
+    ) -> list[bytes]:
         """One standalone Annex B stream per raw yuv420p10le picture of a coded (height, width).
+
+        Args:
+            pictures: at least one.
+            shape: of their luma.
+            qp: quantization parameter, 0 (finest) to 63.
+            threads: encoder threads.
+            gray: code the luma alone, as 4:0:0.
 
         Raises:
             EncoderError: as `VideoCodec.encode`.
         """
         with process.temporary_folder() as folder:
             output = folder / "pictures.266"
-            process.run(self.command(shape, qp, threads, output), b"".join(pictures), hints=_HINTS)
+            process.run(self.command(shape, qp, threads, output, gray=gray), b"".join(pictures), hints=_HINTS)
             stream = output.read_bytes() if output.exists() else b""
         return split_batch(stream, len(pictures), "ffmpeg's libvvenc")
 
