@@ -19,6 +19,7 @@ from make_frames import mosaic
 from featcodec import bitstream, nal
 from featcodec.bitstream import Header
 from featcodec.errors import BitstreamError
+from featcodec.tiling import TileGrid
 from featcodec.vvc import open_codec
 
 REPO = Path(__file__).resolve().parents[1]
@@ -28,6 +29,8 @@ SLICE = b"\0\x41slice \0\0\3\2 data\x80"
 RAW = b"\0\xe1\0\0\3\0\0\3\1samples\x80"
 PICTURE = b"\0\0\0\1" + SPS + b"\0\0\0\1" + PPS + b"\0\0\0\1" + APS + b"\0\0\1" + SLICE
 RAW_PICTURE = b"\0\0\0\1" + RAW
+
+LATENT_LOW = struct.unpack(">f", bytes.fromhex("be8ea4a9"))[0]
 
 HEADER = Header(
     original_width=640,
@@ -49,8 +52,8 @@ HEADER = Header(
 )
 
 
-def fields_by_hand(version: int, header: Header) -> bytes:
-    """The 38 bytes from the version to the encoder tag, written down from the table in docs/bitstream.md."""
+def first_fields_by_hand(header: Header, version: int = 1) -> bytes:
+    """The 38 bytes from the version to the encoder tag, written down from version 1's table in docs/bitstream.md."""
     parts = [
         struct.pack(">B", version),
         struct.pack(">HH", header.original_width, header.original_height),
@@ -65,10 +68,31 @@ def fields_by_hand(version: int, header: Header) -> bytes:
     return b"".join(parts)
 
 
+def compact_fields_by_hand(header: Header, version: int = 2, *, grid: bool = False, clip_code: int = 0) -> bytes:
+    """The 22 to 32 bytes from the version to the clip range, written down from version 2's table in docs/bitstream.md.
+
+    Grid and clip range stand there unless the arguments say otherwise.
+    """
+    strides = {1: 0, 2: 1, 4: 2, 8: 3, 16: 4, 32: 5}
+    layout = (128 if grid else 0) + 8 * header.split + strides[header.letterboxed_width // header.feature_width]
+    parts = [
+        struct.pack(">B", version),
+        struct.pack(">HH", header.original_width, header.original_height),
+        struct.pack(">BB", header.letterboxed_width // 32, header.letterboxed_height // 32),
+        struct.pack(">BB", layout, 16 * (header.bits - 1) + clip_code),
+        struct.pack(">H", header.channels),
+        header.fingerprint,
+        struct.pack(">BH", header.qp, header.encoder_tag),
+        struct.pack(">BB", header.tile_rows, header.tile_cols) if grid else b"",
+        b"" if clip_code else struct.pack(">ff", header.clip_low, header.clip_high),
+    ]
+    return b"".join(parts)
+
+
 def side_info_by_hand(fields: bytes, others: list[bytes], crc: int | None = None) -> bytes:
     """The SEI NAL unit around the fields, with a CRC that is right unless another one is given."""
     crc = zlib.crc32(fields + b"".join(others)) if crc is None else crc
-    payload = b"\x05\x3a" + UUID_BYTES + fields + struct.pack(">I", crc) + b"\x80"
+    payload = bytes([5, 16 + len(fields) + 4]) + UUID_BYTES + fields + struct.pack(">I", crc) + b"\x80"
     escaped, zeros = bytearray(), 0
     for byte in payload:
         if zeros == 2 and byte <= 3:
@@ -84,14 +108,41 @@ def file_by_hand(fields: bytes) -> bytes:
     return PICTURE.removesuffix(b"\0\0\1" + SLICE) + b"\0\0\1" + sei + b"\0\0\1" + SLICE
 
 
-@pytest.fixture(scope="module")
-def real_file() -> bytes:
-    """A small real picture as a file of about 200 bytes."""
+@pytest.fixture(scope="module", params=[1, 2])
+def real_file(request: pytest.FixtureRequest) -> bytes:
+    """A small real picture as a file of about 200 bytes, in either version."""
     header = dataclasses.replace(
         HEADER, channels=6, feature_height=32, feature_width=32, tile_rows=2, tile_cols=3, letterboxed_height=512
     )
     (stream,) = open_codec("ffmpeg").encode([mosaic(header.mosaic_shape)], 40)
-    return bitstream.pack(header, stream)
+    return bitstream.pack(header, stream, version=request.param)
+
+
+@st.composite
+def compact_headers(draw: st.DrawFn) -> Header:
+    """Headers that fit version 2, with grids and clip ranges of the codec's own and with others."""
+    stride = draw(st.sampled_from([1, 2, 4, 8, 16, 32]))
+    width, height = draw(st.integers(1, 255)), draw(st.integers(1, 255))
+    channels = draw(st.integers(1, 4096))
+    usual = TileGrid.near_square(channels)
+    grid = draw(st.sampled_from([usual, TileGrid(usual.cols, usual.rows), TileGrid(1, min(channels, 255))]))
+    channels = min(channels, grid.rows * grid.cols)
+    finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
+    ranges = st.lists(finite, min_size=2, max_size=2, unique=True).map(sorted)
+    low, high = draw(st.one_of(st.sampled_from([(-3.0, 3.0), (LATENT_LOW, 3.0)]), ranges.map(tuple)))
+    assume(grid.rows * height * 32 * grid.cols * width * 32 <= stride**2 << 26)
+    return dataclasses.replace(
+        draw(headers()),
+        letterboxed_width=32 * width,
+        letterboxed_height=32 * height,
+        channels=channels,
+        feature_height=32 * height // stride,
+        feature_width=32 * width // stride,
+        tile_rows=grid.rows,
+        tile_cols=grid.cols,
+        clip_low=low,
+        clip_high=high,
+    )
 
 
 @st.composite
@@ -128,10 +179,21 @@ def headers(draw: st.DrawFn) -> Header:
 
 
 def test_the_file_is_byte_for_byte_what_the_document_says() -> None:
-    assert bitstream.pack(HEADER, PICTURE) == file_by_hand(fields_by_hand(1, HEADER))
+    assert bitstream.pack(HEADER, PICTURE) == file_by_hand(compact_fields_by_hand(HEADER, clip_code=1))
+    assert bitstream.pack(HEADER, PICTURE, version=1) == file_by_hand(first_fields_by_hand(HEADER))
 
 
 def test_known_bytes() -> None:
+    others = [SPS, PPS, APS, SLICE]
+    expected = bytes.fromhex(
+        "00b9 05 2a 5f6c3da88936582ba12bb97cf95638ba 02 0280 01ab 10 0b 23 71 0040 0123456789abcdef 26 a6c4"
+    )
+    expected += struct.pack(">I", zlib.crc32(expected[20:] + b"".join(others))) + b"\x80"
+    assert len(expected) == 47
+    assert nal.split_units(bitstream.pack(HEADER, PICTURE)) == [SPS, PPS, APS, expected, SLICE]
+
+
+def test_known_bytes_of_version_1() -> None:
     others = [SPS, PPS, APS, SLICE]
     expected = bytes.fromhex(
         "00b9 05 3a 5f6c3da88936582ba12bb97cf95638ba 01 0280 01ab 0200 0160 0040 002c 0040 08 08"
@@ -139,24 +201,96 @@ def test_known_bytes() -> None:
     )
     expected += struct.pack(">I", zlib.crc32(expected[20:] + b"".join(others))) + b"\x80"
     assert len(expected) == 63
-    assert nal.split_units(bitstream.pack(HEADER, PICTURE)) == [SPS, PPS, APS, expected, SLICE]
+    assert nal.split_units(bitstream.pack(HEADER, PICTURE, version=1)) == [SPS, PPS, APS, expected, SLICE]
+
+
+@pytest.mark.parametrize(
+    ("change", "tail"),
+    [
+        ({"clip_low": LATENT_LOW}, {"clip_code": 2}),
+        ({"clip_low": -0.2786}, {"clip_code": 2}),
+        ({"clip_low": -3.5}, {}),
+        ({"clip_high": 3.5}, {}),
+        ({"tile_rows": 4, "tile_cols": 16}, {"grid": True, "clip_code": 1}),
+        ({"tile_rows": 9, "clip_low": 0.0}, {"grid": True}),
+        ({"bits": 1, "split": 0, "qp": 63, "channels": 7, "tile_rows": 2, "tile_cols": 4}, {"clip_code": 1}),
+        ({"feature_width": 512, "feature_height": 352}, {"clip_code": 1}),
+        ({"feature_width": 16, "feature_height": 11}, {"clip_code": 1}),
+        (
+            {"letterboxed_width": 8160, "letterboxed_height": 32, "feature_width": 255, "feature_height": 1},
+            {"clip_code": 1},
+        ),
+        ({"fingerprint": bytes(8), "clip_low": -3.25, "encoder_tag": 0}, {}),
+    ],
+    ids=str,
+)
+def test_grid_and_clip_range_stand_there_only_where_they_are_unusual(
+    change: dict[str, Any], tail: dict[str, Any]
+) -> None:
+    header = dataclasses.replace(HEADER, **change)
+    expected = compact_fields_by_hand(header, **tail)
+    assert bitstream.pack(header, PICTURE) == file_by_hand(expected)
 
 
 @given(headers())
 @example(dataclasses.replace(HEADER, fingerprint=bytes(8), clip_low=0.0, encoder_tag=0))
-def test_every_header_is_written_as_the_document_says(header: Header) -> None:
+def test_every_header_can_be_written_as_the_document_says_of_version_1(header: Header) -> None:
     units = [RAW] if header.qp == 255 else [SPS, PPS, APS, SLICE]
-    sei = side_info_by_hand(fields_by_hand(1, header), units)
-    data = bitstream.pack(header, RAW_PICTURE if header.qp == 255 else PICTURE)
+    sei = side_info_by_hand(first_fields_by_hand(header), units)
+    data = bitstream.pack(header, RAW_PICTURE if header.qp == 255 else PICTURE, version=1)
     assert nal.split_units(data) == [*units[:-1], sei, units[-1]]
 
 
-def test_the_worked_example_of_the_document_is_the_golden_file() -> None:
+@pytest.mark.parametrize(
+    ("name", "at", "size"), [("v2-20ch-qp38", 44, 48), ("6ch-qp38", 60, 64)], ids=["version 2", "version 1"]
+)
+def test_the_worked_examples_of_the_document_are_golden_files(name: str, at: int, size: int) -> None:
     text = (REPO / "docs" / "bitstream.md").read_text()
-    dumped = bytes.fromhex("".join(re.findall(r"^00[0-9a-f]0  ((?:[0-9a-f]{2} ?)+)$", text, re.MULTILINE)))
-    data = (REPO / "tests" / "golden" / "6ch-qp38.266").read_bytes()
-    assert len(dumped) == 64
-    assert data[60 : 60 + 64] == dumped
+    dumps = re.findall(r"^```\n((?:00[0-9a-f]0  [0-9a-f ]+\n)+)```$", text, re.MULTILINE)
+    dumped = [b"".join(bytes.fromhex(line[6:]) for line in dump.splitlines()) for dump in dumps]
+    data = (REPO / "tests" / "golden" / f"{name}.266").read_bytes()
+    assert [len(one) for one in dumped] == [48, 64]
+    assert data[at : at + size] in dumped
+    assert UUID_BYTES in data[at : at + size]
+
+
+# Which version.
+
+
+@given(headers())
+def test_what_does_not_fit_version_2_is_written_in_version_1(header: Header) -> None:
+    sides = header.letterboxed_width, header.letterboxed_height
+    fits = all(side % 32 == 0 and side <= 255 * 32 for side in sides)
+    fits = fits and sides[0] * header.feature_height == sides[1] * header.feature_width
+    stream = RAW_PICTURE if header.qp == 255 else PICTURE
+    data = bitstream.pack(header, stream)
+    assert bitstream.format_version(data) == (2 if fits else 1)
+    assert data == bitstream.pack(header, stream, version=2 if fits else 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"letterboxed_width": 528, "feature_width": 66, "letterboxed_height": 352},
+        {"letterboxed_height": 8192, "feature_height": 1024, "tile_rows": 1, "channels": 8},
+        {"letterboxed_height": 704},
+        {"letterboxed_height": 44},
+    ],
+    ids=str,
+)
+def test_version_2_is_refused_where_it_cannot_hold_the_header(change: dict[str, Any]) -> None:
+    header = dataclasses.replace(HEADER, **change)
+    with pytest.raises(BitstreamError, match="use version 1"):
+        bitstream.pack(header, PICTURE, version=2)
+    data = bitstream.pack(header, PICTURE)
+    assert bitstream.format_version(data) == 1
+    assert bitstream.unpack(data) == (header, PICTURE)
+
+
+@pytest.mark.parametrize("version", [-1, 0, 3])
+def test_a_version_that_does_not_exist_is_not_written(version: int) -> None:
+    with pytest.raises(BitstreamError, match=rf"no format version {version}; use 1\.\.2"):
+        bitstream.pack(HEADER, PICTURE, version=version)
 
 
 def test_the_side_info_stands_before_the_slice_and_the_picture_is_unchanged(real_file: bytes) -> None:
@@ -174,33 +308,46 @@ def test_the_side_info_stands_before_the_slice_and_the_picture_is_unchanged(real
 
 
 @given(headers())
-def test_unpack_undoes_pack(header: Header) -> None:
+def test_unpack_undoes_pack_in_version_1(header: Header) -> None:
     stream = RAW_PICTURE if header.qp == 255 else PICTURE
-    data = bitstream.pack(header, stream)
+    data = bitstream.pack(header, stream, version=1)
     assert bitstream.unpack(data) == (header, stream)
+    assert bitstream.format_version(data) == 1
     assert header.is_raw == (header.qp == 255)
 
 
-@given(headers())
-def test_the_parts_of_a_breakdown_add_up(header: Header) -> None:
+@given(compact_headers())
+def test_unpack_undoes_pack_in_version_2(header: Header) -> None:
+    stream = RAW_PICTURE if header.qp == 255 else PICTURE
+    data = bitstream.pack(header, stream)
+    assert bitstream.unpack(data) == (header, stream)
+    assert bitstream.format_version(data) == 2
+    assert len(data) < len(bitstream.pack(header, stream, version=1))
+
+
+@given(headers(), st.sampled_from([1, None]))
+def test_the_parts_of_a_breakdown_add_up(header: Header, version: int | None) -> None:
     raw = header.qp == 255
-    data = bitstream.pack(header, RAW_PICTURE if raw else PICTURE)
+    data = bitstream.pack(header, RAW_PICTURE if raw else PICTURE, version=version)
     parts = bitstream.breakdown(data)
     assert parts.total == len(data)
     assert parts.slice_data == len(RAW if raw else SLICE)
     assert parts.parameter_sets == (0 if raw else len(SPS + PPS + APS))
-    assert parts.side_info == 63 + len(re.findall(b"\0\0\3", next(u for u in nal.split_units(data) if UUID_BYTES in u)))
+    sei = next(unit for unit in nal.split_units(data) if UUID_BYTES in unit)
+    assert parts.side_info == len(sei)
+    sizes = {63} if bitstream.format_version(data) == 1 else {47, 49, 55, 57}
+    assert parts.side_info - len(re.findall(b"\0\0\3", sei)) in sizes
     assert parts.start_codes == (4 + 3 if raw else 4 + 4 + 4 + 3 + 3)
 
 
 @pytest.mark.parametrize("qp", [0, 20, 30, 38, 45, 63])
-def test_all_but_the_slice_takes_under_160_bytes(qp: int) -> None:
+def test_all_but_the_slice_takes_under_100_bytes(qp: int) -> None:
     header = dataclasses.replace(
         HEADER, feature_height=16, feature_width=16, letterboxed_height=128, letterboxed_width=128
     )
     (stream,) = open_codec("ffmpeg").encode([mosaic(header.mosaic_shape)], qp)
     parts = bitstream.breakdown(bitstream.pack(dataclasses.replace(header, qp=qp), stream))
-    assert parts.total - parts.slice_data < 160
+    assert parts.total - parts.slice_data < 100
 
 
 # Damage.
@@ -256,10 +403,13 @@ def test_inserted_and_overwritten_bytes_are_detected(real_file: bytes, data: st.
 
 
 def test_a_superfluous_emulation_prevention_byte_is_detected(real_file: bytes) -> None:
-    clip_range = bytes.fromhex("c0400000 40400000")
-    assert clip_range in real_file
+    (sei,) = (unit for unit in nal.split_units(real_file) if UUID_BYTES in unit)
+    # Directly after the first two zero bytes, where undoing the prevention drops it again.
+    header, stream = bitstream.unpack(real_file)
+    data = bitstream.pack(dataclasses.replace(header, fingerprint=b"\0\0\7fedcb"), stream, version=sei[20])
+    assert data.count(b"\0\0\7fedcb") == 1
     with pytest.raises(BitstreamError, match="damaged"):
-        bitstream.unpack(real_file.replace(clip_range, bytes.fromhex("c0400000 03 40400000")))
+        bitstream.unpack(data.replace(b"\0\0\7fedcb", b"\0\0\3\7fedcb"))
 
 
 def test_a_slice_of_another_file_is_detected(real_file: bytes) -> None:
@@ -311,18 +461,53 @@ def test_two_side_infos_are_refused() -> None:
         bitstream.unpack(nal.join_units([sps, pps, aps, sei, sei, coded]))
 
 
-@pytest.mark.parametrize("version", [2, 3, 255])
+@pytest.mark.parametrize("version", [3, 4, 255])
 def test_a_later_version_is_refused_by_its_number(version: int) -> None:
-    with pytest.raises(BitstreamError, match=rf"version {version}\b.*reads up to 1"):
-        bitstream.unpack(file_by_hand(fields_by_hand(version, HEADER)))
-    longer = side_info_by_hand(fields_by_hand(version, HEADER) + b"more", [SLICE])
+    with pytest.raises(BitstreamError, match=rf"version {version}\b.*reads up to 2"):
+        bitstream.unpack(file_by_hand(compact_fields_by_hand(HEADER, version)))
+    longer = side_info_by_hand(compact_fields_by_hand(HEADER, version) + b"more", [SLICE])
     with pytest.raises(BitstreamError, match=rf"version {version}\b"):
         bitstream.unpack(nal.join_units([longer, SLICE]))
 
 
 def test_version_0_is_refused() -> None:
     with pytest.raises(BitstreamError, match="damaged"):
-        bitstream.unpack(file_by_hand(fields_by_hand(0, HEADER)))
+        bitstream.unpack(file_by_hand(first_fields_by_hand(HEADER, 0)))
+
+
+@pytest.mark.parametrize("fields", [first_fields_by_hand(HEADER), compact_fields_by_hand(HEADER, clip_code=1)])
+@pytest.mark.parametrize("length", range(1, 60))
+def test_fields_of_another_length_are_refused_though_their_checksum_is_right(fields: bytes, length: int) -> None:
+    other = fields[:length].ljust(length, b"\1")
+    if other == fields:
+        pytest.skip("that is their length")
+    with pytest.raises(BitstreamError, match="truncated inside its side info"):
+        bitstream.unpack(file_by_hand(other))
+
+
+@pytest.mark.parametrize("grid", [False, True])
+@pytest.mark.parametrize("clip_code", [0, 1])
+def test_what_is_usual_may_stand_there_nevertheless(grid: bool, clip_code: int) -> None:
+    fields = compact_fields_by_hand(HEADER, grid=grid, clip_code=clip_code)
+    assert bitstream.unpack(file_by_hand(fields)) == (HEADER, PICTURE)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [
+        *((7, 0x40 | 0x23), (7, 0x26), (7, 0x27), (7, 0x2B), (7, 0x3B)),  # unused bit, strides of 64 and 128, splits
+        *((8, 0x73), (8, 0x7F), (8, 0x81), (8, 0xF1)),  # clip codes, bit depths
+        *((5, 0), (6, 0)),  # letterboxed sides
+        *((9, 0xFF), (9, 0x10), (10, 0)),  # channels
+        *((19, 64), (19, 254)),  # QP
+    ],
+)
+def test_values_that_version_2_leaves_unused_are_refused(at: int, value: int) -> None:
+    fields = bytearray(compact_fields_by_hand(HEADER, clip_code=1))
+    fields[at] = value
+    with pytest.raises(BitstreamError) as caught:
+        bitstream.unpack(file_by_hand(bytes(fields)))
+    assert "checksum" not in str(caught.value)
 
 
 IMPOSSIBLE: list[dict[str, Any]] = [
@@ -358,7 +543,7 @@ IMPOSSIBLE: list[dict[str, Any]] = [
 def test_impossible_fields_are_neither_read_nor_written(change: dict[str, Any]) -> None:
     header = dataclasses.replace(HEADER, **change)
     with pytest.raises(BitstreamError) as caught:
-        bitstream.unpack(file_by_hand(fields_by_hand(1, header)))
+        bitstream.unpack(file_by_hand(first_fields_by_hand(header)))
     assert "checksum" not in str(caught.value)
     with pytest.raises(BitstreamError):
         bitstream.pack(header, PICTURE)
@@ -386,11 +571,13 @@ def test_fields_that_do_not_fit_are_not_written(change: dict[str, Any]) -> None:
 def test_absurd_sizes_are_refused_before_anything_is_allocated() -> None:
     sides = {"feature_height": 65535, "feature_width": 65535, "letterboxed_height": 65535, "letterboxed_width": 65535}
     absurd = dataclasses.replace(HEADER, **sides, tile_rows=255, tile_cols=255)
-    data = file_by_hand(fields_by_hand(1, absurd))
+    compact = dataclasses.replace(absurd, letterboxed_height=8160, letterboxed_width=8160)
+    compact = dataclasses.replace(compact, feature_height=8160, feature_width=8160)
     tracemalloc.start()
     try:
-        with pytest.raises(BitstreamError, match="over the limit"):
-            bitstream.unpack(data)
+        for fields in (first_fields_by_hand(absurd), compact_fields_by_hand(compact, grid=True)):
+            with pytest.raises(BitstreamError, match="over the limit"):
+                bitstream.unpack(file_by_hand(fields))
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
@@ -425,7 +612,7 @@ def test_exactly_one_picture_of_the_right_kind(qp: int, units: list[bytes], coun
     header = dataclasses.replace(HEADER, qp=qp)
     with pytest.raises(BitstreamError, match=f"holds {count} coded pictures"):
         bitstream.pack(header, nal.join_units(units))
-    sei = side_info_by_hand(fields_by_hand(1, header), units)
+    sei = side_info_by_hand(compact_fields_by_hand(header), units)
     with pytest.raises(BitstreamError, match=f"holds {count} coded pictures"):
         bitstream.unpack(nal.join_units([*units, sei]))
 

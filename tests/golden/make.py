@@ -11,6 +11,7 @@ samples are synthetic patterns; no photograph is in them.
 
 from __future__ import annotations
 
+import functools
 import json
 from pathlib import Path
 
@@ -64,12 +65,14 @@ def add(
     original: tuple[int, int] = (640, 427),
     preset: str = "faster",
     parameters: dict[str, str] | None = None,
+    grid: TileGrid | None = None,
+    version: int = bitstream.VERSION,
 ) -> None:
     """Add one golden file, unless it exists."""
     if (FOLDER / f"{name}.266").exists():
         print(f"{name}: exists, left alone")
         return
-    grid = TileGrid.near_square(samples.shape[0])
+    grid = grid or TileGrid.near_square(samples.shape[0])
     codec = open_codec("none" if qp == RAW_QP else "ffmpeg", EncoderSettings(preset, parameters or {}))
     header = Header(
         original_width=original[0],
@@ -90,7 +93,7 @@ def add(
         encoder_tag=codec.tag,
     )
     (stream,) = codec.encode([grid.tile(samples)], 0 if qp == RAW_QP else qp)
-    data = bitstream.pack(header, stream)
+    data = bitstream.pack(header, stream, version=version)
     write_atomically(FOLDER / f"{name}.266", data)
     text = json.dumps({**vars(header), "fingerprint": header.fingerprint.hex()}, indent=2)
     write_atomically(FOLDER / f"{name}.json", f"{text}\n".encode())
@@ -99,12 +102,13 @@ def add(
 
 
 if __name__ == "__main__":
-    add("6ch-qp20", tensor(6, 32, 32), qp=20)
-    add("6ch-qp38", tensor(6, 32, 32), qp=38)
-    add("13ch-qp20", tensor(13, 16, 24), qp=20, clip=(-0.2786, 3.0), original=(65535, 1))
-    add("13ch-qp38", tensor(13, 16, 24) // 2, qp=38, clip=(-0.2786, 3.0), bits=7, split=2, stride=4)
-    add("13ch-medium-qp30", tensor(13, 16, 24), qp=30, preset="medium")
-    add("16ch-filtered-qp30", waves(4, 4, 32), qp=30, parameters={"ALF": "1"})
+    add_old = functools.partial(add, version=1)
+    add_old("6ch-qp20", tensor(6, 32, 32), qp=20)
+    add_old("6ch-qp38", tensor(6, 32, 32), qp=38)
+    add_old("13ch-qp20", tensor(13, 16, 24), qp=20, clip=(-0.2786, 3.0), original=(65535, 1))
+    add_old("13ch-qp38", tensor(13, 16, 24) // 2, qp=38, clip=(-0.2786, 3.0), bits=7, split=2, stride=4)
+    add_old("13ch-medium-qp30", tensor(13, 16, 24), qp=30, preset="medium")
+    add_old("16ch-filtered-qp30", waves(4, 4, 32), qp=30, parameters={"ALF": "1"})
     tools = {
         "TransformSkip": "1",
         "BDPCM": "1",
@@ -114,6 +118,11 @@ if __name__ == "__main__":
         "ISP": "1",
         "MIP": "1",
     }
-    add("6ch-tools-qp30", tensor(6, 32, 32), qp=30, parameters=tools)
-    add("1ch-padded-qp0", tensor(1, 3, 5), qp=0, original=(1, 1))
-    add("20ch-raw", sparse(20, 8, 8), qp=RAW_QP, bits=3)
+    add_old("6ch-tools-qp30", tensor(6, 32, 32), qp=30, parameters=tools)
+    add_old("1ch-padded-qp0", tensor(1, 3, 5), qp=0, original=(1, 1))
+    add_old("20ch-raw", sparse(20, 8, 8), qp=RAW_QP, bits=3)
+    add("v2-20ch-qp38", tensor(20, 32, 32), qp=38)
+    add("v2-13ch-fast-qp30", tensor(13, 16, 24), qp=30, clip=(-0.2786, 3.0), preset="fast")
+    grid = TileGrid(1, 6)
+    add("v2-6ch-row-qp46", tensor(6, 32, 32), qp=46, clip=(-1.5, 6.25), bits=7, split=2, stride=4, grid=grid)
+    add("v2-20ch-raw", sparse(20, 8, 8), qp=RAW_QP, bits=3)
