@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import threading
@@ -229,6 +230,29 @@ def test_inspect_shows_the_header_and_where_the_bytes_go(run: Any, coded: Path) 
     assert code == 0
     assert "fingerprint" in out
     assert report["fingerprint"] in out
+    assert re.search(rf"^ *slice data +{report['slice_data_bytes']} ", out, re.MULTILINE)
+
+
+def test_inspect_adds_up_where_the_bytes_of_a_set_go(run: Any, coded: Path) -> None:
+    reports = json.loads(run("inspect", coded / "streams", "--json")[1])
+    assert len(reports) > 1
+    assert {report["format_version"] for report in reports} == {2}
+    code, out, _ = run("inspect", coded / "streams")
+    assert code == 0
+    table = out[out.index(f"{len(reports)} files") :]
+    total = sum(report["total_bytes"] for report in reports)
+    assert re.search(rf"^ *total +{total} +{total / len(reports):.1f} +100\.00 %", table, re.MULTILINE)
+    for part in ("slice_data", "parameter_sets", "side_info", "start_codes"):
+        size = sum(report[f"{part}_bytes"] for report in reports)
+        row = rf"{part.replace('_', ' ')} +{size} +{size / len(reports):.1f} +{100 * size / total:.2f} %"
+        assert re.search(row, table)
+
+
+def test_inspect_says_which_version_a_file_has(run: Any) -> None:
+    golden = Path(__file__).parent / "golden"
+    for name, version in (("6ch-qp38", 1), ("v2-20ch-qp38", 2)):
+        (report,) = json.loads(run("inspect", golden / f"{name}.266", "--json")[1])
+        assert report["format_version"] == version
 
 
 def test_inspect_goes_on_after_a_foreign_file(run: Any, coded: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from featcodec.cli.options import json_option, sources_argument
 @sources_argument
 @json_option
 def command(sources: tuple[str, ...], as_json: bool) -> int:
-    """Show the side info of bitstreams and where their bytes go. Needs no weights.
+    """Show the side info of bitstreams and where their bytes go, of each and of all together. Needs no weights.
 
     SRC are .266 files, folders (searched recursively) or glob patterns.
     """
@@ -37,6 +37,9 @@ def command(sources: tuple[str, ...], as_json: bool) -> int:
         for entry in described:
             rows = [(name.replace("_", " "), _text(value)) for name, value in entry.items() if name != "file"]
             print_table(entry["file"], ("field", "value"), rows)
+        if described:
+            files_in_words = "1 file" if len(described) == 1 else f"{len(described)} files"
+            print_table(files_in_words, ("bytes of", "in all", "a file", "share"), byte_rows(described))
     return 0 if len(described) == len(files) else 1
 
 
@@ -53,7 +56,7 @@ def describe(path: Path) -> dict[str, Any]:
     height, width = header.mosaic_shape
     return {
         "file": str(path),
-        "format_version": bitstream.VERSION,
+        "format_version": bitstream.format_version(data),
         "coded_as": "raw samples" if header.is_raw else "VVC intra picture",
         **fields,
         "mosaic_width": width,
@@ -62,6 +65,20 @@ def describe(path: Path) -> dict[str, Any]:
         "total_bytes": len(data),
         "bpp": round(bits_per_pixel([size]), 6),
     }
+
+
+def byte_rows(described: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
+    """Where the bytes of some files go, as rows of texts: what for, in all, a file, and the share of all bytes.
+
+    Args:
+        described: at least one result of `describe`.
+    """
+    whole = sum(entry["total_bytes"] for entry in described)
+    rows = []
+    for part in ("slice_data", "parameter_sets", "side_info", "start_codes", "total"):
+        size = sum(entry[f"{part}_bytes"] for entry in described)
+        rows.append((part.replace("_", " "), str(size), f"{size / len(described):.1f}", f"{100 * size / whole:.2f} %"))
+    return rows
 
 
 def _text(value: Any) -> str:
