@@ -35,7 +35,8 @@ STILL_PICTURES: Mapping[str, str] = {
 
 GRAY: Mapping[str, str] = {
     # 4:0:0: what says that chroma is flat costs 5 to 7 bytes in the sequence parameter set and about half a byte a
-    # coding tree unit of 64x64 samples. VVenC then leaves the chroma planes that it is given alone.
+    # coding tree unit of 64x64 samples. libvvenc leaves the chroma planes that it is given alone; vvencapp would
+    # have to skip them in its input file, which is untried.
     "ChromaFormatIDC": "400",
 }
 
