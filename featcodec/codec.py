@@ -1,7 +1,7 @@
 """FeatureCodec: the main path, image -> bitstream -> detections. Read this first.
 
     image --letterbox--> detector.front --AE--> quantize --tile--> VVC --side info--> bytes
-    bytes --side info--> VVC --untile--> dequantize --AD--> detector.back --NMS, undo letterbox--> Detections
+    bytes --side info--> VVC --untile--> dequantize --restoration, AD--> detector.back --NMS--> Detections
 
 `encode` and `decode` are the whole path for one image. `featcodec.pipeline` runs the same steps for many.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,32 +24,18 @@ from featcodec.bitstream import RAW_QP, Header
 from featcodec.bottleneck import AUTO, Bottleneck, choose_bottleneck
 from featcodec.checkpoints import codec_fingerprint
 from featcodec.data.images import check_rgb
-from featcodec.data.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterbox
+from featcodec.data.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterbox, Letterboxed
 from featcodec.detections import BoxFilter, Detections
 from featcodec.detectors import SplitDetector, detections_of, load_detector
 from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import BitstreamError, InputError, WeightsError
-from featcodec.quantize import UniformQuantizer
+from featcodec.quantize import LATENT_CLIP, UniformQuantizer
+from featcodec.restoration import Restoration, choose_restoration, restore
 from featcodec.tiling import TileGrid
 from featcodec.vvc import EncoderSettings, Frame, VideoCodec, open_codec
 
 DEFAULT_QP = 38
 DEFAULT_IMAGE_SIZE = 512
-LATENT_CLIP = (-0.2786, 3.0)
-"""Clip range of direct coding: SiLU's minimum is -0.2785 (paper, section IV-B)."""
-
-
-@dataclass(frozen=True, eq=False)
-class Letterboxed:
-    """An image as the detector sees it.
-
-    Attributes:
-        letterbox: how it lies in the detector's input.
-        pixels: (height, width, 3) uint8 RGB.
-    """
-
-    letterbox: Letterbox
-    pixels: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,6 +50,7 @@ class FeatureCodec:
         image_size: pixels of the letterboxed image's longer side.
         square: letterbox to a square instead of the minimum rectangle.
         boxes: which boxes a decoder returns.
+        restoration: undoes coding noise in a decoder, or None; no bit of a stream depends on it.
         fingerprint: 8 bytes that name detector and bottleneck weights; derived.
     """
 
@@ -74,6 +61,7 @@ class FeatureCodec:
     image_size: int = DEFAULT_IMAGE_SIZE
     square: bool = False
     boxes: BoxFilter = field(default_factory=BoxFilter)
+    restoration: Restoration | None = None
     fingerprint: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -98,6 +86,7 @@ class FeatureCodec:
         device: str = "auto",
         half: bool | None = None,
         boxes: BoxFilter | None = None,
+        restoration: str | Path | None = AUTO,
         fingerprint: bytes | None = None,
     ) -> FeatureCodec:
         """Load all parts by name.
@@ -117,6 +106,7 @@ class FeatureCodec:
             device: auto, cpu, cuda, cuda:N or mps.
             half: compute in float16; None means on CUDA only.
             boxes: which boxes `decode` returns.
+            restoration: a `.safetensors` checkpoint, "none", or "auto": the one that ships for this codec, if any.
             fingerprint: of a bitstream that is to be decoded; bottleneck "auto" then means the one it was made with.
 
         Raises:
@@ -134,6 +124,11 @@ class FeatureCodec:
         low, high = clip or (quantizer.low, quantizer.high)
         quantizer = UniformQuantizer(low, high, bits)
         loaded = cls(network, video, quantizer, learned, image_size, square, boxes or BoxFilter())
+        channels = network.feature_shape(STRIDE, STRIDE)[0] if learned is None else learned.config.channels
+        restorer = choose_restoration(restoration, loaded.fingerprint, channels, split)
+        if restorer is not None:
+            network.split = restorer.config.split
+            loaded = replace(loaded, restoration=restorer.to(network.device))
         if learned is not None:
             # Only now: half precision would change its fingerprint.
             learned.to(network.device, network.dtype)
@@ -248,8 +243,9 @@ class FeatureCodec:
         Returns:
             the detections of each.
         """
-        letterboxes = [letterbox_of(side_info) for side_info, _ in batch]
-        return self.finish(self.coded_tensors(batch), letterboxes, batch[0][0].split)
+        headers = [side_info for side_info, _ in batch]
+        tensors = restore(self.restoration, self.coded_tensors(batch), headers)
+        return self.finish(tensors, [letterbox_of(header) for header in headers], headers[0].split)
 
     def finish(self, tensors: Tensor, letterboxes: Sequence[Letterbox], split: int | None = None) -> list[Detections]:
         """The networks of the cloud alone: AD, where there is one, and the detector's back-end.

@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from featcodec.errors import InputError
 
+LATENT_CLIP = (-0.2786, 3.0)
+"""Clip range of direct coding: SiLU's minimum is -0.2785 (paper, section IV-B)."""
+
 
 @dataclass(frozen=True)
 class UniformQuantizer:

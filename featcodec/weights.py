@@ -148,6 +148,35 @@ def shipped_bottlenecks(detector_fingerprint: bytes) -> list[ShippedBottleneck]:
     return [shipped for shipped in SHIPPED if shipped.detector_fingerprint == detector_fingerprint.hex()]
 
 
+@dataclass(frozen=True)
+class ShippedRestoration:
+    """A restoration that comes with the package.
+
+    Attributes:
+        codec_fingerprint: 16 hex digits; the codec whose streams it restores.
+        file_name: in the package's folder `shipped`.
+        description: for `featcodec models`.
+    """
+
+    codec_fingerprint: str
+    file_name: str
+    description: str
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint."""
+        return SHIPPED_FOLDER / self.file_name
+
+
+SHIPPED_RESTORATIONS: tuple[ShippedRestoration, ...] = ()
+"""One a codec at most."""
+
+
+def shipped_restoration(codec_fingerprint: bytes) -> ShippedRestoration | None:
+    """The one for a codec, or None."""
+    return next((each for each in SHIPPED_RESTORATIONS if each.codec_fingerprint == codec_fingerprint.hex()), None)
+
+
 def locate_weights(name_or_path: str | Path) -> Path:
     """The checkpoint file of a detector.
 
@@ -254,6 +283,19 @@ def list_bottlenecks() -> list[dict[str, str]]:
             "path": str(shipped.path),
         }
         for shipped in SHIPPED
+    ]
+
+
+def list_restorations() -> list[dict[str, str]]:
+    """What `featcodec models` shows of each restoration that ships."""
+    return [
+        {
+            "codec": shipped.codec_fingerprint,
+            "licence": _LICENCE,
+            "description": shipped.description,
+            "path": str(shipped.path),
+        }
+        for shipped in SHIPPED_RESTORATIONS
     ]
 
 

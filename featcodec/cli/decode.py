@@ -18,6 +18,7 @@ from featcodec.cli.options import (
     load_codec,
     model_options,
     overwrite_option,
+    restoration_option,
     sources_argument,
     workers_option,
 )
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     "[default: numeric file names, COCO's own ids]",
 )
 @model_options
+@restoration_option
 @click.option(
     "--codec",
     type=click.Choice(["ffmpeg", "vvenc"]),
@@ -83,6 +85,7 @@ def command(
     bottleneck: str,
     device: str,
     half: bool | None,
+    restoration: str,
     codec: str,
     conf: float,
     iou: float,
@@ -124,6 +127,7 @@ def command(
         device,
         half,
         codec=codec,
+        restoration=restoration,
         boxes=box_filter(conf, iou, max_det),
         fingerprint=first_fingerprint(stream.path for stream in known),
     )

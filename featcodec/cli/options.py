@@ -49,6 +49,13 @@ image_size_option = click.option(
     help="Letterboxed longer side in pixels, a multiple of 32.",
 )
 square_option = click.option("--square", is_flag=True, help="Letterbox to a square instead of the minimum rectangle.")
+restoration_option = click.option(
+    "--restoration",
+    default="auto",
+    show_default=True,
+    help="What undoes coding noise before the back-end: checkpoint (.safetensors) of `train restoration`, none, or "
+    "auto: the one that ships for what the streams were made with, if any.",
+)
 
 
 def model_options(function: F) -> F:

@@ -18,6 +18,7 @@ from featcodec.cli.train_options import (
     OBJECTIVE_OPTIONS,
     PATH,
     PLATE_OPTIONS,
+    RESTORATION_OPTIONS,
     SAMPLE_OPTIONS,
     with_options,
 )
@@ -159,6 +160,40 @@ def attack_command(**options: Any) -> None:
     data = _data(options)
     bottleneck = _bottleneck(options["bottleneck"])
     _run(lambda loop: train_attack(options["detector"], bottleneck, data, loop), options, data, epochs=20)
+
+
+@command.command("restoration")
+@with_options(DATA_OPTIONS)
+@with_options(RESTORATION_OPTIONS)
+@with_options(LOOP_OPTIONS)
+def restoration_command(**options: Any) -> None:
+    """Beside the stages: a light network that undoes coding noise at the decoder; streams stay as they are.
+
+    It learns on what VVC really does to the coded tensor, or on simulated coding, and needs no labels.
+    """
+    from featcodec.training.objective import ObjectiveWeights
+    from featcodec.training.real_coding import QpRange
+    from featcodec.training.restoration import RestorationTask, train_restoration
+    from featcodec.vvc.settings import EncoderSettings, parse_parameters
+
+    data = _data(options)
+    task = RestorationTask(
+        detector=options["detector"],
+        bottleneck=options["bottleneck"],
+        hidden_channels=options["hidden"],
+        blocks=options["blocks"],
+        weights=ObjectiveWeights(
+            detection=0,
+            features=options["feature_weight"],
+            neck=options["neck_weight"],
+            predictions=options["prediction_weight"],
+        ),
+        qps=QpRange(*options["qp"]),
+        simulated=options["simulated"],
+        encoder=EncoderSettings(options["preset"], parse_parameters(options["encoder_params"])),
+        start=options["start"],
+    )
+    _run(lambda loop: train_restoration(task, data, loop), options, data, epochs=20)
 
 
 @command.command("plate-reader")

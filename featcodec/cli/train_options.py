@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from featcodec.cli.options import detector_option
+from featcodec.cli.options import detector_option, encoder_params_option
+from featcodec.vvc.settings import PRESETS
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -96,6 +97,35 @@ OBJECTIVE_OPTIONS = (
         metavar="LOW HIGH",
         help="Simulate coding at QPs from this range. [default: no coding]",
     ),
+)
+RESTORATION_OPTIONS = (
+    click.option(
+        "--bottleneck",
+        default="auto",
+        show_default=True,
+        help="Checkpoint, name of a shipped bottleneck, none for latent features, or auto: the detector's shipped one.",
+    ),
+    click.option(
+        "--hidden", type=click.IntRange(1, 4096), help="Channels inside. [default: the coded tensor's, from 48 to 96]"
+    ),
+    click.option("--blocks", type=click.IntRange(0, 64), help="Residual blocks. [default: --start's, or 1]"),
+    click.option("--feature-weight", type=float, default=0.3, show_default=True, help="Of feature matching."),
+    click.option("--neck-weight", type=float, default=1.0, show_default=True, help="Of matching the neck's output."),
+    click.option("--prediction-weight", type=float, default=0.3, show_default=True, help="Of matching predictions."),
+    click.option(
+        "--qp",
+        type=(click.IntRange(0, 63), click.IntRange(0, 63)),
+        default=(32, 44),
+        show_default=True,
+        metavar="LOW HIGH",
+        help="QPs of the coding noise; it may be used at others.",
+    ),
+    click.option("--simulated", is_flag=True, help="Simulate coding, which is faster, instead of running VVC."),
+    click.option(
+        "--preset", type=click.Choice(PRESETS), default="faster", show_default=True, help="VVenC speed preset."
+    ),
+    encoder_params_option,
+    click.option("--start", type=PATH, help="Restoration to go on from, instead of one without effect."),
 )
 PLATE_OPTIONS = (
     click.option("--private", type=PATH, required=True, help="private.json of `featcodec scenes`."),

@@ -94,5 +94,18 @@ class Letterbox:
         return np.clip(boxes, 0, limit).astype(np.float32, copy=False)
 
 
+@dataclass(frozen=True, eq=False)
+class Letterboxed:
+    """An image as the detector sees it.
+
+    Attributes:
+        letterbox: how it lies in the detector's input.
+        pixels: (height, width, 3) uint8 RGB.
+    """
+
+    letterbox: Letterbox
+    pixels: npt.NDArray[np.uint8]
+
+
 def _scaled(side: int, gain: float) -> int:
     return max(1, round(side * gain))

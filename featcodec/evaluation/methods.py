@@ -22,8 +22,8 @@ from torch import Tensor
 
 from featcodec import bitstream, nal
 from featcodec.bitstream import Header
-from featcodec.codec import FeatureCodec, Letterboxed
-from featcodec.data.letterbox import Letterbox
+from featcodec.codec import FeatureCodec
+from featcodec.data.letterbox import Letterbox, Letterboxed
 from featcodec.detections import Detections
 from featcodec.errors import InputError
 from featcodec.evaluation.jpeg import decode_jpeg, encode_jpeg, scan_bytes

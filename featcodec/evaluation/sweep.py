@@ -18,8 +18,8 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from featcodec.batching import Batcher, cores
-from featcodec.codec import Letterboxed
 from featcodec.data.images import read_image
+from featcodec.data.letterbox import Letterboxed
 from featcodec.devices import beside_other_work
 from featcodec.errors import FeatcodecError, InputError, OutputError
 from featcodec.evaluation.bootstrap import ap50_interval

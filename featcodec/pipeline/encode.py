@@ -17,8 +17,9 @@ from typing import TypeVar
 from featcodec import bitstream
 from featcodec.batching import Batcher, cores, read_ahead
 from featcodec.bitstream import STREAM_SUFFIX, Header
-from featcodec.codec import FeatureCodec, Letterboxed
+from featcodec.codec import FeatureCodec
 from featcodec.data.images import read_image
+from featcodec.data.letterbox import Letterboxed
 from featcodec.devices import beside_other_work
 from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, OutputError
 from featcodec.files import write_atomically

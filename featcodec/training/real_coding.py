@@ -1,0 +1,118 @@
+"""What VVC really does to the coded tensors of a batch: quantize, tile, encode, decode, as `FeatureCodec` does.
+
+Nothing is kept: what is coded at a step, and at which QPs, is a function of (seed, step). A batch is coded in two
+groups, each by one encoder process at a QP of its own; two on every machine: no run depends on its number of cores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from featcodec.batching import read_ahead
+from featcodec.errors import InputError
+from featcodec.quantize import UniformQuantizer
+from featcodec.tiling import TileGrid
+from featcodec.training.simulated_coding import SimulatedCoding, simulate_coding
+from featcodec.vvc import VideoCodec
+
+GROUPS = 2
+
+Coder = Callable[[Tensor, int], Tensor]
+"""Codes and decodes (B, C, H, W) at a QP: same shape, float32, on the same device."""
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class QpRange:
+    """The QPs that are trained for.
+
+    Attributes:
+        low, high: both may occur; 0 to 63.
+
+    Raises:
+        InputError: a range that is none.
+    """
+
+    low: int = 32
+    high: int = 44
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.low <= self.high <= 63:
+            raise InputError(f"QP range [{self.low}, {self.high}] is empty or not within 0 to 63; use low <= high")
+
+    def drawn(self, seed: int, step: int, rank: int = 0) -> list[int]:
+        """The QPs of a step's groups, drawn uniformly; another rank draws others."""
+        numbers = np.random.default_rng((seed, step, rank)).integers(self.low, self.high, GROUPS, endpoint=True)
+        return [int(number) for number in numbers]
+
+    def spread(self, groups: int) -> list[int]:
+        """As many QPs, evenly from low to high, for comparisons."""
+        return [round(float(qp)) for qp in np.linspace(self.low, self.high, groups)]
+
+
+def real_coder(quantizer: UniformQuantizer, vvc: VideoCodec) -> Coder:
+    """A coder through quantizer, mosaic and VVC bitstream.
+
+    Args:
+        quantizer: clip range and bit depth.
+        vvc: encodes and decodes the mosaics.
+
+    Raises (the coder):
+        InputError: a tensor holds NaN.
+        EncoderError: the VVC encoder failed.
+    """
+
+    def code(coded: Tensor, qp: int) -> Tensor:
+        values = coded.float().cpu().contiguous().numpy()
+        grid = TileGrid.near_square(values.shape[1])
+        mosaics = [grid.tile(quantizer.quantize(tensor)) for tensor in values]
+        decoded = [vvc.decode(stream, mosaics[0].shape) for stream in vvc.encode(mosaics, qp)]
+        samples = np.stack([grid.untile(mosaic, values.shape[1]) for mosaic in decoded])
+        return torch.from_numpy(quantizer.dequantize(samples)).to(coded.device)
+
+    return code
+
+
+def simulated_coder(quantizer: UniformQuantizer) -> Coder:
+    """A coder through `simulate_coding` instead, many times faster, with the same clip range."""
+
+    def code(coded: Tensor, qp: int) -> Tensor:
+        at_qp = SimulatedCoding(quantizer.low, quantizer.high, qp_low=qp, qp_high=qp, uncoded=0)
+        with torch.no_grad():
+            return simulate_coding(coded, at_qp)[0]
+
+    return code
+
+
+def code_groups(coder: Coder, coded: Tensor, qps: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """Code a batch in groups, all at once.
+
+    Args:
+        coder: what codes a group.
+        coded: (B, C, H, W), without gradient.
+        qps: of the groups, in the order of the batch; a batch of fewer tensors has fewer groups.
+
+    Returns:
+        the decoded tensors, (B, C, H, W) float32, and the QP of each, (B,) float32, on the device of `coded`.
+    """
+    groups = coded.tensor_split(len(qps))
+    pairs = [(group, qp) for group, qp in zip(groups, qps, strict=True) if len(group)]
+    with ThreadPoolExecutor(len(pairs)) as pool:
+        decoded = list(pool.map(lambda pair: coder(*pair), pairs))
+    numbers = [float(qp) for group, qp in pairs for _ in range(len(group))]
+    return torch.cat(decoded), torch.tensor(numbers, device=coded.device)
+
+
+def one_ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
+    """`map(function, items)` in order; a thread computes the next result while the consumer uses the present one."""
+    with ThreadPoolExecutor(1) as pool:
+        yield from read_ahead(pool, function, items, depth=2)
