@@ -124,8 +124,7 @@ class FeatureCodec:
         low, high = clip or (quantizer.low, quantizer.high)
         quantizer = UniformQuantizer(low, high, bits)
         loaded = cls(network, video, quantizer, learned, image_size, square, boxes or BoxFilter())
-        channels = network.feature_shape(STRIDE, STRIDE)[0] if learned is None else learned.config.channels
-        restorer = choose_restoration(restoration, loaded.fingerprint, channels, split)
+        restorer = choose_restoration(restoration, loaded.fingerprint, loaded.coded_channels, split)
         if restorer is not None:
             network.split = restorer.config.split
             loaded = replace(loaded, restoration=restorer.to(network.device))
@@ -282,6 +281,12 @@ class FeatureCodec:
         letterboxes = [image.letterbox for image in batch]
         return detections_of(predictions, letterboxes, self.detector.names, self.boxes)
 
+    def coded_channels(self, split: int | None = None) -> int:
+        """Channels of the coded tensor, behind another split than the detector's own where one is given."""
+        if self.bottleneck is not None:
+            return self.bottleneck.config.channels
+        return self.detector.feature_shape(STRIDE, STRIDE, split)[0]
+
     def matches(self, header: Header, image: Letterboxed, qp: int) -> bool:
         """Whether a bitstream with this header was made of that image, with the present settings, at that QP.
 
@@ -295,9 +300,8 @@ class FeatureCodec:
     def _check_shape(self, header: Header) -> None:
         """Refuse a tensor that these networks cannot take: a fingerprint can be copied onto any header."""
         size = header.letterboxed_width, header.letterboxed_height
-        channels, height, width = self.detector.feature_shape(*size, header.split)
-        if self.bottleneck is not None:
-            channels = self.bottleneck.config.channels
+        _, height, width = self.detector.feature_shape(*size, header.split)
+        channels = self.coded_channels(header.split)
         claimed = (header.channels, header.feature_height, header.feature_width)
         if any(side % STRIDE or side > MAX_IMAGE_SIZE for side in size) or claimed != (channels, height, width):
             raise BitstreamError(

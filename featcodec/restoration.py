@@ -8,7 +8,7 @@ it adds grows with VVC's step size, which doubles every 6 QPs (H.266, clause 8.7
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -165,7 +165,7 @@ def load_restoration(path: Path) -> Restoration:
 
 
 def choose_restoration(
-    name_or_path: str | Path | None, codec: bytes, channels: int, split: int | None = None
+    name_or_path: str | Path | None, codec: bytes, channels: Callable[[int], int], split: int | None = None
 ) -> Restoration | None:
     """The restoration for a codec.
 
@@ -173,7 +173,7 @@ def choose_restoration(
         name_or_path: a `.safetensors` checkpoint, "none" (or None), or "auto": the one that ships for this codec and
             split, else none.
         codec: 8 bytes, the codec's fingerprint, as bitstreams name it.
-        channels: of its coded tensor.
+        channels: of its coded tensor, by the split.
         split: the split layer that was asked for, if any.
 
     Raises:
@@ -188,14 +188,16 @@ def choose_restoration(
         restoration = load_restoration(shipped.path)
         if split not in (None, restoration.config.split):
             return None
-        check_match(restoration.config, codec, channels, split, str(shipped.path))
+        _check_match(restoration.config, codec, channels, split, str(shipped.path))
         return restoration
     restoration = load_restoration(Path(name_or_path))
-    check_match(restoration.config, codec, channels, split, str(name_or_path))
+    _check_match(restoration.config, codec, channels, split, str(name_or_path))
     return restoration
 
 
-def check_match(config: RestorationConfig, codec: bytes, channels: int, split: int | None, path: str) -> None:
+def _check_match(
+    config: RestorationConfig, codec: bytes, channels: Callable[[int], int], split: int | None, path: str
+) -> None:
     """Raise WeightsError unless it restores the streams of that codec, behind that split where one is given."""
     if config.codec_fingerprint != codec.hex():
         raise WeightsError(
@@ -204,8 +206,8 @@ def check_match(config: RestorationConfig, codec: bytes, channels: int, split: i
         )
     if split is not None and config.split != split:
         raise WeightsError(f"{path}: trained behind layer {config.split}, not {split}; leave --split out")
-    if config.channels != channels:
-        raise WeightsError(f"{path}: takes {config.channels} channels, not the codec's {channels}; train it again")
+    if config.channels != (needed := channels(config.split)):
+        raise WeightsError(f"{path}: takes {config.channels} channels, not the codec's {needed}; train it again")
 
 
 def _check(config: RestorationConfig) -> None:

@@ -15,7 +15,8 @@ from featcodec.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
 from featcodec.data.images import read_image
 from featcodec.detections import BoxFilter
 from featcodec.errors import BitstreamError, InputError, WeightsError
-from featcodec.weights import ShippedBottleneck
+from featcodec.restoration import Restoration, RestorationConfig, save_restoration
+from featcodec.weights import ShippedBottleneck, ShippedRestoration
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +238,98 @@ def test_a_decoder_takes_the_bottleneck_that_the_stream_names(
         assert FeatureCodec.load(tiny_yolov5, fingerprint=made).fingerprint == made
     unknown = FeatureCodec.load(tiny_yolov5, fingerprint=bytes(8)).fingerprint
     assert unknown == FeatureCodec.load(tiny_yolov5, bottleneck="first").fingerprint
+
+
+# Restoration
+
+
+def make_restoration(path: Path, codec: FeatureCodec, channels: int = 16, split: int = 4) -> Path:
+    """One that changes what is detected."""
+    torch.manual_seed(0)
+    restoration = Restoration(RestorationConfig(channels, 8, 1, split, codec.fingerprint.hex(), {}))
+    for parameter in restoration.net[-1].parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    save_restoration(path, restoration)
+    return path
+
+
+@pytest.mark.parametrize("latent", [True, False])
+def test_a_restoration_changes_detections_but_no_bit(
+    tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec, latent: bool
+) -> None:
+    bottleneck = None if latent else make_bottleneck(tmp_path / "b.safetensors", codec)
+    plain = FeatureCodec.load(tiny_yolov5, bottleneck=bottleneck, image_size=160)
+    path = make_restoration(tmp_path / "r.safetensors", plain, channels=16 if latent else 6)
+    restoring = FeatureCodec.load(tiny_yolov5, bottleneck=bottleneck, image_size=160, restoration=path)
+    assert (restoring.fingerprint, plain.restoration) == (plain.fingerprint, None)
+    image = texture(160, 120)
+    data = plain.encode(image, 38)
+    assert restoring.encode(image, 38) == data
+    assert not np.array_equal(restoring.decode(data).scores, plain.decode(data).scores)
+    # Neither what is not coded nor what an attacker gets is restored.
+    batch = [plain.decode_frame(data)]
+    assert torch.equal(restoring.coded_tensors(batch), plain.coded_tensors(batch))
+    assert np.array_equal(restoring.detect(image).scores, plain.detect(image).scores)
+    uncoded = plain.uncoded_tensors([plain.letterbox(image)])
+    letterboxes = [plain.letterbox(image).letterbox]
+    one, other = (each.finish(uncoded, letterboxes)[0] for each in (plain, restoring))
+    assert np.array_equal(one.scores, other.scores)
+
+
+def test_raw_samples_and_streams_of_another_split_are_not_restored(
+    tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec
+) -> None:
+    path = make_restoration(tmp_path / "r.safetensors", codec)
+    restoring = FeatureCodec.load(tiny_yolov5, image_size=96, restoration=path)
+    for settings in ({"codec": "none"}, {"split": 2}):
+        data = FeatureCodec.load(tiny_yolov5, image_size=96, **settings).encode(texture(96, 64), 38)
+        assert np.array_equal(restoring.decode(data).scores, codec.decode(data).scores)
+
+
+def test_a_restoration_of_another_codec_is_refused(
+    tmp_path: Path, tiny_yolov5: Path, tiny_yolov5u: Path, codec: FeatureCodec
+) -> None:
+    path = make_restoration(tmp_path / "r.safetensors", codec)
+    with pytest.raises(WeightsError, match=rf"{codec.fingerprint.hex()}, but [0-9a-f]{{16}} is loaded; give the"):
+        FeatureCodec.load(tiny_yolov5u, restoration=path)
+    with pytest.raises(WeightsError, match="behind layer 4, not 3"):
+        FeatureCodec.load(tiny_yolov5, split=3, restoration=path)
+    forged = make_restoration(tmp_path / "f.safetensors", codec, channels=5)
+    with pytest.raises(WeightsError, match="takes 5 channels, not the codec's 16"):
+        FeatureCodec.load(tiny_yolov5, restoration=forged)
+
+
+def test_a_restoration_knows_its_split(tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec) -> None:
+    early = FeatureCodec.load(tiny_yolov5, image_size=96, split=2)
+    channels = early.detector.feature_shape(64, 64)[0]
+    path = make_restoration(tmp_path / "r.safetensors", early, channels, split=2)
+    restoring = FeatureCodec.load(tiny_yolov5, image_size=96, restoration=path)
+    data = restoring.encode(texture(96, 64), 38)
+    assert data == early.encode(texture(96, 64), 38)
+    assert not np.array_equal(restoring.decode(data).scores, early.decode(data).scores)
+
+
+def test_a_shipped_restoration_is_the_default_of_its_codec_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_yolov5: Path, tiny_yolov5u: Path, codec: FeatureCodec
+) -> None:
+    path = make_restoration(tmp_path / "r.safetensors", codec)
+    shipped = ShippedRestoration(codec.fingerprint.hex(), str(path), "for a test")
+    monkeypatch.setattr("featcodec.weights.SHIPPED_RESTORATIONS", (shipped,))
+    assert FeatureCodec.load(tiny_yolov5).restoration is not None
+    learned = make_bottleneck(tmp_path / "b.safetensors", codec)
+    for other in (
+        FeatureCodec.load(tiny_yolov5, restoration="none"),
+        FeatureCodec.load(tiny_yolov5, restoration=None),
+        FeatureCodec.load(tiny_yolov5, split=3),
+        FeatureCodec.load(tiny_yolov5, bottleneck=learned),
+        FeatureCodec.load(tiny_yolov5u),
+    ):
+        assert other.restoration is None
+
+
+def test_half_precision_does_not_change_a_restoration(tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec) -> None:
+    path = make_restoration(tmp_path / "r.safetensors", codec)
+    whole, half = (FeatureCodec.load(tiny_yolov5, half=half, restoration=path).restoration for half in (False, True))
+    assert whole is not None
+    assert half is not None
+    assert whole.fingerprint() == half.fingerprint()
