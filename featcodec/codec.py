@@ -24,7 +24,7 @@ from featcodec.bitstream import RAW_QP, Header
 from featcodec.bottleneck import AUTO, Bottleneck, choose_bottleneck
 from featcodec.checkpoints import codec_fingerprint
 from featcodec.data.images import check_rgb
-from featcodec.data.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterbox, Letterboxed
+from featcodec.data.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterbox, Letterboxed, letterbox_of
 from featcodec.detections import BoxFilter, Detections
 from featcodec.detectors import SplitDetector, detections_of, load_detector
 from featcodec.detectors.split import DEFAULT_SPLIT
@@ -335,11 +335,6 @@ class FeatureCodec:
         # Before VVC is spent on it.
         header.check()
         return header
-
-
-def letterbox_of(header: Header) -> Letterbox:
-    """How the image of a bitstream lay in the detector's input."""
-    return Letterbox(header.original_width, header.original_height, header.letterboxed_width, header.letterboxed_height)
 
 
 def _dequantize(header: Header, frame: Frame) -> npt.NDArray[np.float32]:

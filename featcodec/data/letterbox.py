@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from featcodec.bitstream import Header
 from featcodec.errors import InputError
 
 STRIDE = 32
@@ -105,6 +106,11 @@ class Letterboxed:
 
     letterbox: Letterbox
     pixels: npt.NDArray[np.uint8]
+
+
+def letterbox_of(header: Header) -> Letterbox:
+    """How the image of a bitstream lay in the detector's input."""
+    return Letterbox(header.original_width, header.original_height, header.letterboxed_width, header.letterboxed_height)
 
 
 def _scaled(side: int, gain: float) -> int:

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from featcodec.bitstream import Header
-from featcodec.codec import FeatureCodec, letterbox_of
-from featcodec.data.letterbox import Letterbox, Letterboxed
+from featcodec.codec import FeatureCodec
+from featcodec.data.letterbox import Letterbox, Letterboxed, letterbox_of
 from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import BitstreamError, InputError, WeightsError
 from featcodec.inversion import RecNet, load_recnet, shipped_recnet

@@ -20,9 +20,8 @@ import numpy.typing as npt
 from featcodec import bitstream
 from featcodec.batching import Batcher, cores, in_order, read_ahead
 from featcodec.bitstream import STREAM_SUFFIX, Header
-from featcodec.codec import letterbox_of
 from featcodec.data.images import read_image
-from featcodec.data.letterbox import Letterbox, Letterboxed
+from featcodec.data.letterbox import Letterbox, Letterboxed, letterbox_of
 from featcodec.data.side_by_side import Panel, save_png, side_by_side
 from featcodec.devices import beside_other_work
 from featcodec.errors import FeatcodecError, InputError, OutputError
