@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import re
@@ -14,9 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from pictures import make_bad_pictures, save_texture
 
+from featcodec import FeatureCodec
 from featcodec.cli.main import COMMANDS, main
+from featcodec.restoration import Restoration, RestorationConfig, save_restoration
+from featcodec.weights import ShippedRestoration
 
 
 @pytest.fixture
@@ -143,6 +148,29 @@ def test_decode_writes_coco_results(run: Any, coded: Path, tmp_path: Path, tiny_
     assert code == 1
     assert "--overwrite" in err
     assert run("decode", coded / "streams", "-o", output, "--detector", tiny_yolov5, "--overwrite")[0] == 0
+
+
+def test_decode_restores(run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path) -> None:
+    codec = FeatureCodec.load(tiny_yolov5)
+    restoration = Restoration(RestorationConfig(16, 8, 1, 4, codec.fingerprint.hex(), {}))
+    torch.nn.init.constant_(restoration.net[-1].bias, 0.5)
+    path = tmp_path / "r.safetensors"
+    save_restoration(path, restoration)
+    decode = ["decode", coded / "streams", "--detector", tiny_yolov5, "-o"]
+    found = {}
+    for choice in ("auto", "none", path):
+        output = tmp_path / f"{Path(choice).stem}.json"
+        assert run(*decode, output, "--restoration", choice)[0] == 0
+        found[choice] = output.read_bytes()
+    assert found["auto"] == found["none"] != found[path]
+    restoration.config = dataclasses.replace(restoration.config, codec_fingerprint="00" * 8)
+    save_restoration(path, restoration)
+    code, out, err = run(*decode, tmp_path / "other.json", "--restoration", path)
+    assert (code, out) == (1, "")
+    assert err == (
+        f"featcodec: {path}: restores streams of the codec {'00' * 8}, but {codec.fingerprint.hex()} is loaded; give "
+        "the --detector and --bottleneck it was trained with, or --restoration none\n"
+    )
 
 
 def test_decode_takes_ids_from_annotations(run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path) -> None:
@@ -274,6 +302,15 @@ def test_models_says_what_is_present_or_damaged(run: Any, tmp_path: Path, monkey
     assert models["yolov5m"]["weights"] == "missing"
     assert all(model["licence"] == "AGPL-3.0" for model in models.values())
     assert "yolov5mu" in run("models")[1]
+
+
+def test_models_lists_restorations_where_some_ship(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    shipped = ShippedRestoration("ab" * 8, "some-restoration.safetensors", "for a test")
+    monkeypatch.setattr("featcodec.weights.SHIPPED_RESTORATIONS", (shipped,))
+    (listed,) = json.loads(run("models", "--json")[1])["restorations"]
+    assert (listed["codec"], listed["description"]) == ("ab" * 8, "for a test")
+    assert Path(listed["path"]).name == "some-restoration.safetensors"
+    assert "ab" * 8 in run("models")[1]
 
 
 def test_doctor_proves_the_encoder(run: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

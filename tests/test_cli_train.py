@@ -19,8 +19,9 @@ from featcodec.bottleneck import load_bottleneck
 from featcodec.cli.main import main
 from featcodec.detectors import read_detector
 from featcodec.inversion import load_recnet
+from featcodec.restoration import load_restoration
 
-STAGES = ("detector", "bottleneck", "recnet", "adversarial", "attack")
+STAGES = ("detector", "bottleneck", "recnet", "adversarial", "attack", "restoration")
 ENTRY = [sys.executable, "-c", "from featcodec.cli.main import main; main()"]
 
 
@@ -137,6 +138,9 @@ def test_defaults_are_those_of_the_library() -> None:
     from featcodec.training.bottleneck import BottleneckTask
     from featcodec.training.loop import LoopOptions
     from featcodec.training.objective import ObjectiveWeights
+    from featcodec.training.real_coding import QpRange
+    from featcodec.training.restoration import RestorationTask
+    from featcodec.vvc import EncoderSettings
 
     defaults = {
         name: {parameter.name: parameter.default for parameter in command.commands[name].params} for name in STAGES
@@ -154,6 +158,12 @@ def test_defaults_are_those_of_the_library() -> None:
     task = BottleneckTask("yolov5n")
     assert (defaults["bottleneck"]["split"], defaults["bottleneck"]["clip"]) == (task.split, task.clip)
     assert defaults["adversarial"]["privacy_weight"] == PRIVACY_WEIGHT
+    restoration = RestorationTask("yolov5n")
+    weights = [defaults["restoration"][f"{term}_weight"] for term in ("feature", "neck", "prediction")]
+    assert ObjectiveWeights(0, *weights) == restoration.weights
+    assert QpRange(*defaults["restoration"]["qp"]) == restoration.qps
+    assert defaults["restoration"]["bottleneck"] == restoration.bottleneck
+    assert EncoderSettings(defaults["restoration"]["preset"]) == restoration.encoder
 
 
 # Stages
@@ -354,6 +364,29 @@ def test_epochs_become_steps(run: Any, tmp_path: Path, toy: list[object], labell
     assert steps_done(tmp_path / "out") == 4
 
 
+def test_a_restoration_of_real_and_of_simulated_coding(
+    run: Any, tmp_path: Path, toy: list[object], labelled: list[object], bottleneck: Path, toy_set: Path
+) -> None:
+    arguments = [*toy, *labelled, "--bottleneck", bottleneck, "--qp", 38, 44]
+    first = tmp_path / "simulated/last-restoration.safetensors"
+    result = run("train", "restoration", *arguments, "--simulated", "--hidden", 8, "--blocks", 2, "-o", first.parent)
+    assert_trained(result, first)
+    written = tmp_path / "real/last-restoration.safetensors"
+    real = ["--start", first, "--encoder-param", "ISP=3", "--preset", "fast", "-o", written.parent]
+    assert_trained(run("train", "restoration", *arguments, *real), written)
+    config = load_restoration(written).config
+    assert (config.channels, config.hidden_channels, config.blocks) == (
+        load_bottleneck(bottleneck).config.channels,
+        *(8, 2),
+    )
+    assert config.training["qps"] == {"low": 38, "high": 44}
+    assert config.training["encoder"] == {"preset": "fast", "parameters": {"ISP": "3"}}
+    assert config.training["start"]["simulated"] is True
+    model = [*toy[:2], "--bottleneck", bottleneck]
+    assert run("encode", toy_set / "in/0.png", "-o", tmp_path / "streams", *model, "--image-size", 64)[0] == 0
+    assert run("decode", tmp_path / "streams", "-o", tmp_path / "d.json", *model, "--restoration", written)[0] == 0
+
+
 # Resuming
 
 
@@ -512,6 +545,19 @@ def names(toy_set: Path, bottleneck: Path, recnet: Path, tiny_yolov5u: Path) -> 
         ("adversarial", ["--bottleneck", "{bottleneck}", "--recnet", "{bottleneck}"], "not a recnet of featcodec"),
         ("adversarial", ["--bottleneck", "{bottleneck}", "--rate-weight", "1"], "give --simulated-qp too"),
         ("adversarial", ["--bottleneck", "{bottleneck}", "--recnet-learning-rate", "-1"], "Invalid learning rate"),
+        ("restoration", ["--bottleneck", "{set}/absent"], "absent: no such file"),
+        ("restoration", ["--bottleneck", "{recnet}"], "not a bottleneck of featcodec"),
+        ("restoration", ["--bottleneck", "compact"], "was trained behind another detector"),
+        ("restoration", ["--start", "{bottleneck}"], "not a restoration of featcodec"),
+        ("restoration", ["--qp", "40", "30"], "QP range [40, 30] is empty"),
+        ("restoration", ["--encoder-param", "QP"], "not of the form NAME=VALUE"),
+        ("restoration", ["--encoder-param", "QP=3"], "belongs to featcodec"),
+        ("restoration", ["--encoder-param", "Spam=3"], "the encoder refuses these settings"),
+        (
+            "restoration",
+            ["--feature-weight", "0", "--neck-weight", "0", "--prediction-weight", "0"],
+            "all weights are 0",
+        ),
         ("attack", ["--bottleneck", "none", "--precision", "16-mixed", "--accelerator", "cuda"], "cannot train there"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -550,6 +596,8 @@ def test_other_stages_refuse_in_one_line(
         ["train", "recnet", "-o", "x"],
         ["train", "attack", "-o", "x"],
         ["train", "adversarial", "-o", "x"],
+        ["train", "restoration", "-o", "x", "--qp", "30", "64"],
+        ["train", "restoration", "-o", "x", "--rate-weight", "1"],
     ],
     ids=" ".join,
 )

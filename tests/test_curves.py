@@ -48,6 +48,25 @@ def test_ambiguity_is_refused_with_what_tells_the_curves_apart(path: Path) -> No
         read_curve(path, "ap50", {"method": "jpeg"})
 
 
+def test_restored_curves_are_told_apart(path: Path) -> None:
+    append(path, method="input-vvc", qp="30", fingerprint="ab12", bpp="0.2", ap50="35", restoration="cd34")
+    with pytest.raises(InputError, match=r"restoration=; .*restoration=cd34"):
+        read_curve(path, "ap50", {"method": "input-vvc"})
+    restored = read_curve(path, "ap50", {"method": "input-vvc", "restoration": "cd"})
+    assert (restored.points[0].accuracy, restored.name) == (35, f"{path} input-vvc restored")
+    plain = read_curve(path, "ap50", {"method": "input-vvc", "restoration": ""})
+    assert (plain.points[0].accuracy, plain.name) == (30, f"{path} input-vvc")
+
+
+def test_rows_of_older_versions_are_not_restored(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text("method,qp,bpp,ap50\nlatent,34,0.9,60\n")
+    assert len(read_curve(path, "ap50").points) == 1
+    assert len(read_curve(path, "ap50", {"restoration": ""}).points) == 1
+    with pytest.raises(InputError, match="holds no point with restoration=cd"):
+        read_curve(path, "ap50", {"restoration": "cd"})
+
+
 def test_of_double_points_the_latest_counts(path: Path) -> None:
     append(path, method="input-vvc", qp="30", fingerprint="ab12", bpp="0.25", ap50="31")
     (point,) = read_curve(path, "ap50", {"method": "input-vvc"}).points

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from featcodec.errors import InputError, OutputError
-from featcodec.evaluation.points import COLUMNS, IDENTITY, MEASURES, PARAMETERS, PointFile, Row, number, read_rows
+from featcodec.evaluation.points import (
+    COLUMNS,
+    IDENTITY,
+    LATER,
+    MEASURES,
+    PARAMETERS,
+    PointFile,
+    Row,
+    number,
+    read_rows,
+)
 
 
 def row(**values: str) -> Row:
@@ -75,6 +85,17 @@ def test_other_columns_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no column 'method'"):
         file.append(row(qp="2"))
     assert path.read_text() == "qp,bpp\n1,2\n"
+
+
+def test_a_file_of_an_older_version_is_read_but_not_appended_to(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    older = [column for column in COLUMNS if column not in LATER]
+    path.write_text(",".join(older) + "\n" + ",".join("7" if column == "qp" else "x" for column in older) + "\n")
+    (found,) = read_rows(path, COLUMNS)
+    assert found == {**dict.fromkeys(COLUMNS, "x"), "qp": "7", "restoration": ""}
+    with pytest.raises(InputError) as caught:
+        PointFile(path)
+    assert str(caught.value) == (f"{path}: has no column 'restoration'; an older featcodec wrote it: choose another -o")
 
 
 def test_missing_columns_and_files_are_one_line(tmp_path: Path) -> None:

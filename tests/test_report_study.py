@@ -83,6 +83,31 @@ def test_equal_names_are_told_apart_by_fingerprints(tmp_path: Path) -> None:
     ]
 
 
+def test_restored_curves_stand_beside_the_others(path: Path) -> None:
+    """Also with two restorations of one codec."""
+    append_curve(path, "latent", restoration="11" * 8)
+    append_curve(path, "compact", restoration="22" * 8)
+    append_curve(path, "compact", restoration="33" * 8)
+    study = read_study([path], "ap50")
+    assert [series.label for series in study.series] == [
+        *("compact, restored 22222222", "compact, restored 33333333", "compact"),
+        *("latent, restored", "latent", "input-vvc", "input-jpeg"),
+    ]
+    assert [series.is_anchor for series in study.series] == [False] * 4 + [True] * 3
+    restored, _, compact, _, latent, *_ = study.series
+    assert (compact.is_unrestored(restored), latent.is_unrestored(restored)) == (True, False)
+    assert not compact.is_unrestored(compact)
+    assert len(compact.variants) == 2, "restored curves are no variants"
+
+
+def test_rows_of_older_versions_are_not_restored(path: Path) -> None:
+    lines = [line.split(",") for line in path.read_text().splitlines()]
+    index = COLUMNS.index("restoration")
+    path.write_text("".join(",".join([*line[:index], *line[index + 1 :]]) + "\n" for line in lines))
+    study = read_study([path], "ap50")
+    assert [series.label for series in study.series] == ["compact", "latent", "input-vvc", "input-jpeg"]
+
+
 def test_conditions_choose_rows(path: Path) -> None:
     study = read_study([path], "ap50", {"fingerprint": COMPACT[:4], "clip_high": "3"})
     assert [series.label for series in study.series] == ["compact"]

@@ -106,6 +106,21 @@ def test_bd_values_are_those_of_compare(path: Path, study: Study) -> None:
     assert row_of(table, "compact against latent")["BD-rate"].text.startswith("−"), "it is the cheaper one"
 
 
+def test_restored_codecs_are_compared_with_themselves_and_the_anchors(path: Path) -> None:
+    append_curve(path, "latent", restoration="11" * 8)
+    append_curve(path, "compact", restoration="22" * 8)
+    names = [row[0].text for row in tables.bd(read_study([path], "ap50")).rows]
+    assert names[:4] == [
+        *("compact, restored against compact", "compact, restored against latent"),
+        *("compact, restored against input-vvc", "compact, restored against input-jpeg"),
+    ]
+    assert [name for name in names if name.startswith("latent, restored")] == [
+        *("latent, restored against latent", "latent, restored against input-vvc"),
+        "latent, restored against input-jpeg",
+    ]
+    assert "compact against latent, restored" not in names
+
+
 def test_bd_of_ap(path: Path) -> None:
     table = tables.bd(read_study([path], "ap"))
     assert table.columns[2:5:2] == ("BD-AP", "common AP range")

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from pictures import texture
 from sweep_set import SIDE, dataset_of, make_sweep_set
 
@@ -34,6 +35,7 @@ from featcodec.image_quality import image_quality
 from featcodec.inversion import RecNet, RecNetConfig, find_shipped_recnet, save_recnet
 from featcodec.paths import expand_sources
 from featcodec.pipeline import decode_files, encode_files
+from featcodec.restoration import Restoration, RestorationConfig, load_restoration, save_restoration
 
 SECONDS = ("front_end_seconds", "encode_seconds", "decode_seconds", "back_end_seconds")
 
@@ -313,6 +315,39 @@ def test_command_takes_bottlenecks_and_their_attackers(
     code, _, err = run(*arguments, "--method", "latent", "--recnet", recnet, "--qp", "30")
     assert (code, err.count("\n")) == (1, 1)
     assert "trained on none of the swept codecs" in err
+
+
+def make_restoration(path: Path, codec: FeatureCodec, channels: int) -> Path:
+    """One that changes what is detected."""
+    restoration = Restoration(RestorationConfig(channels, 8, 1, 4, codec.fingerprint.hex(), {}))
+    for parameter in restoration.net[-1].parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    save_restoration(path, restoration)
+    return path
+
+
+def test_command_gives_a_restoration_to_the_codec_that_it_fits(
+    run: Any, arguments: list[object], tmp_path: Path, codec: FeatureCodec
+) -> None:
+    restoration = make_restoration(tmp_path / "r.safetensors", codec, 16)
+    code, _, err = run(*arguments, "--method", "latent", "--restoration", tmp_path / "absent")
+    assert (code, err) == (1, f"featcodec: {tmp_path / 'absent'}: no such file; check the path\n")
+    bottleneck = ["--bottleneck", make_bottleneck(tmp_path / "first.safetensors", codec)]
+    methods = ["--method", "latent", "--method", "bottleneck", "--method", "input-jpeg", "--quality", "50"]
+    options = [*methods, *bottleneck, "--qp", "44"]
+    assert run(*arguments, *options)[0] == 0
+    code, out, err = run(*arguments, *options, "--restoration", restoration)
+    assert (code, err) == (0, "")
+    assert "latent  restored  QP 44" in out
+    assert "1 measured, 2 already there, 0 failed" in out
+    plain, _, _, restored = PointFile(tmp_path / "points.csv").rows()
+    assert (plain["restoration"], restored["restoration"]) == ("", load_restoration(restoration).fingerprint().hex())
+    assert (plain["method"], plain["bytes"]) == (restored["method"], restored["bytes"]) == ("latent", plain["bytes"])
+    assert plain["ap50"] != restored["ap50"]
+    for further in (["--method", "bottleneck", *bottleneck], ["--method", "latent", "--codec", "none"]):
+        code, _, err = run(*arguments, *further, "--qp", "44", "--restoration", restoration)
+        assert (code, err.count("\n")) == (1, 1)
+        assert "restores the streams of none of the swept codecs" in err
 
 
 def test_command_measures_the_detector_alone_and_behind_bottlenecks_without_compression(

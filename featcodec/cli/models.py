@@ -1,4 +1,4 @@
-"""featcodec models: detectors known by name, and bottlenecks that ship."""
+"""featcodec models: detectors known by name, bottlenecks and restorations that ship."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ from featcodec.cli.options import json_option
 @click.command("models")
 @json_option
 def command(as_json: bool) -> int:
-    """List the detectors known by name, whether their weights are here, and the bottlenecks that ship."""
+    """List the detectors known by name, whether their weights are here, and bottlenecks and restorations that ship."""
     from featcodec.paths import weights_folder
-    from featcodec.weights import list_bottlenecks, list_models
+    from featcodec.weights import list_bottlenecks, list_models, list_restorations
 
-    models, bottlenecks = list_models(), list_bottlenecks()
+    models, bottlenecks, restorations = list_models(), list_bottlenecks(), list_restorations()
     if as_json:
-        print_json({"detectors": models, "bottlenecks": bottlenecks})
+        print_json({"detectors": models, "bottlenecks": bottlenecks, "restorations": restorations})
         return 0
     columns = ("name", "weights", "licence", "description", "source")
     print_table("", columns, [[str(model[column]) for column in columns] for model in models])
     of_bottlenecks = ("name", "detector", "licence", "description")
     print_table("Bottlenecks", of_bottlenecks, [[each[column] for column in of_bottlenecks] for each in bottlenecks])
+    if restorations:
+        shown = ("codec", "licence", "description")
+        print_table("Restorations", shown, [[each[column] for column in shown] for each in restorations])
     click.echo(
         f"weights are looked for in {weights_folder()}; --detector also takes the path of a .pt file, or of a "
         ".safetensors file of `featcodec train detector`"

@@ -44,7 +44,8 @@ _MAX_COMMANDS = 1 << 20
     "where",
     multiple=True,
     metavar="COLUMN=VALUE",
-    help="Only rows with that value; may be repeated. Of fingerprint, dataset and recnet the beginning is enough.",
+    help="Only rows with that value; may be repeated. Of fingerprint, dataset, recnet and restoration the beginning is "
+    "enough.",
 )
 @overwrite_option
 @json_option

@@ -6,6 +6,7 @@ import contextlib
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,20 +25,20 @@ from featcodec.cli.options import (
     json_option,
     load_codec,
     note_photographs,
+    restoration_option,
     sources_argument,
     square_option,
     workers_option,
 )
+from featcodec.cli.sweep_networks import Attackers, Restorations
 from featcodec.vvc.settings import PRESETS
 
 if TYPE_CHECKING:
     from featcodec.codec import FeatureCodec
-    from featcodec.evaluation.methods import Attacker
     from featcodec.evaluation.points import Row
     from featcodec.evaluation.sweep import Outcome, Plan
 
 _METHODS = ("bottleneck", "latent", "input-vvc", "input-jpeg", "uncoded")
-_AUTO = Path("auto")
 _RANGE = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
 
 
@@ -167,6 +168,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     help="RecNet checkpoint whose PSNR and edge-PSNR on the coded features is measured, for the bottleneck (or latent "
     "features) it was trained on; may be repeated. auto: those that ship.",
 )
+@restoration_option
 @workers_option
 @json_option
 def command(
@@ -224,7 +226,8 @@ def _in_words(outcome: Outcome) -> str:
     row = outcome.row or {}
     value = _value(row)
     settings = [row[name] for name in ("bottleneck", "preset", "encoder_params") if row[name] not in ("", "faster")]
-    what = "  ".join([row["method"], *settings, value])
+    restored = ["restored"] if row["restoration"] else []
+    what = "  ".join([row["method"], *settings, *restored, value])
     psnr = f"  PSNR {float(row['psnr']):.2f}  edge-PSNR {float(row['edge_psnr'] or 'nan'):.2f}" if row["psnr"] else ""
     interval = f" [{float(row['ap50_low']):.2f}, {float(row['ap50_high']):.2f}]" if row["ap50_low"] else ""
     measured = f"{float(row['bpp']):.4f} bpp  AP50 {float(row['ap50']):.2f}{interval}  AP {float(row['ap']):.2f}{psnr}"
@@ -239,15 +242,21 @@ def _value(row: Row) -> str:
 
 def _plans(options: dict[str, Any]) -> list[Plan[Any, Any]]:
     """All curves that the options ask for."""
-    attackers = _Attackers(options["recnets"])
+    attackers = Attackers(options["recnets"])
+    restorations = Restorations(options["restoration"], raw=options["codec"] == "none")
     plans = [
-        plan for method in dict.fromkeys(options["methods"] or ["auto"]) for plan in _curves(method, options, attackers)
+        plan
+        for method in dict.fromkeys(options["methods"] or ["auto"])
+        for plan in _curves(method, options, attackers, restorations)
     ]
     attackers.check_all_used()
+    restorations.check_used()
     return plans
 
 
-def _curves(method: str, options: dict[str, Any], attackers: _Attackers) -> Iterator[Plan[Any, Any]]:
+def _curves(
+    method: str, options: dict[str, Any], attackers: Attackers, restorations: Restorations
+) -> Iterator[Plan[Any, Any]]:
     """The curves of a method; "auto" is features through whatever bottleneck there is."""
     from featcodec.errors import InputError
     from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod, UncodedMethod
@@ -272,7 +281,8 @@ def _curves(method: str, options: dict[str, Any], attackers: _Attackers) -> Iter
     bottlenecks = ["none"] if method == "latent" else options["bottlenecks"] or ["auto"]
     splits = options["splits"] if method == "latent" else ()
     for name, split, clip, preset in product(bottlenecks, splits or [None], options["clips"] or [None], presets):
-        codec = _load(options, name, preset=preset, split=split, clip=clip)
+        load = partial(_load, options, name, preset=preset, split=split, clip=clip)
+        codec = restorations.load(load)
         if method == "bottleneck" and codec.bottleneck is None:
             raise InputError(
                 f"no bottleneck comes with {options['detector']}; give --bottleneck, or use --method latent"
@@ -280,7 +290,7 @@ def _curves(method: str, options: dict[str, Any], attackers: _Attackers) -> Iter
         yield Plan(FeatureMethod(codec, bottleneck_label(name, codec), *attackers.of(codec)), qps)
 
 
-def _load(options: dict[str, Any], bottleneck: str, **settings: Any) -> FeatureCodec:
+def _load(options: dict[str, Any], bottleneck: str, restoration: str = "none", **settings: Any) -> FeatureCodec:
     from featcodec.vvc.settings import parse_parameters
 
     return load_codec(
@@ -294,46 +304,6 @@ def _load(options: dict[str, Any], bottleneck: str, **settings: Any) -> FeatureC
         image_size=options["image_size"],
         square=options["square"],
         boxes=box_filter(options["conf"], options["iou"], options["max_det"]),
+        restoration=restoration,
         **settings,
     )
-
-
-class _Attackers:
-    """The RecNets of --recnet, each for the codec it was trained on; with auto also those that ship."""
-
-    def __init__(self, paths: Sequence[Path]) -> None:
-        from featcodec.inversion import load_recnet
-
-        self.auto = _AUTO in paths
-        self.unused = [path for path in dict.fromkeys(paths) if path != _AUTO]
-        self.by_codec: dict[str, Path] = {}
-        for path in self.unused:
-            fingerprint = load_recnet(path).config.codec_fingerprint
-            if fingerprint in self.by_codec:
-                raise click.UsageError(f"{path} and {self.by_codec[fingerprint]} attack the same codec; give one")
-            self.by_codec[fingerprint] = path
-
-    def of(self, codec: FeatureCodec) -> tuple[Attacker | None, str]:
-        """The attacker of a codec and its fingerprint, or None and nothing."""
-        from featcodec.checkpoints import fingerprint
-        from featcodec.inversion import find_shipped_recnet
-        from featcodec.pipeline.attack import Attack
-
-        path = self.by_codec.get(codec.fingerprint.hex())
-        if path is None and self.auto:
-            path = find_shipped_recnet(codec.fingerprint)
-        if path is None:
-            return None, ""
-        if path in self.unused:
-            self.unused.remove(path)
-        attack = Attack.load(codec, path)
-        return attack, fingerprint(attack.recnet.state_dict()).hex()
-
-    def check_all_used(self) -> None:
-        """Refuse a RecNet that attacks none of the codecs."""
-        from featcodec.errors import WeightsError
-
-        if self.unused:
-            raise WeightsError(
-                f"{self.unused[0]}: trained on none of the swept codecs; give the --bottleneck or --method it attacks"
-            )

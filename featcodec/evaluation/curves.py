@@ -12,7 +12,7 @@ from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row, read_rows
 
 RATE = "bpp"
 PSNR = "psnr"
-_PREFIXES = ("fingerprint", "dataset", "recnet")
+_PREFIXES = ("fingerprint", "dataset", "recnet", "restoration")
 """Columns of which the beginning of a value is enough."""
 _LISTED = 8
 
@@ -58,7 +58,8 @@ def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = N
     Args:
         path: a CSV file with a header line.
         metric: the column of the accuracies, ap50 or ap.
-        conditions: values by column; of fingerprint, dataset and recnet the beginning is enough.
+        conditions: values by column; of fingerprint, dataset, recnet and restoration the beginning
+            is enough.
 
     Raises:
         InputError: unreadable, a column is missing, a value is no number, or none or several curves are meant.
@@ -73,7 +74,8 @@ def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = N
         asked = " ".join(f"{name}={value}" for name, value in conditions.items())
         there = f"; it holds {_list(split_rows(rows))}" if rows else ""
         raise InputError(f"{path}: holds no point{' with ' if asked else ''}{asked}{there}")
-    name = " ".join([str(path), *(curves[0][0].get(column, "") for column in ("method",))]).strip()
+    row = curves[0][0]
+    name = " ".join([str(path), row.get("method", ""), "restored" if row.get("restoration") else ""]).strip()
     return curve_of(curves[0], metric, name)
 
 
@@ -95,8 +97,8 @@ def curve_of(rows: Sequence[Row], metric: str, name: str) -> RateCurve:
 
 
 def meets(row: Row, name: str, value: str) -> bool:
-    """Whether a row has that value in that column; of fingerprint, dataset and recnet the beginning is enough."""
-    return row[name].startswith(value) if name in _PREFIXES else row[name] == value
+    """Whether a row has that value in that column; of what names weights or a data set the beginning is enough."""
+    return row[name].startswith(value) if value and name in _PREFIXES else row[name] == value
 
 
 def split_rows(rows: Sequence[Row]) -> list[list[Row]]:

@@ -28,6 +28,7 @@ from featcodec.detections import Detections
 from featcodec.errors import InputError
 from featcodec.evaluation.jpeg import decode_jpeg, encode_jpeg, scan_bytes
 from featcodec.evaluation.points import Row, number
+from featcodec.restoration import name_of
 from featcodec.version import __version__
 from featcodec.vvc import Frame
 from featcodec.vvc.colour import ColourCodec
@@ -130,6 +131,7 @@ class FeatureMethod:
             "clip_low": _short(quantizer.low),
             "clip_high": _short(quantizer.high),
             "bits": str(quantizer.bits),
+            "restoration": "" if self.codec.vvc.name == "none" else name_of(self.codec.restoration),
         }
 
     def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[Header, Samples]]:
@@ -320,7 +322,7 @@ class InputJpegMethod(_PictureMethod):
 
 def _common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
     return {
-        **dict.fromkeys(("preset", "encoder_params", "split", "clip_low", "clip_high", "bits"), ""),
+        **dict.fromkeys(("preset", "encoder_params", "split", "clip_low", "clip_high", "bits", "restoration"), ""),
         "fingerprint": fingerprint.hex(),
         "image_size": str(codec.image_size),
         "square": "yes" if codec.square else "no",

@@ -24,15 +24,16 @@ PARAMETERS = ("qp", "quality")
 
 IDENTITY = (
     *("method", "fingerprint", "codec", "codec_version", "preset", "encoder_params", "split", "clip_low", "clip_high"),
-    *("bits", "image_size", "square", "precision", "conf", "iou", "max_det", "dataset", "images", "version"),
+    *("bits", "restoration", "image_size", "square", "precision", "conf", "iou", "max_det"),
+    *("dataset", "images", "version"),
 )
 """What else identifies a point; equal along a curve.
 
 method: bottleneck, latent, input-vvc, input-jpeg or uncoded. fingerprint: of detector and bottleneck weights, as in the
 bitstreams. codec, codec_version: the picture codec. split: last layer at the edge. clip_low, clip_high, bits: the
-quantizer. image_size, square: the letterbox. precision: what the networks compute in. conf, iou, max_det: which boxes
-count. dataset: 16 hex digits that name the annotation file's bytes and the ids of the images. images: how many.
-version: of featcodec.
+quantizer. restoration: 16 hex digits that name what undid coding noise in the decoder, or nothing. image_size, square:
+the letterbox. precision: what the networks compute in. conf, iou, max_det: which boxes count. dataset: 16 hex digits
+that name the annotation file's bytes and the ids of the images. images: how many. version: of featcodec.
 """
 
 MEASURES = (
@@ -47,6 +48,9 @@ slice_bytes the rest. bpp: bits per pixel of the original images. ap, ap50, ap75
 ap50_high: the bootstrap's 95 % interval from `bootstrap` resamples with `seed`. recnet: 16 hex digits that name the
 attacker; psnr, edge_psnr: mean dB of its pictures. *_seconds: of one thread, summed over the images.
 """
+
+LATER = ("restoration",)
+"""Columns that files of older versions lack; their rows are read as if nothing stood there."""
 
 COLUMNS = (IDENTITY[0], *PARAMETERS, *IDENTITY[1:], *MEASURES)
 
@@ -66,7 +70,7 @@ def read_rows(path: Path, needed: Sequence[str] = ()) -> list[Row]:
 
     Args:
         path: the file.
-        needed: columns that it must have.
+        needed: columns that it must have; those of `LATER` are empty where it has none.
 
     Raises:
         InputError: unreadable, no CSV, or a needed column is missing, which the message names.
@@ -88,10 +92,12 @@ def _parse(path: Path, text: str, needed: Sequence[str]) -> list[Row]:
     except csv.Error as error:
         raise InputError(f"{path}: no CSV ({error}); give a file of `featcodec sweep`") from None
     header = lines[0] if lines else []
-    missing = [column for column in needed if column not in header]
+    absent = [column for column in needed if column not in header]
+    missing = [column for column in absent if column not in LATER]
     if missing:
         raise InputError(f"{path}: has no column {missing[0]!r}; give a CSV file of `featcodec sweep`")
-    return [dict(zip(header, line, strict=True)) for line in lines[1:] if len(line) == len(header)]
+    later = dict.fromkeys(absent, "")
+    return [{**later, **dict(zip(header, line, strict=True))} for line in lines[1:] if len(line) == len(header)]
 
 
 class PointFile:
@@ -152,7 +158,8 @@ class PointFile:
             header = next(csv.reader([file.readline()]), [])
         for column in COLUMNS:
             if header and column not in header:
-                raise InputError(f"{self.path}: has no column {column!r}; choose another -o")
+                older = "an older featcodec wrote it: " if column in LATER else ""
+                raise InputError(f"{self.path}: has no column {column!r}; {older}choose another -o")
         if header and header != list(COLUMNS):
             raise InputError(f"{self.path}: has other columns than this featcodec writes; choose another -o")
 

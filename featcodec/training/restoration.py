@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -140,8 +141,7 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
     loop = Loop(options, {"stage": "restoration", "data": data.describe(), **_describe(task, codec_fingerprint)})
     torch.manual_seed(options.seed)
     restoration = _new_restoration(task, detector, bottleneck, codec_fingerprint)
-    quantizer = UniformQuantizer(*LATENT_CLIP) if bottleneck is None else bottleneck.config.quantizer()
-    coder = simulated_coder(quantizer) if task.simulated else real_coder(quantizer, open_codec("ffmpeg", task.encoder))
+    coder = _coder(task, bottleneck)
     codec = FrozenCodec(detector.to(loop.device), None if bottleneck is None else bottleneck.to(loop.device), coder)
     objective = Objective(detector)
     network = loop.train("restoration", restoration)
@@ -208,6 +208,17 @@ def _frozen_networks(task: RestorationTask) -> tuple[SplitDetector, Bottleneck |
     if bottleneck is not None:
         detector.split = bottleneck.config.split
     return detector, bottleneck
+
+
+def _coder(task: RestorationTask, bottleneck: Bottleneck | None) -> Coder:
+    quantizer = UniformQuantizer(*LATENT_CLIP) if bottleneck is None else bottleneck.config.quantizer()
+    if task.simulated:
+        return simulated_coder(quantizer)
+    vvc = open_codec("ffmpeg", task.encoder)
+    if task.encoder.parameters:
+        # Before the run begins: the encoder may refuse them.
+        vvc.encode([np.zeros((64, 64), np.uint8)], task.qps.low)
+    return real_coder(quantizer, vvc)
 
 
 def _new_restoration(

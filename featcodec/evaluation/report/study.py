@@ -36,6 +36,8 @@ _NUMBERS = (
 """Columns of numbers, where they are there and not empty."""
 _LARGEST = 1e15
 """More than any sweep measures, and few enough to compute with."""
+_CODEC = ("method", "fingerprint", "restoration")
+"""What tells codecs apart; everything else is a setting."""
 _ORDER = {"bottleneck": 0, "latent": 1, "input-vvc": 2, "input-jpeg": 3}
 
 
@@ -44,21 +46,29 @@ class Series:
     """One codec.
 
     Attributes:
-        label: the bottleneck's name, else the method's; no other series has it.
+        label: the bottleneck's name, else the method's, and whether it is restored; no other series has it.
         method: bottleneck, latent, input-vvc or input-jpeg.
+        restored: whether a restoration undid coding noise in the decoder.
         curve: with its usual settings: those with the most points, of equally many the first.
         variants: with other settings, such as clip ranges or presets, in the order of the rows.
     """
 
     label: str
     method: str
+    restored: bool
     curve: RateCurve
     variants: tuple[RateCurve, ...]
 
     @property
     def is_anchor(self) -> bool:
-        """Whether it is there to be compared with, and no bottleneck of ours."""
-        return self.method != "bottleneck"
+        """Whether it is there to be compared with, and neither a bottleneck of ours nor restored."""
+        return self.method != "bottleneck" and not self.restored
+
+    def is_unrestored(self, other: Series) -> bool:
+        """Whether it codes as another one does, which is restored, and is not restored itself."""
+        one, another = (series.curve.points[0].row for series in (self, other))
+        same = all(one[name] == another[name] for name in ("method", "fingerprint"))
+        return same and other.restored and not self.restored
 
 
 @dataclass(frozen=True)
@@ -91,6 +101,10 @@ def is_detector_alone(row: Row) -> bool:
 
 def label_of(row: Row) -> str:
     """What people call the codec of a row."""
+    return f"{_codec_of(row)}, restored" if row["restoration"] else _codec_of(row)
+
+
+def _codec_of(row: Row) -> str:
     if row["method"] == UNCODED:
         return row["bottleneck"] or "latent"
     if row["method"] == "bottleneck":
@@ -104,8 +118,8 @@ def read_study(paths: Sequence[Path], metric: str, conditions: Mapping[str, str]
     Args:
         paths: the files.
         metric: ap50 or ap.
-        conditions: only rows with these values count, by column; of fingerprint, dataset and recnet the beginning is
-            enough.
+        conditions: only rows with these values count, by column; of fingerprint, dataset, recnet and restoration
+            the beginning is enough.
 
     Raises:
         InputError: a file is unreadable or lacks a column; a value is no number; there is no row, or rows of several
@@ -173,17 +187,17 @@ def _check_one(rows: Sequence[Row], where: str, column: str, what: str, or_else:
 
 
 def _series(groups: Sequence[Sequence[Row]], metric: str) -> tuple[Series, ...]:
-    codecs: dict[tuple[str, str], list[Sequence[Row]]] = {}
+    codecs: dict[tuple[str, ...], list[Sequence[Row]]] = {}
     for group in groups:
-        codecs.setdefault((group[0]["method"], group[0]["fingerprint"]), []).append(group)
+        codecs.setdefault(tuple(group[0][name] for name in _CODEC), []).append(group)
     labels = [label_of(variants[0][0]) for variants in codecs.values()]
     series = []
-    for (method, fingerprint), variants in codecs.items():
+    for (method, fingerprint, restoration), variants in codecs.items():
         label = label_of(variants[0][0])
         if labels.count(label) > 1:
-            label = f"{label} {fingerprint[:8]}"
+            label = f"{label} {(restoration or fingerprint)[:8]}"
         curves = [curve_of(rows, metric, label) for rows in variants]
         usual = max(range(len(curves)), key=lambda index: (len(curves[index].points), -index))
         others = tuple(curve for index, curve in enumerate(curves) if index != usual)
-        series.append(Series(label, method, curves[usual], others))
-    return tuple(sorted(series, key=lambda one: _ORDER[one.method]))
+        series.append(Series(label, method, bool(restoration), curves[usual], others))
+    return tuple(sorted(series, key=lambda one: (_ORDER[one.method], not one.restored)))

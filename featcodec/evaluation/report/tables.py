@@ -73,11 +73,15 @@ def reconstruction(study: Study) -> Table:
 
 
 def bd(study: Study) -> Table:
-    """Every bottleneck against every anchor, and anchors against each other."""
+    """Every bottleneck and every restored codec against every anchor, and against itself without its restoration.
+
+    And anchors against each other.
+    """
     rows, notes = [], []
     for test in study.series:
         for anchor in study.series:
-            if not anchor.is_anchor or study.series.index(anchor) <= study.series.index(test):
+            is_compared = anchor.is_anchor or anchor.is_unrestored(test)
+            if not is_compared or study.series.index(anchor) <= study.series.index(test):
                 continue
             cells, said = _comparison(anchor.curve, test.curve)
             rows.append((Cell(f"{test.label} against {anchor.label}"), *cells))

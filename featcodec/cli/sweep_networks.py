@@ -1,0 +1,94 @@
+"""Networks that `featcodec sweep` is given for some of its codecs: attackers, and a restoration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+if TYPE_CHECKING:
+    from featcodec.codec import FeatureCodec
+    from featcodec.evaluation.methods import Attacker
+
+_AUTO = Path("auto")
+
+
+class Attackers:
+    """The RecNets of --recnet, each for the codec it was trained on; with auto also those that ship."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        from featcodec.inversion import load_recnet
+
+        self.auto = _AUTO in paths
+        self.unused = [path for path in dict.fromkeys(paths) if path != _AUTO]
+        self.by_codec: dict[str, Path] = {}
+        for path in self.unused:
+            fingerprint = load_recnet(path).config.codec_fingerprint
+            if fingerprint in self.by_codec:
+                raise click.UsageError(f"{path} and {self.by_codec[fingerprint]} attack the same codec; give one")
+            self.by_codec[fingerprint] = path
+
+    def of(self, codec: FeatureCodec) -> tuple[Attacker | None, str]:
+        """The attacker of a codec and its fingerprint, or None and nothing."""
+        from featcodec.checkpoints import fingerprint
+        from featcodec.inversion import find_shipped_recnet
+        from featcodec.pipeline.attack import Attack
+
+        path = self.by_codec.get(codec.fingerprint.hex())
+        if path is None and self.auto:
+            path = find_shipped_recnet(codec.fingerprint)
+        if path is None:
+            return None, ""
+        if path in self.unused:
+            self.unused.remove(path)
+        attack = Attack.load(codec, path)
+        return attack, fingerprint(attack.recnet.state_dict()).hex()
+
+    def check_all_used(self) -> None:
+        """Refuse a RecNet that attacks none of the codecs."""
+        from featcodec.errors import WeightsError
+
+        if self.unused:
+            raise WeightsError(
+                f"{self.unused[0]}: trained on none of the swept codecs; give the --bottleneck or --method it attacks"
+            )
+
+
+class Restorations:
+    """What --restoration gives to each codec: none, what ships, or a checkpoint to the one that it was trained for.
+
+    Raw samples have no coding noise, and so no restoration.
+    """
+
+    def __init__(self, choice: str, *, raw: bool) -> None:
+        from featcodec.restoration import AUTO, NONE, load_restoration
+
+        self.choice = choice
+        self.raw = raw
+        self.path = None if choice in (AUTO, NONE) else Path(choice)
+        self.config = None if self.path is None else load_restoration(self.path).config
+        self.is_unused = self.path is not None
+
+    def load(self, load: Callable[[str], FeatureCodec]) -> FeatureCodec:
+        """The codec that `load` makes of what --restoration is for it."""
+        if self.config is None and not self.raw:
+            return load(self.choice)
+        codec = load("none")
+        if self.config is None or self.raw:
+            return codec
+        if (codec.fingerprint.hex(), codec.detector.split) != (self.config.codec_fingerprint, self.config.split):
+            return codec
+        self.is_unused = False
+        return load(self.choice)
+
+    def check_used(self) -> None:
+        """Refuse a restoration of none of the codecs."""
+        from featcodec.errors import WeightsError
+
+        if self.is_unused:
+            raise WeightsError(
+                f"{self.choice}: restores the streams of none of the swept codecs; give the --bottleneck or --method "
+                "latent it was trained with, and --codec ffmpeg or vvenc"
+            )
