@@ -320,8 +320,8 @@ def test_command_takes_bottlenecks_and_their_attackers(
 def make_restoration(path: Path, codec: FeatureCodec, channels: int) -> Path:
     """One that changes what is detected."""
     restoration = Restoration(RestorationConfig(channels, 8, 1, 4, codec.fingerprint.hex(), {}))
-    for parameter in restoration.net[-1].parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
+    torch.manual_seed(0)
+    torch.nn.init.normal_(restoration.net[-1].bias, std=2)
     save_restoration(path, restoration)
     return path
 
@@ -343,7 +343,7 @@ def test_command_gives_a_restoration_to_the_codec_that_it_fits(
     plain, _, _, restored = PointFile(tmp_path / "points.csv").rows()
     assert (plain["restoration"], restored["restoration"]) == ("", load_restoration(restoration).fingerprint().hex())
     assert (plain["method"], plain["bytes"]) == (restored["method"], restored["bytes"]) == ("latent", plain["bytes"])
-    assert plain["ap50"] != restored["ap50"]
+    assert float(restored["ap50"]) < float(plain["ap50"]), "what it was not trained for does harm"
     for further in (["--method", "bottleneck", *bottleneck], ["--method", "latent", "--codec", "none"]):
         code, _, err = run(*arguments, *further, "--qp", "44", "--restoration", restoration)
         assert (code, err.count("\n")) == (1, 1)
