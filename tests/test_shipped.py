@@ -12,13 +12,16 @@ from featcodec.checkpoints import codec_fingerprint, load_checkpoint
 from featcodec.data.images import read_image
 from featcodec.data.scenes.scene import CLASSES
 from featcodec.detectors import load_detector
+from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.detectors.stored import KIND as DETECTOR
 from featcodec.inversion import find_shipped_recnet, shipped_recnet
 from featcodec.plate_reader import KIND as PLATE_READER
+from featcodec.restoration import load_restoration
 from featcodec.weights import (
     SHIPPED,
     SHIPPED_DETECTORS,
     SHIPPED_FOLDER,
+    SHIPPED_RESTORATIONS,
     ShippedBottleneck,
     list_bottlenecks,
     list_models,
@@ -55,6 +58,17 @@ def test_the_list_is_what_people_are_shown() -> None:
     shown = {each["name"]: each["weights"] for each in list_models()}
     assert list(SHIPPED_DETECTORS) == ["scenes"]
     assert [shown[name] for name in SHIPPED_DETECTORS] == ["ships with featcodec"]
+
+
+def test_restorations_belong_to_codecs_that_people_have() -> None:
+    """One a codec, behind the default split, so that a decoder finds it and no other split is chosen by it."""
+    codecs = {YOLOV5N.hex(), fingerprint_of("scenes").hex(), *(_codec(shipped).hex() for shipped in SHIPPED)}
+    named = [shipped.codec_fingerprint for shipped in SHIPPED_RESTORATIONS]
+    assert len(set(named)) == len(named)
+    assert set(named) <= codecs
+    for shipped in SHIPPED_RESTORATIONS:
+        config = load_restoration(shipped.path).config
+        assert (config.codec_fingerprint, config.split) == (shipped.codec_fingerprint, DEFAULT_SPLIT)
 
 
 @each_shipped
