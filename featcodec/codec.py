@@ -29,6 +29,7 @@ from featcodec.detections import BoxFilter, Detections
 from featcodec.detectors import SplitDetector, detections_of, load_detector
 from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import BitstreamError, InputError, WeightsError
+from featcodec.layout import Layout, choose_layout, tensor_fingerprint
 from featcodec.quantize import LATENT_CLIP, UniformQuantizer
 from featcodec.restoration import Restoration, choose_restoration, restore
 from featcodec.tiling import TileGrid
@@ -51,7 +52,9 @@ class FeatureCodec:
         square: letterbox to a square instead of the minimum rectangle.
         boxes: which boxes a decoder returns.
         restoration: undoes coding noise in a decoder, or None; no bit of a stream depends on it.
-        fingerprint: 8 bytes that name detector and bottleneck weights; derived.
+        layout: how the mosaic is laid out, or None for the tensor as it is.
+        tensor_fingerprint: 8 bytes that name detector and bottleneck weights; derived.
+        fingerprint: 8 bytes that name those and the layout, as bitstreams do; derived.
     """
 
     detector: SplitDetector
@@ -62,12 +65,17 @@ class FeatureCodec:
     square: bool = False
     boxes: BoxFilter = field(default_factory=BoxFilter)
     restoration: Restoration | None = None
+    layout: Layout | None = None
+    tensor_fingerprint: bytes = field(init=False)
     fingerprint: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         Letterbox.fit(1, 1, self.image_size)
         learned = None if self.bottleneck is None else self.bottleneck.fingerprint()
-        object.__setattr__(self, "fingerprint", codec_fingerprint(self.detector.fingerprint, learned))
+        tensor = codec_fingerprint(self.detector.fingerprint, learned)
+        object.__setattr__(self, "tensor_fingerprint", tensor)
+        layout = None if self.layout is None else self.layout.fingerprint()
+        object.__setattr__(self, "fingerprint", codec_fingerprint(tensor, layout))
 
     @classmethod
     def load(  # noqa: PLR0913  (one keyword a part)
@@ -75,6 +83,7 @@ class FeatureCodec:
         detector: str | Path = "yolov5n",
         *,
         bottleneck: str | Path | None = AUTO,
+        layout: str | Path | None = AUTO,
         codec: str = "ffmpeg",
         preset: str = "faster",
         encoder_parameters: Mapping[str, str] | None = None,
@@ -95,6 +104,7 @@ class FeatureCodec:
             detector: a name (`featcodec models`), a `.pt` file, or a `.safetensors` file of `featcodec train detector`.
             bottleneck: a `.safetensors` checkpoint, the name of a shipped one, or "auto": the one shipped for this
                 detector and split, if any. None codes the features directly.
+            layout: a `.safetensors` checkpoint, "plain", or "auto": the one that ships for this tensor, if any.
             codec: `ffmpeg`, `vvenc` or `none`.
             preset: VVenC preset, faster to slower.
             encoder_parameters: further VVenC options.
@@ -117,13 +127,16 @@ class FeatureCodec:
             # Now, and not once per image: the encoder may refuse them.
             video.encode([np.zeros((64, 64), np.uint8)], DEFAULT_QP)
         network = load_detector(detector, split=DEFAULT_SPLIT if split is None else split, device=device, half=half)
-        learned = choose_bottleneck(bottleneck, network.fingerprint, split, fingerprint)
+        learned = choose_bottleneck(bottleneck, network.fingerprint, split, tensor_fingerprint(fingerprint, layout))
         if learned is not None:
             network.split = learned.config.split
-        quantizer = UniformQuantizer(*LATENT_CLIP) if learned is None else learned.config.quantizer()
+        plain = UniformQuantizer(*LATENT_CLIP) if learned is None else learned.config.quantizer()
+        loaded = cls(network, video, plain, learned, image_size, square, boxes or BoxFilter())
+        tensor = loaded.tensor_fingerprint
+        arranged = choose_layout(layout, tensor, loaded.coded_channels(), network.split, fingerprint)
+        quantizer = plain if arranged is None else arranged.quantizer()
         low, high = clip or (quantizer.low, quantizer.high)
-        quantizer = UniformQuantizer(low, high, bits)
-        loaded = cls(network, video, quantizer, learned, image_size, square, boxes or BoxFilter())
+        loaded = replace(loaded, quantizer=UniformQuantizer(low, high, bits), layout=arranged)
         restorer = choose_restoration(restoration, loaded.fingerprint, loaded.coded_channels, split)
         if restorer is not None:
             network.split = restorer.config.split
@@ -198,6 +211,8 @@ class FeatureCodec:
         if not hasattr(qp, "__index__") or not 0 <= qp <= 63:  # numpy's integers have it, floats do not
             raise InputError(f"QP {qp} is no whole number from 0 to 63")
         values = self.uncoded_tensors(batch).float().cpu().contiguous().numpy()
+        if self.layout is not None:
+            values = self.layout.arrange(values)
         grid = TileGrid.near_square(values.shape[1])
         return [
             (self._header(image, tensor.shape, grid, qp), grid.tile(self.quantizer.quantize(tensor)))
@@ -272,6 +287,8 @@ class FeatureCodec:
             (B, C, H, W) on the detector's device, in its precision.
         """
         tensors = np.stack([_dequantize(side_info, frame) for side_info, frame in batch])
+        if self.layout is not None:
+            tensors = self.layout.restore(tensors)
         return torch.from_numpy(tensors).to(self.detector.device, self.detector.dtype)
 
     def detect_letterboxed(self, batch: Sequence[Letterboxed]) -> list[Detections]:
@@ -303,7 +320,12 @@ class FeatureCodec:
         _, height, width = self.detector.feature_shape(*size, header.split)
         channels = self.coded_channels(header.split)
         claimed = (header.channels, header.feature_height, header.feature_width)
-        if any(side % STRIDE or side > MAX_IMAGE_SIZE for side in size) or claimed != (channels, height, width):
+        split = header.split if self.layout is None else self.layout.config.split
+        if (
+            any(side % STRIDE or side > MAX_IMAGE_SIZE for side in size)
+            or claimed != (channels, height, width)
+            or split != header.split
+        ):
             raise BitstreamError(
                 f"claims a tensor of {claimed} for {size[0]}x{size[1]} pixels; this model makes {channels} channels of "
                 f"{width}x{height} there: damaged or forged, encode the image again"

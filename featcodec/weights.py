@@ -177,6 +177,27 @@ def shipped_restoration(codec_fingerprint: bytes) -> ShippedRestoration | None:
     return next((each for each in SHIPPED_RESTORATIONS if each.codec_fingerprint == codec_fingerprint.hex()), None)
 
 
+@dataclass(frozen=True)
+class ShippedLayout:
+    """A layout that comes with the package.
+
+    Attributes:
+        tensor: 16 hex digits that name the networks whose tensor it lays out.
+        file_name: in the package's folder `shipped`.
+    """
+
+    tensor: str
+    file_name: str
+
+    @property
+    def path(self) -> Path:
+        """The checkpoint."""
+        return SHIPPED_FOLDER / self.file_name
+
+
+SHIPPED_LAYOUTS: tuple[ShippedLayout, ...] = ()
+
+
 def locate_weights(name_or_path: str | Path) -> Path:
     """The checkpoint file of a detector.
 

@@ -83,6 +83,7 @@ def command(
     annotations: Path | None,
     detector: str,
     bottleneck: str,
+    layout: str,
     device: str,
     half: bool | None,
     restoration: str,
@@ -124,6 +125,7 @@ def command(
     feature_codec = load_codec(
         detector,
         bottleneck,
+        layout,
         device,
         half,
         codec=codec,

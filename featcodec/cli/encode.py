@@ -74,6 +74,7 @@ def command(
     qp: int,
     detector: str,
     bottleneck: str,
+    layout: str,
     device: str,
     half: bool | None,
     codec: str,
@@ -108,6 +109,7 @@ def command(
     feature_codec = load_codec(
         detector,
         bottleneck,
+        layout,
         device,
         half,
         codec=codec,

@@ -99,6 +99,7 @@ def command(
     recnet: Path,
     detector: str,
     bottleneck: str,
+    layout: str,
     device: str,
     half: bool | None,
     originals: Path | None,
@@ -144,11 +145,12 @@ def command(
     check_attack_results(output)
     plates = None if private is None else PlateAudit.load(private, _given(plate_reader), matched.values())
     named = first_fingerprint(source.path for source in known) if are_streams else None
-    codec = load_codec(detector, bottleneck, device, half, image_size=image_size, square=square, fingerprint=named)
+    settings = {"image_size": image_size, "square": square, "fingerprint": named}
+    codec = load_codec(detector, bottleneck, layout, device, half, **settings)
     attack = Attack.load(codec, _given(recnet))
     latent = None
     if latent_recnet is not None:
-        latent = Attack.load(dataclasses.replace(codec, bottleneck=None), _given(latent_recnet))
+        latent = Attack.load(dataclasses.replace(codec, bottleneck=None, layout=None), _given(latent_recnet))
     done: list[Inverted] = []
     started = time.perf_counter()
     outcomes = invert_files(attack, known, output, originals=matched, latent=latent, plates=plates, workers=workers)
@@ -187,8 +189,8 @@ def _results(
 
     label = "latent"
     if attack.codec.bottleneck is not None:
-        label = bottleneck_label(bottleneck, attack.codec) or attack.codec.fingerprint.hex()[:8]
-    codec, recnet = attack.codec.fingerprint.hex(), fingerprint(attack.recnet.state_dict()).hex()
+        label = bottleneck_label(bottleneck, attack.codec) or attack.codec.tensor_fingerprint.hex()[:8]
+    codec, recnet = attack.codec.tensor_fingerprint.hex(), fingerprint(attack.recnet.state_dict()).hex()
     for outcome in done:
         picture = outcome.output.relative_to(output).as_posix()
         original = str(originals.get(outcome.source.path, ""))

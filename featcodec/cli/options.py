@@ -49,6 +49,13 @@ image_size_option = click.option(
     help="Letterboxed longer side in pixels, a multiple of 32.",
 )
 square_option = click.option("--square", is_flag=True, help="Letterbox to a square instead of the minimum rectangle.")
+layout_option = click.option(
+    "--layout",
+    default="auto",
+    show_default=True,
+    help="Order and scale of the channels in the mosaic: checkpoint (.safetensors) of `train layout`, plain (as they "
+    "are), or auto: what the first bitstream was made with, else the one that ships for these networks, if any.",
+)
 restoration_option = click.option(
     "--restoration",
     default="auto",
@@ -59,7 +66,7 @@ restoration_option = click.option(
 
 
 def model_options(function: F) -> F:
-    """Which networks: --detector, --bottleneck, --device, --half."""
+    """Which networks: --detector, --bottleneck, --layout, --device, --half."""
     for option in reversed(
         (
             detector_option,
@@ -70,6 +77,7 @@ def model_options(function: F) -> F:
                 help="Checkpoint (.safetensors), name of a shipped bottleneck (see `featcodec models`), none (code the "
                 "features directly), or auto: what the first bitstream was made with, else the detector's shipped one.",
             ),
+            layout_option,
             click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
             click.option("--half/--no-half", default=None, help="Compute in float16. [default: on CUDA only]"),
         )
@@ -97,11 +105,13 @@ def box_options(function: F) -> F:
     return function
 
 
-def load_codec(detector: str, bottleneck: str, device: str, half: bool | None, **settings: Any) -> FeatureCodec:
+def load_codec(
+    detector: str, bottleneck: str, layout: str, device: str, half: bool | None, **settings: Any
+) -> FeatureCodec:
     """The codec that the options describe."""
     from featcodec.codec import FeatureCodec
 
-    return FeatureCodec.load(detector, bottleneck=bottleneck, device=device, half=half, **settings)
+    return FeatureCodec.load(detector, bottleneck=bottleneck, layout=layout, device=device, half=half, **settings)
 
 
 def note_photographs(detector: str, images: Iterable[Path]) -> None:
@@ -147,7 +157,7 @@ def bottleneck_label(name: str, codec: FeatureCodec) -> str:
         codec_fingerprint(detector, load_bottleneck(shipped.path).fingerprint()): shipped.name
         for shipped in shipped_bottlenecks(detector)
     }
-    return names.get(codec.fingerprint, "")
+    return names.get(codec.tensor_fingerprint, "")
 
 
 def first_fingerprint(streams: Iterable[Path]) -> bytes | None:

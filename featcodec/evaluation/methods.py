@@ -181,7 +181,7 @@ class UncodedMethod:
 
     def identity(self) -> Row:
         """See `Method.identity`."""
-        common = _common_identity(self.codec, self.codec.fingerprint)
+        common = _common_identity(self.codec, self.codec.tensor_fingerprint)
         return {
             **common,
             **{"codec": "", "codec_version": "", "method": self.name, "split": str(self.codec.detector.split)},

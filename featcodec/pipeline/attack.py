@@ -47,11 +47,11 @@ class Attack:
 
     def __post_init__(self) -> None:
         codec, config = self.codec, self.recnet.config
-        if config.codec_fingerprint != codec.fingerprint.hex():
+        if config.codec_fingerprint != codec.tensor_fingerprint.hex():
             kind = "without" if codec.bottleneck is None else "with"
             raise WeightsError(
-                f"a RecNet for the codec {config.codec_fingerprint:.16}, but {codec.fingerprint.hex()} is attacked, a "
-                f"detector {kind} bottleneck; give the --detector and --bottleneck it was trained on, or another RecNet"
+                f"a RecNet for the codec {config.codec_fingerprint:.16}, but {codec.tensor_fingerprint.hex()} is attacked, "
+                f"a detector {kind} bottleneck; give the --detector and --bottleneck it was trained on, or another RecNet"
             )
         if codec.detector.split != DEFAULT_SPLIT:
             raise WeightsError(
@@ -72,7 +72,7 @@ class Attack:
             WeightsError: missing, damaged, or trained on another codec.
         """
         if path is None:
-            return cls(codec, shipped_recnet(codec.fingerprint).to(codec.detector.device))
+            return cls(codec, shipped_recnet(codec.tensor_fingerprint).to(codec.detector.device))
         recnet = load_recnet(path)
         try:
             return cls(codec, recnet.to(codec.detector.device))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from featcodec.batching import read_ahead
 from featcodec.errors import InputError
+from featcodec.layout import Layout
 from featcodec.quantize import UniformQuantizer
 from featcodec.tiling import TileGrid
 from featcodec.training.simulated_coding import SimulatedCoding, simulate_coding
@@ -59,11 +60,12 @@ class QpRange:
         return [round(float(qp)) for qp in np.linspace(self.low, self.high, groups)]
 
 
-def real_coder(quantizer: UniformQuantizer, vvc: VideoCodec) -> Coder:
-    """A coder through quantizer, mosaic and VVC bitstream.
+def real_coder(quantizer: UniformQuantizer, layout: Layout | None, vvc: VideoCodec) -> Coder:
+    """A coder through layout, quantizer, mosaic and VVC bitstream.
 
     Args:
         quantizer: clip range and bit depth.
+        layout: of the mosaic, or None for the tensor as it is.
         vvc: encodes and decodes the mosaics.
 
     Raises (the coder):
@@ -73,11 +75,14 @@ def real_coder(quantizer: UniformQuantizer, vvc: VideoCodec) -> Coder:
 
     def code(coded: Tensor, qp: int) -> Tensor:
         values = coded.float().cpu().contiguous().numpy()
+        if layout is not None:
+            values = layout.arrange(values)
         grid = TileGrid.near_square(values.shape[1])
         mosaics = [grid.tile(quantizer.quantize(tensor)) for tensor in values]
         decoded = [vvc.decode(stream, mosaics[0].shape) for stream in vvc.encode(mosaics, qp)]
         samples = np.stack([grid.untile(mosaic, values.shape[1]) for mosaic in decoded])
-        return torch.from_numpy(quantizer.dequantize(samples)).to(coded.device)
+        tensors = quantizer.dequantize(samples)
+        return torch.from_numpy(tensors if layout is None else layout.restore(tensors)).to(coded.device)
 
     return code
 

@@ -17,10 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from featcodec.bottleneck import Bottleneck, choose_bottleneck
+from featcodec.checkpoints import codec_fingerprint
 from featcodec.data.training_batches import TrainingBatch
 from featcodec.detectors import SplitDetector
 from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import InputError, WeightsError
+from featcodec.layout import Layout, choose_layout
 from featcodec.quantize import LATENT_CLIP, UniformQuantizer
 from featcodec.restoration import (
     Restoration,
@@ -55,6 +57,7 @@ class RestorationTask:
     Attributes:
         detector: name or path.
         bottleneck: checkpoint, name of a shipped one, "auto", or "none" for latent coding.
+        layout: checkpoint, "plain", or "auto": the one that ships for this tensor, if any.
         hidden_channels: None means that of `start`, else by the coded tensor's channels.
         blocks: ResBlocks; None means those of `start`, else 1.
         weights: of the loss terms; without L_obj and rate.
@@ -69,6 +72,7 @@ class RestorationTask:
 
     detector: str | Path
     bottleneck: str | Path = "auto"
+    layout: str | Path = "auto"
     hidden_channels: int | None = None
     blocks: int | None = None
     weights: ObjectiveWeights = RESTORATION_WEIGHTS
@@ -137,11 +141,14 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
         FeatcodecError: bad input, or training that diverged.
     """
     detector, bottleneck = _frozen_networks(task)
-    codec_fingerprint = fingerprint_of_codec(detector, bottleneck)
-    loop = Loop(options, {"stage": "restoration", "data": data.describe(), **_describe(task, codec_fingerprint)})
+    tensor = bytes.fromhex(fingerprint_of_codec(detector, bottleneck))
+    channels = detector.feature_shape(64, 64)[0] if bottleneck is None else bottleneck.config.channels
+    layout = choose_layout(task.layout, tensor, channels, detector.split)
+    fingerprint = codec_fingerprint(tensor, None if layout is None else layout.fingerprint()).hex()
+    loop = Loop(options, {"stage": "restoration", "data": data.describe(), **_describe(task, fingerprint)})
     torch.manual_seed(options.seed)
-    restoration = _new_restoration(task, detector, bottleneck, codec_fingerprint)
-    coder = _coder(task, bottleneck)
+    restoration = _new_restoration(task, detector, channels, fingerprint)
+    coder = _coder(task, bottleneck, layout)
     codec = FrozenCodec(detector.to(loop.device), None if bottleneck is None else bottleneck.to(loop.device), coder)
     objective = Objective(detector)
     network = loop.train("restoration", restoration)
@@ -210,7 +217,7 @@ def _frozen_networks(task: RestorationTask) -> tuple[SplitDetector, Bottleneck |
     return detector, bottleneck
 
 
-def _coder(task: RestorationTask, bottleneck: Bottleneck | None) -> Coder:
+def _coder(task: RestorationTask, bottleneck: Bottleneck | None, layout: Layout | None) -> Coder:
     quantizer = UniformQuantizer(*LATENT_CLIP) if bottleneck is None else bottleneck.config.quantizer()
     if task.simulated:
         return simulated_coder(quantizer)
@@ -218,13 +225,12 @@ def _coder(task: RestorationTask, bottleneck: Bottleneck | None) -> Coder:
     if task.encoder.parameters:
         # Before the run begins: the encoder may refuse them.
         vvc.encode([np.zeros((64, 64), np.uint8)], task.qps.low)
-    return real_coder(quantizer, vvc)
+    return real_coder(quantizer if layout is None else layout.quantizer(), layout, vvc)
 
 
 def _new_restoration(
-    task: RestorationTask, detector: SplitDetector, bottleneck: Bottleneck | None, codec_fingerprint: str
+    task: RestorationTask, detector: SplitDetector, channels: int, codec_fingerprint: str
 ) -> Restoration:
-    channels = detector.feature_shape(64, 64)[0] if bottleneck is None else bottleneck.config.channels
     if task.start is None:
         return Restoration(
             RestorationConfig(
@@ -256,7 +262,7 @@ def _new_restoration(
 def _describe(task: RestorationTask, codec_fingerprint: str) -> dict[str, Any]:
     """The task for a checkpoint's config, without paths."""
     description = asdict(task)
-    del description["bottleneck"]  # the codec's fingerprint says which
+    del description["bottleneck"], description["layout"]  # the codec's fingerprint says which
     description |= {"detector": Path(task.detector).name, "codec": codec_fingerprint}
     if task.start is not None:
         start = load_restoration(task.start)
