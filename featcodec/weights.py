@@ -195,7 +195,7 @@ class ShippedLayout:
         return SHIPPED_FOLDER / self.file_name
 
 
-SHIPPED_LAYOUTS: tuple[ShippedLayout, ...] = ()
+SHIPPED_LAYOUTS: tuple[ShippedLayout, ...] = (ShippedLayout(_YOLOV5N, "yolov5n-latent-layout.safetensors"),)
 
 
 def locate_weights(name_or_path: str | Path) -> Path:

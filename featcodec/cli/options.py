@@ -54,7 +54,7 @@ layout_option = click.option(
     default="auto",
     show_default=True,
     help="Order and scale of the channels in the mosaic: checkpoint (.safetensors) of `train layout`, plain (as they "
-    "are), or auto: what the first bitstream was made with, else the one that ships for these networks, if any.",
+    "are), or auto: that of the first bitstream, else the one that ships for these networks, if any.",
 )
 restoration_option = click.option(
     "--restoration",

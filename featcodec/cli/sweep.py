@@ -23,6 +23,7 @@ from featcodec.cli.options import (
     encoder_params_option,
     image_size_option,
     json_option,
+    layout_option,
     load_codec,
     note_photographs,
     restoration_option,
@@ -114,6 +115,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     help="Checkpoint (.safetensors) or name of a shipped bottleneck; may be repeated. [default: the detector's shipped "
     "one]",
 )
+@layout_option
 @click.option(
     "--split",
     "splits",
@@ -281,7 +283,7 @@ def _curves(
     bottlenecks = ["none"] if method == "latent" else options["bottlenecks"] or ["auto"]
     splits = options["splits"] if method == "latent" else ()
     for name, split, clip, preset in product(bottlenecks, splits or [None], options["clips"] or [None], presets):
-        load = partial(_load, options, name, preset=preset, split=split, clip=clip)
+        load = partial(_load, options, name, preset=preset, split=split, clip=clip, layout=options["layout"])
         codec = restorations.load(load)
         if method == "bottleneck" and codec.bottleneck is None:
             raise InputError(
@@ -290,12 +292,15 @@ def _curves(
         yield Plan(FeatureMethod(codec, bottleneck_label(name, codec), *attackers.of(codec)), qps)
 
 
-def _load(options: dict[str, Any], bottleneck: str, restoration: str = "none", **settings: Any) -> FeatureCodec:
+def _load(
+    options: dict[str, Any], bottleneck: str, restoration: str = "none", layout: str = "plain", **settings: Any
+) -> FeatureCodec:
     from featcodec.vvc.settings import parse_parameters
 
     return load_codec(
         options["detector"],
         bottleneck,
+        layout,
         options["device"],
         options["half"],
         codec=options["codec"],

@@ -36,9 +36,9 @@ class Attackers:
         from featcodec.inversion import find_shipped_recnet
         from featcodec.pipeline.attack import Attack
 
-        path = self.by_codec.get(codec.fingerprint.hex())
+        path = self.by_codec.get(codec.tensor_fingerprint.hex())
         if path is None and self.auto:
-            path = find_shipped_recnet(codec.fingerprint)
+            path = find_shipped_recnet(codec.tensor_fingerprint)
         if path is None:
             return None, ""
         if path in self.unused:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from featcodec.cli.console import complain, training_progress
+from featcodec.cli.options import detector_option, overwrite_option, sources_argument
 from featcodec.cli.train_options import (
     DATA_OPTIONS,
     LABELLED_OPTIONS,
@@ -180,6 +181,7 @@ def restoration_command(**options: Any) -> None:
     task = RestorationTask(
         detector=options["detector"],
         bottleneck=options["bottleneck"],
+        layout=options["layout"],
         hidden_channels=options["hidden"],
         blocks=options["blocks"],
         weights=ObjectiveWeights(
@@ -194,6 +196,33 @@ def restoration_command(**options: Any) -> None:
         start=options["start"],
     )
     _run(lambda loop: train_restoration(task, data, loop), options, data, epochs=20)
+
+
+@command.command("layout")
+@sources_argument
+@detector_option
+@click.option("--bottleneck", default="auto", show_default=True, help="Checkpoint, name, or none (the features).")
+@click.option("-o", "--output", type=PATH, required=True, help="Checkpoint to write (.safetensors).")
+@click.option("--image-size", type=int, default=512, show_default=True, help="Longer side, in pixels.")
+@overwrite_option
+def layout_command(
+    sources: tuple[str, ...], detector: str, bottleneck: str, output: Path, image_size: int, overwrite: bool
+) -> None:
+    """Beside the stages: order, sign, gray level and step of the channels in the mosaic, found from images.
+
+    SRC are image files, folders (searched recursively) or glob patterns; some hundred photographs are plenty, and need
+    no labels. `encode --layout` and `decode --layout` take the checkpoint.
+    """
+    from featcodec.data.images import IMAGE_SUFFIXES
+    from featcodec.errors import OutputError
+    from featcodec.paths import expand_sources
+    from featcodec.training.layout import LayoutTask, find_layout
+
+    if output.exists() and not overwrite:
+        raise OutputError(f"{output}: exists; give another -o, or --overwrite")
+    images = [source.path for source in expand_sources(sources, IMAGE_SUFFIXES, "images")]
+    find_layout(LayoutTask(detector, bottleneck, image_size), images, output)
+    click.echo(str(output))
 
 
 @command.command("plate-reader")

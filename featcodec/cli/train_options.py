@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from featcodec.cli.options import detector_option, encoder_params_option
+from featcodec.cli.options import detector_option, encoder_params_option, layout_option
 from featcodec.vvc.settings import PRESETS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -105,6 +105,7 @@ RESTORATION_OPTIONS = (
         show_default=True,
         help="Checkpoint, name of a shipped bottleneck, none for latent features, or auto: the detector's shipped one.",
     ),
+    layout_option,
     click.option(
         "--hidden", type=click.IntRange(1, 4096), help="Channels inside. [default: the coded tensor's, from 48 to 96]"
     ),

@@ -49,9 +49,10 @@ class Attack:
         codec, config = self.codec, self.recnet.config
         if config.codec_fingerprint != codec.tensor_fingerprint.hex():
             kind = "without" if codec.bottleneck is None else "with"
+            attacked = codec.tensor_fingerprint.hex()
             raise WeightsError(
-                f"a RecNet for the codec {config.codec_fingerprint:.16}, but {codec.tensor_fingerprint.hex()} is attacked, "
-                f"a detector {kind} bottleneck; give the --detector and --bottleneck it was trained on, or another RecNet"
+                f"a RecNet for the codec {config.codec_fingerprint:.16}, but {attacked} is attacked, a detector "
+                f"{kind} bottleneck; give the --detector and --bottleneck it was trained on, or another RecNet"
             )
         if codec.detector.split != DEFAULT_SPLIT:
             raise WeightsError(
