@@ -116,7 +116,8 @@ def lay_out(config: LayoutConfig, samples: Array, weights: Array) -> Layout:
 
 def align_signs(samples: Array) -> Array:
     """Signs, (C,) of 1 and -1, under which the channels of (C, N) samples correlate most; most of them are 1."""
-    correlation = np.nan_to_num(np.corrcoef(samples)) if len(samples) > 1 else np.ones((1, 1))
+    with np.errstate(invalid="ignore"):  # of a channel that never changes
+        correlation = np.nan_to_num(np.atleast_2d(np.corrcoef(samples)))
     np.fill_diagonal(correlation, 0)
     signs = np.where(np.linalg.eigh(correlation)[1][:, -1] < 0, -1.0, 1.0)
     for _ in range(len(signs)):
