@@ -33,7 +33,7 @@ from featcodec.layout import Layout, choose_layout, tensor_fingerprint
 from featcodec.quantize import LATENT_CLIP, UniformQuantizer
 from featcodec.restoration import Restoration, choose_restoration, restore
 from featcodec.tiling import TileGrid
-from featcodec.vvc import EncoderSettings, Frame, VideoCodec, open_codec
+from featcodec.vvc import Frame, VideoCodec, choose_profile, open_codec, open_tried_codec
 
 DEFAULT_QP = 38
 DEFAULT_IMAGE_SIZE = 512
@@ -85,7 +85,8 @@ class FeatureCodec:
         bottleneck: str | Path | None = AUTO,
         layout: str | Path | None = AUTO,
         codec: str = "ffmpeg",
-        preset: str = "faster",
+        profile: str | None = None,
+        preset: str | None = None,
         encoder_parameters: Mapping[str, str] | None = None,
         clip: tuple[float, float] | None = None,
         bits: int = 8,
@@ -106,7 +107,8 @@ class FeatureCodec:
                 detector and split, if any. None codes the features directly.
             layout: a `.safetensors` checkpoint, "plain", or "auto": the one that ships for this tensor, if any.
             codec: `ffmpeg`, `vvenc` or `none`.
-            preset: VVenC preset, faster to slower.
+            profile: a name in `featcodec.vvc.PROFILES`; None means "fast", unless there is a preset.
+            preset: a plain VVenC preset, faster to slower, in place of a profile.
             encoder_parameters: further VVenC options.
             clip: clip range; None means the bottleneck's own, or [-0.2786, 3].
             bits: sample bit depth, 1 to 8.
@@ -122,12 +124,10 @@ class FeatureCodec:
         Raises:
             FeatcodecError: a part is missing, damaged, or does not fit the others; the encoder refuses its parameters.
         """
-        video = open_codec(codec, EncoderSettings(preset, dict(encoder_parameters or {})))
-        if encoder_parameters:
-            # Now, and not once per image: the encoder may refuse them.
-            video.encode([np.zeros((64, 64), np.uint8)], DEFAULT_QP)
+        chosen = choose_profile(profile, preset, encoder_parameters)
         network = load_detector(detector, split=DEFAULT_SPLIT if split is None else split, device=device, half=half)
         learned = choose_bottleneck(bottleneck, network.fingerprint, split, tensor_fingerprint(fingerprint, layout))
+        video = open_tried_codec(codec, chosen.settings(bottleneck=learned is not None))
         if learned is not None:
             network.split = learned.config.split
         plain = UniformQuantizer(*LATENT_CLIP) if learned is None else learned.config.quantizer()

@@ -23,6 +23,7 @@ from featcodec.cli.options import (
     square_option,
     workers_option,
 )
+from featcodec.vvc.profiles import DEFAULT_PROFILE, PROFILES, summaries
 from featcodec.vvc.settings import PRESETS
 
 
@@ -44,7 +45,15 @@ from featcodec.vvc.settings import PRESETS
     show_default=True,
     help="VVC encoder: embedded, official (vvencapp), or none (raw 8-bit samples).",
 )
-@click.option("--preset", type=click.Choice(PRESETS), default="faster", show_default=True, help="VVenC speed preset.")
+@click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    default=None,
+    help=f"Set of VVenC options: {summaries()}. [default: {DEFAULT_PROFILE}]",
+)
+@click.option(
+    "--preset", type=click.Choice(PRESETS), default=None, help="VVenC's own speed preset, in place of a profile."
+)
 @encoder_params_option
 @click.option(
     "--clip",
@@ -78,7 +87,8 @@ def command(
     device: str,
     half: bool | None,
     codec: str,
-    preset: str,
+    profile: str | None,
+    preset: str | None,
     encoder_params: tuple[str, ...],
     clip: tuple[float, float] | None,
     bits: int,
@@ -113,6 +123,7 @@ def command(
         device,
         half,
         codec=codec,
+        profile=profile,
         preset=preset,
         encoder_parameters=parse_parameters(encoder_params),
         clip=clip,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
 
 from featcodec.cli.console import complain
+from featcodec.vvc.profiles import DEFAULT_PROFILE, PROFILES
 
 if TYPE_CHECKING:
     from featcodec.codec import FeatureCodec
@@ -112,6 +113,20 @@ def load_codec(
     from featcodec.codec import FeatureCodec
 
     return FeatureCodec.load(detector, bottleneck=bottleneck, layout=layout, device=device, half=half, **settings)
+
+
+def encoder_choices(profiles: Sequence[str], presets: Sequence[str]) -> list[dict[str, str]]:
+    """What --profile and --preset, given several times, ask for, each once and as `FeatureCodec.load` takes it."""
+    names = profiles or ([] if presets else [DEFAULT_PROFILE])
+    return [
+        *({"profile": name} for name in dict.fromkeys(names)),
+        *({"preset": name} for name in dict.fromkeys(presets)),
+    ]
+
+
+def preset_of(encoder: Mapping[str, str]) -> str:
+    """The preset by itself of what `encoder_choices` gave."""
+    return encoder.get("preset") or PROFILES[encoder["profile"]].latent.preset
 
 
 def note_photographs(detector: str, images: Iterable[Path]) -> None:

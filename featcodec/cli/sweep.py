@@ -20,18 +20,21 @@ from featcodec.cli.options import (
     box_filter,
     box_options,
     detector_option,
+    encoder_choices,
     encoder_params_option,
     image_size_option,
     json_option,
     layout_option,
     load_codec,
     note_photographs,
+    preset_of,
     restoration_option,
     sources_argument,
     square_option,
     workers_option,
 )
 from featcodec.cli.sweep_networks import Attackers, Restorations
+from featcodec.vvc.profiles import DEFAULT_PROFILE, PROFILES
 from featcodec.vvc.settings import PRESETS
 
 if TYPE_CHECKING:
@@ -140,13 +143,18 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     help="VVC codec: embedded, official (vvencapp), or none (raw 8-bit samples, one point a curve).",
 )
 @click.option(
+    "--profile",
+    "profiles",
+    type=click.Choice(list(PROFILES)),
+    multiple=True,
+    help=f"Set of VVenC options, see encode; may be repeated. [default: {DEFAULT_PROFILE}, unless there is a --preset]",
+)
+@click.option(
     "--preset",
     "presets",
     type=click.Choice(PRESETS),
     multiple=True,
-    default=["faster"],
-    show_default=True,
-    help="VVenC speed preset; may be repeated.",
+    help="VVenC's own speed preset, without a profile's tools; may be repeated.",
 )
 @encoder_params_option
 @image_size_option
@@ -275,15 +283,15 @@ def _curves(
         return
     raw = options["codec"] == "none"
     qps: Sequence[int | None] = [None] if raw else options["qps"]
-    presets = options["presets"][:1] if raw else dict.fromkeys(options["presets"])
+    encoders = encoder_choices(options["profiles"], options["presets"])[: 1 if raw else None]
     if method == "input-vvc":
-        for preset in presets:
+        for preset in dict.fromkeys(preset_of(encoder) for encoder in encoders):
             yield Plan(InputVvcMethod(_load(options, "none", preset=preset)), qps)
         return
     bottlenecks = ["none"] if method == "latent" else options["bottlenecks"] or ["auto"]
     splits = options["splits"] if method == "latent" else ()
-    for name, split, clip, preset in product(bottlenecks, splits or [None], options["clips"] or [None], presets):
-        load = partial(_load, options, name, preset=preset, split=split, clip=clip, layout=options["layout"])
+    for name, split, clip, encoder in product(bottlenecks, splits or [None], options["clips"] or [None], encoders):
+        load = partial(_load, options, name, split=split, clip=clip, layout=options["layout"], **encoder)
         codec = restorations.load(load)
         if method == "bottleneck" and codec.bottleneck is None:
             raise InputError(

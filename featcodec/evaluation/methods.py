@@ -245,7 +245,7 @@ class _PictureMethod:
 
 
 class InputVvcMethod(_PictureMethod):
-    """The picture in VVC, 4:2:0, with the settings of the codec's own mosaics.
+    """The picture in VVC, 4:2:0, with the preset and the parameters of the codec, but without a profile's tools.
 
     Args:
         codec: detector, letterbox and VVC settings.
@@ -257,10 +257,12 @@ class InputVvcMethod(_PictureMethod):
     name = "input-vvc"
 
     def __init__(self, codec: FeatureCodec) -> None:
-        super().__init__(codec)
         if not isinstance(codec.vvc, FfmpegCodec):
             raise InputError(f"{self.name} is coded with --codec ffmpeg only; leave the method or the option out")
-        self._colour = ColourCodec(codec.vvc)
+        # Tools were chosen for mosaics; on pictures they would handicap the anchor.
+        vvc = FfmpegCodec(dataclasses.replace(codec.vvc.settings, tools={}))
+        super().__init__(dataclasses.replace(codec, vvc=vvc))
+        self._colour = ColourCodec(vvc)
 
     def identity(self) -> Row:
         """See `Method.identity`."""
@@ -339,7 +341,7 @@ def _vvc_identity(codec: FeatureCodec) -> Row:
     settings = getattr(codec.vvc, "settings", None)
     if settings is not None:
         identity["preset"] = settings.preset
-        identity["encoder_params"] = ":".join(f"{name}={value}" for name, value in settings.parameters.items())
+        identity["encoder_params"] = ":".join(f"{name}={value}" for name, value in settings.chosen.items())
     if isinstance(codec.vvc, FfmpegCodec):
         identity["codec_version"] = imageio_ffmpeg.get_ffmpeg_version()
     return identity

@@ -15,11 +15,25 @@ The contract, held by tests/test_vvc.py for every codec that is installed:
 
 from __future__ import annotations
 
+import numpy as np
+
 from featcodec.errors import InputError
 from featcodec.vvc.base import Frame, VideoCodec
+from featcodec.vvc.profiles import DEFAULT_PROFILE, PROFILES, choose_profile
 from featcodec.vvc.settings import PRESETS, EncoderSettings
 
-__all__ = ["CODECS", "PRESETS", "EncoderSettings", "Frame", "VideoCodec", "open_codec"]
+__all__ = [
+    "CODECS",
+    "DEFAULT_PROFILE",
+    "PRESETS",
+    "PROFILES",
+    "EncoderSettings",
+    "Frame",
+    "VideoCodec",
+    "choose_profile",
+    "open_codec",
+    "open_tried_codec",
+]
 
 CODECS = ("ffmpeg", "vvenc", "none")
 
@@ -50,3 +64,15 @@ def open_codec(name: str = "ffmpeg", settings: EncoderSettings | None = None) ->
 
         return RawCodec()
     raise InputError(f"unknown codec {name!r}; choose one of {', '.join(CODECS)}")
+
+
+def open_tried_codec(name: str, settings: EncoderSettings) -> VideoCodec:
+    """The codec, after a first encode where the user chose encoder parameters: it may refuse them.
+
+    Raises:
+        InputError, EncoderError: as `open_codec`; EncoderError also where the parameters are refused.
+    """
+    codec = open_codec(name, settings)
+    if settings.parameters:
+        codec.encode([np.zeros((64, 64), np.uint8)], 38)
+    return codec

@@ -71,6 +71,8 @@ class EncoderSettings:
         preset: VVenC's speed preset, one of `PRESETS`.
         parameters: further VVenC options by their names in vvencFFapp, e.g. {"TransformSkip": "1"}; they are applied
             last. Those that would make pictures depend on each other or contradict the header are refused.
+        tools: VVenC options of a profile (`featcodec.vvc.profiles`), applied before `parameters`, and not at all at
+            QPs up to `NEAR_LOSSLESS_QP`.
 
     Raises:
         InputError: an unknown preset, a parameter that is not a plain name and value, or one that is reserved.
@@ -78,11 +80,12 @@ class EncoderSettings:
 
     preset: str = "faster"
     parameters: Mapping[str, str] = field(default_factory=dict)
+    tools: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise InputError(f"unknown preset {self.preset!r}; choose one of {', '.join(PRESETS)}")
-        for name, value in self.parameters.items():
+        for name, value in self.chosen.items():
             if not isinstance(value, str):
                 raise InputError(f"encoder parameter {name}={value!r}: the value is to be a text")
             if name.lower() in _RESERVED:
@@ -90,9 +93,15 @@ class EncoderSettings:
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
                 raise InputError(f"encoder parameter {name}={value} is not NAME=VALUE of letters, digits and _.+-")
 
+    @property
+    def chosen(self) -> dict[str, str]:
+        """What was chosen besides the preset: the tools, and the parameters that go before them."""
+        return {**self.tools, **self.parameters}
+
     def options(self, qp: int) -> dict[str, str]:
         """All VVenC options for a QP, in the order in which they are to be applied."""
-        return {**STILL_PICTURES, **(NEAR_LOSSLESS if qp <= NEAR_LOSSLESS_QP else {}), **self.parameters}
+        # Tools are chosen where bits are scarce; some, as dependent quantization, miss samples by 2 at QP 0.
+        return {**STILL_PICTURES, **(NEAR_LOSSLESS if qp <= NEAR_LOSSLESS_QP else self.tools), **self.parameters}
 
     def tag(self, codec: str) -> int:
         """16 bits that name codec and settings."""

@@ -1,0 +1,196 @@
+"""The search for the sets of VVenC options in featcodec/vvc/profiles.py.
+
+    .venv/bin/python benchmarks/vvc_profiles.py [tools] [combine] [profiles] [--quick] [--kind latent|bottleneck]
+
+tools: preset `faster` with one option more or less. combine: from what gained there, a set is grown and pruned within a
+limit of time. profiles: those that ship, with AP50 and with the time of one run. On ../shared that is yolov5n on COCO
+*train* images; without it, drawn scenes. Everything measured is kept in --cache, so that a search goes on where it was
+stopped. Every gain is a BD-rate in percent with its standard error over images.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from profile_search import Gain, Mosaics, encode_timed, text_of
+
+from featcodec import FeatureCodec
+from featcodec.data.images import IMAGE_SUFFIXES
+from featcodec.data.scenes.dataset import IMAGES, write_scenes
+from featcodec.paths import expand_sources
+from featcodec.vvc import PROFILES, EncoderSettings
+from featcodec.vvc.settings import parse_parameters
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+QPS: Mapping[str, tuple[int, ...]] = {"latent": (37, 40, 43), "bottleneck": (40, 43, 46)}
+"""Where the detector still answers: beyond, errors say nothing, and before, a bottleneck loses more than VVC does."""
+
+FASTER = EncoderSettings("faster")
+TOOLS = (
+    "LoopFilterDisable=1:SAO=0",
+    "SAO=0",
+    "ALF=1",
+    "MinQTLumaISlice=8",
+    "MaxMTTDepthI=1",
+    "MaxMTTDepthI=2",
+    "CTUSize=128",
+    "ISP=3",
+    "ISP=1",
+    "MTS=1",
+    "MIP=1",
+    "MRL=1",
+    "LFNST=1",
+    "DepQuant=1:SignHideFlag=0",
+    "TransformSkip=1:TransformSkipLog2MaxSize=5",
+    "TransformSkip=1:TransformSkipLog2MaxSize=5:BDPCM=1",
+    "IBC=1",
+    "RDOQ=1",
+    "SelectiveRDOQ=0",
+    "LambdaModifierI=0.8",
+    "LambdaModifierI=1.2",
+    "DualITree=0",
+    "IntraEstDecBit=1",
+)
+"""What is tried by itself: loop filters, partitioning, prediction, transforms, quantization, and shortcuts."""
+CHEAPER = 0.97
+"""Below this multiple of the time a tool is worth having where it loses nothing: it pays for others."""
+TIMED = 6
+"""How many pictures of one shape the time of one run is measured on."""
+QUICK = ("LoopFilterDisable=1:SAO=0", "MinQTLumaISlice=8", "ISP=3", "MTS=1", "DepQuant=1:SignHideFlag=0")
+STAGES = ("tools", "combine", "profiles")
+
+
+def main() -> None:
+    options = parse()
+    torch.set_num_threads(1)
+    tried = QUICK if options.quick else TOOLS
+    detector, bottleneck, images = options.detector, options.bottleneck, find_images(options)
+    # No picture is in both halves: what is found on one is confirmed on the other.
+    searched, confirmed = images[::2][: options.images], images[1::2][: options.finalists]
+    for kind in options.kind or QPS:
+        learned = None if kind == "latent" else bottleneck
+        codec = FeatureCodec.load(detector, bottleneck=learned, device="cpu", preset=FASTER.preset)
+        search = Mosaics(codec, searched, QPS[kind], options.cache)
+        if "tools" in options.stages:
+            print_tools(search, [set_of(tool) for tool in tried])
+        if "combine" in options.stages:
+            print_combination(search, tried, options.limit)
+        if "profiles" in options.stages:
+            print_profiles(search, Mosaics(codec, confirmed, QPS[kind], options.cache, detect=True))
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; all by default")
+    parser.add_argument("--quick", action="store_true", help="few images and tools: minutes instead of hours")
+    parser.add_argument("--kind", action="append", choices=list(QPS))
+    parser.add_argument("--images", type=int, help="how many the search looks at; 24, or 4 with --quick")
+    parser.add_argument("--finalists", type=int, help="how many AP50 is measured on; 48, or 8 with --quick")
+    parser.add_argument("--limit", type=float, default=1.2, help="of combine: the time as a multiple of `faster`'s")
+    parser.add_argument("--folder", type=Path, help="of images, in place of those of ../shared or drawn ones")
+    parser.add_argument("--detector")
+    parser.add_argument("--bottleneck", help="by default the one that ships for the detector")
+    parser.add_argument("--cache", type=Path, default=Path("out-profiles"))
+    options = parser.parse_args()
+    options.stages = options.stages or STAGES
+    for stage in options.stages:
+        if stage not in STAGES:
+            parser.error(f"unknown stage {stage}; choose of {', '.join(STAGES)}")
+    photographs = SHARED.exists()
+    options.detector = options.detector or (str(SHARED / "weights/yolov5n.pt") if photographs else "scenes")
+    options.bottleneck = options.bottleneck or ("compact" if photographs else "street")
+    options.images = options.images or (4 if options.quick else 24)
+    options.finalists = options.finalists or (8 if options.quick else 48)
+    return options
+
+
+def find_images(options: argparse.Namespace) -> list[Path]:
+    """The images given, those of ../shared, or drawn scenes."""
+    folder = options.folder or SHARED / "data/coco128/images/train2017"
+    if not folder.exists():
+        folder = options.cache / "scenes"
+        for _ in write_scenes(folder, 2 * max(options.images, options.finalists), seed=1, overwrite=True):
+            pass
+        folder = folder / IMAGES
+    return [source.path for source in expand_sources([str(folder)], IMAGE_SUFFIXES, "images")]
+
+
+def set_of(*tools: str, preset: str = FASTER.preset) -> EncoderSettings:
+    """Settings of a preset with tools; of an option that is there twice the last counts."""
+    return EncoderSettings(preset, tools=parse_parameters(tools))
+
+
+def print_tools(search: Mosaics, variants: Sequence[EncoderSettings]) -> None:
+    """Each against `faster`, the best first."""
+    gains = [(search.by_error(FASTER, settings), settings) for settings in variants]
+    print(f"\n{search.kind}, {len(search.pictures)} images, QPs {search.qps}: against `faster`\n")
+    print("| options | BD-rate (error) | predictions | neck | time | core-seconds a picture |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for gain, settings in sorted(gains, key=lambda pair: pair[0].rate):
+        parts = [search.by_error(FASTER, settings, [part]) for part in ("predictions", "neck")]
+        print(f"| {row(settings, gain, *parts)} | {gain.time:.2f} | {gain.seconds:.3f} |", flush=True)
+
+
+def row(settings: EncoderSettings, *gains: Gain) -> str:
+    """The first cells of a table's row."""
+    return " | ".join([text_of(settings), *(f"{gain.rate:+.1f} +- {gain.error:.1f}" for gain in gains)])
+
+
+def print_combination(search: Mosaics, tools: Sequence[str], limit: float) -> None:
+    """Grow a set by what makes it better beyond the noise, or faster and no worse; then drop what it can do without.
+
+    Tools come in the order of their gain alone, those that save time first: they pay for the others.
+    """
+    alone = {tool: search.by_error(FASTER, set_of(tool)) for tool in tools}
+    chosen: list[str] = []
+    print(f"\n{search.kind}: a set within {limit} times the time of `faster`\n")
+    for tool in sorted(tools, key=lambda tool: (alone[tool].time > 1, alone[tool].rate)):
+        if is_better(search, chosen, [*chosen, tool], limit):
+            chosen = [*chosen, tool]
+            print(f"+ {tool}", flush=True)
+    for tool in list(chosen):
+        rest = [other for other in chosen if other != tool]
+        if is_better(search, chosen, rest, limit):
+            chosen = rest
+            print(f"- {tool}", flush=True)
+    found = set_of(*chosen)
+    gain = search.by_error(FASTER, found)
+    print(f"= {row(found, gain)}, {gain.time:.2f} times the time")
+
+
+def is_better(search: Mosaics, now: Sequence[str], then: Sequence[str], limit: float) -> bool:
+    """Whether another set is within the limit and gains beyond the standard error, or saves time and loses nothing."""
+    step = search.by_error(set_of(*now), set_of(*then))
+    within = search.by_error(FASTER, set_of(*then)).time <= limit
+    return within and (step.sure or (step.time < CHEAPER and step.rate < step.error))
+
+
+def print_profiles(search: Mosaics, finalists: Mosaics) -> None:
+    """Those that ship, against `faster`: error, agreement, and the time of one run."""
+    sets = {name: profile.settings(bottleneck=search.kind == "bottleneck") for name, profile in PROFILES.items()}
+    seconds = one_run(finalists, [FASTER, *sets.values()])
+    print(f"\n{search.kind}: profiles against `faster` ({seconds[0]:.3f} core-seconds a picture)\n")
+    print(f"| profile: options | BD-rate (error, {len(search.pictures)} images) ", end="")
+    print(f"| BD-rate (AP50 agreement, {len(finalists.pictures)} others) | time | core-seconds a picture |")
+    print("| --- | --- | --- | --- | --- |")
+    for (name, settings), taken in zip(sets.items(), seconds[1:], strict=True):
+        gains = search.by_error(FASTER, settings), finalists.by_agreement(FASTER, settings)
+        print(f"| {name}: {row(settings, *gains)} | {taken / seconds[0]:.2f} | {taken:.3f} |", flush=True)
+
+
+def one_run(mosaics: Mosaics, settings: Sequence[EncoderSettings]) -> list[float]:
+    """Core-seconds a picture of each, measured in turns, so that all of them meet the same load."""
+    batch = max(mosaics.batches(), key=len)[:TIMED]
+    frames = [picture.frame for picture in batch]
+    total = [0.0] * len(settings)
+    for qp in mosaics.qps:
+        for number, each in enumerate(settings):
+            total[number] += encode_timed(each, frames, qp)[1]
+    return [seconds / len(frames) / len(mosaics.qps) for seconds in total]
+
+
+if __name__ == "__main__":
+    main()
