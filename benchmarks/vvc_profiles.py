@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/vvc_profiles.py [tools] [combine] [profiles] [--quick] [--kind latent|bottleneck]
 
 tools: preset `faster` with one option more or less. combine: from what gained there, a set is grown and pruned within a
-limit of time. profiles: those that ship, with AP50 and with the time of one run. On ../shared that is yolov5n on COCO
+limit of time. profiles: those that ship, on other
+images, with AP50 and with the time of one run. On ../shared that is yolov5n on COCO
 *train* images; without it, drawn scenes. Everything measured is kept in --cache, so that a search goes on where it was
 stopped. Every gain is a BD-rate in percent with its standard error over images.
 """
@@ -57,6 +58,8 @@ TOOLS = (
 """What is tried by itself: loop filters, partitioning, prediction, transforms, quantization, and shortcuts."""
 CHEAPER = 0.97
 """Below this multiple of the time a tool is worth having where it loses nothing: it pays for others."""
+APART = 5
+"""Every fifth image is searched on."""
 TIMED = 6
 """How many pictures of one shape the time of one run is measured on."""
 QUICK = ("LoopFilterDisable=1:SAO=0", "MinQTLumaISlice=8", "ISP=3", "MTS=1", "DepQuant=1:SignHideFlag=0")
@@ -68,8 +71,9 @@ def main() -> None:
     torch.set_num_threads(1)
     tried = QUICK if options.quick else TOOLS
     detector, bottleneck, images = options.detector, options.bottleneck, find_images(options)
-    # No picture is in both halves: what is found on one is confirmed on the other.
-    searched, confirmed = images[::2][: options.images], images[1::2][: options.finalists]
+    # No picture is in both: what is found on some is confirmed on others.
+    searched = images[::APART][: options.images]
+    confirmed = [path for number, path in enumerate(images) if number % APART][: options.finalists]
     for kind in options.kind or QPS:
         learned = None if kind == "latent" else bottleneck
         codec = FeatureCodec.load(detector, bottleneck=learned, device="cpu", preset=FASTER.preset)
@@ -79,7 +83,8 @@ def main() -> None:
         if "combine" in options.stages:
             print_combination(search, tried, options.limit)
         if "profiles" in options.stages:
-            print_profiles(search, Mosaics(codec, confirmed, QPS[kind], options.cache, detect=True))
+            finalists = Mosaics(codec, confirmed, QPS[kind], options.cache, detect=True)
+            print_profiles(finalists, options.profile or list(PROFILES))
 
 
 def parse() -> argparse.Namespace:
@@ -88,7 +93,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="few images and tools: minutes instead of hours")
     parser.add_argument("--kind", action="append", choices=list(QPS))
     parser.add_argument("--images", type=int, help="how many the search looks at; 24, or 4 with --quick")
-    parser.add_argument("--finalists", type=int, help="how many AP50 is measured on; 48, or 8 with --quick")
+    parser.add_argument("--finalists", type=int, help="how many AP50 is measured on; 64, or 8 with --quick")
+    parser.add_argument("--profile", action="append", choices=list(PROFILES), help="of stage profiles; may be repeated")
     parser.add_argument("--limit", type=float, default=1.2, help="of combine: the time as a multiple of `faster`'s")
     parser.add_argument("--folder", type=Path, help="of images, in place of those of ../shared or drawn ones")
     parser.add_argument("--detector")
@@ -103,7 +109,7 @@ def parse() -> argparse.Namespace:
     options.detector = options.detector or (str(SHARED / "weights/yolov5n.pt") if photographs else "scenes")
     options.bottleneck = options.bottleneck or ("compact" if photographs else "street")
     options.images = options.images or (4 if options.quick else 24)
-    options.finalists = options.finalists or (8 if options.quick else 48)
+    options.finalists = options.finalists or (8 if options.quick else 64)
     return options
 
 
@@ -112,7 +118,7 @@ def find_images(options: argparse.Namespace) -> list[Path]:
     folder = options.folder or SHARED / "data/coco128/images/train2017"
     if not folder.exists():
         folder = options.cache / "scenes"
-        for _ in write_scenes(folder, 2 * max(options.images, options.finalists), seed=1, overwrite=True):
+        for _ in write_scenes(folder, max(APART * options.images, 2 * options.finalists), seed=1, overwrite=True):
             pass
         folder = folder / IMAGES
     return [source.path for source in expand_sources([str(folder)], IMAGE_SUFFIXES, "images")]
@@ -168,16 +174,16 @@ def is_better(search: Mosaics, now: Sequence[str], then: Sequence[str], limit: f
     return within and (step.sure or (step.time < CHEAPER and step.rate < step.error))
 
 
-def print_profiles(search: Mosaics, finalists: Mosaics) -> None:
+def print_profiles(finalists: Mosaics, names: Sequence[str]) -> None:
     """Those that ship, against `faster`: error, agreement, and the time of one run."""
-    sets = {name: profile.settings(bottleneck=search.kind == "bottleneck") for name, profile in PROFILES.items()}
+    sets = {name: PROFILES[name].settings(bottleneck=finalists.kind == "bottleneck") for name in names}
     seconds = one_run(finalists, [FASTER, *sets.values()])
-    print(f"\n{search.kind}: profiles against `faster` ({seconds[0]:.3f} core-seconds a picture)\n")
-    print(f"| profile: options | BD-rate (error, {len(search.pictures)} images) ", end="")
-    print(f"| BD-rate (AP50 agreement, {len(finalists.pictures)} others) | time | core-seconds a picture |")
+    print(f"\n{finalists.kind}, {len(finalists.pictures)} other images, QPs {finalists.qps}: profiles against `faster`")
+    print(f"({seconds[0]:.3f} core-seconds a picture)\n")
+    print("| profile: options | BD-rate (error) | BD-rate (AP50 agreement) | time | core-seconds a picture |")
     print("| --- | --- | --- | --- | --- |")
     for (name, settings), taken in zip(sets.items(), seconds[1:], strict=True):
-        gains = search.by_error(FASTER, settings), finalists.by_agreement(FASTER, settings)
+        gains = finalists.by_error(FASTER, settings), finalists.by_agreement(FASTER, settings)
         print(f"| {name}: {row(settings, *gains)} | {taken / seconds[0]:.2f} | {taken:.3f} |", flush=True)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from make_frames import mosaic
 
 from featcodec.errors import InputError
 from featcodec.vvc import CODECS, PRESETS, EncoderSettings, open_codec
@@ -102,6 +104,15 @@ def test_the_lowest_qps_are_spared_rate_distortion_optimization() -> None:
     assert "RDOQ" not in EncoderSettings().options(4)
     assert EncoderSettings().options(0)["RDOQ"] == "0"
     assert EncoderSettings(parameters={"RDOQ": "2"}).options(0)["RDOQ"] == "2"
+
+
+@pytest.mark.parametrize("preset", PRESETS[:3])
+def test_every_preset_codes_at_the_lowest_qps(preset: str) -> None:
+    codec = open_codec("ffmpeg", EncoderSettings(preset))
+    frame = mosaic((64, 96))
+    for qp in (0, 3):
+        (stream,) = codec.encode([frame], qp)
+        assert np.abs(codec.decode(stream, frame.shape).astype(int) - frame).max() <= 2
 
 
 @pytest.mark.parametrize("name", ["QP", "qp", "InternalBitDepth", "MCTF", "TargetBitrate", "BitstreamFile", "Threads"])

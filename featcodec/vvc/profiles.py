@@ -55,8 +55,8 @@ PROFILES: Mapping[str, Profile] = {
     ),
     "dense": Profile(
         "the fewest bits, for ten times the time",
-        EncoderSettings("medium", tools={**_NO_LOOP_FILTERS}),
-        EncoderSettings("medium", tools={**_NO_LOOP_FILTERS}),
+        EncoderSettings("medium", tools={**_NO_LOOP_FILTERS, "EDO": "0"}),
+        EncoderSettings("medium", tools={**_NO_LOOP_FILTERS, "EDO": "0"}),
     ),
 }
 
@@ -76,10 +76,9 @@ def choose_profile(
     """
     if name is not None and preset is not None:
         raise InputError(f"profile {name} and preset {preset}: a profile has its own preset; give one of the two")
+    profile = find_profile(DEFAULT_PROFILE if name is None else name)
     if preset is not None:
         profile = Profile(f"preset {preset}", EncoderSettings(preset), EncoderSettings(preset))
-    else:
-        profile = find_profile(name or DEFAULT_PROFILE)
     given = dict(parameters or {})
     latent, bottleneck = (replace(each, parameters=given) for each in (profile.latent, profile.bottleneck))
     return replace(profile, latent=latent, bottleneck=bottleneck)

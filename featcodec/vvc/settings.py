@@ -45,6 +45,8 @@ NEAR_LOSSLESS: Mapping[str, str] = {
     # Rate-distortion optimized quantization drops a coefficient here and there, and then, once in some million samples,
     # one is off by 2 where the quantization step itself allows 1.
     "RDOQ": "0",
+    # Which needs RDOQ, and is on in every preset but the fastest.
+    "DepQuant": "0",
 }
 
 # What featcodec sets itself, and what would make header, bitstream and batch contradict each other.
@@ -100,7 +102,7 @@ class EncoderSettings:
 
     def options(self, qp: int) -> dict[str, str]:
         """All VVenC options for a QP, in the order in which they are to be applied."""
-        # Tools are chosen where bits are scarce; some, as dependent quantization, miss samples by 2 at QP 0.
+        # Tools were chosen where bits are scarce, and those that quantize otherwise would miss samples by 2 at QP 0.
         return {**STILL_PICTURES, **(NEAR_LOSSLESS if qp <= NEAR_LOSSLESS_QP else self.tools), **self.parameters}
 
     def tag(self, codec: str) -> int:
