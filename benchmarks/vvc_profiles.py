@@ -3,10 +3,10 @@
     .venv/bin/python benchmarks/vvc_profiles.py [tools] [combine] [profiles] [--quick] [--kind latent|bottleneck]
 
 tools: preset `faster` with one option more or less. combine: from what gained there, a set is grown and pruned within a
-limit of time. profiles: those that ship, on other
-images, with AP50 and with the time of one run. On ../shared that is yolov5n on COCO
-*train* images; without it, drawn scenes. Everything measured is kept in --cache, so that a search goes on where it was
-stopped. Every gain is a BD-rate in percent with its standard error over images.
+limit of time. profiles: those that ship, on other images, with AP50 and with the time of one run.
+
+On ../shared that is yolov5n on COCO *train* images; without it, drawn scenes. Everything measured is kept in --cache,
+so that a search goes on where it was stopped. Every gain is a BD-rate in percent, with its standard error over images.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ def vvc(request: pytest.FixtureRequest, backend: str) -> VideoCodec:
 
 @pytest.fixture(scope="module")
 def scene_mosaics(drawn_scenes: Path) -> dict[bool, Frame]:
-    """A scene's mosaic by whether there is a bottleneck; a quarter as wide as usual, as preset medium takes its time."""
+    """A scene's mosaic by whether there is a bottleneck; a quarter as wide as usual, as `dense` takes its time."""
     image = read_image(min((drawn_scenes / "images").iterdir()))
     mosaics = {}
     for bottleneck in (False, True):
