@@ -274,4 +274,4 @@ def bd_rate(anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, f
 
 def text_of(settings: EncoderSettings) -> str:
     """Settings in one line: preset and parameters."""
-    return " ".join([settings.preset, *(f"{name}={value}" for name, value in settings.chosen.items())])
+    return f"{settings.preset} {settings.chosen_text.replace(':', ' ')}".rstrip()

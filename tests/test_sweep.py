@@ -268,7 +268,7 @@ def test_command_measures_and_skips(run: Any, arguments: list[object], tmp_path:
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert len(lines) == 8
-    assert lines[0].startswith("latent  QP 36  ")
+    assert lines[0].startswith("latent  profile fast  QP 36  ")
     assert "bpp  AP50 " in lines[0]
     assert lines[-1] == f"7 measured, 0 already there, 0 failed -> {tmp_path / 'points.csv'}"
     code, out, _ = run(*arguments, *methods, *options, "--json")

@@ -22,6 +22,7 @@ from featcodec.data.images import read_image
 from featcodec.errors import BitstreamError, EncoderError, InputError
 from featcodec.evaluation.methods import InputVvcMethod
 from featcodec.vvc import DEFAULT_PROFILE, PROFILES, EncoderSettings, Frame, VideoCodec, choose_profile, open_codec
+from featcodec.vvc.profiles import describe
 from featcodec.vvc.settings import NEAR_LOSSLESS_QP, parse_parameters
 
 SHAPE = (64, 96)
@@ -168,6 +169,14 @@ def test_an_unknown_name_is_refused_with_the_choices(name: str) -> None:
 def test_profile_and_preset_are_not_both_given() -> None:
     with pytest.raises(InputError, match="give one of the two"):
         choose_profile("fast", "faster")
+
+
+def test_settings_are_described_by_what_people_would_say() -> None:
+    for name, kind in SETS:
+        settings, bottleneck = settings_of(name, kind), kind == "bottleneck"
+        assert describe(settings.preset, settings.chosen_text, bottleneck=bottleneck) == f"profile {name}"
+    assert describe("faster", "", bottleneck=True) == ""
+    assert describe("slow", "ISP=1:MTS=1", bottleneck=True) == "slow  ISP=1:MTS=1"
 
 
 # Codec, commands.

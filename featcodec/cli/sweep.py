@@ -34,7 +34,7 @@ from featcodec.cli.options import (
     workers_option,
 )
 from featcodec.cli.sweep_networks import Attackers, Restorations
-from featcodec.vvc.profiles import DEFAULT_PROFILE, PROFILES
+from featcodec.vvc.profiles import DEFAULT_PROFILE, PROFILES, describe
 from featcodec.vvc.settings import PRESETS
 
 if TYPE_CHECKING:
@@ -235,9 +235,9 @@ def command(
 def _in_words(outcome: Outcome) -> str:
     row = outcome.row or {}
     value = _value(row)
-    settings = [row[name] for name in ("bottleneck", "preset", "encoder_params") if row[name] not in ("", "faster")]
-    restored = ["restored"] if row["restoration"] else []
-    what = "  ".join([row["method"], *settings, *restored, value])
+    settings = describe(row["preset"], row["encoder_params"], bottleneck=row["method"] == "bottleneck")
+    restored = "restored" if row["restoration"] else ""
+    what = "  ".join(filter(None, [row["method"], row["bottleneck"], settings, restored, value]))
     psnr = f"  PSNR {float(row['psnr']):.2f}  edge-PSNR {float(row['edge_psnr'] or 'nan'):.2f}" if row["psnr"] else ""
     interval = f" [{float(row['ap50_low']):.2f}, {float(row['ap50_high']):.2f}]" if row["ap50_low"] else ""
     measured = f"{float(row['bpp']):.4f} bpp  AP50 {float(row['ap50']):.2f}{interval}  AP {float(row['ap']):.2f}{psnr}"

@@ -341,7 +341,7 @@ def _vvc_identity(codec: FeatureCodec) -> Row:
     settings = getattr(codec.vvc, "settings", None)
     if settings is not None:
         identity["preset"] = settings.preset
-        identity["encoder_params"] = ":".join(f"{name}={value}" for name, value in settings.chosen.items())
+        identity["encoder_params"] = settings.chosen_text
     if isinstance(codec.vvc, FfmpegCodec):
         identity["codec_version"] = imageio_ffmpeg.get_ffmpeg_version()
     return identity

@@ -38,7 +38,7 @@ class Profile:
 # Gains: BD-rate at equal error of the back-end's answers against preset faster, latent and bottleneck, in percent, with
 # standard errors of 2 or so. docs/experiments.md has the tables, and what did not pay.
 _NO_LOOP_FILTERS = {
-    # They smooth over the borders of tiles, which mean nothing to each other; -2.8 and -1.5 (+- 0.4), and it saves time.
+    # They smooth, over the borders of tiles as well; -2.8 and -1.5 (+- 0.4), and it saves time.
     "LoopFilterDisable": "1",
     "SAO": "0",
 }
@@ -62,8 +62,8 @@ PROFILES: Mapping[str, Profile] = {
         EncoderSettings("faster", tools=_QUICK_BLOCKS),
         EncoderSettings("faster", tools=_QUICK_BLOCKS),
     ),
-    # Multiple transforms: all together -9.8 on latent mosaics. On the smoother ones of a bottleneck it takes a full search
-    # of sub-partitions as well, -4.1.
+    # Multiple transforms: all together -9.8 on latent mosaics. On the smoother ones of a bottleneck it takes all
+    # sub-partitions as well: -4.1.
     "balanced": Profile(
         "fewer bits for up to twice the time",
         EncoderSettings("faster", tools={**_QUICK_BLOCKS, "MTS": "1"}),
@@ -110,6 +110,20 @@ def find_profile(name: str) -> Profile:
     if name not in PROFILES:
         raise InputError(f"unknown profile {name!r}; choose one of {', '.join(PROFILES)}")
     return PROFILES[name]
+
+
+def describe(preset: str, parameters: str, *, bottleneck: bool) -> str:
+    """Settings for people: the profile that they are, else the preset and the parameters; nothing for preset faster.
+
+    Args:
+        preset, parameters: as in the rows of a sweep, parameters joined by colons.
+        bottleneck: whether a bottleneck's mosaics are coded.
+    """
+    for name, profile in PROFILES.items():
+        settings = profile.settings(bottleneck=bottleneck)
+        if (settings.preset, settings.chosen_text) == (preset, parameters):
+            return f"profile {name}"
+    return "  ".join(text for text in (preset, parameters) if text not in ("", "faster"))
 
 
 def summaries() -> str:

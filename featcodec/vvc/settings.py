@@ -100,6 +100,11 @@ class EncoderSettings:
         """What was chosen besides the preset: the tools, and the parameters that go before them."""
         return {**self.tools, **self.parameters}
 
+    @property
+    def chosen_text(self) -> str:
+        """`chosen` as NAME=VALUE texts, joined by colons."""
+        return ":".join(f"{name}={value}" for name, value in self.chosen.items())
+
     def options(self, qp: int) -> dict[str, str]:
         """All VVenC options for a QP, in the order in which they are to be applied."""
         # Tools were chosen where bits are scarce, and those that quantize otherwise would miss samples by 2 at QP 0.
