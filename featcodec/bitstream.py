@@ -1,4 +1,4 @@
-"""The byte format of a `.266` file: side info <-> SEI. With `side_info` its only reader and writer (docs/bitstream.md).
+"""The byte format of a `.266` file: side info <-> SEI; the fields are those of `side_info` (docs/bitstream.md).
 
 A file is a VVC Annex B byte stream of one intra picture, the tile mosaic. What a decoder needs besides rides in one
 prefix SEI NAL unit, user_data_unregistered (Rec. ITU-T H.274 clause 8.3) under `UUID`, before the first slice.
