@@ -33,7 +33,7 @@ from featcodec.training.real_coding import (
 )
 from featcodec.training.restoration import RestorationTask, train_restoration
 from featcodec.training.setup import TrainingData
-from featcodec.vvc import EncoderSettings, open_codec
+from featcodec.vvc import EncoderSettings, choose_profile, open_codec
 
 QPS = QpRange(38, 46)
 LATENT = UniformQuantizer(*LATENT_CLIP)
@@ -72,7 +72,7 @@ def test_real_coding_is_the_codecs(tiny_yolov5: Path) -> None:
     """Each tensor as from its own bitstream, at the QP of its group."""
     codec = FeatureCodec.load(tiny_yolov5, bottleneck=None, image_size=64)
     batch = [codec.letterbox(texture(64, 64, seed=number)) for number in range(3)]
-    decoded, qp = code_groups(real_coder(codec.quantizer, codec.vvc), codec.uncoded_tensors(batch), [30, 41])
+    decoded, qp = code_groups(real_coder(codec.quantizer, codec.layout, codec.vvc), codec.uncoded_tensors(batch), [30, 41])
     assert qp.tolist() == [30, 30, 41]
     for index, image in enumerate(batch):
         ((header, mosaic),) = codec.front_end([image], int(qp[index]))
@@ -223,11 +223,11 @@ def test_the_encoders_settings_count(
         settings.append(given)
         return open_codec(name, given)
 
-    monkeypatch.setattr(stage, "open_codec", spy)
-    encoder = EncoderSettings("fast", {"ISP": "3"})
-    written = train_restoration(task_of(tiny_yolov5, encoder=encoder), data, toy_options(tmp_path, steps=1))
-    assert settings == [encoder]
-    assert load_restoration(written).config.training["encoder"] == dataclasses.asdict(encoder)
+    monkeypatch.setattr(stage, "open_tried_codec", spy)
+    profile = choose_profile(preset="fast", parameters={"ISP": "3"})
+    written = train_restoration(task_of(tiny_yolov5, profile=profile), data, toy_options(tmp_path, steps=1))
+    assert settings == [EncoderSettings("fast", {"ISP": "3"})]
+    assert load_restoration(written).config.training["profile"] == dataclasses.asdict(profile)
 
 
 def test_it_goes_on_from_another_of_the_same_shape(

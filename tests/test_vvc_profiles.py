@@ -26,7 +26,6 @@ from featcodec.vvc.profiles import describe
 from featcodec.vvc.settings import NEAR_LOSSLESS_QP, parse_parameters
 
 SHAPE = (64, 96)
-FASTER_TAG = 42692
 """Of preset faster by itself, as it stands in streams that were made before there were profiles."""
 ROOT = Path(__file__).resolve().parents[1]
 SETS = [(name, kind) for name in PROFILES for kind in ("latent", "bottleneck")]
@@ -139,7 +138,6 @@ def test_a_preset_by_itself_is_what_it_was() -> None:
         before = EncoderSettings("fast", {"ISP": "1"})
         assert settings == before
         assert settings.tag("ffmpeg") == before.tag("ffmpeg")
-    assert choose_profile(preset="faster").settings(bottleneck=True).tag("ffmpeg") == FASTER_TAG
 
 
 def test_parameters_go_before_tools() -> None:

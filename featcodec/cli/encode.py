@@ -19,12 +19,12 @@ from featcodec.cli.options import (
     model_options,
     note_photographs,
     overwrite_option,
+    preset_option,
+    profile_option,
     sources_argument,
     square_option,
     workers_option,
 )
-from featcodec.vvc.profiles import DEFAULT_PROFILE, PROFILES, summaries
-from featcodec.vvc.settings import PRESETS
 
 
 @click.command("encode")
@@ -45,15 +45,8 @@ from featcodec.vvc.settings import PRESETS
     show_default=True,
     help="VVC encoder: embedded, official (vvencapp), or none (raw 8-bit samples).",
 )
-@click.option(
-    "--profile",
-    type=click.Choice(list(PROFILES)),
-    default=None,
-    help=f"Set of VVenC options: {summaries()}. [default: {DEFAULT_PROFILE}]",
-)
-@click.option(
-    "--preset", type=click.Choice(PRESETS), default=None, help="VVenC's own speed preset, in place of a profile."
-)
+@profile_option
+@preset_option
 @encoder_params_option
 @click.option(
     "--clip",

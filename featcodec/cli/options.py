@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 
 from featcodec.cli.console import complain
-from featcodec.vvc.profiles import DEFAULT_PROFILE, PROFILES
+from featcodec.vvc.profiles import DEFAULT_PROFILE, PROFILES, summaries
+from featcodec.vvc.settings import PRESETS
 
 if TYPE_CHECKING:
     from featcodec.codec import FeatureCodec
@@ -31,6 +32,15 @@ workers_option = click.option(
     "--workers", type=click.IntRange(1, 256), default=None, help="VVC processes or threads at a time. [default: cores]"
 )
 
+profile_option = click.option(
+    "--profile",
+    type=click.Choice(list(PROFILES)),
+    default=None,
+    help=f"Set of VVenC options: {summaries()}. [default: {DEFAULT_PROFILE}]",
+)
+preset_option = click.option(
+    "--preset", type=click.Choice(PRESETS), default=None, help="VVenC's own speed preset, in place of a profile."
+)
 encoder_params_option = click.option(
     "--encoder-param",
     "encoder_params",

@@ -175,7 +175,8 @@ def restoration_command(**options: Any) -> None:
     from featcodec.training.objective import ObjectiveWeights
     from featcodec.training.real_coding import QpRange
     from featcodec.training.restoration import RestorationTask, train_restoration
-    from featcodec.vvc.settings import EncoderSettings, parse_parameters
+    from featcodec.vvc import choose_profile
+    from featcodec.vvc.settings import parse_parameters
 
     data = _data(options)
     task = RestorationTask(
@@ -192,7 +193,7 @@ def restoration_command(**options: Any) -> None:
         ),
         qps=QpRange(*options["qp"]),
         simulated=options["simulated"],
-        encoder=EncoderSettings(options["preset"], parse_parameters(options["encoder_params"])),
+        profile=choose_profile(options["profile"], options["preset"], parse_parameters(options["encoder_params"])),
         start=options["start"],
     )
     _run(lambda loop: train_restoration(task, data, loop), options, data, epochs=20)

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from featcodec.cli.options import detector_option, encoder_params_option, layout_option
-from featcodec.vvc.settings import PRESETS
+from featcodec.cli.options import detector_option, encoder_params_option, layout_option, preset_option, profile_option
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -122,9 +121,8 @@ RESTORATION_OPTIONS = (
         help="QPs of the coding noise; it may be used at others.",
     ),
     click.option("--simulated", is_flag=True, help="Simulate coding, which is faster, instead of running VVC."),
-    click.option(
-        "--preset", type=click.Choice(PRESETS), default="faster", show_default=True, help="VVenC speed preset."
-    ),
+    profile_option,
+    preset_option,
     encoder_params_option,
     click.option("--start", type=PATH, help="Restoration to go on from, instead of one without effect."),
 )

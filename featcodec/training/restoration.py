@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -43,7 +42,8 @@ from featcodec.training.setup import (
     frozen_detector,
     held_out_batches,
 )
-from featcodec.vvc import EncoderSettings, open_codec
+from featcodec.vvc import choose_profile, open_tried_codec
+from featcodec.vvc.profiles import Profile
 
 RESTORATION_FILE = "restoration.safetensors"
 RESTORATION_WEIGHTS = ObjectiveWeights(detection=0, features=0.3, neck=1, predictions=0.3)
@@ -63,7 +63,7 @@ class RestorationTask:
         weights: of the loss terms; without L_obj and rate.
         qps: which QPs it learns to restore.
         simulated: whether coding is simulated.
-        encoder: settings of the real encoder.
+        profile: settings of the real encoder.
         start: a restoration to go on from, instead of one that has no effect.
 
     Raises:
@@ -78,7 +78,7 @@ class RestorationTask:
     weights: ObjectiveWeights = RESTORATION_WEIGHTS
     qps: QpRange = field(default_factory=QpRange)
     simulated: bool = False
-    encoder: EncoderSettings = field(default_factory=EncoderSettings)
+    profile: Profile = field(default_factory=choose_profile)
     start: Path | None = None
 
     def __post_init__(self) -> None:
@@ -221,10 +221,7 @@ def _coder(task: RestorationTask, bottleneck: Bottleneck | None, layout: Layout 
     quantizer = UniformQuantizer(*LATENT_CLIP) if bottleneck is None else bottleneck.config.quantizer()
     if task.simulated:
         return simulated_coder(quantizer)
-    vvc = open_codec("ffmpeg", task.encoder)
-    if task.encoder.parameters:
-        # Before the run begins: the encoder may refuse them.
-        vvc.encode([np.zeros((64, 64), np.uint8)], task.qps.low)
+    vvc = open_tried_codec("ffmpeg", task.profile.settings(bottleneck=bottleneck is not None))
     return real_coder(quantizer if layout is None else layout.quantizer(), layout, vvc)
 
 
