@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from featcodec.blocks import channel_stack
+from featcodec.catalogue import SHIPPED_BOTTLENECKS, shipped_for
 from featcodec.checkpoints import codec_fingerprint, fingerprint, load_checkpoint, save_checkpoint
 from featcodec.errors import FeatcodecError, WeightsError
 from featcodec.quantize import UniformQuantizer
-from featcodec.weights import SHIPPED, shipped_bottlenecks
 
 KIND = "bottleneck"
 AUTO = "auto"
@@ -142,11 +142,11 @@ def choose_bottleneck(
     """
     if name_or_path is None or name_or_path == NONE:
         return None
-    shipped = shipped_bottlenecks(detector_fingerprint)
+    shipped = shipped_for(SHIPPED_BOTTLENECKS, detector_fingerprint)
     if name_or_path == AUTO:
         return _automatic([load_bottleneck(each.path) for each in shipped], detector_fingerprint, split, codec)
     by_name = {each.name: each.path for each in shipped}
-    if str(name_or_path) not in by_name and any(each.name == str(name_or_path) for each in SHIPPED):
+    if str(name_or_path) not in by_name and any(each.name == str(name_or_path) for each in SHIPPED_BOTTLENECKS):
         raise WeightsError(
             f"the bottleneck {name_or_path} was trained behind another detector than {detector_fingerprint.hex()}; "
             "give the --detector it was trained with, or --bottleneck none"

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from featcodec.blocks import channel_stack
+from featcodec.catalogue import SHIPPED_FOLDER
 from featcodec.checkpoints import load_checkpoint, save_checkpoint
 from featcodec.errors import FeatcodecError, WeightsError
-from featcodec.weights import SHIPPED_FOLDER
 
 KIND = "recnet"
 _MAX_CHANNELS = 4096

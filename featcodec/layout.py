@@ -20,10 +20,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from featcodec.catalogue import SHIPPED_LAYOUTS, shipped_for
 from featcodec.checkpoints import codec_fingerprint, fingerprint, load_checkpoint, save_checkpoint
 from featcodec.errors import FeatcodecError, WeightsError
 from featcodec.quantize import UniformQuantizer
-from featcodec.weights import SHIPPED_LAYOUTS
 
 KIND = "layout"
 AUTO = "auto"
@@ -142,7 +142,7 @@ def choose_layout(
     if name_or_path is None or name_or_path == PLAIN or (name_or_path == AUTO and codec == tensor):
         return None
     if name_or_path == AUTO:
-        layouts = (load_layout(shipped.path) for shipped in SHIPPED_LAYOUTS if shipped.tensor == tensor.hex())
+        layouts = (load_layout(shipped.path) for shipped in shipped_for(SHIPPED_LAYOUTS, tensor))
         return next((layout for layout in layouts if layout.config.split == split), None)
     layout = load_layout(Path(name_or_path))
     if layout.config.tensor_fingerprint != tensor.hex():

@@ -18,9 +18,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from featcodec.catalogue import SHIPPED_FOLDER
 from featcodec.checkpoints import load_checkpoint, save_checkpoint
 from featcodec.errors import WeightsError
-from featcodec.weights import SHIPPED_FOLDER
 
 KIND = "plate-reader"
 CROP_HEIGHT, CROP_WIDTH = 32, 128

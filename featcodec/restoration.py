@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from featcodec.bitstream import Header
 from featcodec.blocks import ResBlock
+from featcodec.catalogue import SHIPPED_RESTORATIONS, shipped_for
 from featcodec.checkpoints import fingerprint, load_checkpoint, save_checkpoint
 from featcodec.errors import WeightsError
-from featcodec.weights import shipped_restoration
 
 KIND = "restoration"
 AUTO = "auto"
@@ -187,7 +187,7 @@ def choose_restoration(
     if name_or_path is None or name_or_path == NONE:
         return None
     if name_or_path == AUTO:
-        shipped = shipped_restoration(codec)
+        shipped = next(iter(shipped_for(SHIPPED_RESTORATIONS, codec)), None)
         if shipped is None:
             return None
         restoration = load_restoration(shipped.path)

@@ -8,12 +8,12 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcodec.catalogue import LICENCE, SHIPPED_DETECTORS, SHIPPED_FOLDER, Shipped
 from featcodec.errors import WeightsError
 from featcodec.paths import weights_folder
 
 _ORIGINAL = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
 _ANCHOR_FREE = "https://github.com/ultralytics/assets/releases/download/v8.3.0"
-_LICENCE = "AGPL-3.0"
 _TIMEOUT_SECONDS = 30
 
 
@@ -57,145 +57,18 @@ KNOWN: dict[str, KnownWeights] = {
             f"yolov5{size}",
             f"{_ORIGINAL}/yolov5{size}.pt",
             _SHA256[f"yolov5{size}"],
-            _LICENCE,
+            LICENCE,
             f"YOLOv5{size}, anchor-based, COCO, 80 classes",
         ),
         KnownWeights(
             f"yolov5{size}u",
             f"{_ANCHOR_FREE}/yolov5{size}u.pt",
             None,
-            _LICENCE,
+            LICENCE,
             f"YOLOv5{size}u, anchor-free, COCO, 80 classes",
         ),
     )
 }
-
-
-SHIPPED_FOLDER = Path(__file__).parent / "shipped"
-"""Checkpoints that come with the package."""
-
-
-@dataclass(frozen=True)
-class ShippedDetector:
-    """A detector that comes with the package.
-
-    Attributes:
-        name: what `--detector` takes.
-        file_name: in the package's folder `shipped`.
-        description: for `featcodec models`.
-    """
-
-    name: str
-    file_name: str
-    description: str
-
-    @property
-    def path(self) -> Path:
-        """The checkpoint."""
-        return SHIPPED_FOLDER / self.file_name
-
-
-SHIPPED_DETECTORS: dict[str, ShippedDetector] = {
-    detector.name: detector
-    for detector in (
-        ShippedDetector(
-            "scenes", "scenes-detector.safetensors", "YOLOv5n's architecture, anchor-based, our synthetic scenes"
-        ),
-    )
-}
-
-
-@dataclass(frozen=True)
-class ShippedBottleneck:
-    """A bottleneck that comes with the package.
-
-    Attributes:
-        name: what `--bottleneck` takes.
-        detector_fingerprint: 16 hex digits; the detector that it was trained behind.
-        file_name: in the package's folder `shipped`.
-        description: for `featcodec models`.
-    """
-
-    name: str
-    detector_fingerprint: str
-    file_name: str
-    description: str
-
-    @property
-    def path(self) -> Path:
-        """The checkpoint."""
-        return SHIPPED_FOLDER / self.file_name
-
-
-_YOLOV5N, _SCENES = "53961ef2ce19a847", "cfc19399c2931abc"
-
-SHIPPED: tuple[ShippedBottleneck, ...] = (
-    ShippedBottleneck(
-        "compact", _YOLOV5N, "yolov5n-compact.safetensors", "yolov5n, 20 channels, trained for rate and accuracy"
-    ),
-    ShippedBottleneck(
-        "private", _YOLOV5N, "yolov5n-private.safetensors", "yolov5n, 20 channels, trained against an attacker"
-    ),
-    ShippedBottleneck(
-        "street", _SCENES, "scenes-street.safetensors", "scenes, 20 channels, trained against an attacker"
-    ),
-)
-"""The first one of a detector is its default."""
-
-
-def shipped_bottlenecks(detector_fingerprint: bytes) -> list[ShippedBottleneck]:
-    """Those for a detector, its default first."""
-    return [shipped for shipped in SHIPPED if shipped.detector_fingerprint == detector_fingerprint.hex()]
-
-
-@dataclass(frozen=True)
-class ShippedRestoration:
-    """A restoration that comes with the package.
-
-    Attributes:
-        codec_fingerprint: 16 hex digits; the codec whose streams it restores.
-        file_name: in the package's folder `shipped`.
-        description: for `featcodec models`.
-    """
-
-    codec_fingerprint: str
-    file_name: str
-    description: str
-
-    @property
-    def path(self) -> Path:
-        """The checkpoint."""
-        return SHIPPED_FOLDER / self.file_name
-
-
-SHIPPED_RESTORATIONS: tuple[ShippedRestoration, ...] = ()
-"""One a codec at most."""
-
-
-def shipped_restoration(codec_fingerprint: bytes) -> ShippedRestoration | None:
-    """The one for a codec, or None."""
-    return next((each for each in SHIPPED_RESTORATIONS if each.codec_fingerprint == codec_fingerprint.hex()), None)
-
-
-@dataclass(frozen=True)
-class ShippedLayout:
-    """A layout that comes with the package.
-
-    Attributes:
-        tensor: 16 hex digits that name the networks whose tensor it lays out.
-        file_name: in the package's folder `shipped`.
-    """
-
-    tensor: str
-    file_name: str
-
-    @property
-    def path(self) -> Path:
-        """The checkpoint."""
-        return SHIPPED_FOLDER / self.file_name
-
-
-SHIPPED_LAYOUTS: tuple[ShippedLayout, ...] = (ShippedLayout(_YOLOV5N, "yolov5n-latent-layout.safetensors"),)
 
 
 def locate_weights(name_or_path: str | Path) -> Path:
@@ -228,7 +101,7 @@ def locate_weights(name_or_path: str | Path) -> Path:
     return known.path
 
 
-def _shipped(detector: ShippedDetector) -> Path:
+def _shipped(detector: Shipped) -> Path:
     if not _is_file(detector.path):
         raise WeightsError(
             f"{detector.path}: the weights of {detector.name} are missing, though they ship with featcodec; install it "
@@ -293,33 +166,6 @@ def _download(known: KnownWeights) -> None:
         ) from None
 
 
-def list_bottlenecks() -> list[dict[str, str]]:
-    """What `featcodec models` shows of each bottleneck that ships."""
-    return [
-        {
-            "name": shipped.name,
-            "detector": shipped.detector_fingerprint,
-            "licence": _LICENCE,
-            "description": shipped.description,
-            "path": str(shipped.path),
-        }
-        for shipped in SHIPPED
-    ]
-
-
-def list_restorations() -> list[dict[str, str]]:
-    """What `featcodec models` shows of each restoration that ships."""
-    return [
-        {
-            "codec": shipped.codec_fingerprint,
-            "licence": _LICENCE,
-            "description": shipped.description,
-            "path": str(shipped.path),
-        }
-        for shipped in SHIPPED_RESTORATIONS
-    ]
-
-
 def list_models() -> list[dict[str, str]]:
     """What `featcodec models` shows of each known detector: first those that ship, then those to be had elsewhere.
 
@@ -329,7 +175,7 @@ def list_models() -> list[dict[str, str]]:
         {
             "name": shipped.name,
             "weights": "ships with featcodec" if _is_file(shipped.path) else "missing",
-            "licence": _LICENCE,
+            "licence": LICENCE,
             "description": shipped.description,
             "source": f"featcodec/{SHIPPED_FOLDER.name}/{shipped.file_name}",
             "folder": str(SHIPPED_FOLDER),

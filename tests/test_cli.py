@@ -19,9 +19,9 @@ import torch
 from pictures import make_bad_pictures, save_texture
 
 from featcodec import FeatureCodec
+from featcodec.catalogue import Shipped
 from featcodec.cli.main import COMMANDS, main
 from featcodec.restoration import Restoration, RestorationConfig, save_restoration
-from featcodec.weights import ShippedRestoration
 
 
 @pytest.fixture
@@ -305,8 +305,8 @@ def test_models_says_what_is_present_or_damaged(run: Any, tmp_path: Path, monkey
 
 
 def test_models_lists_restorations_where_some_ship(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    shipped = ShippedRestoration("ab" * 8, "some-restoration.safetensors", "for a test")
-    monkeypatch.setattr("featcodec.weights.SHIPPED_RESTORATIONS", (shipped,))
+    shipped = Shipped("some", "ab" * 8, "some-restoration.safetensors", "for a test")
+    monkeypatch.setattr("featcodec.catalogue.SHIPPED_RESTORATIONS", (shipped,))
     (listed,) = json.loads(run("models", "--json")[1])["restorations"]
     assert (listed["codec"], listed["description"]) == ("ab" * 8, "for a test")
     assert Path(listed["path"]).name == "some-restoration.safetensors"

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 
 from featcodec import FeatureCodec, bitstream
 from featcodec.bitstream import unpack
+from featcodec.catalogue import Shipped
 from featcodec.checkpoints import codec_fingerprint
 from featcodec.errors import BitstreamError, WeightsError
 from featcodec.layout import Layout, LayoutConfig, choose_layout, load_layout, save_layout, tensor_fingerprint
-from featcodec.weights import ShippedLayout
 
 TENSOR = bytes(range(8))
 
@@ -98,7 +98,7 @@ def test_choosing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose_layout("auto", TENSOR, 5, 4) is None
     assert tensor_fingerprint(with_it, "auto") == with_it
     assert tensor_fingerprint(with_it, path) == TENSOR
-    monkeypatch.setattr("featcodec.layout.SHIPPED_LAYOUTS", (ShippedLayout(TENSOR.hex(), str(path)),))
+    monkeypatch.setattr("featcodec.layout.SHIPPED_LAYOUTS", (Shipped("some", TENSOR.hex(), str(path), "for a test"),))
     assert choose_layout("auto", TENSOR, 5, 4) is not None
     assert choose_layout("auto", TENSOR, 5, 3) is None
     assert choose_layout("auto", TENSOR, 5, 4, codec=TENSOR) is None

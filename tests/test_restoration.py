@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from featcodec.bitstream import RAW_QP, Header
+from featcodec.catalogue import Shipped
 from featcodec.errors import WeightsError
 from featcodec.restoration import (
     Restoration,
@@ -23,7 +24,6 @@ from featcodec.restoration import (
     restore,
     save_restoration,
 )
-from featcodec.weights import ShippedRestoration
 
 CODEC = "0011223344556677"
 SMALL = RestorationConfig(
@@ -247,8 +247,8 @@ def test_none_and_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     codec = bytes.fromhex(CODEC)
     assert choose_restoration("none", codec, four) is choose_restoration(None, codec, four) is None
     assert choose_restoration("auto", codec, four) is None
-    shipped = ShippedRestoration(CODEC, str(write(tmp_path / "a")), "for a test")
-    monkeypatch.setattr("featcodec.weights.SHIPPED_RESTORATIONS", (shipped,))
+    shipped = Shipped("some", CODEC, str(write(tmp_path / "a")), "for a test")
+    monkeypatch.setattr("featcodec.restoration.SHIPPED_RESTORATIONS", (shipped,))
     assert choose_restoration("auto", codec, four) is not None
     assert choose_restoration("auto", codec, four, split=3) is None
     assert choose_restoration("auto", bytes(8), four) is None

@@ -72,7 +72,9 @@ def test_real_coding_is_the_codecs(tiny_yolov5: Path) -> None:
     """Each tensor as from its own bitstream, at the QP of its group."""
     codec = FeatureCodec.load(tiny_yolov5, bottleneck=None, image_size=64)
     batch = [codec.letterbox(texture(64, 64, seed=number)) for number in range(3)]
-    decoded, qp = code_groups(real_coder(codec.quantizer, codec.layout, codec.vvc), codec.uncoded_tensors(batch), [30, 41])
+    decoded, qp = code_groups(
+        real_coder(codec.quantizer, codec.layout, codec.vvc), codec.uncoded_tensors(batch), [30, 41]
+    )
     assert qp.tolist() == [30, 30, 41]
     for index, image in enumerate(batch):
         ((header, mosaic),) = codec.front_end([image], int(qp[index]))

@@ -8,6 +8,16 @@ import pytest
 
 from featcodec import FeatureCodec, bitstream
 from featcodec.bottleneck import load_bottleneck
+from featcodec.catalogue import (
+    SHIPPED_BOTTLENECKS,
+    SHIPPED_DETECTORS,
+    SHIPPED_FOLDER,
+    SHIPPED_LAYOUTS,
+    SHIPPED_RESTORATIONS,
+    Shipped,
+    list_shipped,
+    shipped_for,
+)
 from featcodec.checkpoints import codec_fingerprint, load_checkpoint
 from featcodec.data.images import read_image
 from featcodec.data.scenes.scene import CLASSES
@@ -15,18 +25,10 @@ from featcodec.detectors import load_detector
 from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.detectors.stored import KIND as DETECTOR
 from featcodec.inversion import find_shipped_recnet, shipped_recnet
+from featcodec.layout import load_layout
 from featcodec.plate_reader import KIND as PLATE_READER
 from featcodec.restoration import load_restoration
-from featcodec.weights import (
-    SHIPPED,
-    SHIPPED_DETECTORS,
-    SHIPPED_FOLDER,
-    SHIPPED_RESTORATIONS,
-    ShippedBottleneck,
-    list_bottlenecks,
-    list_models,
-    shipped_bottlenecks,
-)
+from featcodec.weights import list_models
 
 YOLOV5N = bytes.fromhex("53961ef2ce19a847")
 NAMES = {"yolov5n": {"private", "compact"}, "scenes": {"street"}}
@@ -34,7 +36,7 @@ NAMES = {"yolov5n": {"private", "compact"}, "scenes": {"street"}}
 MAX_BYTES = 9_000_000
 MAX_BYTES_OF_SCENES = 6_000_000
 
-each_shipped = pytest.mark.parametrize("shipped", SHIPPED, ids=lambda shipped: shipped.name)
+each_shipped = pytest.mark.parametrize("shipped", SHIPPED_BOTTLENECKS, ids=lambda shipped: shipped.name)
 each_detector = pytest.mark.parametrize("detector", NAMES)
 
 
@@ -42,39 +44,56 @@ def fingerprint_of(detector: str) -> bytes:
     return YOLOV5N if detector == "yolov5n" else load_detector(detector, device="cpu").fingerprint
 
 
-def _codec(shipped: ShippedBottleneck) -> bytes:
-    return codec_fingerprint(bytes.fromhex(shipped.detector_fingerprint), load_bottleneck(shipped.path).fingerprint())
+def _codec(shipped: Shipped) -> bytes:
+    return codec_fingerprint(bytes.fromhex(shipped.made_for), load_bottleneck(shipped.path).fingerprint())
 
 
 @each_detector
 def test_the_list_names_the_bottlenecks_of_each_detector(detector: str) -> None:
     """By a fingerprint that is the checkpoint's: a bottleneck behind another detector would never be found."""
-    assert {shipped.name for shipped in shipped_bottlenecks(fingerprint_of(detector))} == NAMES[detector]
+    found = shipped_for(SHIPPED_BOTTLENECKS, fingerprint_of(detector))
+    assert {shipped.name for shipped in found} == NAMES[detector]
 
 
 def test_the_list_is_what_people_are_shown() -> None:
-    assert len(SHIPPED) == sum(map(len, NAMES.values()))
-    assert [each["name"] for each in list_bottlenecks()] == [shipped.name for shipped in SHIPPED]
+    assert len(SHIPPED_BOTTLENECKS) == sum(map(len, NAMES.values()))
+    assert [each["name"] for each in list_shipped(SHIPPED_BOTTLENECKS, "detector")] == [
+        shipped.name for shipped in SHIPPED_BOTTLENECKS
+    ]
     shown = {each["name"]: each["weights"] for each in list_models()}
     assert list(SHIPPED_DETECTORS) == ["scenes"]
     assert [shown[name] for name in SHIPPED_DETECTORS] == ["ships with featcodec"]
 
 
+def test_layouts_belong_to_tensors_that_people_have() -> None:
+    tensors = {YOLOV5N.hex(), fingerprint_of("scenes").hex(), *(_codec(each).hex() for each in SHIPPED_BOTTLENECKS)}
+    named = [shipped.made_for for shipped in SHIPPED_LAYOUTS]
+    assert len(set(named)) == len(named)
+    assert set(named) <= tensors
+    for shipped in SHIPPED_LAYOUTS:
+        config = load_layout(shipped.path).config
+        assert (config.tensor_fingerprint, config.split) == (shipped.made_for, DEFAULT_SPLIT)
+
+
 def test_restorations_belong_to_codecs_that_people_have() -> None:
     """One a codec, behind the default split, so that a decoder finds it and no other split is chosen by it."""
-    codecs = {YOLOV5N.hex(), fingerprint_of("scenes").hex(), *(_codec(shipped).hex() for shipped in SHIPPED)}
-    named = [shipped.codec_fingerprint for shipped in SHIPPED_RESTORATIONS]
+    tensors = {YOLOV5N, fingerprint_of("scenes"), *map(_codec, SHIPPED_BOTTLENECKS)}
+    laid_out = {
+        codec_fingerprint(bytes.fromhex(shipped.made_for), load_layout(shipped.path).fingerprint())
+        for shipped in SHIPPED_LAYOUTS
+    }
+    named = [shipped.made_for for shipped in SHIPPED_RESTORATIONS]
     assert len(set(named)) == len(named)
-    assert set(named) <= codecs
+    assert set(named) <= {codec.hex() for codec in tensors | laid_out}
     for shipped in SHIPPED_RESTORATIONS:
         config = load_restoration(shipped.path).config
-        assert (config.codec_fingerprint, config.split) == (shipped.codec_fingerprint, DEFAULT_SPLIT)
+        assert (config.codec_fingerprint, config.split) == (shipped.made_for, DEFAULT_SPLIT)
 
 
 @each_shipped
-def test_checkpoint_says_what_the_list_says(shipped: ShippedBottleneck) -> None:
+def test_checkpoint_says_what_the_list_says(shipped: Shipped) -> None:
     config = load_bottleneck(shipped.path).config
-    assert config.detector_fingerprint == shipped.detector_fingerprint
+    assert config.detector_fingerprint == shipped.made_for
     assert config.training["metrics"]
 
 
@@ -92,7 +111,7 @@ def test_a_plate_reader_ships() -> None:
 
 
 @each_shipped
-def test_its_attacker_ships(shipped: ShippedBottleneck) -> None:
+def test_its_attacker_ships(shipped: Shipped) -> None:
     recnet = shipped_recnet(_codec(shipped))
     assert recnet.config.training["stage"] == "attack"
     assert recnet.config.training["edge_weight"] == 0
@@ -102,7 +121,7 @@ def test_its_attacker_ships(shipped: ShippedBottleneck) -> None:
 def test_all_attackers_of_a_detector_had_the_same_budget(detector: str) -> None:
     fingerprint = fingerprint_of(detector)
     settings = []
-    for attacked in (fingerprint, *(_codec(shipped) for shipped in shipped_bottlenecks(fingerprint))):
+    for attacked in (fingerprint, *(_codec(shipped) for shipped in shipped_for(SHIPPED_BOTTLENECKS, fingerprint))):
         training = dict(shipped_recnet(attacked).config.training)
         settings.append(
             {name: training[name] for name in ("steps", "batch_size", "learning_rate", "optimizer", "data")}
@@ -114,7 +133,7 @@ def test_all_attackers_of_a_detector_had_the_same_budget(detector: str) -> None:
 def files_of(detector: str) -> set[Path]:
     """What ships for a detector: its own weights where they do, bottlenecks and attackers."""
     fingerprint = fingerprint_of(detector)
-    bottlenecks = shipped_bottlenecks(fingerprint)
+    bottlenecks = shipped_for(SHIPPED_BOTTLENECKS, fingerprint)
     recnets = (find_shipped_recnet(attacked) for attacked in (fingerprint, *map(_codec, bottlenecks)))
     files = {shipped.path for shipped in bottlenecks} | {path for path in recnets if path is not None}
     return files | {shipped.path for name, shipped in SHIPPED_DETECTORS.items() if name == detector}
@@ -123,6 +142,7 @@ def files_of(detector: str) -> set[Path]:
 def test_nothing_else_ships() -> None:
     """Every file is found by somebody; so nothing that is outdated lies about."""
     known = files_of("yolov5n") | files_of("scenes") | {SHIPPED_FOLDER / "plate-reader.safetensors"}
+    known |= {shipped.path for shipped in (*SHIPPED_LAYOUTS, *SHIPPED_RESTORATIONS)}
     assert set(SHIPPED_FOLDER.iterdir()) == known
 
 

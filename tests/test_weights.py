@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from featcodec import weights
+from featcodec import catalogue
+from featcodec.catalogue import SHIPPED_DETECTORS
 from featcodec.errors import WeightsError
-from featcodec.weights import KNOWN, SHIPPED_DETECTORS, is_intact, list_models, locate_weights
+from featcodec.weights import KNOWN, is_intact, list_models, locate_weights
 
 CONTENT = b"weights of a detector" * 100
 
@@ -122,7 +123,7 @@ def test_own_safetensors_in_the_folder_have_a_name_too(home: Path, name: str) ->
 
 
 def test_shipped_detectors_are_in_the_package(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "SHIPPED_FOLDER", tmp_path / "shipped")
+    monkeypatch.setattr(catalogue, "SHIPPED_FOLDER", tmp_path / "shipped")
     with pytest.raises(WeightsError) as caught:
         locate_weights("scenes")
     path = tmp_path / "shipped/scenes-detector.safetensors"

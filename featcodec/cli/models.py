@@ -1,4 +1,4 @@
-"""featcodec models: detectors known by name, bottlenecks and restorations that ship."""
+"""featcodec models: detectors known by name, and what ships."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from featcodec.cli.options import json_option
 @click.command("models")
 @json_option
 def command(as_json: bool) -> int:
-    """List the detectors known by name, whether their weights are here, and bottlenecks and restorations that ship."""
+    """List the detectors known by name, whether their weights are here, and what else ships."""
+    from featcodec.catalogue import SHIPPED_BOTTLENECKS, SHIPPED_LAYOUTS, SHIPPED_RESTORATIONS, list_shipped
     from featcodec.paths import weights_folder
-    from featcodec.weights import list_bottlenecks, list_models, list_restorations
+    from featcodec.weights import list_models
 
-    models, bottlenecks, restorations = list_models(), list_bottlenecks(), list_restorations()
+    models = list_models()
+    others = {
+        "bottlenecks": ("detector", list_shipped(SHIPPED_BOTTLENECKS, "detector")),
+        "layouts": ("tensor", list_shipped(SHIPPED_LAYOUTS, "tensor")),
+        "restorations": ("codec", list_shipped(SHIPPED_RESTORATIONS, "codec")),
+    }
     if as_json:
-        print_json({"detectors": models, "bottlenecks": bottlenecks, "restorations": restorations})
+        print_json({"detectors": models, **{kind: listed for kind, (_, listed) in others.items()}})
         return 0
     columns = ("name", "weights", "licence", "description", "source")
     print_table("", columns, [[str(model[column]) for column in columns] for model in models])
-    of_bottlenecks = ("name", "detector", "licence", "description")
-    print_table("Bottlenecks", of_bottlenecks, [[each[column] for column in of_bottlenecks] for each in bottlenecks])
-    if restorations:
-        shown = ("codec", "licence", "description")
-        print_table("Restorations", shown, [[each[column] for column in shown] for each in restorations])
+    for kind, (made_for, listed) in others.items():
+        shown = ("name", made_for, "licence", "description")
+        print_table(kind.capitalize(), shown, [[each[column] for column in shown] for each in listed])
     click.echo(
         f"weights are looked for in {weights_folder()}; --detector also takes the path of a .pt file, or of a "
         ".safetensors file of `featcodec train detector`"

@@ -141,7 +141,7 @@ def preset_of(encoder: Mapping[str, str]) -> str:
 
 def note_photographs(detector: str, images: Iterable[Path]) -> None:
     """Say on stderr that a detector knows drawn scenes alone, where an image can be none: those are PNG files."""
-    from featcodec.weights import SHIPPED_DETECTORS
+    from featcodec.catalogue import SHIPPED_DETECTORS
 
     other = next((path for path in images if path.suffix.lower() != ".png"), None)
     if detector in SHIPPED_DETECTORS and other is not None:
@@ -170,8 +170,8 @@ def bottleneck_label(name: str, codec: FeatureCodec) -> str:
         codec: the codec that came of it.
     """
     from featcodec.bottleneck import AUTO, load_bottleneck
+    from featcodec.catalogue import SHIPPED_BOTTLENECKS, shipped_for
     from featcodec.checkpoints import codec_fingerprint
-    from featcodec.weights import shipped_bottlenecks
 
     if codec.bottleneck is None:
         return ""
@@ -180,7 +180,7 @@ def bottleneck_label(name: str, codec: FeatureCodec) -> str:
     detector = codec.detector.fingerprint
     names = {
         codec_fingerprint(detector, load_bottleneck(shipped.path).fingerprint()): shipped.name
-        for shipped in shipped_bottlenecks(detector)
+        for shipped in shipped_for(SHIPPED_BOTTLENECKS, detector)
     }
     return names.get(codec.tensor_fingerprint, "")
 

@@ -243,9 +243,9 @@ def plate_reader_command(**options: Any) -> None:
 
 
 def _bottleneck(name: str) -> Path | None:
-    from featcodec.weights import SHIPPED
+    from featcodec.catalogue import SHIPPED_BOTTLENECKS
 
-    shipped = {each.name: each.path for each in SHIPPED}
+    shipped = {each.name: each.path for each in SHIPPED_BOTTLENECKS}
     return None if name == "none" else shipped.get(name, Path(name))
 
 
