@@ -151,7 +151,7 @@ def test_uncoded_is_attacked_through_what_it_sends(learned: FeatureCodec) -> Non
     for picture, expected in zip(pictures, attack.on_images(images), strict=True):
         assert picture.shape == (64, 96, 3)
         assert picture.std() > 1e-3
-        np.testing.assert_allclose(picture, expected, atol=1e-8)
+        np.testing.assert_allclose(picture, expected, atol=1e-5)
 
 
 def test_uncoded_keeps_half_precision(tiny_yolov5: Path) -> None:
