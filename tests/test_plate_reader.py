@@ -34,7 +34,7 @@ from featcodec.plate_reader import (
     save_plate_reader,
     shipped_plate_reader,
 )
-from featcodec.weights import SHIPPED_FOLDER
+from featcodec.catalogue import SHIPPED_FOLDER
 
 SMALL = PlateReaderConfig(channels=(4, 6, 8, 8, 8), training={"stage": "plate-reader", "steps": 3})
 
