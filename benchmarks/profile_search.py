@@ -38,7 +38,7 @@ from featcodec.vvc import EncoderSettings, Frame, open_codec
 BOXES = BoxFilter(conf=0.01, max_det=100)
 SURE = 0.25
 """What the uncoded detector finds with at least this score is taken for the truth."""
-RESAMPLES = 200
+RESAMPLES = 100
 
 Weights = npt.NDArray[np.int64]
 

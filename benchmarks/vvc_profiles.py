@@ -76,7 +76,9 @@ def main() -> None:
     confirmed = [path for number, path in enumerate(images) if number % APART][: options.finalists]
     for kind in options.kind or QPS:
         learned = None if kind == "latent" else bottleneck
-        codec = FeatureCodec.load(detector, bottleneck=learned, device="cpu", preset=FASTER.preset)
+        codec = FeatureCodec.load(
+            detector, bottleneck=learned, device="cpu", preset=FASTER.preset, image_size=options.image_size
+        )
         search = Mosaics(codec, searched, QPS[kind], options.cache)
         if "tools" in options.stages:
             print_tools(search, [set_of(tool) for tool in tried])
@@ -99,6 +101,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--folder", type=Path, help="of images, in place of those of ../shared or drawn ones")
     parser.add_argument("--detector")
     parser.add_argument("--bottleneck", help="by default the one that ships for the detector")
+    parser.add_argument("--image-size", type=int, default=512)
     parser.add_argument("--cache", type=Path, default=Path("out-profiles"))
     options = parser.parse_args()
     options.stages = options.stages or STAGES

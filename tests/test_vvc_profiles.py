@@ -262,11 +262,11 @@ def test_sweep_takes_profiles_and_presets(run: Any, tmp_path: Path, tiny_yolov5:
 
 
 def test_the_search_runs_on_a_few_pictures(tmp_path: Path, tiny_yolov5: Path) -> None:
-    for number in range(4):
+    for number in range(6):
         save_texture(tmp_path / f"in/{number}.png", seed=number)
     command = [sys.executable, str(ROOT / "benchmarks/vvc_profiles.py"), "--quick", "--kind", "latent", "tools"]
     command += ["--folder", str(tmp_path / "in"), "--detector", str(tiny_yolov5), "--cache", str(tmp_path / "cache")]
-    command += ["--images", "2"]
+    command += ["--images", "2", "--image-size", "96"]
     outputs = []
     for _ in range(2):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
