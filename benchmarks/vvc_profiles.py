@@ -109,6 +109,8 @@ def parse() -> argparse.Namespace:
         if stage not in STAGES:
             parser.error(f"unknown stage {stage}; choose of {', '.join(STAGES)}")
     photographs = SHARED.exists()
+    if not photographs and options.folder is None:
+        print(f"{SHARED} is not there: drawn scenes, detector scenes, bottleneck street")
     options.detector = options.detector or (str(SHARED / "weights/yolov5n.pt") if photographs else "scenes")
     options.bottleneck = options.bottleneck or ("compact" if photographs else "street")
     options.images = options.images or (4 if options.quick else 24)
