@@ -46,13 +46,13 @@ _QUICK_BLOCKS = {
     **_NO_LOOP_FILTERS,
     # Leaving 4x4 blocks out loses 3 and saves a third of the time, which pays for what replaces them:
     "MinQTLumaISlice": "8",
-    # intra sub-partitions; all together -7.2, and -3.5, of which other images confirmed no more than the loop filters'
-    # share. 3 tries fewer of them than 1.
+    # intra sub-partitions, of which 3 tries fewer than 1. All together -7.2 on the latent mosaics searched on and -3.0
+    # on others; through a bottleneck other images confirmed no more than the loop filters' share.
     "ISP": "3",
 }
 
 PROFILES: Mapping[str, Profile] = {
-    # The paper's lowdelay_faster is preset faster with the adaptive loop filter, which costs half as much time again.
+    # The paper's lowdelay_faster: preset faster with the adaptive loop filter, which costs half its time again or more.
     "faithful": Profile(
         "the paper's settings",
         EncoderSettings("faster", tools={"ALF": "1"}),
