@@ -16,6 +16,7 @@ from pictures import texture
 from plate_set import crops_of, make_scenes
 from safetensors.torch import load_file, save_file
 
+from featcodec.catalogue import SHIPPED_FOLDER
 from featcodec.checkpoints import load_checkpoint
 from featcodec.data.scenes.private import PLATE_PATTERN
 from featcodec.errors import WeightsError
@@ -34,7 +35,6 @@ from featcodec.plate_reader import (
     save_plate_reader,
     shipped_plate_reader,
 )
-from featcodec.catalogue import SHIPPED_FOLDER
 
 SMALL = PlateReaderConfig(channels=(4, 6, 8, 8, 8), training={"stage": "plate-reader", "steps": 3})
 
