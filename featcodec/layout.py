@@ -96,6 +96,11 @@ class Layout:
         return fingerprint(_as_tensors(self))
 
 
+def name_of(layout: Layout | None) -> str:
+    """16 hex digits that name its numbers, or nothing for the plain one."""
+    return "" if layout is None else layout.fingerprint().hex()
+
+
 def save_layout(path: Path, layout: Layout) -> None:
     """Write a `.safetensors` checkpoint; `load_layout` reads it.
 

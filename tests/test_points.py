@@ -92,10 +92,10 @@ def test_a_file_of_an_older_version_is_read_but_not_appended_to(tmp_path: Path) 
     older = [column for column in COLUMNS if column not in LATER]
     path.write_text(",".join(older) + "\n" + ",".join("7" if column == "qp" else "x" for column in older) + "\n")
     (found,) = read_rows(path, COLUMNS)
-    assert found == {**dict.fromkeys(COLUMNS, "x"), "qp": "7", "restoration": ""}
+    assert found == {**dict.fromkeys(COLUMNS, "x"), "qp": "7", "layout": "", "restoration": ""}
     with pytest.raises(InputError) as caught:
         PointFile(path)
-    assert str(caught.value) == (f"{path}: has no column 'restoration'; an older featcodec wrote it: choose another -o")
+    assert str(caught.value) == (f"{path}: has no column 'layout'; an older featcodec wrote it: choose another -o")
 
 
 def test_missing_columns_and_files_are_one_line(tmp_path: Path) -> None:

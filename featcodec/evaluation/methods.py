@@ -20,7 +20,7 @@ import PIL
 import torch
 from torch import Tensor
 
-from featcodec import bitstream, nal
+from featcodec import bitstream, layout, nal, restoration
 from featcodec.bitstream import Header
 from featcodec.codec import FeatureCodec
 from featcodec.data.letterbox import Letterbox, Letterboxed
@@ -28,7 +28,6 @@ from featcodec.detections import Detections
 from featcodec.errors import InputError
 from featcodec.evaluation.jpeg import decode_jpeg, encode_jpeg, scan_bytes
 from featcodec.evaluation.points import Row, number
-from featcodec.restoration import name_of
 from featcodec.version import __version__
 from featcodec.vvc import Frame
 from featcodec.vvc.colour import ColourCodec
@@ -124,14 +123,15 @@ class FeatureMethod:
         """See `Method.identity`."""
         quantizer = self.codec.quantizer
         return {
-            **_common_identity(self.codec, self.codec.fingerprint),
+            **_common_identity(self.codec, self.codec.tensor_fingerprint),
             **_vvc_identity(self.codec),
             "method": self.name,
             "split": str(self.codec.detector.split),
             "clip_low": _short(quantizer.low),
             "clip_high": _short(quantizer.high),
             "bits": str(quantizer.bits),
-            "restoration": "" if self.codec.vvc.name == "none" else name_of(self.codec.restoration),
+            "layout": layout.name_of(self.codec.layout),
+            "restoration": "" if self.codec.vvc.name == "none" else restoration.name_of(self.codec.restoration),
         }
 
     def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[Header, Samples]]:
@@ -324,7 +324,9 @@ class InputJpegMethod(_PictureMethod):
 
 def _common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
     return {
-        **dict.fromkeys(("preset", "encoder_params", "split", "clip_low", "clip_high", "bits", "restoration"), ""),
+        **dict.fromkeys(
+            ("preset", "encoder_params", "split", "clip_low", "clip_high", "bits", "layout", "restoration"), ""
+        ),
         "fingerprint": fingerprint.hex(),
         "image_size": str(codec.image_size),
         "square": "yes" if codec.square else "no",

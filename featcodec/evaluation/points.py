@@ -24,16 +24,17 @@ PARAMETERS = ("qp", "quality")
 
 IDENTITY = (
     *("method", "fingerprint", "codec", "codec_version", "preset", "encoder_params", "split", "clip_low", "clip_high"),
-    *("bits", "restoration", "image_size", "square", "precision", "conf", "iou", "max_det"),
+    *("bits", "layout", "restoration", "image_size", "square", "precision", "conf", "iou", "max_det"),
     *("dataset", "images", "version"),
 )
 """What else identifies a point; equal along a curve.
 
-method: bottleneck, latent, input-vvc, input-jpeg or uncoded. fingerprint: of detector and bottleneck weights, as in the
-bitstreams. codec, codec_version: the picture codec. split: last layer at the edge. clip_low, clip_high, bits: the
-quantizer. restoration: 16 hex digits that name what undid coding noise in the decoder, or nothing. image_size, square:
-the letterbox. precision: what the networks compute in. conf, iou, max_det: which boxes count. dataset: 16 hex digits
-that name the annotation file's bytes and the ids of the images. images: how many. version: of featcodec.
+method: bottleneck, latent, input-vvc, input-jpeg or uncoded. fingerprint: of detector and bottleneck weights. codec,
+codec_version: the picture codec. split: last layer at the edge. clip_low, clip_high, bits: the quantizer. layout: 16
+hex digits that name the mosaic's, or nothing for the plain one. restoration: 16 hex digits that name what undid coding
+noise in the decoder, or nothing. image_size, square: the letterbox. precision: what the networks compute in. conf, iou,
+max_det: which boxes count. dataset: 16 hex digits that name the annotation file's bytes and the ids of the images.
+images: how many. version: of featcodec.
 """
 
 MEASURES = (
@@ -49,7 +50,7 @@ ap50_high: the bootstrap's 95 % interval from `bootstrap` resamples with `seed`.
 attacker; psnr, edge_psnr: mean dB of its pictures. *_seconds: of one thread, summed over the images.
 """
 
-LATER = ("restoration",)
+LATER = ("layout", "restoration")
 """Columns that files of older versions lack; their rows are read as if nothing stood there."""
 
 COLUMNS = (IDENTITY[0], *PARAMETERS, *IDENTITY[1:], *MEASURES)

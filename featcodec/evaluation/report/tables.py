@@ -10,10 +10,12 @@ from featcodec.evaluation.bd import Comparison, compare, left_out
 from featcodec.evaluation.curves import CurvePoint, RateCurve
 from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row
 from featcodec.evaluation.report.study import NUMBER, UNCODED, Study, is_detector_alone, label_of
+from featcodec.vvc.profiles import describe
 
 ALLOWED_LOSSES = (1, 2, 3, 5)
 """Percentage points below the uncoded detector, of the operating points."""
 _ABSENT = "\N{EN DASH}"
+_SHOWN_OTHERWISE = ("clip_low", "clip_high", "preset", "encoder_params", "layout")
 _MINUS = "\N{MINUS SIGN}"
 _METRICS = {"ap50": "AP50", "ap": "AP"}
 
@@ -220,7 +222,12 @@ def _settings(row: Row, columns: Sequence[str]) -> str:
     """Values of columns for people; the two ends of the clip range as one."""
     clip = f"clip [{row['clip_low']}, {row['clip_high']}]".replace("-", _MINUS)
     parts = [clip] if "clip_low" in columns or "clip_high" in columns else []
-    parts += [f"{name} {row.get(name) or _ABSENT}" for name in columns if not name.startswith("clip_")]
+    if "preset" in columns or "encoder_params" in columns:
+        is_bottleneck = row["method"] == "bottleneck"
+        parts += [describe(row["preset"], row["encoder_params"], bottleneck=is_bottleneck) or f"preset {row['preset']}"]
+    if "layout" in columns:
+        parts += [f"layout {row['layout'][:8]}" if row.get("layout") else "plain layout"]
+    parts += [f"{name} {row.get(name) or _ABSENT}" for name in columns if name not in _SHOWN_OTHERWISE]
     return ", ".join(parts)
 
 
