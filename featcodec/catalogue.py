@@ -58,7 +58,12 @@ SHIPPED_LAYOUTS: tuple[Shipped, ...] = (
     Shipped("yolov5n, latent", _YOLOV5N, "yolov5n-latent-layout.safetensors", "the features themselves, 64 channels"),
 )
 """One a tensor at most."""
-SHIPPED_RESTORATIONS: tuple[Shipped, ...] = ()
+SHIPPED_RESTORATIONS: tuple[Shipped, ...] = (
+    Shipped(
+        "yolov5n, latent", "1ee775756ebb7c76", "yolov5n-latent-restoration.safetensors", "with its layout, 64 channels"
+    ),
+    Shipped("yolov5n, compact", "4c275d9c2ae6da92", "yolov5n-compact-restoration.safetensors", "20 channels"),
+)
 """One a codec at most."""
 
 
