@@ -125,9 +125,11 @@ class FeatureCodec:
             FeatcodecError: a part is missing, damaged, or does not fit the others; the encoder refuses its parameters.
         """
         chosen = choose_profile(profile, preset, encoder_parameters)
+        # Before any weights are read: the encoder may refuse the parameters.
+        open_tried_codec(codec, chosen.settings(bottleneck=False))
         network = load_detector(detector, split=DEFAULT_SPLIT if split is None else split, device=device, half=half)
         learned = choose_bottleneck(bottleneck, network.fingerprint, split, tensor_fingerprint(fingerprint, layout))
-        video = open_tried_codec(codec, chosen.settings(bottleneck=learned is not None))
+        video = open_codec(codec, chosen.settings(bottleneck=learned is not None))
         if learned is not None:
             network.split = learned.config.split
         plain = UniformQuantizer(*LATENT_CLIP) if learned is None else learned.config.quantizer()
