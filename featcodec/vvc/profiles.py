@@ -47,7 +47,7 @@ _QUICK_BLOCKS = {
     # Leaving 4x4 blocks out loses 3 and saves a third of the time, which pays for what replaces them:
     "MinQTLumaISlice": "8",
     # intra sub-partitions, of which 3 tries fewer than 1. All together -7.2 on the latent mosaics searched on and -3.0
-    # on others; through a bottleneck other images confirmed no more than the loop filters' share.
+    # on others, but by AP50 no gain was found; so `fast` does without.
     "ISP": "3",
 }
 
@@ -60,7 +60,7 @@ PROFILES: Mapping[str, Profile] = {
     ),
     "fast": Profile(
         "about as quick as preset faster",
-        EncoderSettings("faster", tools=_QUICK_BLOCKS),
+        EncoderSettings("faster", tools=_NO_LOOP_FILTERS),
         EncoderSettings("faster", tools=_NO_LOOP_FILTERS),
     ),
     # Multiple transforms: all together -9.8 on latent mosaics. On the smoother ones of a bottleneck it takes all
