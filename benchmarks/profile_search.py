@@ -134,10 +134,10 @@ class Mosaics:
         ((header, frame),) = self.codec.front_end([image], 0)
         detector = self.codec.detector
         with torch.inference_mode():
-            teacher = run_back_end(detector, self._restored(self.codec.uncoded_tensors([image])))
+            teacher = run_back_end(detector, self._features(self.codec.uncoded_tensors([image])))
         return Picture(header, frame, teacher, self.codec.detect_letterboxed([image])[0])
 
-    def _restored(self, tensors: Tensor) -> Tensor:
+    def _features(self, tensors: Tensor) -> Tensor:
         return tensors if self.codec.bottleneck is None else self.codec.bottleneck.decode(tensors)
 
     def _boxes(self, output: BackEndOutput, header: Header) -> list[list[float]]:
@@ -183,7 +183,7 @@ class Mosaics:
     def _decode(self, stream: bytes, picture: Picture) -> BackEndOutput:
         frame = self.codec.vvc.decode(stream, picture.header.mosaic_shape)
         with torch.inference_mode():
-            features = self._restored(self.codec.coded_tensors([(picture.header, frame)]))
+            features = self._features(self.codec.coded_tensors([(picture.header, frame)]))
             return run_back_end(self.codec.detector, features)
 
     def batches(self) -> Iterator[list[Picture]]:

@@ -77,7 +77,13 @@ def main() -> None:
     for kind in options.kind or QPS:
         learned = None if kind == "latent" else bottleneck
         codec = FeatureCodec.load(
-            detector, bottleneck=learned, device="cpu", preset=FASTER.preset, image_size=options.image_size
+            detector,
+            bottleneck=learned,
+            layout=None,
+            restoration=None,
+            device="cpu",
+            preset=FASTER.preset,
+            image_size=options.image_size,
         )
         search = Mosaics(codec, searched, QPS[kind], options.cache)
         if "tools" in options.stages:

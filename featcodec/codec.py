@@ -1,7 +1,7 @@
 """FeatureCodec: the main path, image -> bitstream -> detections. Read this first.
 
-    image --letterbox--> detector.front --AE--> quantize --tile--> VVC --side info--> bytes
-    bytes --side info--> VVC --untile--> dequantize --restoration, AD--> detector.back --NMS--> Detections
+    image --letterbox--> detector.front --AE--> layout, quantize --tile--> VVC --side info--> bytes
+    bytes --side info--> VVC --untile--> dequantize, layout --restoration, AD--> detector.back --NMS--> Detections
 
 `encode` and `decode` are the whole path for one image. `featcodec.pipeline` runs the same steps for many.
 """
@@ -105,12 +105,12 @@ class FeatureCodec:
             detector: a name (`featcodec models`), a `.pt` file, or a `.safetensors` file of `featcodec train detector`.
             bottleneck: a `.safetensors` checkpoint, the name of a shipped one, or "auto": the one shipped for this
                 detector and split, if any. None codes the features directly.
-            layout: a `.safetensors` checkpoint, "plain", or "auto": the one that ships for this tensor, if any.
+            layout: a `.safetensors` checkpoint, "none", or "auto": the one that ships for this tensor, if any.
             codec: `ffmpeg`, `vvenc` or `none`.
             profile: a name in `featcodec.vvc.PROFILES`; None means "fast", unless there is a preset.
             preset: a plain VVenC preset, faster to slower, in place of a profile.
             encoder_parameters: further VVenC options.
-            clip: clip range; None means the bottleneck's own, or [-0.2786, 3].
+            clip: clip range, of the tensor as the layout arranges it; None means the bottleneck's own, or [-0.2786, 3].
             bits: sample bit depth, 1 to 8.
             split: last layer of the front-end, 0..4; None means the bottleneck's own, or 4.
             image_size: letterboxed longer side in pixels, a multiple of 32.
@@ -170,7 +170,7 @@ class FeatureCodec:
         """Finish the detection from one bitstream.
 
         Args:
-            data: the bytes of one `.266` file, made with this detector and bottleneck.
+            data: the bytes of one `.266` file, made with this detector, bottleneck and layout.
 
         Raises:
             BitstreamError: damaged, truncated or not of featcodec.
@@ -244,7 +244,7 @@ class FeatureCodec:
         if header.fingerprint != self.fingerprint:
             raise WeightsError(
                 f"made with weights {header.fingerprint.hex()}, but {self.fingerprint.hex()} are loaded; "
-                "give the --detector and --bottleneck it was encoded with"
+                "give the --detector, --bottleneck and --layout it was encoded with"
             )
         self._check_shape(header)
         video = open_codec("none") if header.is_raw else self._decoder()
@@ -322,12 +322,9 @@ class FeatureCodec:
         _, height, width = self.detector.feature_shape(*size, header.split)
         channels = self.coded_channels(header.split)
         claimed = (header.channels, header.feature_height, header.feature_width)
-        split = header.split if self.layout is None else self.layout.config.split
-        if (
-            any(side % STRIDE or side > MAX_IMAGE_SIZE for side in size)
-            or claimed != (channels, height, width)
-            or split != header.split
-        ):
+        fixed = next((part.config.split for part in (self.bottleneck, self.layout) if part is not None), header.split)
+        is_absurd = any(side % STRIDE or side > MAX_IMAGE_SIZE for side in size)
+        if is_absurd or claimed != (channels, height, width) or header.split != fixed:
             raise BitstreamError(
                 f"claims a tensor of {claimed} for {size[0]}x{size[1]} pixels; this model makes {channels} channels of "
                 f"{width}x{height} there: damaged or forged, encode the image again"

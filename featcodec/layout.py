@@ -12,6 +12,7 @@ is coded with stands in its fingerprint, so a decoder knows the layout.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ from featcodec.quantize import UniformQuantizer
 
 KIND = "layout"
 AUTO = "auto"
-PLAIN = "plain"
-_LEAST_SCALE = 2.0**-20
+NONE = "none"
+_LEAST, _MOST = 2.0**-10, 2.0**10
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -58,8 +59,8 @@ class Layout:
     Attributes:
         config: whose tensor, and its clip range.
         order: (C,) int64, a permutation: tile k shows channel order[k].
-        scale: (C,) float32 of tile k, not 0; negative turns the sign.
-        offset: (C,) float32 of tile k, in feature units.
+        scale: (C,) float32 of tile k, from 2**-10 to 2**10; negative turns the sign.
+        offset: (C,) float32 of tile k, in feature units, at most 2**10.
     """
 
     config: LayoutConfig
@@ -73,8 +74,10 @@ class Layout:
             raise ValueError(f"{channels} channels with {self.scale.shape} scales and {self.offset.shape} offsets")
         if not np.array_equal(np.sort(self.order), np.arange(channels)):
             raise ValueError("the order is no permutation")
-        if not (np.abs(self.scale) >= _LEAST_SCALE).all() or not np.isfinite(self.offset).all():
-            raise ValueError("a scale is 0 or an offset not finite")
+        if not ((np.abs(self.scale) >= _LEAST) & (np.abs(self.scale) <= _MOST)).all():
+            raise ValueError(f"a scale is not within {_LEAST} to {_MOST}")
+        if not (np.abs(self.offset) <= _MOST).all():
+            raise ValueError(f"an offset is beyond {_MOST}")
 
     def quantizer(self) -> UniformQuantizer:
         """The 8-bit quantizer of its clip range."""
@@ -97,7 +100,7 @@ class Layout:
 
 
 def name_of(layout: Layout | None) -> str:
-    """16 hex digits that name its numbers, or nothing for the plain one."""
+    """16 hex digits that name its numbers, or nothing without one."""
     return "" if layout is None else layout.fingerprint().hex()
 
 
@@ -120,10 +123,13 @@ def load_layout(path: Path) -> Layout:
     try:
         config = LayoutConfig(**{field.name: content[field.name] for field in fields(LayoutConfig)})
         UniformQuantizer(config.clip_low, config.clip_high)
-        if not isinstance(config.tensor_fingerprint, str) or config.split not in range(5):
+        named = isinstance(config.tensor_fingerprint, str) and re.fullmatch("[0-9a-f]{16}", config.tensor_fingerprint)
+        if not named or config.split not in range(5):
             raise ValueError(f"of the tensor {config.tensor_fingerprint!r:.40} behind layer {config.split!r}")
-        order, scale, offset = (state[name].numpy() for name in ("order", "scale", "offset"))
-        return Layout(config, order.astype(np.int64), scale.astype(np.float32), offset.astype(np.float32))
+        order, scale, offset = (state[name] for name in ("order", "scale", "offset"))
+        if order.is_floating_point():
+            raise TypeError("an order that is no whole numbers")
+        return Layout(config, order.long().numpy(), scale.float().numpy(), offset.float().numpy())
     except (KeyError, OverflowError, TypeError, ValueError, FeatcodecError) as error:
         raise WeightsError(f"{path}: not a layout ({error}); find it again with `featcodec train layout`") from None
 
@@ -134,7 +140,7 @@ def choose_layout(
     """The layout for a coded tensor.
 
     Args:
-        name_or_path: a `.safetensors` checkpoint, "plain" (or None) for the tensor as it is, or "auto": what `codec`
+        name_or_path: a `.safetensors` checkpoint, "none" (or None) for the tensor as it is, or "auto": what `codec`
             names, else the one that ships for this tensor, else none.
         tensor: 8 bytes that name the networks which make the tensor.
         channels: of the tensor.
@@ -144,7 +150,7 @@ def choose_layout(
     Raises:
         WeightsError: not a layout, or not one for this tensor.
     """
-    if name_or_path is None or name_or_path == PLAIN or (name_or_path == AUTO and codec == tensor):
+    if name_or_path is None or name_or_path == NONE or (name_or_path == AUTO and codec == tensor):
         return None
     if name_or_path == AUTO:
         layouts = (load_layout(shipped.path) for shipped in shipped_for(SHIPPED_LAYOUTS, tensor))
@@ -153,12 +159,12 @@ def choose_layout(
     if layout.config.tensor_fingerprint != tensor.hex():
         raise WeightsError(
             f"{name_or_path}: lays out the tensor of {layout.config.tensor_fingerprint}, but {tensor.hex()} is loaded; "
-            "give the --detector and --bottleneck it was found with, or --layout plain"
+            "give the --detector and --bottleneck it was found with, or --layout none"
         )
     if layout.config.split != split or len(layout.order) != channels:
         raise WeightsError(
             f"{name_or_path}: lays out {len(layout.order)} channels behind layer {layout.config.split}, not {channels} "
-            f"behind {split}; use --layout plain"
+            f"behind {split}; use --layout none"
         )
     return layout
 
@@ -177,7 +183,7 @@ def tensor_fingerprint(codec: bytes | None, name_or_path: str | Path | None) -> 
         WeightsError: that file is no layout.
     """
     paths = [shipped.path for shipped in SHIPPED_LAYOUTS]
-    if name_or_path not in (None, PLAIN, AUTO):
+    if name_or_path not in (None, NONE, AUTO):
         paths.append(Path(str(name_or_path)))
     for layout in map(load_layout, paths if codec else ()):
         tensor = bytes.fromhex(layout.config.tensor_fingerprint)

@@ -125,6 +125,20 @@ def test_a_forged_header_is_refused_before_the_networks_run(codec: FeatureCodec)
             codec.decode(bitstream.pack(dataclasses.replace(header, **change), stream))
 
 
+@pytest.mark.parametrize("split", range(4))
+def test_no_forged_split_passes_behind_a_bottleneck(
+    tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec, split: int
+) -> None:
+    """Its channels are the same behind every split; the split itself is what the bottleneck was trained behind."""
+    path = make_bottleneck(tmp_path / "b.safetensors", codec)
+    learned = FeatureCodec.load(tiny_yolov5, bottleneck=path, image_size=128)
+    header, stream = bitstream.unpack(learned.encode(texture(128, 128), 40))
+    side = header.feature_width * 128 // learned.detector.feature_shape(128, 128, split)[2]
+    forged = dataclasses.replace(header, split=split, letterboxed_width=side, letterboxed_height=side)
+    with pytest.raises(BitstreamError, match="damaged or forged"):
+        learned.decode(bitstream.pack(forged, stream))
+
+
 @pytest.mark.parametrize(
     "image",
     [

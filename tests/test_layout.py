@@ -76,6 +76,11 @@ def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
         ({}, {"clip_low": "x"}),
         ({}, {"split": 5}),
         ({}, {"tensor_fingerprint": 3}),
+        ({}, {"tensor_fingerprint": "zz" * 8}),
+        ({"order": [2.0, 0.0, 1.0]}, {}),
+        ({"scale": [1.0, 1e30, 1.0]}, {}),
+        ({"offset": [1.0, 1e30, 1.0]}, {}),
+        ({"offset": [1.0, float("inf"), 1.0]}, {}),
     ],
 )
 def test_a_damaged_checkpoint_is_refused(tmp_path: Path, numbers: dict[str, Any], config: dict[str, Any]) -> None:
@@ -84,7 +89,7 @@ def test_a_damaged_checkpoint_is_refused(tmp_path: Path, numbers: dict[str, Any]
     content = {"format": 1, "kind": "layout", **dataclasses.asdict(make_layout().config), **config}
     path = tmp_path / "l.safetensors"
     save_file(state, path, {"featcodec": json.dumps(content)})
-    with pytest.raises(WeightsError, match="not a layout") as caught:
+    with pytest.raises(WeightsError, match="not a layout|not finite") as caught:
         load_layout(path)
     assert str(caught.value).startswith(f"{path}: ")
     assert "\n" not in str(caught.value)
@@ -94,7 +99,7 @@ def test_choosing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "l.safetensors"
     save_layout(path, make_layout())
     with_it = codec_fingerprint(TENSOR, make_layout().fingerprint())
-    assert choose_layout("plain", TENSOR, 5, 4) is None
+    assert choose_layout("none", TENSOR, 5, 4) is None
     assert choose_layout("auto", TENSOR, 5, 4) is None
     assert tensor_fingerprint(with_it, "auto") == with_it
     assert tensor_fingerprint(with_it, path) == TENSOR
@@ -114,7 +119,7 @@ def test_choosing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def laid_out(tmp_path: Path, tiny_yolov5: Path) -> tuple[FeatureCodec, FeatureCodec, Path]:
     """A codec with a layout, the same without, and the layout's checkpoint."""
-    plain = FeatureCodec.load(tiny_yolov5, image_size=96, layout="plain")
+    plain = FeatureCodec.load(tiny_yolov5, image_size=96, layout="none")
     path = tmp_path / "l.safetensors"
     save_layout(path, make_layout(plain.coded_channels(), tensor=plain.tensor_fingerprint))
     return FeatureCodec.load(tiny_yolov5, image_size=96, layout=path), plain, path
@@ -147,3 +152,22 @@ def test_a_forged_split_is_refused(laid_out: tuple[FeatureCodec, FeatureCodec, P
     forged = bitstream.pack(dataclasses.replace(header, split=3), stream)
     with pytest.raises(BitstreamError, match="damaged or forged"):
         codec.decode(forged)
+
+
+def test_half_precision_changes_neither_fingerprint_nor_layout(
+    laid_out: tuple[FeatureCodec, FeatureCodec, Path], tiny_yolov5: Path
+) -> None:
+    codec, _, path = laid_out
+    half = FeatureCodec.load(tiny_yolov5, image_size=96, layout=path, half=True)
+    assert half.fingerprint == codec.fingerprint
+    frame = codec.decode_frame(codec.encode(texture(96, 64), 20))
+    assert half.coded_tensors([frame]).dtype == torch.float16
+    assert torch.allclose(half.coded_tensors([frame]).float(), codec.coded_tensors([frame]), rtol=1e-2, atol=1e-2)
+
+
+def test_a_file_of_another_layout_is_not_taken_for_done(laid_out: tuple[FeatureCodec, FeatureCodec, Path]) -> None:
+    codec, plain, _ = laid_out
+    image = codec.letterbox(texture(96, 64))
+    ((header, _),) = codec.front_end([image], 30)
+    assert codec.matches(header, image, 30)
+    assert not plain.matches(header, image, 30)

@@ -95,8 +95,7 @@ def test_restored_curves_stand_beside_the_others(path: Path) -> None:
     ]
     assert [series.is_anchor for series in study.series] == [False] * 4 + [True] * 3
     restored, _, compact, _, latent, *_ = study.series
-    assert (compact.is_unrestored(restored), latent.is_unrestored(restored)) == (True, False)
-    assert not compact.is_unrestored(compact)
+    assert (compact.as_coded_in(restored), latent.as_coded_in(restored)) == (compact.curve, None)
     assert len(compact.variants) == 2, "restored curves are no variants"
 
 

@@ -121,6 +121,28 @@ def test_restored_codecs_are_compared_with_themselves_and_the_anchors(path: Path
     assert "compact against latent, restored" not in names
 
 
+def test_a_restored_codec_is_compared_with_itself_under_the_same_settings(path: Path) -> None:
+    """Not with whatever curve is the usual one: a layout's gain is not the restoration's."""
+    for restoration in ("", "11" * 8):
+        append_curve(path, "latent", layout="44" * 8, restoration=restoration)
+    names = [row[0].text for row in tables.bd(read_study([path], "ap50")).rows]
+    assert [name for name in names if name.startswith("latent, restored")] == [
+        *("latent, restored against latent of the same settings", "latent, restored against latent"),
+        *("latent, restored against input-vvc", "latent, restored against input-jpeg"),
+    ]
+    listed = [row[0].text for row in tables.variants(read_study([path], "ap50")).rows]
+    assert [name for name in listed if name.startswith("latent")] == ["latent, no layout", "latent, layout 44444444"]
+
+
+def test_settings_are_called_by_their_profile(path: Path) -> None:
+    append_curve(path, "latent", preset="medium", encoder_params="")
+    append_curve(path, "latent", preset="faster", encoder_params="ALF=1")
+    listed = [row[0].text for row in tables.variants(read_study([path], "ap50")).rows]
+    assert [name.split(", ", 1)[1] for name in listed if name.startswith("latent")] == [
+        *("preset faster", "preset medium", "profile faithful")
+    ]
+
+
 def test_bd_of_ap(path: Path) -> None:
     table = tables.bd(read_study([path], "ap"))
     assert table.columns[2:5:2] == ("BD-AP", "common AP range")

@@ -229,7 +229,7 @@ def test_the_encoders_settings_count(
     profile = choose_profile(preset="fast", parameters={"ISP": "3"})
     written = train_restoration(task_of(tiny_yolov5, profile=profile), data, toy_options(tmp_path, steps=1))
     assert settings == [EncoderSettings("fast", {"ISP": "3"})]
-    assert load_restoration(written).config.training["profile"] == dataclasses.asdict(profile)
+    assert load_restoration(written).config.training["encoder"] == {"preset": "fast", "parameters": {"ISP": "3"}}
 
 
 def test_it_goes_on_from_another_of_the_same_shape(

@@ -174,7 +174,7 @@ def test_settings_are_described_by_what_people_would_say() -> None:
         settings, bottleneck = settings_of(name, kind), kind == "bottleneck"
         assert describe(settings.preset, settings.chosen_text, bottleneck=bottleneck) == f"profile {name}"
     assert describe("faster", "", bottleneck=True) == ""
-    assert describe("slow", "ISP=1:MTS=1", bottleneck=True) == "slow  ISP=1:MTS=1"
+    assert describe("slow", "ISP=1:MTS=1", bottleneck=True) == "preset slow  ISP=1:MTS=1"
 
 
 # Codec, commands.

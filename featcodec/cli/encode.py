@@ -53,7 +53,7 @@ from featcodec.cli.options import (
     type=(float, float),
     default=None,
     metavar="LOW HIGH",
-    help="Clip range in feature units. [default: the bottleneck's own, or -0.2786 3]",
+    help="Clip range in feature units, once a layout is applied. [default: the bottleneck's own, or -0.2786 3]",
 )
 @bits_option
 @click.option(
@@ -115,6 +115,7 @@ def command(
         layout,
         device,
         half,
+        restoration="none",
         codec=codec,
         profile=profile,
         preset=preset,

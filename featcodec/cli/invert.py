@@ -145,7 +145,7 @@ def command(
     check_attack_results(output)
     plates = None if private is None else PlateAudit.load(private, _given(plate_reader), matched.values())
     named = first_fingerprint(source.path for source in known) if are_streams else None
-    settings = {"image_size": image_size, "square": square, "fingerprint": named}
+    settings = {"image_size": image_size, "square": square, "fingerprint": named, "restoration": "none"}
     codec = load_codec(detector, bottleneck, layout, device, half, **settings)
     attack = Attack.load(codec, _given(recnet))
     latent = None

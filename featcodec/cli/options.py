@@ -64,8 +64,8 @@ layout_option = click.option(
     "--layout",
     default="auto",
     show_default=True,
-    help="Order and scale of the channels in the mosaic: checkpoint (.safetensors) of `train layout`, plain (as they "
-    "are), or auto: that of the first bitstream, else the one that ships for these networks, if any.",
+    help="Order and scale of the channels in the mosaic: checkpoint (.safetensors) of `train layout`, none, or "
+    "auto: that of the first bitstream, if there is one, else the one that ships for these networks, if any.",
 )
 restoration_option = click.option(
     "--restoration",

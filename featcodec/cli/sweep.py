@@ -301,7 +301,7 @@ def _curves(
 
 
 def _load(
-    options: dict[str, Any], bottleneck: str, restoration: str = "none", layout: str = "plain", **settings: Any
+    options: dict[str, Any], bottleneck: str, restoration: str = "none", layout: str = "none", **settings: Any
 ) -> FeatureCodec:
     from featcodec.vvc.settings import parse_parameters
 

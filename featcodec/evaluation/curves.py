@@ -12,7 +12,7 @@ from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row, read_rows
 
 RATE = "bpp"
 PSNR = "psnr"
-_PREFIXES = ("fingerprint", "dataset", "recnet", "restoration")
+_PREFIXES = ("fingerprint", "dataset", "recnet", "layout", "restoration")
 """Columns of which the beginning of a value is enough."""
 _LISTED = 8
 
@@ -58,8 +58,8 @@ def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = N
     Args:
         path: a CSV file with a header line.
         metric: the column of the accuracies, ap50 or ap.
-        conditions: values by column; of fingerprint, dataset, recnet and restoration the beginning
-            is enough.
+        conditions: values by column; of fingerprint, dataset, recnet, layout and restoration the
+            beginning is enough.
 
     Raises:
         InputError: unreadable, a column is missing, a value is no number, or none or several curves are meant.

@@ -42,7 +42,7 @@ from featcodec.training.setup import (
     frozen_detector,
     held_out_batches,
 )
-from featcodec.vvc import choose_profile, open_tried_codec
+from featcodec.vvc import EncoderSettings, choose_profile, open_tried_codec
 from featcodec.vvc.profiles import Profile
 
 RESTORATION_FILE = "restoration.safetensors"
@@ -57,7 +57,7 @@ class RestorationTask:
     Attributes:
         detector: name or path.
         bottleneck: checkpoint, name of a shipped one, "auto", or "none" for latent coding.
-        layout: checkpoint, "plain", or "auto": the one that ships for this tensor, if any.
+        layout: checkpoint, "none", or "auto": the one that ships for this tensor, if any.
         hidden_channels: None means that of `start`, else by the coded tensor's channels.
         blocks: ResBlocks; None means those of `start`, else 1.
         weights: of the loss terms; without L_obj and rate.
@@ -145,7 +145,8 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
     channels = detector.feature_shape(64, 64)[0] if bottleneck is None else bottleneck.config.channels
     layout = choose_layout(task.layout, tensor, channels, detector.split)
     fingerprint = codec_fingerprint(tensor, None if layout is None else layout.fingerprint()).hex()
-    loop = Loop(options, {"stage": "restoration", "data": data.describe(), **_describe(task, fingerprint)})
+    encoder = task.profile.settings(bottleneck=bottleneck is not None)
+    loop = Loop(options, {"stage": "restoration", "data": data.describe(), **_describe(task, fingerprint, encoder)})
     torch.manual_seed(options.seed)
     restoration = _new_restoration(task, detector, channels, fingerprint)
     coder = _coder(task, bottleneck, layout)
@@ -256,10 +257,12 @@ def _new_restoration(
     return restoration
 
 
-def _describe(task: RestorationTask, codec_fingerprint: str) -> dict[str, Any]:
-    """The task for a checkpoint's config, without paths."""
+def _describe(task: RestorationTask, codec_fingerprint: str, encoder: EncoderSettings) -> dict[str, Any]:
+    """The task for a checkpoint's config, without paths and what the codec's fingerprint says."""
     description = asdict(task)
-    del description["bottleneck"], description["layout"]  # the codec's fingerprint says which
+    del description["bottleneck"], description["layout"], description["profile"]
+    if not task.simulated:
+        description["encoder"] = {"preset": encoder.preset, "parameters": encoder.chosen}
     description |= {"detector": Path(task.detector).name, "codec": codec_fingerprint}
     if task.start is not None:
         start = load_restoration(task.start)

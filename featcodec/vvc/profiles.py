@@ -124,7 +124,8 @@ def describe(preset: str, parameters: str, *, bottleneck: bool) -> str:
         settings = profile.settings(bottleneck=bottleneck)
         if (settings.preset, settings.chosen_text) == (preset, parameters):
             return f"profile {name}"
-    return "  ".join(text for text in (preset, parameters) if text not in ("", "faster"))
+    named = f"preset {preset}" if preset not in ("", "faster") else ""
+    return "  ".join(filter(None, (named, parameters)))
 
 
 def summaries() -> str:

@@ -113,7 +113,12 @@ class EncoderSettings:
     def tag(self, codec: str) -> int:
         """16 bits that name codec and settings."""
         text = ":".join(
-            [codec, self.preset, *(f"{name}={value}" for name, value in self.options(NEAR_LOSSLESS_QP + 1).items())]
+            [
+                *(codec, self.preset),
+                *(f"{name}={value}" for name, value in self.options(NEAR_LOSSLESS_QP + 1).items()),
+                # At fine QPs only parameters apply.
+                *(["tools"] if self.tools else []),
+            ]
         )
         return zlib.crc32(text.encode()) & 0xFFFF
 

@@ -64,11 +64,12 @@ class Series:
         """Whether it is there to be compared with, and neither a bottleneck of ours nor restored."""
         return self.method != "bottleneck" and not self.restored
 
-    def is_unrestored(self, other: Series) -> bool:
-        """Whether it codes as another one does, which is restored, and is not restored itself."""
-        one, another = (series.curve.points[0].row for series in (self, other))
-        same = all(one[name] == another[name] for name in ("method", "fingerprint"))
-        return same and other.restored and not self.restored
+    def as_coded_in(self, other: Series) -> RateCurve | None:
+        """Its curve with the settings of another series' usual one, all but the restoration, if there is one."""
+        names = [name for name in IDENTITY if name != "restoration"]
+        wanted = [other.curve.points[0].row.get(name, "") for name in names]
+        curves = (self.curve, *self.variants)
+        return next((one for one in curves if [one.points[0].row.get(name, "") for name in names] == wanted), None)
 
 
 @dataclass(frozen=True)

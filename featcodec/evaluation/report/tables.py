@@ -9,7 +9,7 @@ from featcodec.errors import InputError
 from featcodec.evaluation.bd import Comparison, compare, left_out
 from featcodec.evaluation.curves import CurvePoint, RateCurve
 from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row
-from featcodec.evaluation.report.study import NUMBER, UNCODED, Study, is_detector_alone, label_of
+from featcodec.evaluation.report.study import NUMBER, UNCODED, Series, Study, is_detector_alone, label_of
 from featcodec.vvc.profiles import describe
 
 ALLOWED_LOSSES = (1, 2, 3, 5)
@@ -75,20 +75,29 @@ def reconstruction(study: Study) -> Table:
 
 
 def bd(study: Study) -> Table:
-    """Every bottleneck and every restored codec against every anchor, and against itself without its restoration.
+    """Every bottleneck and every restored codec against every anchor, and anchors against each other.
 
-    And anchors against each other.
+    A restored codec also against itself without the restoration, everything else being equal.
     """
     rows, notes = [], []
-    for test in study.series:
-        for anchor in study.series:
-            is_compared = anchor.is_anchor or anchor.is_unrestored(test)
-            if not is_compared or study.series.index(anchor) <= study.series.index(test):
-                continue
-            cells, said = _comparison(anchor.curve, test.curve)
-            rows.append((Cell(f"{test.label} against {anchor.label}"), *cells))
+    for position, test in enumerate(study.series):
+        others = study.series[position + 1 :]
+        compared = {f"against {anchor.label}": anchor.curve for anchor in others if anchor.is_anchor}
+        for name, curve in {**_unrestored(study, test), **compared}.items():
+            cells, said = _comparison(curve, test.curve)
+            rows.append((Cell(f"{test.label} {name}"), *cells))
             notes += said
     return Table(("", *_comparison_columns(study)), tuple(rows), tuple(dict.fromkeys(notes)))
+
+
+def _unrestored(study: Study, test: Series) -> dict[str, RateCurve]:
+    """What a restored codec is without its restoration, by what it is called; nothing where that was not measured."""
+    for series in study.series if test.restored else ():
+        curve = None if series.restored else series.as_coded_in(test)
+        if curve is not None:
+            usual = "" if curve is series.curve else " of the same settings"
+            return {f"against {series.label}{usual}": curve}
+    return {}
 
 
 def variants(study: Study) -> Table:
@@ -224,9 +233,10 @@ def _settings(row: Row, columns: Sequence[str]) -> str:
     parts = [clip] if "clip_low" in columns or "clip_high" in columns else []
     if "preset" in columns or "encoder_params" in columns:
         is_bottleneck = row["method"] == "bottleneck"
-        parts += [describe(row["preset"], row["encoder_params"], bottleneck=is_bottleneck) or f"preset {row['preset']}"]
+        described = describe(row["preset"], row["encoder_params"], bottleneck=is_bottleneck)
+        parts += [described or f"preset {row['preset'] or _ABSENT}"]
     if "layout" in columns:
-        parts += [f"layout {row['layout'][:8]}" if row.get("layout") else "plain layout"]
+        parts += [f"layout {row['layout'][:8]}" if row.get("layout") else "no layout"]
     parts += [f"{name} {row.get(name) or _ABSENT}" for name in columns if name not in _SHOWN_OTHERWISE]
     return ", ".join(parts)
 
