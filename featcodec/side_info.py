@@ -51,10 +51,10 @@ class Header:
         channels: channels of the coded tensor, 1..4096.
         feature_height, feature_width: its height and width in samples.
         tile_rows, tile_cols: the tile grid, 1..255 each, with room for every channel.
-        clip_low, clip_high: the clip range in feature units, float32.
+        clip_low, clip_high: the clip range of the coded tensor, float32.
         bits: sample bit depth, 1..8.
         split: the detector layer whose output was coded, 0..4.
-        fingerprint: 8 bytes that name detector and bottleneck weights (`featcodec.checkpoints`).
+        fingerprint: 8 bytes that name the weights of detector and bottleneck, and the layout (`featcodec.checkpoints`).
         qp: VVC quantization parameter 0..63, or `RAW_QP`.
         encoder_tag: 16 bits that tell apart encoder settings (codec, preset, parameters) and letterboxed pixels;
             0..65535. Decoders ignore it; a resumed run knows by it whether a file is its own.
