@@ -62,6 +62,7 @@ SHIPPED_RESTORATIONS: tuple[Shipped, ...] = (
     Shipped(
         "yolov5n, latent", "1ee775756ebb7c76", "yolov5n-latent-restoration.safetensors", "with its layout, 64 channels"
     ),
+    Shipped("scenes, street", "aae1ab49ba209545", "scenes-street-restoration.safetensors", "20 channels"),
     Shipped("yolov5n, compact", "4c275d9c2ae6da92", "yolov5n-compact-restoration.safetensors", "20 channels"),
 )
 """One a codec at most."""
