@@ -140,7 +140,7 @@ def test_defaults_are_those_of_the_library() -> None:
     from featcodec.training.objective import ObjectiveWeights
     from featcodec.training.real_coding import QpRange
     from featcodec.training.restoration import RestorationTask
-    from featcodec.vvc import EncoderSettings
+    from featcodec.vvc import choose_profile
 
     defaults = {
         name: {parameter.name: parameter.default for parameter in command.commands[name].params} for name in STAGES
@@ -163,7 +163,9 @@ def test_defaults_are_those_of_the_library() -> None:
     assert ObjectiveWeights(0, *weights) == restoration.weights
     assert QpRange(*defaults["restoration"]["qp"]) == restoration.qps
     assert defaults["restoration"]["bottleneck"] == restoration.bottleneck
-    assert EncoderSettings(defaults["restoration"]["preset"]) == restoration.encoder
+    assert defaults["restoration"]["layout"] == restoration.layout
+    encoder = (defaults["restoration"]["profile"], defaults["restoration"]["preset"])
+    assert choose_profile(*encoder) == restoration.profile
 
 
 # Stages

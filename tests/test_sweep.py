@@ -338,7 +338,7 @@ def test_command_gives_a_restoration_to_the_codec_that_it_fits(
     assert run(*arguments, *options)[0] == 0
     code, out, err = run(*arguments, *options, "--restoration", restoration)
     assert (code, err) == (0, "")
-    assert "latent  restored  QP 44" in out
+    assert "latent  profile fast  restored  QP 44" in out
     assert "1 measured, 2 already there, 0 failed" in out
     plain, _, _, restored = PointFile(tmp_path / "points.csv").rows()
     assert (plain["restoration"], restored["restoration"]) == ("", load_restoration(restoration).fingerprint().hex())
