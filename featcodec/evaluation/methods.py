@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias, TypeVar
 
-import imageio_ffmpeg
 import numpy as np
 import numpy.typing as npt
 import PIL
@@ -26,9 +25,9 @@ from featcodec.codec import FeatureCodec
 from featcodec.data.letterbox import Letterbox, Letterboxed
 from featcodec.detections import Detections
 from featcodec.errors import InputError
+from featcodec.evaluation.identity import common_identity, short, vvc_identity
 from featcodec.evaluation.jpeg import decode_jpeg, encode_jpeg, scan_bytes
-from featcodec.evaluation.points import Row, number
-from featcodec.version import __version__
+from featcodec.evaluation.points import Row
 from featcodec.vvc import Frame
 from featcodec.vvc.colour import ColourCodec
 from featcodec.vvc.ffmpeg import FfmpegCodec
@@ -123,12 +122,12 @@ class FeatureMethod:
         """See `Method.identity`."""
         quantizer = self.codec.quantizer
         return {
-            **_common_identity(self.codec, self.codec.tensor_fingerprint),
-            **_vvc_identity(self.codec),
+            **common_identity(self.codec, self.codec.tensor_fingerprint),
+            **vvc_identity(self.codec),
             "method": self.name,
             "split": str(self.codec.detector.split),
-            "clip_low": _short(quantizer.low),
-            "clip_high": _short(quantizer.high),
+            "clip_low": short(quantizer.low),
+            "clip_high": short(quantizer.high),
             "bits": str(quantizer.bits),
             "layout": layout.name_of(self.codec.layout),
             "restoration": "" if self.codec.vvc.name == "none" else restoration.name_of(self.codec.restoration),
@@ -181,7 +180,7 @@ class UncodedMethod:
 
     def identity(self) -> Row:
         """See `Method.identity`."""
-        common = _common_identity(self.codec, self.codec.tensor_fingerprint)
+        common = common_identity(self.codec, self.codec.tensor_fingerprint)
         return {
             **common,
             **{"codec": "", "codec_version": "", "method": self.name, "split": str(self.codec.detector.split)},
@@ -266,8 +265,8 @@ class InputVvcMethod(_PictureMethod):
 
     def identity(self) -> Row:
         """See `Method.identity`."""
-        common = _common_identity(self.codec, self.codec.detector.fingerprint)
-        return {**common, **_vvc_identity(self.codec), "method": self.name}
+        common = common_identity(self.codec, self.codec.detector.fingerprint)
+        return {**common, **vvc_identity(self.codec), "method": self.name}
 
     def encode(self, batch: Sequence[tuple[None, Samples]], value: int | None) -> list[bytes]:
         """See `Method.encode`."""
@@ -301,7 +300,7 @@ class InputJpegMethod(_PictureMethod):
     def identity(self) -> Row:
         """See `Method.identity`."""
         return {
-            **_common_identity(self.codec, self.codec.detector.fingerprint),
+            **common_identity(self.codec, self.codec.detector.fingerprint),
             "method": self.name,
             "codec": "pillow",
             "codec_version": PIL.__version__,
@@ -320,35 +319,3 @@ class InputJpegMethod(_PictureMethod):
         """See `Method.decode`."""
         letterbox = self._letterbox(original)
         return Letterboxed(letterbox, decode_jpeg(data, (letterbox.height, letterbox.width)))
-
-
-def _common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
-    return {
-        **dict.fromkeys(
-            ("preset", "encoder_params", "split", "clip_low", "clip_high", "bits", "layout", "restoration"), ""
-        ),
-        "fingerprint": fingerprint.hex(),
-        "image_size": str(codec.image_size),
-        "square": "yes" if codec.square else "no",
-        "precision": str(codec.detector.dtype).removeprefix("torch."),
-        "conf": number(codec.boxes.conf),
-        "iou": number(codec.boxes.iou),
-        "max_det": str(codec.boxes.max_det),
-        "version": __version__,
-    }
-
-
-def _vvc_identity(codec: FeatureCodec) -> Row:
-    identity = {"codec": codec.vvc.name, "codec_version": ""}
-    settings = getattr(codec.vvc, "settings", None)
-    if settings is not None:
-        identity["preset"] = settings.preset
-        identity["encoder_params"] = settings.chosen_text
-    if isinstance(codec.vvc, FfmpegCodec):
-        identity["codec_version"] = imageio_ffmpeg.get_ffmpeg_version()
-    return identity
-
-
-def _short(value: float) -> str:
-    """A float32 as a person would write it: -0.2786."""
-    return f"{float(str(np.float32(value))):.9g}"

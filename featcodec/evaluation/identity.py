@@ -1,0 +1,50 @@
+"""What identifies the points of a method in a sweep's rows, besides the rate and the data set (`points.IDENTITY`)."""
+
+from __future__ import annotations
+
+import imageio_ffmpeg
+import numpy as np
+
+from featcodec.codec import FeatureCodec
+from featcodec.evaluation.points import Row, number
+from featcodec.version import __version__
+from featcodec.vvc.ffmpeg import FfmpegCodec
+
+
+def common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
+    """What every method has: networks, letterbox and boxes; the columns of a picture codec are empty.
+
+    Args:
+        codec: letterbox and detector.
+        fingerprint: 8 bytes that name the networks.
+    """
+    return {
+        **dict.fromkeys(
+            ("preset", "encoder_params", "split", "clip_low", "clip_high", "bits", "layout", "restoration"), ""
+        ),
+        "fingerprint": fingerprint.hex(),
+        "image_size": str(codec.image_size),
+        "square": "yes" if codec.square else "no",
+        "precision": str(codec.detector.dtype).removeprefix("torch."),
+        "conf": number(codec.boxes.conf),
+        "iou": number(codec.boxes.iou),
+        "max_det": str(codec.boxes.max_det),
+        "version": __version__,
+    }
+
+
+def vvc_identity(codec: FeatureCodec) -> Row:
+    """The picture codec and its settings."""
+    identity = {"codec": codec.vvc.name, "codec_version": ""}
+    settings = getattr(codec.vvc, "settings", None)
+    if settings is not None:
+        identity["preset"] = settings.preset
+        identity["encoder_params"] = settings.chosen_text
+    if isinstance(codec.vvc, FfmpegCodec):
+        identity["codec_version"] = imageio_ffmpeg.get_ffmpeg_version()
+    return identity
+
+
+def short(value: float) -> str:
+    """A float32 as a person would write it: -0.2786."""
+    return f"{float(str(np.float32(value))):.9g}"
