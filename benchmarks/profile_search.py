@@ -24,16 +24,16 @@ from torch import Tensor
 from featcodec import FeatureCodec, bitstream
 from featcodec.bitstream import Header
 from featcodec.codec import letterbox_of
-from featcodec.data.annotations import Annotations
-from featcodec.data.images import read_image
 from featcodec.detections import BoxFilter, Detections
 from featcodec.detectors import detections_of
 from featcodec.evaluation.bd import compare
 from featcodec.evaluation.bootstrap import resampled_ap50
 from featcodec.evaluation.coco import match_boxes
 from featcodec.evaluation.curves import CurvePoint, RateCurve
-from featcodec.training.distillation import BackEndOutput, neck_matching, prediction_matching, run_back_end
-from featcodec.vvc import EncoderSettings, Frame, open_codec
+from featcodec.images.annotations import Annotations
+from featcodec.images.reading import read_image
+from featcodec.training.losses.distillation import BackEndOutput, neck_matching, prediction_matching, run_back_end
+from featcodec.video import EncoderSettings, Frame, open_codec
 
 BOXES = BoxFilter(conf=0.01, max_det=100)
 SURE = 0.25

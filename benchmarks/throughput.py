@@ -52,9 +52,9 @@ def parse() -> argparse.Namespace:
 
 def throughput(options: argparse.Namespace) -> None:
     from featcodec import FeatureCodec
-    from featcodec.data.images import IMAGE_SUFFIXES
-    from featcodec.paths import expand_sources
+    from featcodec.images.reading import IMAGE_SUFFIXES
     from featcodec.pipeline import decode_files, encode_files
+    from featcodec.system.paths import expand_sources
 
     codec = FeatureCodec.load(options.detector, bottleneck=options.bottleneck)
     images = expand_sources([str(options.images)], IMAGE_SUFFIXES, "images")
@@ -94,9 +94,9 @@ def front_end_seconds(detector, images, *, fuse: bool) -> float:  # type: ignore
     """Seconds of one core that the front-end alone takes for an image."""
     import torch
 
-    from featcodec.data.images import read_image
-    from featcodec.data.letterbox import Letterbox
     from featcodec.detectors import load_detector
+    from featcodec.images.letterbox import Letterbox
+    from featcodec.images.reading import read_image
 
     front = load_detector(detector, fuse=fuse).front
     tensors = []
@@ -125,7 +125,7 @@ def timed(way: Callable[[], None]) -> tuple[float, float]:
 
 def plain_encode(codec, images, qp: int, threads: int) -> None:  # type: ignore[no-untyped-def]
     from featcodec import bitstream
-    from featcodec.data.images import read_image
+    from featcodec.images.reading import read_image
 
     for source in images:
         ((header, frame),) = codec.front_end([codec.letterbox(read_image(source.path))], qp)
@@ -135,7 +135,7 @@ def plain_encode(codec, images, qp: int, threads: int) -> None:  # type: ignore[
 
 def plain_decode(codec, folder: Path) -> None:  # type: ignore[no-untyped-def]
     from featcodec import bitstream
-    from featcodec.vvc.base import from_10_bits
+    from featcodec.video.base import from_10_bits
 
     for path in sorted(folder.rglob("*.266")):
         header, _ = bitstream.unpack(path.read_bytes())

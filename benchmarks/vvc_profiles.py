@@ -19,11 +19,11 @@ import torch
 from profile_search import Gain, Mosaics, encode_timed, text_of
 
 from featcodec import FeatureCodec
-from featcodec.data.images import IMAGE_SUFFIXES
-from featcodec.data.scenes.dataset import IMAGES, write_scenes
-from featcodec.paths import expand_sources
-from featcodec.vvc import PROFILES, EncoderSettings
-from featcodec.vvc.settings import parse_parameters
+from featcodec.images.reading import IMAGE_SUFFIXES
+from featcodec.scenes.dataset import IMAGES, write_scenes
+from featcodec.system.paths import expand_sources
+from featcodec.video import PROFILES, EncoderSettings
+from featcodec.video.settings import parse_parameters
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 QPS: Mapping[str, tuple[int, ...]] = {"latent": (37, 40, 43), "bottleneck": (40, 43, 46)}

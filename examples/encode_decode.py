@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from featcodec import FeatureCodec
-from featcodec.data.images import read_image
-from featcodec.rate import bits_per_pixel
+from featcodec.bitstream.rate import bits_per_pixel
+from featcodec.images.reading import read_image
 
 if len(sys.argv) < 2:
     sys.exit(__doc__)

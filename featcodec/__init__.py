@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["BoxFilter", "Detections", "FeatcodecError", "FeatureCodec", "__version__"]
 
 _HOMES = {
-    "BoxFilter": "featcodec.detections",
-    "Detections": "featcodec.detections",
+    "BoxFilter": "featcodec.detections.boxes",
+    "Detections": "featcodec.detections.boxes",
     "FeatcodecError": "featcodec.errors",
     "FeatureCodec": "featcodec.codec",
 }

@@ -19,21 +19,22 @@ import torch
 from torch import Tensor
 
 from featcodec import bitstream
-from featcodec.batching import cores
 from featcodec.bitstream import RAW_QP, Header
-from featcodec.bottleneck import AUTO, Bottleneck, choose_bottleneck
-from featcodec.checkpoints import codec_fingerprint
-from featcodec.data.images import check_rgb
-from featcodec.data.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterbox, Letterboxed, letterbox_of
 from featcodec.detections import BoxFilter, Detections
 from featcodec.detectors import SplitDetector, detections_of, load_detector
 from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import BitstreamError, InputError, WeightsError
-from featcodec.layout import Layout, choose_layout, tensor_fingerprint
-from featcodec.quantize import LATENT_CLIP, UniformQuantizer
-from featcodec.restoration import Restoration, choose_restoration, restore
-from featcodec.tiling import TileGrid
-from featcodec.vvc import Frame, VideoCodec, choose_profile, open_codec, open_tried_codec
+from featcodec.fingerprints import joined_fingerprint
+from featcodec.images.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterbox, Letterboxed, letterbox_of
+from featcodec.images.reading import check_rgb
+from featcodec.networks.bottleneck import AUTO, Bottleneck, choose_bottleneck
+from featcodec.networks.layouts import choose_layout, tensor_fingerprint
+from featcodec.networks.restoration import Restoration, choose_restoration, restore
+from featcodec.packing.layout import Layout
+from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
+from featcodec.packing.tiling import TileGrid
+from featcodec.system.batching import cores
+from featcodec.video import Frame, VideoCodec, choose_profile, open_codec, open_tried_codec
 
 DEFAULT_QP = 38
 DEFAULT_IMAGE_SIZE = 512
@@ -72,10 +73,10 @@ class FeatureCodec:
     def __post_init__(self) -> None:
         Letterbox.fit(1, 1, self.image_size)
         learned = None if self.bottleneck is None else self.bottleneck.fingerprint()
-        tensor = codec_fingerprint(self.detector.fingerprint, learned)
+        tensor = joined_fingerprint(self.detector.fingerprint, learned)
         object.__setattr__(self, "tensor_fingerprint", tensor)
         layout = None if self.layout is None else self.layout.fingerprint()
-        object.__setattr__(self, "fingerprint", codec_fingerprint(tensor, layout))
+        object.__setattr__(self, "fingerprint", joined_fingerprint(tensor, layout))
 
     @classmethod
     def load(  # noqa: PLR0913  (one keyword a part)
@@ -107,7 +108,7 @@ class FeatureCodec:
                 detector and split, if any. None codes the features directly.
             layout: a `.safetensors` checkpoint, "none", or "auto": the one that ships for this tensor, if any.
             codec: `ffmpeg`, `vvenc` or `none`.
-            profile: a name in `featcodec.vvc.PROFILES`; None means "fast", unless there is a preset.
+            profile: a name in `featcodec.video.PROFILES`; None means "fast", unless there is a preset.
             preset: a plain VVenC preset, faster to slower, in place of a profile.
             encoder_parameters: further VVenC options.
             clip: clip range, of the tensor as the layout arranges it; None means the bottleneck's own, or [-0.2786, 3].

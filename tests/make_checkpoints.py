@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-import featcodec.ultralytics_quiet  # noqa: F401  (before ultralytics, which is therefore imported in the function)
+import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before ultralytics, which is therefore imported in the function)
 
 NAMES = ["cat", "dog", "newt"]
 LAYER_4_CHANNELS = 16

@@ -19,11 +19,11 @@ from typing import Any
 from plate_set import SEED
 
 from featcodec import FeatureCodec
-from featcodec.checkpoints import fingerprint
 from featcodec.cli.main import main
 from featcodec.evaluation.points import PointFile
-from featcodec.inversion import shipped_recnet
-from featcodec.plate_reader import shipped_plate_reader
+from featcodec.networks.checkpoints import fingerprint
+from featcodec.privacy.plate_reader import shipped_plate_reader
+from featcodec.privacy.recnet import shipped_recnet
 
 EXPECTED = Path(__file__).parent / "expected" / "scenes.json"
 COUNT = 16

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from featcodec.data.images import read_image
-from featcodec.data.private_details import read_private_details
-from featcodec.data.scenes.dataset import IMAGES, PRIVATE, write_scenes
-from featcodec.plate_reader import Pixels, cut_plates
+from featcodec.images.reading import read_image
+from featcodec.privacy.plate_reader import Pixels, cut_plates
+from featcodec.privacy.private_details import read_private_details
+from featcodec.scenes.dataset import IMAGES, PRIVATE, write_scenes
 
 SEED = 424_242
 """Not one that anything that ships was trained on."""

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from pictures import save_texture
 
-from featcodec.data.attack_results import AttackResult, add_attack_results
 from featcodec.evaluation.points import COLUMNS, PointFile
+from featcodec.privacy.attack_results import AttackResult, add_attack_results
 
 DETECTOR, COMPACT = "ab" * 8, "c0" * 8
 USUAL, NARROW, WIDE = ("-3", "3"), ("-1.5", "1.5"), ("-6", "6")

@@ -11,10 +11,10 @@ from pictures import save_texture
 from PIL import Image
 
 from featcodec import FeatureCodec
-from featcodec.data.annotations import read_annotations
-from featcodec.data.images import IMAGE_SUFFIXES
 from featcodec.evaluation.dataset import Dataset, open_dataset
-from featcodec.paths import expand_sources
+from featcodec.images.annotations import read_annotations
+from featcodec.images.reading import IMAGE_SUFFIXES
+from featcodec.system.paths import expand_sources
 
 SIDE = 96
 SHAPES = ((96, 64), (64, 96), (120, 80), (90, 90))

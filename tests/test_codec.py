@@ -11,12 +11,12 @@ import torch
 from pictures import texture
 
 from featcodec import Detections, FeatureCodec, bitstream
-from featcodec.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
-from featcodec.catalogue import Shipped
-from featcodec.data.images import read_image
 from featcodec.detections import BoxFilter
 from featcodec.errors import BitstreamError, InputError, WeightsError
-from featcodec.restoration import Restoration, RestorationConfig, save_restoration
+from featcodec.images.reading import read_image
+from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
+from featcodec.networks.catalogue import Shipped
+from featcodec.networks.restoration import Restoration, RestorationConfig, save_restoration
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +219,7 @@ def test_half_precision_does_not_change_the_fingerprint(tmp_path: Path, tiny_yol
 def ship(monkeypatch: pytest.MonkeyPatch, codec: FeatureCodec, *files: Path) -> None:
     """Pretend that these bottlenecks come with the package, for the codec's detector."""
     shipped = tuple(Shipped(file.stem, codec.detector.fingerprint.hex(), str(file), "for a test") for file in files)
-    monkeypatch.setattr("featcodec.bottleneck.SHIPPED_BOTTLENECKS", shipped)
+    monkeypatch.setattr("featcodec.networks.bottleneck.SHIPPED_BOTTLENECKS", shipped)
 
 
 def test_a_shipped_bottleneck_is_the_default_of_its_detector_alone(
@@ -325,7 +325,7 @@ def test_a_shipped_restoration_is_the_default_of_its_codec_alone(
 ) -> None:
     path = make_restoration(tmp_path / "r.safetensors", codec)
     shipped = Shipped("some", codec.fingerprint.hex(), str(path), "for a test")
-    monkeypatch.setattr("featcodec.restoration.SHIPPED_RESTORATIONS", (shipped,))
+    monkeypatch.setattr("featcodec.networks.restoration.SHIPPED_RESTORATIONS", (shipped,))
     assert FeatureCodec.load(tiny_yolov5).restoration is not None
     learned = make_bottleneck(tmp_path / "b.safetensors", codec)
     for other in (

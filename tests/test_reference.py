@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from featcodec.codec import FeatureCodec
-from featcodec.data.annotations import read_annotations
-from featcodec.data.images import read_image
 from featcodec.evaluation.coco import score
+from featcodec.images.annotations import read_annotations
+from featcodec.images.reading import read_image
 
 # Original YOLOv5 code, yolov5n.pt, the same 64 pictures at 512, pycocotools.
 MINIMUM_RECTANGLE = (36.95, 54.19)

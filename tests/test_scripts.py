@@ -13,11 +13,11 @@ from sweep_set import make_sweep_set
 
 from featcodec import FeatureCodec
 from featcodec.bitstream import read_file, unpack
-from featcodec.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
-from featcodec.data.annotations import read_annotations, read_results
 from featcodec.evaluation.coco import score
 from featcodec.evaluation.curves import read_curve
 from featcodec.evaluation.rate import rate_of_streams
+from featcodec.images.annotations import read_annotations, read_results
+from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
 
 BIN = Path(__file__).resolve().parents[1] / "bin"
 

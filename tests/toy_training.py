@@ -12,11 +12,11 @@ import torch
 from make_checkpoints import NAMES
 from pictures import save_texture
 
-from featcodec.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
-from featcodec.checkpoints import load_checkpoint
-from featcodec.data.training_samples import Augmentation
-from featcodec.data.training_set import hold_out, read_coco, read_unlabelled
 from featcodec.detectors import SplitDetector
+from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
+from featcodec.networks.checkpoints import load_checkpoint
+from featcodec.training.data.datasets import hold_out, read_coco, read_unlabelled
+from featcodec.training.data.samples import Augmentation
 from featcodec.training.loop import LoopOptions
 from featcodec.training.setup import TrainingData
 

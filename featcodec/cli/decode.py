@@ -24,8 +24,8 @@ from featcodec.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from featcodec.data.annotations import Annotations
-    from featcodec.paths import Source
+    from featcodec.images.annotations import Annotations
+    from featcodec.system.paths import Source
 
 
 @click.command("decode")
@@ -104,12 +104,12 @@ def command(
     that it was made with; other weights are refused.
     """
     from featcodec.bitstream import STREAM_SUFFIX
-    from featcodec.data.annotations import read_annotations
-    from featcodec.data.drawing import open_drawing
-    from featcodec.data.exports import check_output, format_of, open_export
+    from featcodec.detections.drawing import open_drawing
+    from featcodec.detections.exports import check_output, format_of, open_export
     from featcodec.errors import FeatcodecError
-    from featcodec.paths import expand_sources
+    from featcodec.images.annotations import read_annotations
     from featcodec.pipeline import decode_files
+    from featcodec.system.paths import expand_sources
 
     if (draw is None) != (images is None):
         raise click.UsageError("--draw and --images go together: where to draw, and on which images")

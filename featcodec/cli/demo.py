@@ -43,7 +43,7 @@ def command(output: Path, count: int, seed: int, qp: int, workers: int | None, o
 
     The detector `scenes` and its bottleneck come with featcodec. They know drawn scenes and no photographs.
     """
-    from featcodec.demo import remove_older, run_demo
+    from featcodec.cli.demonstration import remove_older, run_demo
 
     if overwrite:
         remove_older(output)

@@ -14,7 +14,7 @@ from featcodec.cli.options import json_option
 @json_option
 def command(as_json: bool) -> int:
     """Check which codecs, weights and devices this machine has, proving the encoder with a real encode."""
-    from featcodec.doctor import examine
+    from featcodec.cli.examination import examine
 
     checks = list(examine())
     if as_json:

@@ -98,12 +98,12 @@ def command(
     SRC are image files, folders (searched recursively) or glob patterns. Each image becomes one .266 file under
     the output folder. Files that are there already with the same settings are skipped, so an interrupted run resumes.
     """
-    from featcodec.data.images import IMAGE_SUFFIXES
+    from featcodec.bitstream.rate import bits_per_pixel
     from featcodec.errors import OutputError
-    from featcodec.paths import expand_sources
+    from featcodec.images.reading import IMAGE_SUFFIXES
     from featcodec.pipeline import encode_files
-    from featcodec.rate import bits_per_pixel
-    from featcodec.vvc.settings import parse_parameters
+    from featcodec.system.paths import expand_sources
+    from featcodec.video.settings import parse_parameters
 
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is no folder; choose another -o")

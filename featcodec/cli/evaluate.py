@@ -29,10 +29,10 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     bpp counts every byte of the bitstream files, per pixel of the original images.
     """
     from featcodec.bitstream import STREAM_SUFFIX
-    from featcodec.data.annotations import read_annotations, read_results
     from featcodec.evaluation.coco import score
     from featcodec.evaluation.rate import rate_of_streams
-    from featcodec.paths import expand_sources
+    from featcodec.images.annotations import read_annotations, read_results
+    from featcodec.system.paths import expand_sources
 
     truth = read_annotations(annotations)
     accuracy = score(truth, read_results(detections))

@@ -22,7 +22,7 @@ def command(sources: tuple[str, ...], as_json: bool) -> int:
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.errors import BitstreamError
-    from featcodec.paths import expand_sources
+    from featcodec.system.paths import expand_sources
 
     described = []
     files = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams")
@@ -46,7 +46,7 @@ def command(sources: tuple[str, ...], as_json: bool) -> int:
 def describe(path: Path) -> dict[str, Any]:
     """Everything that stands in a bitstream file, as plain values."""
     from featcodec import bitstream
-    from featcodec.rate import bits_per_pixel
+    from featcodec.bitstream.rate import bits_per_pixel
 
     data = bitstream.read_file(path)
     header, _ = bitstream.unpack(data)

@@ -25,10 +25,10 @@ from featcodec.cli.options import (
 from featcodec.cli.plates import plate_line, plate_summary, plates_json
 
 if TYPE_CHECKING:
-    from featcodec.data.attack_results import AttackResult
-    from featcodec.paths import Source
-    from featcodec.pipeline.attack import Attack
-    from featcodec.pipeline.invert import Inverted
+    from featcodec.privacy.attack import Attack
+    from featcodec.privacy.attack_results import AttackResult
+    from featcodec.privacy.invert import Inverted
+    from featcodec.system.paths import Source
 
 AUTO = "auto"
 _MEASURES = ("psnr", "edge_psnr")
@@ -126,11 +126,11 @@ def command(
     """
     import dataclasses
 
-    from featcodec.data.attack_results import add_attack_results, check_attack_results
     from featcodec.errors import FeatcodecError
-    from featcodec.pipeline.attack import Attack
-    from featcodec.pipeline.invert import check_pictures, invert_files
-    from featcodec.pipeline.plates import PlateAudit
+    from featcodec.privacy.attack import Attack
+    from featcodec.privacy.attack_results import add_attack_results, check_attack_results
+    from featcodec.privacy.invert import check_pictures, invert_files
+    from featcodec.privacy.plates import PlateAudit
 
     files, are_streams = _expand(sources)
     matched, unmatched = _match(files, originals, are_streams=are_streams)
@@ -184,8 +184,8 @@ def _results(
     done: Sequence[Inverted], attack: Attack, output: Path, originals: Mapping[Path, Path], bottleneck: str
 ) -> Iterator[AttackResult]:
     """The rows of attack.csv."""
-    from featcodec.checkpoints import fingerprint
-    from featcodec.data.attack_results import AttackResult
+    from featcodec.networks.checkpoints import fingerprint
+    from featcodec.privacy.attack_results import AttackResult
 
     label = "latent"
     if attack.codec.bottleneck is not None:
@@ -212,10 +212,10 @@ def _given(recnet: Path) -> Path | None:
 def _expand(arguments: Sequence[str]) -> tuple[list[Source], bool]:
     """The sources, and whether they are bitstreams."""
     from featcodec.bitstream import STREAM_SUFFIX
-    from featcodec.data.images import IMAGE_SUFFIXES
     from featcodec.errors import InputError
-    from featcodec.paths import expand_sources
-    from featcodec.pipeline.invert import is_stream
+    from featcodec.images.reading import IMAGE_SUFFIXES
+    from featcodec.privacy.invert import is_stream
+    from featcodec.system.paths import expand_sources
 
     files = expand_sources(arguments, IMAGE_SUFFIXES | {STREAM_SUFFIX}, "bitstreams or images")
     streams = [source for source in files if is_stream(source)]
@@ -232,7 +232,7 @@ def _match(
     files: Sequence[Source], originals: Path | None, *, are_streams: bool
 ) -> tuple[dict[Path, Path], set[Source]]:
     """The original of each source that has one, by the source's path, and the sources that lack theirs."""
-    from featcodec.data.drawing import index_images
+    from featcodec.detections.drawing import index_images
 
     if originals is None:
         return {} if are_streams else {source.path: source.path for source in files}, set()
@@ -255,7 +255,7 @@ def _measured(outcome: Inverted, attack: str) -> dict[str, float]:
 
 
 def _means(done: Sequence[Inverted], attacks: Sequence[str]) -> dict[str, float]:
-    from featcodec.image_quality import mean_decibel
+    from featcodec.privacy.image_quality import mean_decibel
 
     return {
         f"{attack}{name}": mean_decibel(_measured(outcome, attack)[f"{attack}{name}"] for outcome in done)

@@ -12,9 +12,9 @@ from featcodec.cli.options import json_option
 @json_option
 def command(as_json: bool) -> int:
     """List the detectors known by name, whether their weights are here, and what else ships."""
-    from featcodec.catalogue import SHIPPED_BOTTLENECKS, SHIPPED_LAYOUTS, SHIPPED_RESTORATIONS, list_shipped
-    from featcodec.paths import weights_folder
-    from featcodec.weights import list_models
+    from featcodec.networks.catalogue import SHIPPED_BOTTLENECKS, SHIPPED_LAYOUTS, SHIPPED_RESTORATIONS, list_shipped
+    from featcodec.networks.weights import list_models
+    from featcodec.system.paths import weights_folder
 
     models = list_models()
     others = {

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 
 from featcodec.cli.console import complain
-from featcodec.vvc.profiles import DEFAULT_PROFILE, PROFILES, summaries
-from featcodec.vvc.settings import PRESETS
+from featcodec.video.profiles import DEFAULT_PROFILE, PROFILES, summaries
+from featcodec.video.settings import PRESETS
 
 if TYPE_CHECKING:
     from featcodec.codec import FeatureCodec
@@ -141,7 +141,7 @@ def preset_of(encoder: Mapping[str, str]) -> str:
 
 def note_photographs(detector: str, images: Iterable[Path]) -> None:
     """Say on stderr that a detector knows drawn scenes alone, where an image can be none: those are PNG files."""
-    from featcodec.catalogue import SHIPPED_DETECTORS
+    from featcodec.networks.catalogue import SHIPPED_DETECTORS
 
     other = next((path for path in images if path.suffix.lower() != ".png"), None)
     if detector in SHIPPED_DETECTORS and other is not None:
@@ -169,9 +169,9 @@ def bottleneck_label(name: str, codec: FeatureCodec) -> str:
         name: what --bottleneck was given.
         codec: the codec that came of it.
     """
-    from featcodec.bottleneck import AUTO, load_bottleneck
-    from featcodec.catalogue import SHIPPED_BOTTLENECKS, shipped_for
-    from featcodec.checkpoints import codec_fingerprint
+    from featcodec.fingerprints import joined_fingerprint
+    from featcodec.networks.bottleneck import AUTO, load_bottleneck
+    from featcodec.networks.catalogue import SHIPPED_BOTTLENECKS, shipped_for
 
     if codec.bottleneck is None:
         return ""
@@ -179,7 +179,7 @@ def bottleneck_label(name: str, codec: FeatureCodec) -> str:
         return Path(name).stem
     detector = codec.detector.fingerprint
     names = {
-        codec_fingerprint(detector, load_bottleneck(shipped.path).fingerprint()): shipped.name
+        joined_fingerprint(detector, load_bottleneck(shipped.path).fingerprint()): shipped.name
         for shipped in shipped_for(SHIPPED_BOTTLENECKS, detector)
     }
     return names.get(codec.tensor_fingerprint, "")

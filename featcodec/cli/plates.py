@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featcodec.pipeline.invert import Inverted
-    from featcodec.pipeline.plates import ReadPlate
+    from featcodec.privacy.invert import Inverted
+    from featcodec.privacy.plates import ReadPlate
 
 _PICTURES = ("original", "latent", "reconstruction")
 
@@ -22,7 +22,7 @@ def plate_summary(done: Sequence[Inverted], alphabets: Sequence[str]) -> dict[st
     Returns:
         images and readable plates; `characters` and `whole` plates read, each by the name of the picture; `guessing`.
     """
-    from featcodec.evaluation.plate_text import characters_guessed, characters_read, plates_read
+    from featcodec.privacy.plate_text import characters_guessed, characters_read, plates_read
 
     audited = [outcome.plates for outcome in done if outcome.plates is not None]
     plates = [plate for found in audited for plate in found]

@@ -67,12 +67,12 @@ def command(
     CSV are files of `featcodec sweep`, of one detector and one data set. Rows of --method uncoded give the tables
     without compression; a sweep with --recnet gives the privacy curve.
     """
-    from featcodec.data.attack_results import FILE_NAME as ATTACK_TABLE
     from featcodec.errors import OutputError
     from featcodec.evaluation.report.page import Report, markdown_files, write_html, write_markdown
     from featcodec.evaluation.report.pictures import read_grid
     from featcodec.evaluation.report.study import read_study
     from featcodec.evaluation.report.tables import bd
+    from featcodec.privacy.attack_results import FILE_NAME as ATTACK_TABLE
 
     for path in (output, markdown):
         if path is not None and path.is_dir():

@@ -43,7 +43,7 @@ def command(output: Path, count: int, seed: int, workers: int | None, overwrite:
     recorded apart, in private.json. Scene number i depends on the seed and i alone. An interrupted run leaves no
     annotations.json; run it again.
     """
-    from featcodec.data.scenes.dataset import write_scenes
+    from featcodec.scenes.dataset import write_scenes
 
     classes: Counter[str] = Counter()
     kinds: Counter[str] = Counter()

@@ -34,8 +34,8 @@ from featcodec.cli.options import (
     workers_option,
 )
 from featcodec.cli.sweep_networks import Attackers, Restorations
-from featcodec.vvc.profiles import DEFAULT_PROFILE, PROFILES, describe
-from featcodec.vvc.settings import PRESETS
+from featcodec.video.profiles import DEFAULT_PROFILE, PROFILES, describe
+from featcodec.video.settings import PRESETS
 
 if TYPE_CHECKING:
     from featcodec.codec import FeatureCodec
@@ -196,12 +196,12 @@ def command(
     SRC are image files, folders (searched recursively) or glob patterns; only they count, for rate and accuracy. Points
     that are in the file already are skipped, so that an interrupted sweep goes on; several may share a file.
     """
-    from featcodec.data.annotations import read_annotations
-    from featcodec.data.images import IMAGE_SUFFIXES
     from featcodec.evaluation.dataset import open_dataset
     from featcodec.evaluation.points import PointFile
     from featcodec.evaluation.sweep import sweep
-    from featcodec.paths import expand_sources
+    from featcodec.images.annotations import read_annotations
+    from featcodec.images.reading import IMAGE_SUFFIXES
+    from featcodec.system.paths import expand_sources
 
     file = PointFile(output)
     truth = read_annotations(annotations)
@@ -303,7 +303,7 @@ def _curves(
 def _load(
     options: dict[str, Any], bottleneck: str, restoration: str = "none", layout: str = "none", **settings: Any
 ) -> FeatureCodec:
-    from featcodec.vvc.settings import parse_parameters
+    from featcodec.video.settings import parse_parameters
 
     return load_codec(
         options["detector"],

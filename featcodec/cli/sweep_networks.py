@@ -19,7 +19,7 @@ class Attackers:
     """The RecNets of --recnet, each for the codec it was trained on; with auto also those that ship."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        from featcodec.inversion import load_recnet
+        from featcodec.privacy.recnet import load_recnet
 
         self.auto = _AUTO in paths
         self.unused = [path for path in dict.fromkeys(paths) if path != _AUTO]
@@ -32,9 +32,9 @@ class Attackers:
 
     def of(self, codec: FeatureCodec) -> tuple[Attacker | None, str]:
         """The attacker of a codec and its fingerprint, or None and nothing."""
-        from featcodec.checkpoints import fingerprint
-        from featcodec.inversion import find_shipped_recnet
-        from featcodec.pipeline.attack import Attack
+        from featcodec.networks.checkpoints import fingerprint
+        from featcodec.privacy.attack import Attack
+        from featcodec.privacy.recnet import find_shipped_recnet
 
         path = self.by_codec.get(codec.tensor_fingerprint.hex())
         if path is None and self.auto:
@@ -63,7 +63,7 @@ class Restorations:
     """
 
     def __init__(self, choice: str, *, raw: bool) -> None:
-        from featcodec.restoration import AUTO, NONE, load_restoration
+        from featcodec.networks.restoration import AUTO, NONE, load_restoration
 
         self.choice = choice
         self.raw = raw

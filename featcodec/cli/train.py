@@ -89,7 +89,7 @@ def detector_command(**options: Any) -> None:
 @with_options(LOOP_OPTIONS)
 def bottleneck_command(**options: Any) -> None:
     """Stage 1: AE and AD on the detector's own loss."""
-    from featcodec.bottleneck import load_bottleneck
+    from featcodec.networks.bottleneck import load_bottleneck
     from featcodec.training.bottleneck import PAPER_CLIP, BottleneckTask, train_bottleneck
 
     data = _data(options)
@@ -134,7 +134,7 @@ def recnet_command(**options: Any) -> None:
 @with_options(LOOP_OPTIONS)
 def adversarial_command(**options: Any) -> None:
     """Stage 3: the bottleneck on L_obj - w * L_rec, against a RecNet that learns along."""
-    from featcodec.bottleneck import load_bottleneck
+    from featcodec.networks.bottleneck import load_bottleneck
     from featcodec.training.adversarial import AdversarialTask, train_adversarial
 
     data = _data(options)
@@ -172,11 +172,11 @@ def restoration_command(**options: Any) -> None:
 
     It learns on what VVC really does to the coded tensor, or on simulated coding, and needs no labels.
     """
-    from featcodec.training.objective import ObjectiveWeights
+    from featcodec.training.losses.objective import ObjectiveWeights
     from featcodec.training.real_coding import QpRange
     from featcodec.training.restoration import RestorationTask, train_restoration
-    from featcodec.vvc import choose_profile
-    from featcodec.vvc.settings import parse_parameters
+    from featcodec.video import choose_profile
+    from featcodec.video.settings import parse_parameters
 
     data = _data(options)
     task = RestorationTask(
@@ -214,9 +214,9 @@ def layout_command(
     SRC are image files, folders (searched recursively) or glob patterns; some hundred photographs are plenty, and need
     no labels. `encode --layout` and `decode --layout` take the checkpoint.
     """
-    from featcodec.data.images import IMAGE_SUFFIXES
     from featcodec.errors import OutputError
-    from featcodec.paths import expand_sources
+    from featcodec.images.reading import IMAGE_SUFFIXES
+    from featcodec.system.paths import expand_sources
     from featcodec.training.layout import LayoutTask, find_layout
 
     if output.exists() and not overwrite:
@@ -243,7 +243,7 @@ def plate_reader_command(**options: Any) -> None:
 
 
 def _bottleneck(name: str) -> Path | None:
-    from featcodec.catalogue import SHIPPED_BOTTLENECKS
+    from featcodec.networks.catalogue import SHIPPED_BOTTLENECKS
 
     shipped = {each.name: each.path for each in SHIPPED_BOTTLENECKS}
     return None if name == "none" else shipped.get(name, Path(name))
@@ -251,9 +251,9 @@ def _bottleneck(name: str) -> Path | None:
 
 def _class_names(options: Mapping[str, Any]) -> tuple[str, ...]:
     """Of a detector that is to be trained: those of --start, else all that the data name, in their order."""
-    from featcodec.data.annotations import read_annotations
-    from featcodec.data.training_set import read_class_names
     from featcodec.detectors import read_detector
+    from featcodec.images.annotations import read_annotations
+    from featcodec.training.data.datasets import read_class_names
 
     if options["start"]:
         return read_detector(options["start"])[0].names
@@ -267,10 +267,10 @@ def _class_names(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _data(options: Mapping[str, Any], names: Sequence[str] | None = None) -> TrainingData:
     """The images that the options name, their labels as numbers of these class names, or of those of --detector."""
-    from featcodec.data.training_samples import Augmentation
-    from featcodec.data.training_set import hold_out, read_coco, read_data_yaml, read_unlabelled
     from featcodec.detectors import load_detector
     from featcodec.errors import InputError
+    from featcodec.training.data.datasets import hold_out, read_coco, read_data_yaml, read_unlabelled
+    from featcodec.training.data.samples import Augmentation
     from featcodec.training.setup import TrainingData
 
     if bool(options["annotations"]) != bool(options["images"]):
@@ -302,7 +302,7 @@ def _data(options: Mapping[str, Any], names: Sequence[str] | None = None) -> Tra
 
 def _objective(options: Mapping[str, Any], data: TrainingData, clip: tuple[float, float]) -> dict[str, Any]:
     from featcodec.errors import InputError
-    from featcodec.training.objective import ObjectiveWeights
+    from featcodec.training.losses.objective import ObjectiveWeights
     from featcodec.training.simulated_coding import SimulatedCoding
 
     weights = ObjectiveWeights(

@@ -7,7 +7,7 @@ predictions = detector.back(features)      # (B, 4 + classes, boxes)
 
 from __future__ import annotations
 
-import featcodec.ultralytics_quiet  # noqa: F401  (before any submodule imports ultralytics)
+import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before any submodule imports ultralytics)
 from featcodec.detectors.load import load_detector
 from featcodec.detectors.postprocess import detections_of
 from featcodec.detectors.split import SplitDetector

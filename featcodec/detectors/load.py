@@ -11,15 +11,15 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ultralytics.nn.modules import Bottleneck, Conv
 
-from featcodec.checkpoints import fingerprint
 from featcodec.detectors.graph import Layer, build_layers
 from featcodec.detectors.head import AnchorDetect
 from featcodec.detectors.split import DEFAULT_SPLIT, SplitDetector, check_split
 from featcodec.detectors.stored import SUFFIX, read_detector
 from featcodec.detectors.unpickle import ModuleRecord, read_checkpoint
-from featcodec.devices import choose_device
 from featcodec.errors import WeightsError
-from featcodec.weights import locate_weights
+from featcodec.networks.checkpoints import fingerprint
+from featcodec.networks.weights import locate_weights
+from featcodec.system.devices import choose_device
 
 _MAX_NAME_LENGTH = 200
 _PROOF_SIDE = 64

@@ -8,8 +8,8 @@ import numpy as np
 from torch import Tensor
 from ultralytics.utils.nms import non_max_suppression
 
-from featcodec.data.letterbox import Letterbox
 from featcodec.detections import BoxFilter, Detections
+from featcodec.images.letterbox import Letterbox
 
 _NO_TIME_LIMIT = 1e9
 """ultralytics stops after 2 seconds and drops the rest of the batch with a mere log line."""

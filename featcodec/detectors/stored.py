@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featcodec.checkpoints import load_checkpoint, save_checkpoint
 from featcodec.detectors.graph import Layer
 from featcodec.detectors.yolov5 import DetectorConfig, build_yolov5
 from featcodec.errors import FeatcodecError, WeightsError
+from featcodec.networks.checkpoints import load_checkpoint, save_checkpoint
 
 KIND = "detector"
 SUFFIX = ".safetensors"

@@ -11,8 +11,8 @@ from typing import Any
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from featcodec.data.annotations import Annotations
 from featcodec.errors import InputError
+from featcodec.images.annotations import Annotations
 
 _RESULT_FIELDS = ("image_id", "category_id", "bbox", "score")
 

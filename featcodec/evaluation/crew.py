@@ -13,9 +13,9 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from featcodec.batching import read_ahead
 from featcodec.errors import OutputError
-from featcodec.vvc.process import kill_owned_by, owned_by
+from featcodec.system.batching import read_ahead
+from featcodec.video.process import kill_owned_by, owned_by
 
 T = TypeVar("T")
 R = TypeVar("R")

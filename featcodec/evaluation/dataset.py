@@ -6,9 +6,9 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from featcodec.data.annotations import Annotations
 from featcodec.errors import InputError
-from featcodec.paths import Source
+from featcodec.images.annotations import Annotations
+from featcodec.system.paths import Source
 
 
 @dataclass(frozen=True)

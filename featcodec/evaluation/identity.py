@@ -8,7 +8,7 @@ import numpy as np
 from featcodec.codec import FeatureCodec
 from featcodec.evaluation.points import Row, number
 from featcodec.version import __version__
-from featcodec.vvc.ffmpeg import FfmpegCodec
+from featcodec.video.ffmpeg import FfmpegCodec
 
 
 def common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:

@@ -19,18 +19,19 @@ import PIL
 import torch
 from torch import Tensor
 
-from featcodec import bitstream, layout, nal, restoration
-from featcodec.bitstream import Header
+from featcodec import bitstream
+from featcodec.bitstream import Header, nal
 from featcodec.codec import FeatureCodec
-from featcodec.data.letterbox import Letterbox, Letterboxed
 from featcodec.detections import Detections
 from featcodec.errors import InputError
 from featcodec.evaluation.identity import common_identity, short, vvc_identity
 from featcodec.evaluation.jpeg import decode_jpeg, encode_jpeg, scan_bytes
 from featcodec.evaluation.points import Row
-from featcodec.vvc import Frame
-from featcodec.vvc.colour import ColourCodec
-from featcodec.vvc.ffmpeg import FfmpegCodec
+from featcodec.images.letterbox import Letterbox, Letterboxed
+from featcodec.networks import layouts, restoration
+from featcodec.video import Frame
+from featcodec.video.colour import ColourCodec
+from featcodec.video.ffmpeg import FfmpegCodec
 
 Samples: TypeAlias = npt.NDArray[np.uint8]
 Picture: TypeAlias = npt.NDArray[np.float32]
@@ -43,7 +44,7 @@ D = TypeVar("D")
 
 
 class Attacker(Protocol):
-    """Who turns decoded mosaics back into pictures; `featcodec.pipeline.attack.Attack` is one."""
+    """Who turns decoded mosaics back into pictures; `featcodec.privacy.attack.Attack` is one."""
 
     def on_streams(self, batch: Sequence[tuple[Header, Frame]]) -> list[Picture]:
         """Reconstructions from `FeatureCodec.decode_frame` results of one letterboxed size."""
@@ -129,7 +130,7 @@ class FeatureMethod:
             "clip_low": short(quantizer.low),
             "clip_high": short(quantizer.high),
             "bits": str(quantizer.bits),
-            "layout": layout.name_of(self.codec.layout),
+            "layout": layouts.name_of(self.codec.layout),
             "restoration": "" if self.codec.vvc.name == "none" else restoration.name_of(self.codec.restoration),
         }
 

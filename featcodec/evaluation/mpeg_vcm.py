@@ -18,7 +18,7 @@ from pathlib import Path
 
 from featcodec.evaluation.bd import Comparison
 from featcodec.evaluation.curves import CurvePoint, RateCurve
-from featcodec.files import write_atomically
+from featcodec.system.files import write_atomically
 
 _ACCURACY = {"ap50": "mAP@0.5 [%]", "ap": "mAP@[0.5:0.95] [%]"}
 _ENCODER = ("front_end_seconds", "encode_seconds")

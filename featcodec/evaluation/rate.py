@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcodec import bitstream
+from featcodec.bitstream.rate import bits_per_pixel
 from featcodec.errors import BitstreamError
-from featcodec.rate import bits_per_pixel
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,7 @@ from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-from featcodec.batching import Batcher, cores
-from featcodec.data.images import read_image
-from featcodec.data.letterbox import Letterboxed
-from featcodec.devices import beside_other_work
+from featcodec.bitstream.rate import bits_per_pixel
 from featcodec.errors import FeatcodecError, InputError, OutputError
 from featcodec.evaluation.bootstrap import ap50_interval
 from featcodec.evaluation.coco import accuracy_of, match_boxes
@@ -28,8 +25,11 @@ from featcodec.evaluation.crew import Crew, Spool
 from featcodec.evaluation.dataset import Dataset
 from featcodec.evaluation.methods import Method, Picture
 from featcodec.evaluation.points import IDENTITY, PARAMETERS, PointFile, Row, number
-from featcodec.image_quality import ImageQuality, image_quality, mean_decibel
-from featcodec.rate import bits_per_pixel
+from featcodec.images.letterbox import Letterboxed
+from featcodec.images.reading import read_image
+from featcodec.privacy.image_quality import ImageQuality, image_quality, mean_decibel
+from featcodec.system.batching import Batcher, cores
+from featcodec.system.devices import beside_other_work
 
 BATCH = 8
 """Most images that one encoder process codes."""

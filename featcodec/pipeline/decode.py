@@ -13,15 +13,15 @@ from dataclasses import dataclass
 from functools import partial
 
 from featcodec import bitstream
-from featcodec.batching import Batcher, cores, in_order, read_ahead
 from featcodec.bitstream import Header
 from featcodec.codec import FeatureCodec
 from featcodec.detections import Detections
-from featcodec.devices import beside_other_work
 from featcodec.errors import FeatcodecError
-from featcodec.paths import Source
 from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
-from featcodec.vvc import Frame
+from featcodec.system.batching import Batcher, cores, in_order, read_ahead
+from featcodec.system.devices import beside_other_work
+from featcodec.system.paths import Source
+from featcodec.video import Frame
 
 
 @dataclass(frozen=True)

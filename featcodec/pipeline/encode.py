@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import TypeVar
 
 from featcodec import bitstream
-from featcodec.batching import Batcher, cores, read_ahead
 from featcodec.bitstream import STREAM_SUFFIX, Header
 from featcodec.codec import FeatureCodec
-from featcodec.data.images import read_image
-from featcodec.data.letterbox import Letterboxed
-from featcodec.devices import beside_other_work
 from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, OutputError
-from featcodec.files import write_atomically
-from featcodec.paths import Source
+from featcodec.images.letterbox import Letterboxed
+from featcodec.images.reading import read_image
 from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
-from featcodec.vvc import Frame
-from featcodec.vvc.process import kill_owned_by, owned_by
+from featcodec.system.batching import Batcher, cores, read_ahead
+from featcodec.system.devices import beside_other_work
+from featcodec.system.files import write_atomically
+from featcodec.system.paths import Source
+from featcodec.video import Frame
+from featcodec.video.process import kill_owned_by, owned_by
 
 DEFAULT_BATCH = 8
 _READERS = 2

@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-import featcodec.ultralytics_quiet  # noqa: F401  (before any submodule imports ultralytics)
+import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before any submodule imports ultralytics)

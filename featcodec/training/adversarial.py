@@ -16,13 +16,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from featcodec.bottleneck import check_match, load_bottleneck, save_bottleneck
-from featcodec.inversion import save_recnet
+from featcodec.networks.bottleneck import check_match, load_bottleneck, save_bottleneck
+from featcodec.privacy.recnet import save_recnet
 from featcodec.training.bottleneck import BOTTLENECK_FILE, held_out_objective
 from featcodec.training.loop import Loop, LoopOptions
-from featcodec.training.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights
+from featcodec.training.losses.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights
+from featcodec.training.losses.reconstruction import EDGE_WEIGHT, reconstruction_loss
 from featcodec.training.recnet import RECNET_FILE, fingerprint_of_codec, held_out_reconstruction, new_recnet, recnet_for
-from featcodec.training.reconstruction_loss import EDGE_WEIGHT, reconstruction_loss
 from featcodec.training.setup import TrainingData, as_pictures, batches_from, features_of, frozen_detector
 from featcodec.training.simulated_coding import SimulatedCoding
 

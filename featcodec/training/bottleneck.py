@@ -13,12 +13,12 @@ from pathlib import Path
 
 import torch
 
-from featcodec.bottleneck import Bottleneck, BottleneckConfig, check_match, load_bottleneck, save_bottleneck
 from featcodec.detectors import SplitDetector
 from featcodec.errors import InputError
-from featcodec.quantize import UniformQuantizer
+from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, check_match, load_bottleneck, save_bottleneck
+from featcodec.packing.quantize import UniformQuantizer
 from featcodec.training.loop import Loop, LoopOptions
-from featcodec.training.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights, mean_of
+from featcodec.training.losses.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights, mean_of
 from featcodec.training.setup import (
     TrainingData,
     as_pictures,

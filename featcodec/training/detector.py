@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featcodec.checkpoints import FINGERPRINT_BYTES
-from featcodec.data.training_batches import TrainingBatch
 from featcodec.detectors import DetectorConfig, SplitDetector, build_yolov5, load_detector, read_detector, save_detector
 from featcodec.detectors.graph import Layer
 from featcodec.errors import InputError
-from featcodec.training.detection_loss import DetectionLoss, detection_loss_for
+from featcodec.fingerprints import FINGERPRINT_BYTES
+from featcodec.training.data.batches import TrainingBatch
 from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.losses.detection import DetectionLoss, detection_loss_for
+from featcodec.training.losses.objective import mean_of
 from featcodec.training.moving_average import MovingAverage
-from featcodec.training.objective import mean_of
 from featcodec.training.setup import TrainingData, as_pictures, batches_from, held_out_batches
 
 DETECTOR_FILE = "detector.safetensors"

@@ -19,17 +19,18 @@ from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from featcodec.bottleneck import Bottleneck, choose_bottleneck
-from featcodec.checkpoints import codec_fingerprint
-from featcodec.data.images import read_image
-from featcodec.data.letterbox import Letterbox
 from featcodec.detectors import SplitDetector, load_detector
 from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import InputError
-from featcodec.layout import Layout, LayoutConfig, save_layout
-from featcodec.quantize import LATENT_CLIP, UniformQuantizer
-from featcodec.tiling import TileGrid
-from featcodec.training.distillation import BackEndOutput, prediction_matching, run_back_end
+from featcodec.fingerprints import joined_fingerprint
+from featcodec.images.letterbox import Letterbox
+from featcodec.images.reading import read_image
+from featcodec.networks.bottleneck import Bottleneck, choose_bottleneck
+from featcodec.networks.layouts import save_layout
+from featcodec.packing.layout import Layout, LayoutConfig
+from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
+from featcodec.packing.tiling import TileGrid
+from featcodec.training.losses.distillation import BackEndOutput, prediction_matching, run_back_end
 
 GRAY = 72 / 255
 """Where a channel's median comes to lie in the clip range: most channels have a long tail above it. Channels that are
@@ -86,7 +87,7 @@ def find_layout(task: LayoutTask, images: Sequence[Path], output: Path) -> Layou
     quantizer = UniformQuantizer(*LATENT_CLIP) if bottleneck is None else bottleneck.config.quantizer()
     learned = None if bottleneck is None else bottleneck.fingerprint()
     config = LayoutConfig(
-        tensor_fingerprint=codec_fingerprint(detector.fingerprint, learned).hex(),
+        tensor_fingerprint=joined_fingerprint(detector.fingerprint, learned).hex(),
         split=detector.split,
         clip_low=quantizer.low,
         clip_high=quantizer.high,

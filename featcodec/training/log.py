@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from featcodec.errors import OutputError
-from featcodec.files import write_atomically
+from featcodec.system.files import write_atomically
 
 TRAINING_TABLE = "log.csv"
 _TENSORBOARD = "tensorboard"

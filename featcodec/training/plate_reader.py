@@ -16,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from featcodec.data.private_details import read_private_details
 from featcodec.errors import InputError
-from featcodec.plate_reader import (
+from featcodec.privacy.plate_reader import (
     PLATE_FORMAT,
     Pixels,
     PlateReader,
@@ -27,9 +26,10 @@ from featcodec.plate_reader import (
     load_plate_reader,
     save_plate_reader,
 )
+from featcodec.privacy.private_details import read_private_details
+from featcodec.training.data.plate_crops import PlateCrops, read_plate_crops, training_batches
 from featcodec.training.loop import Loop, LoopOptions
-from featcodec.training.objective import mean_of
-from featcodec.training.plate_crops import PlateCrops, read_plate_crops, training_batches
+from featcodec.training.losses.objective import mean_of
 
 PLATE_READER_FILE = "plate-reader.safetensors"
 _SHOWN = 16

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from featcodec.batching import read_ahead
 from featcodec.errors import InputError
-from featcodec.layout import Layout
-from featcodec.quantize import UniformQuantizer
-from featcodec.tiling import TileGrid
+from featcodec.packing.layout import Layout
+from featcodec.packing.quantize import UniformQuantizer
+from featcodec.packing.tiling import TileGrid
+from featcodec.system.batching import read_ahead
 from featcodec.training.simulated_coding import SimulatedCoding, simulate_coding
-from featcodec.vvc import VideoCodec
+from featcodec.video import VideoCodec
 
 GROUPS = 2
 

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featcodec.bottleneck import Bottleneck, check_match, load_bottleneck
-from featcodec.checkpoints import codec_fingerprint
 from featcodec.detectors import SplitDetector
 from featcodec.errors import WeightsError
-from featcodec.image_quality import edge_psnr, mean_decibel, psnr
-from featcodec.inversion import RecNet, RecNetConfig, load_recnet, mirrored_repeats, save_recnet
+from featcodec.fingerprints import joined_fingerprint
+from featcodec.networks.bottleneck import Bottleneck, check_match, load_bottleneck
+from featcodec.privacy.image_quality import edge_psnr, mean_decibel, psnr
+from featcodec.privacy.recnet import RecNet, RecNetConfig, load_recnet, mirrored_repeats, save_recnet
 from featcodec.training.loop import Loop, LoopOptions
-from featcodec.training.reconstruction_loss import EDGE_WEIGHT, reconstruction_loss
+from featcodec.training.losses.reconstruction import EDGE_WEIGHT, reconstruction_loss
 from featcodec.training.setup import (
     TrainingData,
     as_pictures,
@@ -151,7 +151,7 @@ def _as_arrays(pictures: Tensor) -> Any:
 
 def fingerprint_of_codec(detector: SplitDetector, bottleneck: Bottleneck | None) -> str:
     """What a RecNet's config names; 16 hex digits."""
-    return codec_fingerprint(detector.fingerprint, None if bottleneck is None else bottleneck.fingerprint()).hex()
+    return joined_fingerprint(detector.fingerprint, None if bottleneck is None else bottleneck.fingerprint()).hex()
 
 
 def recnet_for(path: Path, detector: SplitDetector, bottleneck: Bottleneck | None) -> RecNet:

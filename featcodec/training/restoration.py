@@ -15,23 +15,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featcodec.bottleneck import Bottleneck, choose_bottleneck
-from featcodec.checkpoints import codec_fingerprint
-from featcodec.data.training_batches import TrainingBatch
 from featcodec.detectors import SplitDetector
 from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import InputError, WeightsError
-from featcodec.layout import Layout, choose_layout
-from featcodec.quantize import LATENT_CLIP, UniformQuantizer
-from featcodec.restoration import (
+from featcodec.fingerprints import joined_fingerprint
+from featcodec.networks.bottleneck import Bottleneck, choose_bottleneck
+from featcodec.networks.layouts import choose_layout
+from featcodec.networks.restoration import (
     Restoration,
     RestorationConfig,
     default_hidden_channels,
     load_restoration,
     save_restoration,
 )
+from featcodec.packing.layout import Layout
+from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
+from featcodec.training.data.batches import TrainingBatch
 from featcodec.training.loop import Loop, LoopOptions
-from featcodec.training.objective import Objective, ObjectiveWeights, mean_of
+from featcodec.training.losses.objective import Objective, ObjectiveWeights, mean_of
 from featcodec.training.real_coding import GROUPS, Coder, QpRange, code_groups, one_ahead, real_coder, simulated_coder
 from featcodec.training.recnet import fingerprint_of_codec
 from featcodec.training.setup import (
@@ -42,8 +43,8 @@ from featcodec.training.setup import (
     frozen_detector,
     held_out_batches,
 )
-from featcodec.vvc import EncoderSettings, choose_profile, open_tried_codec
-from featcodec.vvc.profiles import Profile
+from featcodec.video import EncoderSettings, choose_profile, open_tried_codec
+from featcodec.video.profiles import Profile
 
 RESTORATION_FILE = "restoration.safetensors"
 RESTORATION_WEIGHTS = ObjectiveWeights(detection=0, features=0.3, neck=1, predictions=0.3)
@@ -144,7 +145,7 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
     tensor = bytes.fromhex(fingerprint_of_codec(detector, bottleneck))
     channels = detector.feature_shape(64, 64)[0] if bottleneck is None else bottleneck.config.channels
     layout = choose_layout(task.layout, tensor, channels, detector.split)
-    fingerprint = codec_fingerprint(tensor, None if layout is None else layout.fingerprint()).hex()
+    fingerprint = joined_fingerprint(tensor, None if layout is None else layout.fingerprint()).hex()
     encoder = task.profile.settings(bottleneck=bottleneck is not None)
     loop = Loop(options, {"stage": "restoration", "data": data.describe(), **_describe(task, fingerprint, encoder)})
     torch.manual_seed(options.seed)

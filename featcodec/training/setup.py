@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featcodec.data.training_batches import TrainingBatch, letterboxed_batches, training_batches
-from featcodec.data.training_samples import Augmentation
-from featcodec.data.training_set import LabelledImage
 from featcodec.detectors import SplitDetector, load_detector
+from featcodec.training.data.batches import TrainingBatch, letterboxed_batches, training_batches
+from featcodec.training.data.datasets import LabelledImage
+from featcodec.training.data.samples import Augmentation
 from featcodec.training.loop import Loop
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from featcodec.checkpoints import load_checkpoint, save_checkpoint
 from featcodec.errors import WeightsError
+from featcodec.networks.checkpoints import load_checkpoint, save_checkpoint
 
 KIND = "training state"
 

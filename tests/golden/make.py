@@ -21,9 +21,9 @@ from PIL import Image
 
 from featcodec import bitstream
 from featcodec.bitstream import RAW_QP, Header
-from featcodec.files import write_atomically
-from featcodec.tiling import TileGrid
-from featcodec.vvc import EncoderSettings, open_codec
+from featcodec.packing.tiling import TileGrid
+from featcodec.system.files import write_atomically
+from featcodec.video import EncoderSettings, open_codec
 
 FOLDER = Path(__file__).parent
 FINGERPRINT = bytes.fromhex("00000102030405ff")

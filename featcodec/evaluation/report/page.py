@@ -17,7 +17,7 @@ from featcodec.evaluation.points import IDENTITY
 from featcodec.evaluation.report import figures, pictures, tables
 from featcodec.evaluation.report.pictures import GridRow
 from featcodec.evaluation.report.study import Study, label_of
-from featcodec.files import write_atomically
+from featcodec.system.files import write_atomically
 from featcodec.version import __version__
 
 _SETTINGS = tuple(name for name in IDENTITY if name not in ("method", "fingerprint"))

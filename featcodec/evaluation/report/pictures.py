@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from featcodec.data.attack_results import AttackResult, read_attack_results
-from featcodec.data.images import read_image
-from featcodec.data.side_by_side import Panel, side_by_side
 from featcodec.errors import InputError
+from featcodec.images.reading import read_image
+from featcodec.images.side_by_side import Panel, side_by_side
+from featcodec.privacy.attack_results import AttackResult, read_attack_results
 
 _MOST_SIDE = 384
 """Pixels; larger pictures are shrunk to it."""

@@ -10,7 +10,7 @@ from featcodec.evaluation.bd import Comparison, compare, left_out
 from featcodec.evaluation.curves import CurvePoint, RateCurve
 from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row
 from featcodec.evaluation.report.study import NUMBER, UNCODED, Series, Study, is_detector_alone, label_of
-from featcodec.vvc.profiles import describe
+from featcodec.video.profiles import describe
 
 ALLOWED_LOSSES = (1, 2, 3, 5)
 """Percentage points below the uncoded detector, of the operating points."""

@@ -1,0 +1,201 @@
+"""The byte format of a `.266` file: side info <-> SEI; the fields are those of `side_info` (docs/bitstream.md).
+
+A file is a VVC Annex B byte stream of one intra picture, the tile mosaic. What a decoder needs besides rides in one
+prefix SEI NAL unit, user_data_unregistered (Rec. ITU-T H.274 clause 8.3) under `UUID`, before the first slice.
+Files of `--codec none` hold the mosaic's raw samples in a NAL unit of the unspecified type 28 instead of a picture.
+"""
+
+from __future__ import annotations
+
+import struct
+import uuid
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from featcodec.bitstream import nal
+from featcodec.bitstream.side_info import RAW_QP, TRUNCATED, VERSION, Header, newest_version, read_fields, write_fields
+from featcodec.errors import BitstreamError
+
+__all__ = [
+    "RAW_QP",
+    "STREAM_SUFFIX",
+    "UUID",
+    "VERSION",
+    "Breakdown",
+    "Header",
+    "breakdown",
+    "format_version",
+    "pack",
+    "read_file",
+    "unpack",
+]
+
+UUID = uuid.UUID("5f6c3da8-8936-582b-a12b-b97cf95638ba")
+
+STREAM_SUFFIX = ".266"
+MAX_FILE_BYTES = 64 << 20
+_MAX_NAL_UNITS = 64
+_MAX_SEI_BYTES = 128
+
+_CRC = struct.Struct(">I")
+_SEI_HEADER = bytes([0, nal.PREFIX_SEI << 3 | 1])
+_USER_DATA_UNREGISTERED = 5
+_VERSION_AT = 2 + len(UUID.bytes)
+"""Offset of the version byte in the SEI message: after payload type, payload size and UUID."""
+_RBSP_TRAILING = b"\x80"
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Where the bytes of a file go; the parts add up to the whole.
+
+    Attributes:
+        slice_data: coded picture data, or raw samples.
+        parameter_sets: SPS, PPS, APS and whatever else the VVC encoder wrote.
+        side_info: the SEI NAL unit with featcodec's header.
+        start_codes: the start codes of all NAL units.
+    """
+
+    slice_data: int
+    parameter_sets: int
+    side_info: int
+    start_codes: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of the whole file."""
+        return self.slice_data + self.parameter_sets + self.side_info + self.start_codes
+
+
+def pack(header: Header, vvc_stream: bytes, *, version: int | None = None) -> bytes:
+    """Put the side info into a coded picture.
+
+    Args:
+        header: what the decoder needs.
+        vvc_stream: Annex B bytes of one picture, as a codec of `featcodec.video` makes them.
+        version: of the format, 1 or 2; None is the newest that the header fits.
+
+    Raises:
+        BitstreamError: the header is out of range or does not fit the version, or the stream does not hold exactly one
+            picture.
+    """
+    header.check()
+    fields = write_fields(header, newest_version(header) if version is None else version)
+    units = nal.split_units(vvc_stream)
+    first = _picture_position(units, header)
+    return nal.join_units([*units[:first], _write_sei(fields, units), *units[first:]])
+
+
+def unpack(data: bytes) -> tuple[Header, bytes]:
+    """Read a file: its side info and the Annex B bytes of its picture without it.
+
+    Every bit is checked: the CRC covers the side info and all other NAL units.
+
+    Raises:
+        BitstreamError: not a featcodec bitstream, truncated, damaged, of a later version, or with absurd sizes.
+    """
+    header, units, _ = _parse(data)
+    return header, nal.join_units(units)
+
+
+def format_version(data: bytes) -> int:
+    """The version of the format that a file is written in.
+
+    Raises:
+        BitstreamError: as `unpack`.
+    """
+    return _parse(data)[2][len(_SEI_HEADER) + _VERSION_AT]
+
+
+def breakdown(data: bytes) -> Breakdown:
+    """Count the bytes of a file by what they are for.
+
+    Raises:
+        BitstreamError: as `unpack`.
+    """
+    _, units, sei = _parse(data)
+    samples = sum(len(unit) for unit in units if nal.is_slice(unit) or nal.nal_type(unit) == nal.UNSPECIFIED_28)
+    others = sum(map(len, units)) - samples
+    return Breakdown(samples, others, len(sei), len(data) - samples - others - len(sei))
+
+
+def read_file(path: Path) -> bytes:
+    """The bytes of a `.266` file of bounded size.
+
+    Raises:
+        BitstreamError: it cannot be read, is empty, or is larger than any stream of ours (64 MiB).
+    """
+    try:
+        if path.exists() and not path.is_file():
+            raise BitstreamError(f"{path}: no regular file; give .266 files")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BitstreamError(
+                f"{path}: over {MAX_FILE_BYTES >> 20} MiB, larger than any feature bitstream; check the path"
+            )
+        data = path.read_bytes()
+    except OSError as error:
+        raise BitstreamError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    if not data:
+        raise BitstreamError(f"{path}: empty file; encode the image again")
+    return data
+
+
+def _write_sei(fields: bytes, other_units: list[bytes]) -> bytes:
+    payload = UUID.bytes + fields + _CRC.pack(_checksum(fields, other_units))
+    message = bytes([_USER_DATA_UNREGISTERED, len(payload)]) + payload + _RBSP_TRAILING
+    return _SEI_HEADER + nal.escape(message)
+
+
+def _checksum(fields: bytes, other_units: list[bytes]) -> int:
+    crc = zlib.crc32(fields)
+    for unit in other_units:
+        crc = zlib.crc32(unit, crc)
+    return crc
+
+
+def _picture_position(units: list[bytes], header: Header) -> int:
+    """The index of the one NAL unit with the picture's samples."""
+    is_samples = (lambda unit: nal.nal_type(unit) == nal.UNSPECIFIED_28) if header.is_raw else nal.is_slice
+    positions = [index for index, unit in enumerate(units) if is_samples(unit)]
+    if len(positions) != 1:
+        raise BitstreamError(f"holds {len(positions)} coded pictures where one belongs")
+    return positions[0]
+
+
+def _parse(data: bytes) -> tuple[Header, list[bytes], bytes]:
+    """The header, the NAL units without the SEI, and the SEI NAL unit."""
+    if data.count(b"\x00\x00\x01") > _MAX_NAL_UNITS:
+        raise BitstreamError("not a featcodec bitstream: it holds more than one picture's NAL units")
+    units = nal.split_units(data)
+    candidates = [unit for unit in units if UUID.bytes in unit]
+    if len(candidates) != 1:
+        raise BitstreamError("not a featcodec bitstream, or damaged: it holds no side info of ours")
+    sei = candidates[0]
+    fields, crc = _read_sei(sei)
+    units.remove(sei)
+    if _checksum(fields, units) != crc:
+        raise BitstreamError("damaged or truncated: its checksum does not match; transfer or encode it again")
+    header = read_fields(fields)
+    _picture_position(units, header)
+    return header, units, sei
+
+
+def _read_sei(sei: bytes) -> tuple[bytes, int]:
+    """The field bytes and the CRC of a side info NAL unit."""
+    if len(sei) > _MAX_SEI_BYTES:
+        raise BitstreamError("damaged: its side info is longer than any of ours; transfer or encode it again")
+    message = nal.unescape(sei[2:])
+    # Escaped again, because a superfluous emulation prevention byte would go unnoticed by the CRC.
+    in_place = sei == _SEI_HEADER + nal.escape(message)
+    if not in_place or message[:1] != bytes([_USER_DATA_UNREGISTERED]) or message[2:_VERSION_AT] != UUID.bytes:
+        raise BitstreamError("damaged: its side info is not where it belongs; transfer or encode it again")
+    if len(message) <= _VERSION_AT:
+        raise BitstreamError(TRUNCATED)
+    version, size, payload = message[_VERSION_AT], message[1], message[2:-1]
+    if version > VERSION:
+        raise BitstreamError(f"of format version {version}, or damaged; this featcodec reads up to {VERSION}")
+    fields, crc = payload[len(UUID.bytes) : -_CRC.size], payload[-_CRC.size :]
+    if version == 0 or size != len(payload) or not fields or not message.endswith(_RBSP_TRAILING):
+        raise BitstreamError(TRUNCATED)
+    return fields, int(_CRC.unpack(crc)[0])

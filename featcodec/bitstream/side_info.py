@@ -1,0 +1,249 @@
+"""The fields of the side info <-> bytes, in every version of the format (docs/bitstream.md).
+
+Version 2 is the compact one. Version 1 is read for ever, and written where a header does not fit version 2. What stands
+around the fields, the SEI message with its UUID and the CRC, is `featcodec.bitstream.format`'s.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import astuple, dataclass
+
+from featcodec.errors import BitstreamError
+from featcodec.packing.tiling import TileGrid
+
+VERSION = 2
+"""The newest version of the format."""
+RAW_QP = 255
+"""The QP field of a file whose samples are not VVC coded."""
+
+MAX_MOSAIC_SAMPLES = 1 << 26
+MAX_CHANNELS = 4096
+_MAX_SPLIT = 4
+
+# version, original w h, letterboxed w h, channels, feature h w, tile rows cols, clip low high, bits, split,
+# fingerprint, QP, encoder tag
+_VERSION_1 = struct.Struct(">B2H2H3H2B2f2B8sBH")
+
+# version, original w h, letterboxed w h in units of 32, grid flag and split and stride, bits and clip code, channels,
+# fingerprint, QP, encoder tag
+_VERSION_2 = struct.Struct(">B2H2B2BH8sBH")
+_GRID = struct.Struct(">2B")
+_CLIP = struct.Struct(">2f")
+# By clip code: [low, high] stands below, the one of every bottleneck in the paper and of ours, that of direct coding.
+_CLIPS = (b"", _CLIP.pack(-3.0, 3.0), _CLIP.pack(-0.2786, 3.0))
+_UNIT = 32
+_MAX_STRIDE_EXPONENT = 5
+_GRID_FOLLOWS = 0x80
+_RESERVED = 0x40
+
+TRUNCATED = "damaged or truncated inside its side info; transfer or encode it again"
+
+
+@dataclass(frozen=True)
+class Header:
+    """The side info of one picture. Every field is checked by `pack` and `unpack`; see docs/bitstream.md.
+
+    Attributes:
+        original_width, original_height: pixels of the image that was encoded, 1..65535, after EXIF rotation.
+        letterboxed_width, letterboxed_height: pixels of the detector's input, at most 32 times the feature size.
+        channels: channels of the coded tensor, 1..4096.
+        feature_height, feature_width: its height and width in samples.
+        tile_rows, tile_cols: the tile grid, 1..255 each, with room for every channel.
+        clip_low, clip_high: the clip range of the coded tensor, float32.
+        bits: sample bit depth, 1..8.
+        split: the detector layer whose output was coded, 0..4.
+        fingerprint: 8 bytes that name detector, bottleneck and layout (`featcodec.fingerprints`).
+        qp: VVC quantization parameter 0..63, or `RAW_QP`.
+        encoder_tag: 16 bits that tell apart encoder settings (codec, preset, parameters) and letterboxed pixels;
+            0..65535. Decoders ignore it; a resumed run knows by it whether a file is its own.
+    """
+
+    original_width: int
+    original_height: int
+    letterboxed_width: int
+    letterboxed_height: int
+    channels: int
+    feature_height: int
+    feature_width: int
+    tile_rows: int
+    tile_cols: int
+    clip_low: float
+    clip_high: float
+    bits: int
+    split: int
+    fingerprint: bytes
+    qp: int
+    encoder_tag: int
+
+    @property
+    def mosaic_shape(self) -> tuple[int, int]:
+        """Height and width of the tile mosaic in samples."""
+        return self.tile_rows * self.feature_height, self.tile_cols * self.feature_width
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether the samples are stored as they are instead of VVC coded."""
+        return self.qp == RAW_QP
+
+    def check(self) -> None:
+        """Refuse what no encoder of ours writes, before anything of the claimed size is allocated.
+
+        Raises:
+            BitstreamError: a field is out of range or two contradict each other.
+        """
+        self._check_sizes()
+        if not (math.isfinite(self.clip_low) and math.isfinite(self.clip_high) and self.clip_low < self.clip_high):
+            raise BitstreamError(f"clip range [{self.clip_low}, {self.clip_high}] is empty or not finite")
+        if not 1 <= self.bits <= 8:
+            raise BitstreamError(f"bit depth {self.bits} is outside 1..8")
+        if not 0 <= self.split <= _MAX_SPLIT:
+            raise BitstreamError(f"split layer {self.split} is outside 0..{_MAX_SPLIT}")
+        if len(self.fingerprint) != 8:
+            raise BitstreamError("a fingerprint has 8 bytes")
+        if not (0 <= self.qp <= 63 or self.qp == RAW_QP):
+            raise BitstreamError(f"QP {self.qp} is outside 0..63")
+        if not 0 <= self.encoder_tag <= 0xFFFF:
+            raise BitstreamError(f"encoder tag {self.encoder_tag} is outside 0..65535")
+
+    def _check_sizes(self) -> None:
+        for name in ("original_width", "original_height", "letterboxed_width", "letterboxed_height"):
+            if not 1 <= getattr(self, name) <= 0xFFFF:
+                raise BitstreamError(f"{name.replace('_', ' ')} {getattr(self, name)} is outside 1..65535 pixels")
+        _check_channels(self.channels)
+        if not (1 <= self.tile_rows <= 255 and 1 <= self.tile_cols <= 255):
+            raise BitstreamError(f"a grid of {self.tile_rows}x{self.tile_cols} tiles is outside 1..255")
+        if self.tile_rows * self.tile_cols < self.channels:
+            raise BitstreamError(f"{self.tile_rows}x{self.tile_cols} tiles have no room for {self.channels} channels")
+        for letterboxed, feature in (
+            (self.letterboxed_width, self.feature_width),
+            (self.letterboxed_height, self.feature_height),
+        ):
+            if feature < 1 or letterboxed % feature or letterboxed // feature not in (1, 2, 4, 8, 16, 32):
+                raise BitstreamError(f"{letterboxed} letterboxed pixels cannot make {feature} feature samples")
+        height, width = self.mosaic_shape
+        if height * width > MAX_MOSAIC_SAMPLES:
+            raise BitstreamError(f"a mosaic of {width}x{height} samples is over the limit of {MAX_MOSAIC_SAMPLES}")
+
+
+def newest_version(header: Header) -> int:
+    """The newest version that a header fits: 2 for what our letterbox makes, 1 for whatever else a header can say.
+
+    Args:
+        header: one that passes `Header.check`.
+    """
+    sides = (header.letterboxed_width, header.letterboxed_height)
+    strides = {header.letterboxed_width // header.feature_width, header.letterboxed_height // header.feature_height}
+    fits = len(strides) == 1 and all(side % _UNIT == 0 and side // _UNIT <= 0xFF for side in sides)
+    return 2 if fits else 1
+
+
+def write_fields(header: Header, version: int) -> bytes:
+    """The fields, the version byte first.
+
+    Args:
+        header: one that passes `Header.check`.
+        version: of the format, 1 or 2.
+
+    Raises:
+        BitstreamError: the header does not fit that version, or there is no such version.
+    """
+    if version == 1:
+        return _write_version_1(header)
+    if version != VERSION:
+        raise BitstreamError(f"there is no format version {version}; use 1..{VERSION}")
+    if newest_version(header) < version:
+        raise BitstreamError(
+            f"format version {version} holds letterboxed sides that are multiples of {_UNIT} up to {0xFF * _UNIT}, and "
+            "one stride for both; use version 1"
+        )
+    return _write_version_2(header)
+
+
+def read_fields(fields: bytes) -> Header:
+    """The header that `write_fields` wrote, checked.
+
+    Args:
+        fields: at least the version byte, which is 1 or 2.
+
+    Raises:
+        BitstreamError: they are not as long as they say, or hold what no encoder of ours writes.
+    """
+    header = _read_version_1(fields) if fields[0] == 1 else _read_version_2(fields)
+    header.check()
+    return header
+
+
+def _write_version_1(header: Header) -> bytes:
+    # Its fields stand in the order of the table of version 1.
+    return _VERSION_1.pack(1, *astuple(header))
+
+
+def _read_version_1(fields: bytes) -> Header:
+    if len(fields) != _VERSION_1.size:
+        raise BitstreamError(TRUNCATED)
+    return Header(*_VERSION_1.unpack(fields)[1:])
+
+
+def _write_version_2(header: Header) -> bytes:
+    grid = TileGrid(header.tile_rows, header.tile_cols)
+    is_usual_grid = grid == TileGrid.near_square(header.channels)
+    clip = _CLIP.pack(header.clip_low, header.clip_high)
+    clip_code = _CLIPS.index(clip) if clip in _CLIPS else 0
+    stride_exponent = (header.letterboxed_width // header.feature_width).bit_length() - 1
+    fields = _VERSION_2.pack(
+        2,
+        header.original_width,
+        header.original_height,
+        header.letterboxed_width // _UNIT,
+        header.letterboxed_height // _UNIT,
+        (0 if is_usual_grid else _GRID_FOLLOWS) | header.split << 3 | stride_exponent,
+        (header.bits - 1) << 4 | clip_code,
+        header.channels,
+        header.fingerprint,
+        header.qp,
+        header.encoder_tag,
+    )
+    return fields + (b"" if is_usual_grid else _GRID.pack(grid.rows, grid.cols)) + (b"" if clip_code else clip)
+
+
+def _read_version_2(fields: bytes) -> Header:
+    if len(fields) < _VERSION_2.size:
+        raise BitstreamError(TRUNCATED)
+    _, original_width, original_height, columns, rows, layout, samples, channels, fingerprint, qp, encoder_tag = (
+        _VERSION_2.unpack_from(fields)
+    )
+    stride_exponent, clip_code = layout & 7, samples & 15
+    if layout & _RESERVED or stride_exponent > _MAX_STRIDE_EXPONENT or clip_code >= len(_CLIPS):
+        raise BitstreamError("its side info holds values that format version 2 leaves unused; encode it again")
+    _check_channels(channels)
+    has_grid = bool(layout & _GRID_FOLLOWS)
+    rest = fields[_VERSION_2.size :]
+    if len(rest) != has_grid * _GRID.size + (0 if clip_code else _CLIP.size):
+        raise BitstreamError(TRUNCATED)
+    grid = TileGrid(*_GRID.unpack_from(rest)) if has_grid else TileGrid.near_square(channels)
+    clip_low, clip_high = _CLIP.unpack(_CLIPS[clip_code] or rest[-_CLIP.size :])
+    return Header(
+        original_width=original_width,
+        original_height=original_height,
+        letterboxed_width=columns * _UNIT,
+        letterboxed_height=rows * _UNIT,
+        channels=channels,
+        feature_height=rows * _UNIT >> stride_exponent,
+        feature_width=columns * _UNIT >> stride_exponent,
+        tile_rows=grid.rows,
+        tile_cols=grid.cols,
+        clip_low=clip_low,
+        clip_high=clip_high,
+        bits=(samples >> 4) + 1,
+        split=layout >> 3 & 7,
+        fingerprint=fingerprint,
+        qp=qp,
+        encoder_tag=encoder_tag,
+    )
+
+
+def _check_channels(channels: int) -> None:
+    if not 1 <= channels <= MAX_CHANNELS:
+        raise BitstreamError(f"{channels} channels are outside 1..{MAX_CHANNELS}")

@@ -1,0 +1,111 @@
+"""What this machine has: versions, codecs proven by a real encode, weights, devices."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+
+from featcodec.errors import FeatcodecError
+from featcodec.system.paths import weights_folder
+from featcodec.version import __version__
+from featcodec.video import EncoderSettings, open_codec
+from featcodec.video.process import run
+
+_PACKAGES = ("torch", "torchvision", "ultralytics-opencv-headless", "imageio-ffmpeg", "av", "pycocotools")
+_PROOF_QP = 22
+
+
+@dataclass(frozen=True)
+class Check:
+    """One finding.
+
+    Attributes:
+        topic: what was looked at.
+        status: "ok", "missing" (optional and not there) or "broken".
+        detail: versions, paths, or the reason and the remedy.
+    """
+
+    topic: str
+    status: str
+    detail: str
+
+
+def examine() -> Iterator[Check]:
+    """Look at everything featcodec needs or can use."""
+    yield Check("featcodec", "ok", f"{__version__} on Python {platform.python_version()} ({sys.executable})")
+    yield from _packages()
+    yield _codec("ffmpeg", optional=False)
+    yield _codec("vvenc", optional=True)
+    yield _devices()
+    yield from _weights()
+
+
+def _packages() -> Iterator[Check]:
+    for package in _PACKAGES:
+        try:
+            yield Check(package, "ok", version(package))
+        except PackageNotFoundError:
+            yield Check(package, "broken", "not installed; run bin/quickstart, or pip install featcodec")
+
+
+def _codec(name: str, *, optional: bool) -> Check:
+    """Prove a codec by coding and decoding a small mosaic."""
+    topic = f"codec {name}"
+    rows, columns = np.mgrid[0:64, 0:96]
+    frame = (128 + 60 * np.sin(rows / 7) * np.cos(columns / 9)).astype(np.uint8)
+    try:
+        codec = open_codec(name, EncoderSettings())
+    except FeatcodecError as error:
+        return Check(topic, "missing" if optional else "broken", str(error))
+    try:
+        (stream,) = codec.encode([frame], _PROOF_QP)
+        decoded = codec.decode(stream, (64, 96))
+    except FeatcodecError as error:
+        return Check(topic, "broken", str(error))
+    mean_error = float(np.abs(decoded.astype(int) - frame).mean())
+    if mean_error > 2:
+        return Check(topic, "broken", f"a test picture came back {mean_error:.1f} off a sample; reinstall it")
+    return Check(topic, "ok", f"{_codec_version(codec)}; coded a test picture to {len(stream)} bytes and back")
+
+
+def _codec_version(codec: object) -> str:
+    executable = getattr(codec, "executable", None)
+    if executable is not None:
+        first = run([executable, "-version"]).decode(errors="replace").split("\n", 1)[0]
+        return f"{first.split(' Copyright')[0]}, libvvenc ({executable})"
+    programs = [getattr(codec, "encoder", ""), getattr(codec, "decoder", "")]
+    return ", ".join(program for program in programs if program)
+
+
+def _devices() -> Check:
+    import torch
+
+    devices = [f"cpu ({torch.get_num_threads()} threads)"]
+    devices += [f"cuda:{index} ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
+    if torch.backends.mps.is_available():
+        devices.append("mps")
+    return Check("devices", "ok", ", ".join(devices))
+
+
+def _weights() -> Iterator[Check]:
+    from featcodec.networks.weights import list_models
+
+    models = list_models()
+    here = [model["name"] for model in models if model["weights"] == "present"]
+    damaged = [model["name"] for model in models if model["weights"].startswith("damaged")]
+    shipped = [model["name"] for model in models if model["weights"].startswith("ships")]
+    if damaged:
+        yield Check("weights", "broken", f"{', '.join(damaged)} in {weights_folder()} have a wrong sha256; delete them")
+    if here:
+        yield Check("weights", "ok", f"{', '.join(here)} in {weights_folder()}")
+    else:
+        yield Check("weights", "missing", f"none in {weights_folder()}; see `featcodec models`; photographs need them")
+    yield Check("shipped weights", "ok" if shipped else "broken", ", ".join(shipped) or "none; install featcodec again")
+    existing = next(folder for folder in weights_folder().absolute().parents if folder.is_dir())
+    yield Check("disk", "ok", f"{shutil.disk_usage(existing).free >> 30} GiB free in {existing}")

@@ -1,1 +1,0 @@
-"""Reading images and annotations, fitting images to the detector, writing detections."""

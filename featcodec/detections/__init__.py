@@ -1,0 +1,7 @@
+"""What a detector found: boxes, the files they are written to, and drawing them. Knows nothing of torch."""
+
+from __future__ import annotations
+
+from featcodec.detections.boxes import BoxFilter, Detections
+
+__all__ = ["BoxFilter", "Detections"]

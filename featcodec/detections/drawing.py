@@ -1,0 +1,123 @@
+"""Drawing boxes on images."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path, PurePath
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from featcodec.detections import Detections
+from featcodec.errors import InputError, OutputError
+from featcodec.images.reading import IMAGE_SUFFIXES, read_image
+from featcodec.system.files import write_atomically
+from featcodec.system.paths import expand_sources
+
+# Paul Tol's bright scheme: told apart by people who see colours differently.
+_COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988")
+_JPEG_QUALITY = 90
+
+
+def draw_boxes(
+    image: npt.NDArray[np.uint8], detections: Detections, *, least_score: float = 0.25
+) -> npt.NDArray[np.uint8]:
+    """The image with boxes, class names and scores on it.
+
+    Args:
+        image: (height, width, 3) uint8 RGB, the original image.
+        detections: boxes in its pixels.
+        least_score: boxes below it are left out.
+
+    Raises:
+        InputError: the image is not of the size that the detections were made on.
+    """
+    if image.shape[:2] != (detections.height, detections.width):
+        raise InputError(
+            f"the image is {image.shape[1]}x{image.shape[0]}, but one of {detections.width}x{detections.height} was "
+            "encoded; give the --images that were encoded"
+        )
+    canvas = Image.fromarray(image)
+    pen = ImageDraw.Draw(canvas)
+    scale = max(canvas.size) / 640
+    width = max(1, round(2 * scale))
+    font = ImageFont.load_default(size=max(10, round(12 * scale)))
+    shown = [index for index in range(len(detections)) if detections.scores[index] >= least_score]
+    for index in reversed(shown):  # the best on top
+        class_id = int(detections.class_ids[index])
+        colour = _COLOURS[class_id % len(_COLOURS)]
+        left, top, right, bottom = detections.xyxy[index].tolist()
+        pen.rectangle((left, top, right, bottom), outline=colour, width=width)
+        label = f"{detections.names[class_id]} {detections.scores[index]:.2f}"
+        x0, y0, x1, y1 = pen.textbbox((0, 0), label, font=font)
+        x = min(left, max(0, canvas.width - (x1 - x0) - 2 * width))
+        y = top - (y1 - y0) - 2 * width if top > (y1 - y0) + 2 * width else top
+        pen.rectangle((x, y, x + x1 - x0 + 2 * width, y + y1 - y0 + 2 * width), fill=colour)
+        pen.text((x + width - x0, y + width - y0), label, fill="white", font=font)
+    return np.array(canvas)
+
+
+def save_jpeg(path: Path, image: npt.NDArray[np.uint8]) -> None:
+    """Write an image as JPEG, whole or not at all.
+
+    Raises:
+        InputError: JPEG cannot hold it (a side over 65,500 pixels).
+        OutputError: it cannot be written.
+    """
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels make no JPEG ({error})") from None
+    write_atomically(path, buffer.getvalue())
+
+
+def index_images(folder: Path) -> dict[str, Path]:
+    """The images in a folder, by relative path without ending and, where it is unique, by bare name.
+
+    Raises:
+        InputError: it holds none.
+    """
+    sources = expand_sources([str(folder)], IMAGE_SUFFIXES, "images")
+    by_path = {source.relative.with_suffix("").as_posix(): source.path for source in sources}
+    names = Counter(source.relative.stem for source in sources)
+    by_name = {source.relative.stem: source.path for source in sources if names[source.relative.stem] == 1}
+    return {**by_name, **by_path}
+
+
+def open_drawing(
+    images: Path, folder: Path, least_score: float, *, overwrite: bool
+) -> Callable[[PurePath, Detections], None]:
+    """A function that draws one image's detections on the original and saves it as JPEG.
+
+    Args:
+        images: folder of the original images.
+        folder: where the drawn images go; another one.
+        least_score: boxes below it are left out.
+        overwrite: replace drawn images that exist.
+
+    Raises:
+        InputError: `images` holds no image.
+        OutputError: the folders are the same: the originals would be overwritten. The function itself refuses likewise
+            to draw over a single original, where one folder lies in the other.
+    """
+    if images.resolve() == folder.resolve():
+        raise OutputError(f"{folder}: is the folder of the originals, which --draw would overwrite; choose another")
+    originals = index_images(images)
+    protected = {path.resolve() for path in originals.values()}
+
+    def draw(relative: PurePath, detections: Detections) -> None:
+        original = originals.get(relative.as_posix()) or originals.get(relative.name)
+        if original is None:
+            raise InputError(f"{relative}: no image of that name in {images}; it is decoded but not drawn")
+        output = folder / f"{relative.as_posix()}.jpg"
+        if output.resolve() in protected:
+            raise OutputError(f"{output}: is an original, which --draw would overwrite; choose another folder")
+        if output.exists() and not overwrite:
+            raise OutputError(f"{output}: exists; use --overwrite or another --draw")
+        save_jpeg(output, draw_boxes(read_image(original), detections, least_score=least_score))
+
+    return draw

@@ -1,0 +1,130 @@
+"""Writing detections: COCO results, CSV or YOLO text, one image after the other, so that memory stays bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePath
+from typing import TypeAlias
+
+from featcodec.detections import Detections
+from featcodec.errors import InputError, OutputError
+from featcodec.images.annotations import Annotations
+from featcodec.system.files import atomic_folder, atomic_writer, write_atomically
+
+FORMATS = ("coco", "csv", "yolo")
+
+Write: TypeAlias = Callable[[PurePath, Detections], None]
+"""Takes an image's relative path without ending, and its detections."""
+
+_YOLO_SUFFIX = ".txt"
+_CSV_COLUMNS = ("image", "class_id", "class", "score", "left", "top", "right", "bottom")
+
+
+def format_of(output: Path) -> str:
+    """The format that an output path asks for: .json is COCO, .csv is CSV, no ending is a folder of YOLO text.
+
+    Raises:
+        InputError: any other ending.
+    """
+    formats = {".json": "coco", ".csv": "csv", "": "yolo"}
+    if output.suffix.lower() not in formats:
+        raise InputError(f"{output}: no format known by that ending; use .json, .csv, a folder, or --format")
+    return formats[output.suffix.lower()]
+
+
+def check_output(output: Path, file_format: str, *, overwrite: bool) -> None:
+    """Find out before the work whether the output can be written.
+
+    Raises:
+        OutputError: it exists and is not to be overwritten, or is a folder where a file belongs or the other way round.
+    """
+    is_folder = file_format == "yolo"
+    if output.exists() and output.is_dir() != is_folder:
+        raise OutputError(f"{output}: is {'no' if is_folder else 'a'} folder; choose another -o")
+    if output.exists() and not overwrite and not (is_folder and not any(output.iterdir())):
+        raise OutputError(f"{output}: exists; use --overwrite or another -o")
+
+
+def open_export(
+    output: Path, file_format: str, annotations: Annotations | None
+) -> contextlib.AbstractContextManager[Write]:
+    """A function that writes one image's detections at a time; the file appears when the block ends well.
+
+    Args:
+        output: a file (coco, csv) or a folder (yolo).
+        file_format: one of `FORMATS`.
+        annotations: where COCO image ids and category ids come from; without it the id is the numeric file name (or
+            the name itself where it is no number), as ultralytics does it.
+
+    Raises:
+        InputError: unknown format.
+    """
+    if file_format == "coco":
+        return _coco(output, annotations)
+    if file_format == "csv":
+        return _csv(output)
+    if file_format == "yolo":
+        return _yolo(output)
+    raise InputError(f"unknown format {file_format!r}; use one of {', '.join(FORMATS)}")
+
+
+def image_id_of(relative: PurePath, annotations: Annotations | None) -> int | str:
+    """The COCO image id of an image."""
+    if annotations is not None:
+        return annotations.image_id(relative)
+    return int(relative.stem) if relative.stem.isascii() and relative.stem.isdigit() else relative.stem
+
+
+@contextlib.contextmanager
+def _coco(output: Path, annotations: Annotations | None) -> Iterator[Write]:
+    with atomic_writer(output, "w") as file:
+        file.write("[")
+        separator = "\n"
+        categories: dict[tuple[str, ...], dict[int, int] | None] = {}
+
+        def write(relative: PurePath, detections: Detections) -> None:
+            nonlocal separator
+            if detections.names not in categories:
+                by_name = None if annotations is None else annotations.category_ids(detections.names)
+                categories[detections.names] = by_name
+            for result in detections.to_coco(image_id_of(relative, annotations), categories[detections.names]):
+                file.write(separator + json.dumps(result))
+                separator = ",\n"
+
+        yield write
+        file.write("\n]\n")
+
+
+@contextlib.contextmanager
+def _csv(output: Path) -> Iterator[Write]:
+    with atomic_writer(output, "w") as file:
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(_CSV_COLUMNS)
+
+        def write(relative: PurePath, detections: Detections) -> None:
+            for box, score, class_id in zip(detections.xyxy, detections.scores, detections.class_ids, strict=True):
+                name = detections.names[class_id]
+                sides = [f"{value:.2f}" for value in box]
+                rows.writerow([relative.as_posix(), int(class_id), name, f"{score:.6f}", *sides])
+
+        yield write
+
+
+@contextlib.contextmanager
+def _yolo(output: Path) -> Iterator[Write]:
+    with atomic_folder(output, replaceable=(_YOLO_SUFFIX,)) as folder:
+
+        def write(relative: PurePath, detections: Detections) -> None:
+            """One line a box: class id, centre x, y, width, height as fractions of the image, score."""
+            lines = []
+            for box, score, class_id in zip(detections.xyxy, detections.scores, detections.class_ids, strict=True):
+                left, top, right, bottom = map(float, box)
+                centre = (left + right) / 2 / detections.width, (top + bottom) / 2 / detections.height
+                size = (right - left) / detections.width, (bottom - top) / detections.height
+                lines.append(f"{class_id} " + " ".join(f"{value:.6f}" for value in (*centre, *size, score)) + "\n")
+            write_atomically(folder / f"{relative.as_posix()}{_YOLO_SUFFIX}", "".join(lines).encode())
+
+        yield write

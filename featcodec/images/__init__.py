@@ -1,0 +1,1 @@
+"""Images before the networks: reading, letterbox, annotations, pictures beside each other."""

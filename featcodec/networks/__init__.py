@@ -1,0 +1,1 @@
+"""Networks around the detector, their checkpoints, and what comes with the package."""

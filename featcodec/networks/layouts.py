@@ -1,0 +1,115 @@
+"""Checkpoints of layouts (`featcodec.packing.layout`), and which one a tensor gets."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, fields
+from pathlib import Path
+
+import torch
+
+from featcodec.errors import FeatcodecError, WeightsError
+from featcodec.fingerprints import joined_fingerprint
+from featcodec.networks.catalogue import SHIPPED_LAYOUTS, shipped_for
+from featcodec.networks.checkpoints import load_checkpoint, save_checkpoint
+from featcodec.packing.layout import Layout, LayoutConfig
+from featcodec.packing.quantize import UniformQuantizer
+
+KIND = "layout"
+AUTO = "auto"
+NONE = "none"
+
+
+def name_of(layout: Layout | None) -> str:
+    """16 hex digits that name its numbers, or nothing without one."""
+    return "" if layout is None else layout.fingerprint().hex()
+
+
+def save_layout(path: Path, layout: Layout) -> None:
+    """Write a `.safetensors` checkpoint; `load_layout` reads it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    save_checkpoint(
+        path, KIND, asdict(layout.config), {name: torch.from_numpy(array) for name, array in layout.arrays().items()}
+    )
+
+
+def load_layout(path: Path) -> Layout:
+    """Read a checkpoint.
+
+    Raises:
+        WeightsError: missing, damaged, not a layout, or numbers that are none.
+    """
+    content, state = load_checkpoint(path, KIND)
+    try:
+        config = LayoutConfig(**{field.name: content[field.name] for field in fields(LayoutConfig)})
+        UniformQuantizer(config.clip_low, config.clip_high)
+        named = isinstance(config.tensor_fingerprint, str) and re.fullmatch("[0-9a-f]{16}", config.tensor_fingerprint)
+        if not named or config.split not in range(5):
+            raise ValueError(f"of the tensor {config.tensor_fingerprint!r:.40} behind layer {config.split!r}")
+        order, scale, offset = (state[name] for name in ("order", "scale", "offset"))
+        if order.is_floating_point():
+            raise TypeError("an order that is no whole numbers")
+        return Layout(config, order.long().numpy(), scale.float().numpy(), offset.float().numpy())
+    except (KeyError, OverflowError, TypeError, ValueError, FeatcodecError) as error:
+        raise WeightsError(f"{path}: not a layout ({error}); find it again with `featcodec train layout`") from None
+
+
+def choose_layout(
+    name_or_path: str | Path | None, tensor: bytes, channels: int, split: int, codec: bytes | None = None
+) -> Layout | None:
+    """The layout for a coded tensor.
+
+    Args:
+        name_or_path: a `.safetensors` checkpoint, "none" (or None) for the tensor as it is, or "auto": what `codec`
+            names, else the one that ships for this tensor, else none.
+        tensor: 8 bytes that name the networks which make the tensor.
+        channels: of the tensor.
+        split: the layer it was split behind.
+        codec: 8 bytes, the fingerprint that stands in a bitstream, if there is one.
+
+    Raises:
+        WeightsError: not a layout, or not one for this tensor.
+    """
+    if name_or_path is None or name_or_path == NONE or (name_or_path == AUTO and codec == tensor):
+        return None
+    if name_or_path == AUTO:
+        layouts = (load_layout(shipped.path) for shipped in shipped_for(SHIPPED_LAYOUTS, tensor))
+        return next((layout for layout in layouts if layout.config.split == split), None)
+    layout = load_layout(Path(name_or_path))
+    if layout.config.tensor_fingerprint != tensor.hex():
+        raise WeightsError(
+            f"{name_or_path}: lays out the tensor of {layout.config.tensor_fingerprint}, but {tensor.hex()} is loaded; "
+            "give the --detector and --bottleneck it was found with, or --layout none"
+        )
+    if layout.config.split != split or len(layout.order) != channels:
+        raise WeightsError(
+            f"{name_or_path}: lays out {len(layout.order)} channels behind layer {layout.config.split}, not {channels} "
+            f"behind {split}; use --layout none"
+        )
+    return layout
+
+
+def tensor_fingerprint(codec: bytes | None, name_or_path: str | Path | None) -> bytes | None:
+    """Which networks made a stream, whatever its layout: the fingerprint in it without that of the layout.
+
+    Args:
+        codec: the fingerprint in the stream, 8 bytes, or None.
+        name_or_path: the layout that was asked for, as `choose_layout` takes it.
+
+    Returns:
+        8 bytes of the networks where the layout is that one or one that ships, else `codec` itself.
+
+    Raises:
+        WeightsError: that file is no layout.
+    """
+    paths = [shipped.path for shipped in SHIPPED_LAYOUTS]
+    if name_or_path not in (None, NONE, AUTO):
+        paths.append(Path(str(name_or_path)))
+    for layout in map(load_layout, paths if codec else ()):
+        tensor = bytes.fromhex(layout.config.tensor_fingerprint)
+        if codec == joined_fingerprint(tensor, layout.fingerprint()):
+            return tensor
+    return codec

@@ -1,0 +1,227 @@
+"""Restoration: a light network in the cloud that undoes coding noise before AD and back-end; no bit depends on it.
+
+VVC codes the channels of a mosaic one beside the other and cannot predict one from another. This network sees all of
+them at once: Conv3x3 (channels and one plane with the QP) -> hidden, SiLU, ResBlocks, Conv3x3 hidden -> channels. What
+it adds grows with VVC's step size, which doubles every 6 QPs (H.266, clause 8.7.3), up to QP 40.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featcodec.bitstream import Header
+from featcodec.errors import WeightsError
+from featcodec.networks.blocks import ResBlock
+from featcodec.networks.catalogue import SHIPPED_RESTORATIONS, shipped_for
+from featcodec.networks.checkpoints import fingerprint, load_checkpoint, save_checkpoint
+
+KIND = "restoration"
+AUTO = "auto"
+NONE = "none"
+FULL_STRENGTH_QP = 40
+"""From here on the correction counts in full."""
+QPS_PER_DOUBLING = 6
+"""VVC's step size doubles after so many."""
+_MAX_CHANNELS = 4096
+_MAX_BLOCKS = 64
+_SPLITS = range(5)
+
+
+@dataclass(frozen=True)
+class RestorationConfig:
+    """What a restoration checkpoint says besides its weights.
+
+    Attributes:
+        channels: channels of the coded tensor: the bottleneck's, or the feature tensor's in latent coding.
+        hidden_channels: width inside.
+        blocks: how many ResBlocks.
+        split: the detector layer behind which the tensor was taken, 0..4.
+        codec_fingerprint: 16 hex digits; the codec whose streams it restores, as the bitstreams name it.
+        training: how it came to be (stage, data, hyper-parameters, metrics); free form, for people.
+    """
+
+    channels: int
+    hidden_channels: int
+    blocks: int
+    split: int
+    codec_fingerprint: str
+    training: dict[str, Any]
+
+
+class Restoration(nn.Module):
+    """The network with its configuration; made in eval mode, and without effect until it is trained.
+
+    It computes in float32 also where the codec does not: its corrections are small beside the values.
+    """
+
+    def __init__(self, config: RestorationConfig) -> None:
+        super().__init__()
+        self.config = config
+        last = nn.Conv2d(config.hidden_channels, config.channels, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        assert last.bias is not None  # noqa: S101  (a convolution has one by default)
+        nn.init.zeros_(last.bias)
+        self.net = nn.Sequential(
+            nn.Conv2d(config.channels + 1, config.hidden_channels, 3, padding=1),
+            nn.SiLU(),
+            *(ResBlock(config.hidden_channels) for _ in range(config.blocks)),
+            last,
+        )
+        self.eval()
+
+    def forward(self, coded: Tensor, qp: Tensor) -> Tensor:
+        """The coded tensor without (some of) its coding noise.
+
+        Args:
+            coded: (B, channels, H, W), dequantized; any floating dtype.
+            qp: (B,) floating, the QP that each was coded at, 0 to 63.
+
+        Returns:
+            (B, channels, H, W) in the dtype of `coded`; not clipped.
+        """
+        doublings = (qp.float() - FULL_STRENGTH_QP).reshape(-1, 1, 1, 1) / QPS_PER_DOUBLING
+        values = coded.float()
+        plane = doublings.expand(-1, 1, *coded.shape[2:])
+        correction = self.net(torch.cat((values, plane), 1))
+        restored: Tensor = values + torch.exp2(doublings).clamp(max=1) * correction
+        return restored.to(coded.dtype)
+
+    def fingerprint(self) -> bytes:
+        """8 bytes that name its weights."""
+        return fingerprint(self.state_dict())
+
+
+def default_hidden_channels(channels: int) -> int:
+    """The width for a coded tensor: as many channels as it has itself, but 48 at least and 96 at most."""
+    return min(max(channels, 48), 96)
+
+
+def restore(restoration: Restoration | None, tensors: Tensor, headers: Sequence[Header]) -> Tensor:
+    """What the cloud makes of the tensors of streams before AD and back-end.
+
+    Streams that it was not trained for stay as they are: raw samples, which have no coding noise, and tensors of
+    another split.
+
+    Args:
+        restoration: the network, or None for none.
+        tensors: (B, C, H, W), dequantized.
+        headers: of the B streams, all of one split.
+
+    Returns:
+        (B, C, H, W) in the dtype of `tensors`, on their device.
+    """
+    if restoration is None or headers[0].split != restoration.config.split:
+        return tensors
+    qp = torch.tensor([float(header.qp) for header in headers], device=tensors.device)
+    is_raw = torch.tensor([header.is_raw for header in headers], device=tensors.device)
+    with torch.inference_mode():
+        restored = restoration(tensors, torch.where(is_raw, torch.zeros_like(qp), qp))
+        return torch.where(is_raw.reshape(-1, 1, 1, 1), tensors, restored)
+
+
+def name_of(restoration: Restoration | None) -> str:
+    """16 hex digits that name its weights, or nothing without one."""
+    return "" if restoration is None else restoration.fingerprint().hex()
+
+
+def save_restoration(path: Path, restoration: Restoration, *, half: bool = False) -> None:
+    """Write a `.safetensors` checkpoint; `load_restoration` reads it.
+
+    Args:
+        path: the file.
+        restoration: the network.
+        half: store numbers as float16, for shipping; rounded weights have another fingerprint.
+
+    Raises:
+        WeightsError: a number is beyond float16's range.
+        OutputError: it cannot be written.
+    """
+    save_checkpoint(path, KIND, asdict(restoration.config), restoration.state_dict(), half=half)
+
+
+def load_restoration(path: Path) -> Restoration:
+    """Read a checkpoint.
+
+    Returns:
+        the restoration, float32, on the CPU, in eval mode, frozen.
+
+    Raises:
+        WeightsError: missing, damaged, not a restoration, or a config that contradicts the weights.
+    """
+    content, state = load_checkpoint(path, KIND)
+    try:
+        config = RestorationConfig(**{field.name: content[field.name] for field in fields(RestorationConfig)})
+        _check(config)
+        with torch.device("meta"):
+            restoration = Restoration(config)
+        # On the meta device nothing is allocated before the stored shapes have been found to match.
+        restoration.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
+    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or ["?"])[0]
+        raise WeightsError(f"{path}: its config does not fit its weights ({reason}); train it again") from None
+    return restoration.eval().requires_grad_(False)
+
+
+def choose_restoration(
+    name_or_path: str | Path | None, codec: bytes, channels: Callable[[int], int], split: int | None = None
+) -> Restoration | None:
+    """The restoration for a codec.
+
+    Args:
+        name_or_path: a `.safetensors` checkpoint, "none" (or None), or "auto": the one that ships for this codec and
+            split, else none.
+        codec: 8 bytes, the codec's fingerprint, as bitstreams name it.
+        channels: of its coded tensor, by the split.
+        split: the split layer that was asked for, if any.
+
+    Raises:
+        WeightsError: not a restoration, or not one for this codec and split.
+    """
+    if name_or_path is None or name_or_path == NONE:
+        return None
+    if name_or_path == AUTO:
+        shipped = next(iter(shipped_for(SHIPPED_RESTORATIONS, codec)), None)
+        if shipped is None:
+            return None
+        restoration = load_restoration(shipped.path)
+        if split not in (None, restoration.config.split):
+            return None
+        _check_match(restoration.config, codec, channels, split, str(shipped.path))
+        return restoration
+    restoration = load_restoration(Path(name_or_path))
+    _check_match(restoration.config, codec, channels, split, str(name_or_path))
+    return restoration
+
+
+def _check_match(
+    config: RestorationConfig, codec: bytes, channels: Callable[[int], int], split: int | None, path: str
+) -> None:
+    """Raise WeightsError unless it restores the streams of that codec, behind that split where one is given."""
+    if config.codec_fingerprint != codec.hex():
+        raise WeightsError(
+            f"{path}: restores streams of the codec {config.codec_fingerprint}, but {codec.hex()} is loaded; give the "
+            "--detector and --bottleneck it was trained with, or --restoration none"
+        )
+    if split is not None and config.split != split:
+        raise WeightsError(f"{path}: trained behind layer {config.split}, not {split}; leave --split out")
+    if config.channels != (needed := channels(config.split)):
+        raise WeightsError(f"{path}: takes {config.channels} channels, not the codec's {needed}; train it again")
+
+
+def _check(config: RestorationConfig) -> None:
+    sizes = (config.channels, config.hidden_channels)
+    if any(not isinstance(size, int) or not 1 <= size <= _MAX_CHANNELS for size in sizes):
+        raise ValueError(f"channels {sizes}")
+    if not isinstance(config.blocks, int) or not 0 <= config.blocks <= _MAX_BLOCKS:
+        raise ValueError(f"blocks {config.blocks!r}")
+    if not isinstance(config.split, int) or config.split not in _SPLITS:
+        raise ValueError(f"split {config.split!r}")
+    if not isinstance(config.codec_fingerprint, str) or not re.fullmatch("[0-9a-f]{16}", config.codec_fingerprint):
+        raise ValueError(f"codec fingerprint {config.codec_fingerprint!r:.40}")

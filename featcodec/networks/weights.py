@@ -1,0 +1,199 @@
+"""Where detector weights come from: a path, the package, the weights folder, or a pinned download."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from featcodec.errors import WeightsError
+from featcodec.networks.catalogue import LICENCE, SHIPPED_DETECTORS, SHIPPED_FOLDER, Shipped
+from featcodec.system.paths import weights_folder
+
+_ORIGINAL = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
+_ANCHOR_FREE = "https://github.com/ultralytics/assets/releases/download/v8.3.0"
+_TIMEOUT_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """A detector that is known by name.
+
+    Attributes:
+        name: e.g. "yolov5m".
+        url: its pinned address.
+        sha256: of the file, where known.
+        licence: of the weights.
+        description: for `featcodec models`.
+    """
+
+    name: str
+    url: str
+    sha256: str | None
+    licence: str
+    description: str
+
+    @property
+    def path(self) -> Path:
+        """Where it is looked for, and downloaded to."""
+        return weights_folder() / f"{self.name}.pt"
+
+
+_SHA256 = {
+    "yolov5n": "4f180cf23ba0717ada0badd6c685026d73d48f184d00fc159c2641284b2ac0a3",
+    "yolov5s": "8b3b748c1e592ddd8868022e8732fde20025197328490623cc16c6f24d0782ee",
+    "yolov5m": "61d933360ba5a7733a36764996c800287d973889d875227f5beedd2473a97a56",
+    "yolov5l": "2f603b7354c25454d1270663a14d8ddc1eea98e5eebc1d84ce0c6e3150fa155f",
+    "yolov5x": "9f27a794fa0308e2606f90565164571d6f0a0ba18a3ce2e5e5d323b71c157859",
+}
+
+KNOWN: dict[str, KnownWeights] = {
+    weights.name: weights
+    for size in "nsmlx"
+    for weights in (
+        KnownWeights(
+            f"yolov5{size}",
+            f"{_ORIGINAL}/yolov5{size}.pt",
+            _SHA256[f"yolov5{size}"],
+            LICENCE,
+            f"YOLOv5{size}, anchor-based, COCO, 80 classes",
+        ),
+        KnownWeights(
+            f"yolov5{size}u",
+            f"{_ANCHOR_FREE}/yolov5{size}u.pt",
+            None,
+            LICENCE,
+            f"YOLOv5{size}u, anchor-free, COCO, 80 classes",
+        ),
+    )
+}
+
+
+def locate_weights(name_or_path: str | Path) -> Path:
+    """The checkpoint file of a detector.
+
+    An explicit path comes first, then what ships with the package, then the weights folder ($FEATCODEC_HOME/weights, or
+    weights/ in the user's cache), then a download into it.
+
+    Raises:
+        WeightsError: it is nowhere and cannot be downloaded; the message says which file to put where.
+    """
+    path = Path(name_or_path)
+    if _is_file(path):
+        return path
+    name = str(name_or_path)
+    if name in SHIPPED_DETECTORS:
+        return _shipped(SHIPPED_DETECTORS[name])
+    known = KNOWN.get(name.removesuffix(".pt"))
+    if known is None:
+        return _own(name)
+    if path.name != name:
+        raise WeightsError(f"{name}: no such file; check the path, or use the name {known.name}")
+    if not _is_file(known.path):
+        _download(known)
+    elif not is_intact(known):
+        raise WeightsError(
+            f"{known.path}: not the {known.name} that featcodec knows (wrong sha256); delete it, or pass your own "
+            "checkpoint by its path"
+        )
+    return known.path
+
+
+def _shipped(detector: Shipped) -> Path:
+    if not _is_file(detector.path):
+        raise WeightsError(
+            f"{detector.path}: the weights of {detector.name} are missing, though they ship with featcodec; install it "
+            "again, or train a detector with `featcodec train detector` and pass its path with --detector"
+        )
+    return detector.path
+
+
+def _own(name: str) -> Path:
+    """A checkpoint that the user put into the weights folder; its ending may be left out."""
+    if Path(name).name == name:
+        stem = name.removesuffix(".pt").removesuffix(".safetensors")
+        for local in (weights_folder() / f"{stem}{suffix}" for suffix in (".pt", ".safetensors")):
+            if name in (stem, local.name) and _is_file(local):
+                return local
+    names = ", ".join([*sorted(KNOWN), *SHIPPED_DETECTORS])
+    raise WeightsError(
+        f"{name}: neither a file nor a known detector; give a .pt or .safetensors file, or one of {names}"
+    )
+
+
+def _is_file(path: Path) -> bool:
+    """Whether it is a file that can be seen; a name that is too long, say, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def is_intact(known: KnownWeights) -> bool:
+    """Whether the file in the weights folder is the pinned one (true where no sha256 is known).
+
+    Raises:
+        WeightsError: it cannot be read.
+    """
+    if known.sha256 is None:
+        return True
+    try:
+        return hashlib.sha256(known.path.read_bytes()).hexdigest() == known.sha256
+    except OSError as error:
+        raise WeightsError(f"{known.path}: cannot be read ({error.strerror}); change its mode or delete it") from None
+
+
+def _download(known: KnownWeights) -> None:
+    import pooch  # noqa: PLC0415  (seldom needed, and it loads an HTTP library)
+
+    pooch.get_logger().setLevel(logging.ERROR)
+    try:
+        pooch.retrieve(
+            known.url,
+            known_hash=f"sha256:{known.sha256}" if known.sha256 else None,
+            fname=known.path.name,
+            path=known.path.parent,
+            downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS, progressbar=False),
+        )
+    except Exception as error:  # requests, urllib3, pooch and the operating system each raise their own
+        with contextlib.suppress(OSError):
+            known.path.unlink(missing_ok=True)
+        raise WeightsError(
+            f"{known.name} is not on this machine and cannot be downloaded ({type(error).__name__}); fetch {known.url} "
+            f"where you can and put it at {known.path}, or pass its path with --detector"
+        ) from None
+
+
+def list_models() -> list[dict[str, str]]:
+    """What `featcodec models` shows of each known detector: first those that ship, then those to be had elsewhere.
+
+    Their weights ship with featcodec, or are present, missing or damaged.
+    """
+    models = [
+        {
+            "name": shipped.name,
+            "weights": "ships with featcodec" if _is_file(shipped.path) else "missing",
+            "licence": LICENCE,
+            "description": shipped.description,
+            "source": f"featcodec/{SHIPPED_FOLDER.name}/{shipped.file_name}",
+            "folder": str(SHIPPED_FOLDER),
+        }
+        for shipped in SHIPPED_DETECTORS.values()
+    ]
+    for known in KNOWN.values():
+        state = "missing"
+        if _is_file(known.path):
+            state = "present" if is_intact(known) else "damaged (wrong sha256)"
+        models.append(
+            {
+                "name": known.name,
+                "weights": state,
+                "licence": known.licence,
+                "description": known.description,
+                "source": known.url,
+                "folder": str(weights_folder()),
+            }
+        )
+    return models

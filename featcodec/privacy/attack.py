@@ -1,0 +1,117 @@
+"""The attack itself: a codec, and the RecNet that turns its coded tensors back into pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from featcodec.bitstream import Header
+from featcodec.codec import FeatureCodec
+from featcodec.detectors.split import DEFAULT_SPLIT
+from featcodec.errors import BitstreamError, InputError, WeightsError
+from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
+from featcodec.privacy.recnet import RecNet, load_recnet, shipped_recnet
+from featcodec.video import Frame
+
+_PROBE_SIDE = 64
+
+S = TypeVar("S", bound=np.generic)
+
+Picture = npt.NDArray[np.float32]
+"""(height, width, 3) RGB in [0, 1]: what an attack makes of one image, without the letterbox's border."""
+
+
+@dataclass(frozen=True, eq=False)
+class Attack:
+    """A codec and a RecNet that turns its coded tensors back into pictures.
+
+    It computes in float32 also where the codec does not: an attacker is in no hurry.
+
+    Attributes:
+        codec: whose tensors are attacked.
+        recnet: trained on that codec; in eval mode, on its detector's device.
+
+    Raises:
+        WeightsError: the RecNet was trained on another codec, or the codec splits its detector elsewhere.
+    """
+
+    codec: FeatureCodec
+    recnet: RecNet
+
+    def __post_init__(self) -> None:
+        codec, config = self.codec, self.recnet.config
+        if config.codec_fingerprint != codec.tensor_fingerprint.hex():
+            kind = "without" if codec.bottleneck is None else "with"
+            attacked = codec.tensor_fingerprint.hex()
+            raise WeightsError(
+                f"a RecNet for the codec {config.codec_fingerprint:.16}, but {attacked} is attacked, a detector "
+                f"{kind} bottleneck; give the --detector and --bottleneck it was trained on, or another RecNet"
+            )
+        if codec.detector.split != DEFAULT_SPLIT:
+            raise WeightsError(
+                f"inverts split {DEFAULT_SPLIT}, but the codec splits behind {codec.detector.split}; give another "
+                "--bottleneck"
+            )
+        channels = codec.detector.feature_shape(_PROBE_SIDE, _PROBE_SIDE)[0]
+        if codec.bottleneck is not None:
+            channels = codec.bottleneck.config.channels
+        if config.input_channels != channels:
+            raise WeightsError(f"takes {config.input_channels} channels, not the codec's {channels}; train it again")
+
+    @classmethod
+    def load(cls, codec: FeatureCodec, path: Path | None) -> Attack:
+        """Read a RecNet checkpoint; None takes the one that ships for this codec.
+
+        Raises:
+            WeightsError: missing, damaged, or trained on another codec.
+        """
+        if path is None:
+            return cls(codec, shipped_recnet(codec.tensor_fingerprint).to(codec.detector.device))
+        recnet = load_recnet(path)
+        try:
+            return cls(codec, recnet.to(codec.detector.device))
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from None
+
+    def on_images(self, batch: Sequence[Letterboxed]) -> list[Picture]:
+        """Reconstructions from uncompressed features of images of one letterboxed shape."""
+        return self.on_tensors(self.codec.uncoded_tensors(batch), [image.letterbox for image in batch])
+
+    def on_streams(self, batch: Sequence[tuple[Header, Frame]]) -> list[Picture]:
+        """Reconstructions from `decode_frame` results of one letterboxed size.
+
+        Raises:
+            BitstreamError: one was split elsewhere, which equal weights and an equal shape do not tell.
+        """
+        for header, _ in batch:
+            if header.split != self.codec.detector.split:
+                raise BitstreamError(
+                    f"made with --split {header.split}, but a RecNet inverts split {DEFAULT_SPLIT}; encode with that"
+                )
+        return self.on_tensors(self.codec.coded_tensors(batch), [letterbox_of(header) for header, _ in batch])
+
+    def on_tensors(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Picture]:
+        """Reconstructions from (B, C, H, W) tensors of the codec, coded or not.
+
+        Raises:
+            InputError: a reconstruction is not finite.
+        """
+        with torch.inference_mode():
+            images = self.recnet(tensors.float()).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+        if not np.isfinite(images).all():
+            raise InputError("RecNet makes no finite picture of it; train it again")
+        return [inside(*pair) for pair in zip(images, letterboxes, strict=True)]
+
+
+def inside(image: npt.NDArray[S], letterbox: Letterbox) -> npt.NDArray[S]:
+    """The letterboxed image without its border."""
+    left, top = letterbox.offset
+    width, height = letterbox.resized
+    return image[top : top + height, left : left + width]

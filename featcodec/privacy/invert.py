@@ -1,0 +1,301 @@
+"""Attacking many images: what a reconstruction network (RecNet) makes of their bitstreams or of their features.
+
+A bitstream is decoded as far as the coded tensor. An image goes through front-end and AE without clipping,
+quantization or VVC, which is how the paper measures privacy (section IV-A). Threads as in decoding: each takes whole
+steps, with one CPU thread of torch's.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from featcodec import bitstream
+from featcodec.bitstream import STREAM_SUFFIX, Header
+from featcodec.errors import FeatcodecError, InputError, OutputError
+from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
+from featcodec.images.reading import read_image
+from featcodec.images.side_by_side import Panel, save_png, side_by_side
+from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
+from featcodec.privacy.attack import Attack, Picture, inside
+from featcodec.privacy.image_quality import ImageQuality, image_quality
+from featcodec.privacy.plates import PlateAudit, ReadPlate
+from featcodec.system.batching import Batcher, cores, in_order, read_ahead
+from featcodec.system.devices import beside_other_work
+from featcodec.system.paths import Source
+from featcodec.video import Frame
+
+SIDE_BY_SIDE_FOLDER = "side-by-side"
+_PICTURE_SUFFIX = ".png"
+
+
+@dataclass(frozen=True)
+class Inverted:
+    """What became of one bitstream or image.
+
+    Attributes:
+        source: the bitstream or image file.
+        output: the reconstruction, a PNG.
+        quality: how near it comes to the original, or None without one.
+        latent_quality: how near the latent attack comes, or None without one.
+        side_by_side: original and reconstructions in one PNG, or None without an original.
+        qp: of the bitstream, or "raw"; nothing for an image.
+        plates: what is read of the number plates that can be read on the original, or None where it is not audited.
+        error: one line on what went wrong, or None.
+    """
+
+    source: Source
+    output: Path
+    quality: ImageQuality | None = None
+    latent_quality: ImageQuality | None = None
+    side_by_side: Path | None = None
+    qp: str = ""
+    plates: tuple[ReadPlate, ...] | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class _Job:
+    """A file on its way through the networks; `original` is letterboxed like the target."""
+
+    number: int
+    source: Source
+    target: tuple[Header, Frame] | Letterboxed
+    letterbox: Letterbox
+    original: Letterboxed | None
+
+    @property
+    def kind(self) -> tuple[int, int, bool, bool]:
+        """What has to be equal in a batch."""
+        size = self.letterbox.width, self.letterbox.height
+        return *size, isinstance(self.target, Letterboxed), self.original is None
+
+
+def is_stream(source: Source) -> bool:
+    """Whether a source is taken for a bitstream; everything else is taken for an image."""
+    return source.path.suffix.lower() == STREAM_SUFFIX
+
+
+def picture_path(source: Source, folder: Path) -> Path:
+    """Where a reconstruction goes: the same relative path, ending in .png."""
+    return folder / source.relative.with_suffix(_PICTURE_SUFFIX)
+
+
+def side_by_side_path(source: Source, folder: Path) -> Path:
+    """Where original and reconstructions go in one picture."""
+    return picture_path(source, folder / SIDE_BY_SIDE_FOLDER)
+
+
+def check_pictures(
+    sources: Sequence[Source], folder: Path, originals: Mapping[Path, Path] | None = None, *, overwrite: bool
+) -> None:
+    """Make sure, before anything is computed, that `invert_files` destroys nothing; arguments as there.
+
+    Raises:
+        OutputError: the folder is a file, a picture exists already (unless it may be overwritten), or would take the
+            place of a source, an original or another picture.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is no folder; choose another -o")
+    originals = originals or {}
+    protected = {path.resolve() for path in (*(source.path for source in sources), *originals.values())}
+    outputs = [picture_path(source, folder) for source in sources]
+    outputs += [side_by_side_path(source, folder) for source in sources if source.path in originals]
+    planned: set[str] = set()
+    for output in outputs:
+        if output.resolve() in protected:
+            raise OutputError(f"{output}: is an original, which would be overwritten; choose another -o")
+        if str(output).casefold() in planned:
+            raise OutputError(f"{output}: two pictures would have this name; rename the folder {SIDE_BY_SIDE_FOLDER}")
+        planned.add(str(output).casefold())
+        if output.exists() and not overwrite:
+            raise OutputError(f"{output}: exists; use --overwrite or another -o")
+
+
+def invert_files(
+    attack: Attack,
+    sources: Sequence[Source],
+    folder: Path,
+    *,
+    originals: Mapping[Path, Path] | None = None,
+    latent: Attack | None = None,
+    plates: PlateAudit | None = None,
+    workers: int | None = None,
+) -> Generator[Inverted, None, None]:
+    """Reconstruct pictures and write them; yields one outcome a file, in the order of the sources.
+
+    Pictures have the size of the letterboxed image without its border, and are measured there, against the original
+    scaled alike. Those that exist are replaced; ask `check_pictures` first.
+
+    Args:
+        attack: the codec and the RecNet trained on it.
+        sources: bitstream files, and images, of which the uncompressed features are attacked.
+        folder: where the pictures go.
+        originals: by path of the source, the original image to measure against; an image may be its own.
+        latent: a second attack, on the uncompressed features of the originals, for comparison. Its codec is usually
+            the same without bottleneck.
+        plates: reads the number plates on originals and reconstructions.
+        workers: threads; None means one a core.
+    """
+    workers = workers or cores()
+    inversion = _Inversion(attack, latent, folder, originals or {}, plates)
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with beside_other_work(threads=1):
+            yield from in_order(_results(inversion, sources, pool, workers))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+@dataclass(frozen=True, eq=False)
+class _Inversion:
+    """What the steps of a run share."""
+
+    attack: Attack
+    latent: Attack | None
+    folder: Path
+    originals: Mapping[Path, Path]
+    plates: PlateAudit | None
+
+    def failure(self, source: Source, error: Exception | str) -> Inverted:
+        return Inverted(source, picture_path(source, self.folder), error=one_line(error, source.path))
+
+
+def _results(
+    inversion: _Inversion, sources: Sequence[Source], pool: ThreadPoolExecutor, workers: int
+) -> Iterator[tuple[int, Inverted]]:
+    """Numbered outcomes, roughly in order."""
+    jobs: Batcher[_Job] = Batcher(network_batch(inversion.attack.codec), WAITING_IMAGES)
+    running: deque[Future[list[tuple[int, Inverted]]]] = deque()
+
+    def finished(at_most: int) -> Iterator[tuple[int, Inverted]]:
+        while running and (len(running) > at_most or running[0].done()):
+            yield from running.popleft().result()
+
+    for item in read_ahead(pool, partial(_read, inversion), enumerate(sources), 2 * workers + jobs.size):
+        if isinstance(item, _Job):
+            running.extend(pool.submit(_invert, inversion, group) for group in jobs.add(item.kind, item))
+        else:
+            yield item
+        yield from finished(2 * workers)
+    running.extend(pool.submit(_invert, inversion, group) for group in jobs.rest())
+    yield from finished(0)
+
+
+def _read(inversion: _Inversion, numbered: tuple[int, Source]) -> tuple[int, Inverted] | _Job:
+    number, source = numbered
+    codec = inversion.attack.codec
+    try:
+        target: tuple[Header, Frame] | Letterboxed
+        if is_stream(source):
+            target = codec.decode_frame(bitstream.read_file(source.path))
+            letterbox = letterbox_of(target[0])
+        else:
+            target = image = codec.letterbox(read_image(source.path))
+            letterbox = image.letterbox
+        original: Letterboxed | None = None
+        path = inversion.originals.get(source.path)
+        if path is not None:
+            # An image that is its own original need not be read again.
+            if isinstance(target, Letterboxed) and path == source.path:
+                original = target
+            else:
+                original = _letterboxed_original(path, letterbox)
+    except (FeatcodecError, MemoryError) as error:
+        return number, inversion.failure(source, error)
+    return _Job(number, source, target, letterbox, original)
+
+
+def _letterboxed_original(path: Path, letterbox: Letterbox) -> Letterboxed:
+    image = read_image(path)
+    if image.shape[:2] != (letterbox.original_height, letterbox.original_width):
+        raise InputError(
+            f"of an image of {letterbox.original_width}x{letterbox.original_height}, but {path} has {image.shape[1]}x"
+            f"{image.shape[0]} pixels; give the --originals of these files"
+        )
+    return Letterboxed(letterbox, letterbox.apply(image))
+
+
+def _invert(inversion: _Inversion, group: list[_Job]) -> list[tuple[int, Inverted]]:
+    def run(jobs: list[_Job]) -> list[tuple[Picture, Picture | None]]:
+        # Each of these holds all jobs or none, as they are of one kind.
+        images = [job.target for job in jobs if isinstance(job.target, Letterboxed)]
+        streams = [job.target for job in jobs if not isinstance(job.target, Letterboxed)]
+        originals = [job.original for job in jobs if job.original is not None]
+        pictures = inversion.attack.on_images(images) if images else inversion.attack.on_streams(streams)
+        if inversion.latent is None or not originals:
+            return [(picture, None) for picture in pictures]
+        return list(zip(pictures, inversion.latent.on_images(originals), strict=True))
+
+    outcomes = []
+    pixels = max(job.letterbox.width * job.letterbox.height for job in group)
+    for job, result in one_bad_apart(run, group, pixels):
+        if isinstance(result, str):
+            outcome = inversion.failure(job.source, result)
+        else:
+            try:
+                outcome = _write(inversion, job, *result)
+            except (FeatcodecError, MemoryError) as error:
+                outcome = inversion.failure(job.source, error)
+        outcomes.append((job.number, outcome))
+    return outcomes
+
+
+def _write(inversion: _Inversion, job: _Job, picture: Picture, latent: Picture | None) -> Inverted:
+    output = picture_path(job.source, inversion.folder)
+    save_png(output, _to_pixels(picture))
+    if job.original is None:
+        return Inverted(job.source, output, qp=_qp(job.target))
+    pixels = inside(job.original.pixels, job.letterbox)
+    original = pixels.astype(np.float32) / 255
+    quality = image_quality(original, picture)
+    panels = [Panel(pixels, ("original",))]
+    latent_quality = None
+    if latent is not None and inversion.latent is not None:
+        latent_quality = image_quality(original, latent)
+        panels.append(_panel(latent, inversion.latent, None, latent_quality))
+    panels.append(_panel(picture, inversion.attack, job.target, quality))
+    comparison = side_by_side_path(job.source, inversion.folder)
+    save_png(comparison, side_by_side(panels))
+    pictures = {"original": pixels, "latent": None if latent is None else _to_pixels(latent)}
+    plates = _read_plates(inversion, job, {**pictures, "reconstruction": _to_pixels(picture)})
+    return Inverted(job.source, output, quality, latent_quality, comparison, _qp(job.target), plates)
+
+
+def _read_plates(
+    inversion: _Inversion, job: _Job, pictures: Mapping[str, npt.NDArray[np.uint8] | None]
+) -> tuple[ReadPlate, ...] | None:
+    if inversion.plates is None:
+        return None
+    present = {name: picture for name, picture in pictures.items() if picture is not None}
+    size = job.letterbox.original_width, job.letterbox.original_height
+    return inversion.plates.read(inversion.originals[job.source.path], size, present)
+
+
+def _qp(target: tuple[Header, Frame] | Letterboxed) -> str:
+    if isinstance(target, Letterboxed):
+        return ""
+    return "raw" if target[0].is_raw else str(target[0].qp)
+
+
+def _panel(
+    picture: Picture, attack: Attack, target: tuple[Header, Frame] | Letterboxed | None, quality: ImageQuality
+) -> Panel:
+    space = "latent" if attack.codec.bottleneck is None else "bottleneck"
+    what = f"{space} features"
+    if isinstance(target, tuple):
+        header = target[0]
+        what = f"{space} stream, " + ("no VVC" if header.is_raw else f"QP {header.qp}")
+    measured = f"PSNR {quality.psnr:.2f} dB, edge-PSNR {quality.edge_psnr:.2f} dB"
+    return Panel(_to_pixels(picture), (what, measured))
+
+
+def _to_pixels(picture: Picture) -> npt.NDArray[np.uint8]:
+    return np.rint(picture * 255).astype(np.uint8)

@@ -1,0 +1,238 @@
+"""A small network that reads number plates: how much private text survives an attack, as characters read.
+
+A plate is given by its box, as an attacker with a detector of plates would have it. The network sees a crop of fixed
+size, looks for each character by attention over the columns, and chooses among the characters that the format allows at
+that position. It is trained on strongly degraded plates, as a weak reader flatters the defence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from featcodec.errors import WeightsError
+from featcodec.networks.catalogue import SHIPPED_FOLDER
+from featcodec.networks.checkpoints import load_checkpoint, save_checkpoint
+
+KIND = "plate-reader"
+CROP_HEIGHT, CROP_WIDTH = 32, 128
+"""Pixels of what the network sees; eight times and four times its feature map's."""
+MARGIN = 0.15
+"""Of the box's width and height, added on every side: boxes are not exact."""
+LETTERS, DIGITS = "ABCDEFGHJKLMNPRSTUVWXYZ", "0123456789"
+PLATE_FORMAT = (LETTERS, LETTERS, DIGITS, DIGITS, LETTERS, LETTERS, LETTERS)
+"""The plates of `featcodec scenes`: two letters, two digits, three letters; no I, O and Q."""
+
+_MAX_CHANNELS, _MAX_POSITIONS, _MAX_CHARACTERS = 512, 32, 128
+_BATCH = 64
+
+Pixels = npt.NDArray[np.uint8]
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class PlateReaderConfig:
+    """What a reader's checkpoint says besides its weights.
+
+    Attributes:
+        alphabets: the characters that are possible at each position.
+        channels: of the five convolutions.
+        training: how it came to be (stage, data, hyper-parameters, metrics); free form, for people.
+    """
+
+    alphabets: tuple[str, ...] = PLATE_FORMAT
+    channels: tuple[int, int, int, int, int] = (24, 48, 64, 80, 80)
+    training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def characters(self) -> str:
+        """All characters, each once; the network's classes."""
+        return "".join(sorted(set("".join(self.alphabets))))
+
+
+class _Conv(nn.Sequential):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: tuple[int, int] = (3, 3),
+        stride: tuple[int, int] = (1, 1),
+        padding: tuple[int, int] = (1, 1),
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
+        )
+
+
+class PlateReader(nn.Module):
+    """The network with its configuration; made in eval mode, to be trained or loaded."""
+
+    def __init__(self, config: PlateReaderConfig) -> None:
+        super().__init__()
+        self.config = config
+        first, second, third, fourth, last = config.channels
+        characters, positions = config.characters, len(config.alphabets)
+        self.features = nn.Sequential(
+            _Conv(3, first, stride=(2, 2)),
+            _Conv(first, second, stride=(2, 2)),
+            _Conv(second, third),
+            _Conv(third, fourth, stride=(2, 1)),
+            _Conv(fourth, last),
+            _Conv(last, last, kernel=(CROP_HEIGHT // 8, 1), padding=(0, 0)),
+        )
+        self.attention = nn.Conv1d(last, positions, 1)
+        # Where a character stands is known but for the margin: attention starts from the columns of even spacing.
+        self.places = nn.Parameter(_even_places(positions, CROP_WIDTH // 4))
+        self.hidden = nn.Linear(last, last)
+        self.classes = nn.Linear(last, len(characters))
+        allowed = torch.tensor([[one in alphabet for one in characters] for alphabet in config.alphabets])
+        self.register_buffer("allowed", allowed, persistent=False)
+        self.eval()
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """How likely each character is.
+
+        Args:
+            crops: (B, 3, 32, 128) float RGB in [0, 1].
+
+        Returns:
+            (B, positions, characters) logits, -inf where the format does not allow the character.
+        """
+        # An attack that loses contrast must not lose the reader: every crop is stretched to the same contrast.
+        centred = crops - crops.mean((1, 2, 3), keepdim=True)
+        columns = self.features(centred / (centred.std((1, 2, 3), keepdim=True) + 1e-2)).squeeze(2)
+        weights = (self.attention(columns) + self.places).softmax(-1)
+        found = torch.einsum("bpw,bcw->bpc", weights, columns)
+        logits: Tensor = self.classes(found + nn.functional.silu(self.hidden(found)))
+        allowed = self.get_buffer("allowed")
+        return logits.float().masked_fill(~allowed, -torch.inf)
+
+    def read(self, crops: Pixels) -> list[str]:
+        """The likeliest text of every crop.
+
+        Args:
+            crops: (N, 32, 128, 3) uint8 RGB, as `cut_plates` makes them; N may be 0.
+
+        Returns:
+            N texts of one character a position.
+        """
+        characters = self.config.characters
+        device = self.places.device
+        texts = []
+        for first in range(0, len(crops), _BATCH):
+            with torch.inference_mode():
+                logits = self(as_input(crops[first : first + _BATCH]).to(device))
+            texts += ["".join(characters[index] for index in row) for row in logits.argmax(-1).tolist()]
+        return texts
+
+
+def as_input(crops: Pixels) -> Tensor:
+    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32 in [0, 1], what the network takes."""
+    return torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2).float() / 255
+
+
+def cut_plates(
+    picture: Pixels, boxes: Sequence[Box], size: tuple[int, int] | None = None, *, context: float = 1.0
+) -> Pixels:
+    """Crops around boxes, with the margin that the reader expects.
+
+    Args:
+        picture: (height, width, 3) uint8 RGB.
+        boxes: left, top, width, height in pixels of the original; what lies outside it is cut away.
+        size: (width, height) of the original, where the picture is a scaled copy of it.
+        context: sides of the crop as a multiple of the reader's own, at the same scale; for augmentation.
+
+    Returns:
+        (N, 32 context, 128 context, 3) uint8 RGB; beyond the picture's edge its last pixels are repeated.
+    """
+    high, wide = round(CROP_HEIGHT * context), round(CROP_WIDTH * context)
+    crops = np.empty((len(boxes), high, wide, 3), np.uint8)
+    shape = picture.shape[1], picture.shape[0]
+    original = size or shape
+    share = context * (1 + 2 * MARGIN)
+    for crop, (left, top, width, height) in zip(crops, boxes, strict=True):
+        x0, x1 = _widened(left, width, original[0], shape[0], share)
+        y0, y1 = _widened(top, height, original[1], shape[1], share)
+        rows = np.arange(int(np.floor(y0)), int(np.ceil(y1))).clip(0, shape[1] - 1)
+        columns = np.arange(int(np.floor(x0)), int(np.ceil(x1))).clip(0, shape[0] - 1)
+        region = Image.fromarray(picture[rows[:, None], columns])
+        inner = x0 - np.floor(x0), y0 - np.floor(y0), x1 - np.floor(x0), y1 - np.floor(y0)
+        crop[:] = np.asarray(region.resize((wide, high), Image.Resampling.BICUBIC, box=inner))
+    return crops
+
+
+def save_plate_reader(path: Path, reader: PlateReader) -> None:
+    """Write a `.safetensors` checkpoint in float16; `load_plate_reader` reads it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    save_checkpoint(path, KIND, asdict(reader.config), reader.state_dict(), half=True)
+
+
+def load_plate_reader(path: Path) -> PlateReader:
+    """Read a checkpoint.
+
+    Returns:
+        the network, float32, on the CPU, in eval mode, frozen.
+
+    Raises:
+        WeightsError: missing, damaged, not a plate reader, or a config that contradicts the weights.
+    """
+    content, state = load_checkpoint(path, KIND)
+    try:
+        values = {each.name: content[each.name] for each in fields(PlateReaderConfig)}
+        config = PlateReaderConfig(
+            **{**values, "alphabets": tuple(values["alphabets"]), "channels": tuple(values["channels"])}
+        )
+        _check(config)
+        # Bounded by `_check` to a few MiB, so it may be made before the shapes are compared.
+        reader = PlateReader(config)
+        reader.load_state_dict(state)
+    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or ["?"])[0]
+        raise WeightsError(f"{path}: its config does not fit its weights ({reason}); train it again") from None
+    return reader.eval().requires_grad_(False)
+
+
+def shipped_plate_reader() -> PlateReader:
+    """The reader that comes with the package, for plates as `featcodec scenes` draws them.
+
+    Raises:
+        WeightsError: the installation is damaged.
+    """
+    return load_plate_reader(SHIPPED_FOLDER / "plate-reader.safetensors")
+
+
+def _even_places(positions: int, columns: int) -> Tensor:
+    """(positions, columns): how near each column is to a position's, where the margin is as it should be."""
+    inner = columns / (1 + 2 * MARGIN)
+    centres = (columns - inner) / 2 + (torch.arange(positions) + 0.5) * inner / positions
+    distance = torch.arange(columns) + 0.5 - centres[:, None]
+    return -0.5 * (distance / (inner / positions)).square()
+
+
+def _widened(start: float, length: float, original: int, shown: int, share: float) -> tuple[float, float]:
+    """A side of a box, cut at the image's edges, in pixels of the picture shown, and widened about its middle."""
+    first, last = (min(max(edge, 0.0), float(original)) * shown / original for edge in (start, start + length))
+    middle, half = (first + last) / 2, max(last - first, 1.0) * share / 2
+    return middle - half, middle + half
+
+
+def _check(config: PlateReaderConfig) -> None:
+    if len(config.channels) != 5 or any(
+        not isinstance(width, int) or not 1 <= width <= _MAX_CHANNELS for width in config.channels
+    ):
+        raise ValueError(f"channels {str(config.channels)[:60]}")
+    if not 1 <= len(config.alphabets) <= _MAX_POSITIONS or any(
+        not isinstance(alphabet, str) or not 1 <= len(alphabet) <= _MAX_CHARACTERS for alphabet in config.alphabets
+    ):
+        raise ValueError(f"alphabets {str(config.alphabets)[:60]}")

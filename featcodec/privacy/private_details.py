@@ -1,0 +1,144 @@
+"""What is private on a set of images: the file private.json that `featcodec scenes` writes beside its annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any, TypeGuard
+
+from featcodec.errors import InputError
+from featcodec.images.annotations import read_json
+from featcodec.images.reading import MAX_SIDE
+
+PLATE = "plate"
+
+_MAX_BYTES = 256 << 20
+_MAX_TEXT = 256
+_MAX_DETAILS = 1000
+"""Of one image; each plate among them becomes a crop in memory."""
+_REMEDY = "give the private.json of `featcodec scenes`"
+
+
+@dataclass(frozen=True)
+class PrivateDetail:
+    """Something on an image that should not be recognised.
+
+    Attributes:
+        kind: "plate", "face" or "poster"; others may come.
+        box: left, top, width, height in pixels of the image; width and height are over 0.
+        text: what is written there, or None.
+        readable: whether a person could recognise it on the image.
+    """
+
+    kind: str
+    box: tuple[float, float, float, float]
+    text: str | None
+    readable: bool
+
+
+@dataclass(frozen=True)
+class ReadablePlate:
+    """A number plate that a person can read on the original.
+
+    Attributes:
+        box: left, top, width, height in pixels of the original.
+        text: what it says; not empty.
+    """
+
+    box: tuple[float, float, float, float]
+    text: str
+
+
+@dataclass(frozen=True)
+class PrivateDetails:
+    """The private details of a set.
+
+    Attributes:
+        path: the file.
+        by_name: of every image that it lists, by file name without folder and ending, in its order.
+    """
+
+    path: Path
+    by_name: Mapping[str, tuple[PrivateDetail, ...]]
+
+    def lists(self, image: PurePath) -> bool:
+        """Whether an image is listed; it is matched by its name without folder and ending."""
+        return image.stem in self.by_name
+
+    def plates(self, image: PurePath) -> list[ReadablePlate]:
+        """The readable plates on an image, matched likewise; none where it is not listed."""
+        details = self.by_name.get(image.stem, ())
+        return [ReadablePlate(one.box, one.text) for one in details if one.kind == PLATE and one.readable and one.text]
+
+
+def read_private_details(path: Path) -> PrivateDetails:
+    """Read a file of private details.
+
+    Raises:
+        InputError: unreadable, over 256 MiB, not JSON, a field that is missing or not what it should be, two images of
+            one name, or over 1000 details on one.
+    """
+    try:
+        if path.is_file() and path.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path}: over {_MAX_BYTES >> 20} MiB, larger than any set's; {_REMEDY}")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+    content = read_json(path)
+    names: dict[int | str, str] = {}
+    found: dict[str, list[PrivateDetail]] = {}
+    for entry in _entries(path, content, "images"):
+        number, name = entry.get("id"), entry.get("file_name")
+        if not _is_id(number) or number in names:
+            raise InputError(f"{path}: an image's id is {_shown(number)}, missing or not its own; {_REMEDY}")
+        stem = PurePath(name).stem if isinstance(name, str) else ""
+        if not stem or stem in found:
+            raise InputError(f"{path}: an image's file_name is {_shown(name)}, missing or not its own; {_REMEDY}")
+        names[number] = stem
+        found[stem] = []
+    for entry in _entries(path, content, "details"):
+        name = names.get(number) if _is_id(number := entry.get("image_id")) else None
+        if name is None:
+            raise InputError(f"{path}: a detail's image_id is {_shown(number)}, not that of an image; {_REMEDY}")
+        if len(found[name]) == _MAX_DETAILS:
+            raise InputError(
+                f"{path}: over {_MAX_DETAILS} details on {name[:60]!a}, more than any scene has; {_REMEDY}"
+            )
+        found[name].append(_detail(path, entry))
+    return PrivateDetails(path, {name: tuple(details) for name, details in found.items()})
+
+
+def _entries(path: Path, content: Any, key: str) -> list[dict[str, Any]]:
+    entries = content.get(key) if isinstance(content, dict) else None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise InputError(f"{path}: no list {key!r} of private details; {_REMEDY}")
+    return entries
+
+
+def _detail(path: Path, entry: dict[str, Any]) -> PrivateDetail:
+    kind, box, text, readable = (entry.get(name) for name in ("kind", "bbox", "text", "readable"))
+    if not isinstance(kind, str) or len(kind) > _MAX_TEXT:
+        raise InputError(f"{path}: a detail's kind is {_shown(kind)}, not a word; {_REMEDY}")
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_pixels, box)) or min(box[2:]) <= 0:
+        raise InputError(f"{path}: a detail's bbox is {_shown(box)}, not left, top, width, height; {_REMEDY}")
+    if not (text is None or isinstance(text, str)) or len(text or "") > _MAX_TEXT:
+        raise InputError(f"{path}: a detail's text is {_shown(text)}, not a short text or null; {_REMEDY}")
+    if not isinstance(readable, bool):
+        raise InputError(f"{path}: a detail's readable is {_shown(readable)}, not true or false; {_REMEDY}")
+    left, top, width, height = map(float, box)
+    return PrivateDetail(kind, (left, top, width, height), text, readable)
+
+
+def _is_id(value: Any) -> TypeGuard[int | str]:
+    return isinstance(value, (int, str)) and not isinstance(value, bool)
+
+
+def _is_pixels(value: Any) -> bool:
+    # NaN compares false.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= MAX_SIDE
+
+
+def _shown(value: Any) -> str:
+    """A value for a message of one line."""
+    text = ascii(value) if not isinstance(value, int) else "a number"
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,231 @@
+"""RecNet, the model inversion attack: from a feature tensor back to the picture (paper, section III-C, Figs. 1 and 2).
+
+It mirrors AE and front-end. Conv is Conv2d, BatchNorm, SiLU; Deconv is ConvTranspose2d, BatchNorm, SiLU.
+RecNet-bottleneck starts from the bottleneck's coded tensor; RecNet-latent lacks the first three layers and starts from
+the detector's feature tensor. A RecNet belongs to one codec; the fingerprint in its config names that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from featcodec.errors import FeatcodecError, WeightsError
+from featcodec.networks.blocks import channel_stack
+from featcodec.networks.catalogue import SHIPPED_FOLDER
+from featcodec.networks.checkpoints import load_checkpoint, save_checkpoint
+
+KIND = "recnet"
+_MAX_CHANNELS = 4096
+_MAX_REPEATS = 64
+
+
+@dataclass(frozen=True)
+class RecNetConfig:
+    """What a RecNet checkpoint says besides its weights.
+
+    Attributes:
+        feature_channels: channels of the detector's feature tensor behind model.4 (192 for yolov5m).
+        hidden_channels, channels: the bottleneck's, or both 0 for RecNet-latent.
+        repeats: inverse bottlenecks in the two inverse-C3 blocks, deepest first (paper, yolov5m: 4 and 2).
+        codec_fingerprint: 16 hex digits; whose tensors it attacks (`FeatureCodec.tensor_fingerprint`).
+        training: how it came to be (stage, data, hyper-parameters, metrics); free form, for people.
+    """
+
+    feature_channels: int
+    hidden_channels: int
+    channels: int
+    repeats: tuple[int, int]
+    codec_fingerprint: str
+    training: dict[str, Any]
+
+    @property
+    def input_channels(self) -> int:
+        """Channels of the tensor that it starts from."""
+        return self.channels or self.feature_channels
+
+
+class _Conv(nn.Sequential):
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
+        )
+
+
+class _Deconv(nn.Sequential):
+    """Doubles height and width; its kernel and padding are those of the front-end's convolution that it inverts."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
+        padding = (kernel - 1) // 2
+        odd = kernel % 2
+        super().__init__(
+            nn.ConvTranspose2d(inputs, outputs, kernel, 2, padding, output_padding=odd, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.SiLU(),
+        )
+
+
+class _InverseBottleneck(nn.Module):
+    """x + Conv1x1(Conv3x3(x)): the front-end's bottleneck block backwards."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(_Conv(channels, channels, 3), _Conv(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        output: Tensor = x + self.body(x)
+        return output
+
+
+class _InverseC3(nn.Module):
+    """Conv1x1 to twice the channels, split in halves; one through the repeats; both back by Conv1x1 and added."""
+
+    def __init__(self, channels: int, repeats: int) -> None:
+        super().__init__()
+        self.expand = _Conv(channels, 2 * channels, 1)
+        self.repeats = nn.Sequential(*(_InverseBottleneck(channels) for _ in range(repeats)))
+        self.through = _Conv(channels, channels, 1)
+        self.beside = _Conv(channels, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first, second = self.expand(x).chunk(2, 1)
+        output: Tensor = self.through(self.repeats(first)) + self.beside(second)
+        return output
+
+
+class RecNet(nn.Module):
+    """The reconstruction network with its configuration; made in eval mode, to be trained or loaded."""
+
+    def __init__(self, config: RecNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        width = config.feature_channels
+        self.restore = nn.Sequential()
+        if config.channels:
+            self.restore = nn.Sequential(
+                *channel_stack(config.channels, config.hidden_channels, width),
+                nn.SiLU(),
+            )
+        deep, shallow = config.repeats
+        self.invert = nn.Sequential(
+            _InverseC3(width, deep),
+            _Deconv(width, width // 2, 3),
+            _InverseC3(width // 2, shallow),
+            _Deconv(width // 2, width // 4, 3),
+            _Deconv(width // 4, 3, 6),
+        )
+        self.eval()
+
+    def forward(self, coded: Tensor) -> Tensor:
+        """The reconstruction.
+
+        Args:
+            coded: (B, input_channels, H, W), the coded tensor or, for RecNet-latent, the feature tensor.
+
+        Returns:
+            (B, 3, 8 H, 8 W) RGB, meant to lie in [0, 1] but not clipped.
+        """
+        output: Tensor = self.invert(self.restore(coded))
+        return output
+
+
+def mirrored_repeats(front_end: Sequence[nn.Module]) -> tuple[int, int]:
+    """The repeats of the two inverse-C3 blocks that mirror a front-end's C3 blocks, deepest first.
+
+    Args:
+        front_end: the layers model.0 .. model.4 of a detector.
+
+    Raises:
+        FeatcodecError: it has other than two C3 blocks, as behind a split above model.4.
+    """
+    blocks = [getattr(layer, "m", None) for layer in front_end]
+    repeats = [len(block) for block in blocks if isinstance(block, nn.Sequential)]
+    if len(repeats) != 2:
+        raise FeatcodecError(f"RecNet mirrors a front-end with two C3 blocks, this one has {len(repeats)}; use split 4")
+    return repeats[1], repeats[0]
+
+
+def save_recnet(path: Path, recnet: RecNet, *, half: bool = False) -> None:
+    """Write a `.safetensors` checkpoint; `load_recnet` reads it.
+
+    Args:
+        path: the file.
+        recnet: the network.
+        half: store numbers as float16, for shipping.
+
+    Raises:
+        WeightsError: a number is beyond float16's range.
+        OutputError: it cannot be written.
+    """
+    save_checkpoint(path, KIND, asdict(recnet.config), recnet.state_dict(), half=half)
+
+
+def load_recnet(path: Path) -> RecNet:
+    """Read a checkpoint.
+
+    Returns:
+        the network, float32, on the CPU, in eval mode, frozen.
+
+    Raises:
+        WeightsError: missing, damaged, not a RecNet, or a config that contradicts the weights.
+    """
+    content, state = load_checkpoint(path, KIND)
+    try:
+        values = {field.name: content[field.name] for field in fields(RecNetConfig)}
+        config = RecNetConfig(**{**values, "repeats": tuple(values["repeats"])})
+        _check(config)
+        with torch.device("meta"):
+            recnet = RecNet(config)
+        # On the meta device nothing is allocated before the stored shapes have been found to match.
+        typed = {
+            name: tensor.long() if name.endswith("num_batches_tracked") else tensor.float()
+            for name, tensor in state.items()
+        }
+        recnet.load_state_dict(typed, assign=True)
+    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
+        reason = (str(error).splitlines() or ["?"])[0]
+        raise WeightsError(f"{path}: its config does not fit its weights ({reason}); train it again") from None
+    return recnet.eval().requires_grad_(False)
+
+
+def shipped_recnet(fingerprint: bytes) -> RecNet:
+    """The RecNet that comes with the package for a codec.
+
+    Args:
+        fingerprint: 8 bytes; the `FeatureCodec.tensor_fingerprint`.
+
+    Raises:
+        WeightsError: there is none.
+    """
+    path = find_shipped_recnet(fingerprint)
+    if path is not None:
+        return load_recnet(path)
+    raise WeightsError(
+        f"no RecNet for the codec {fingerprint.hex()} comes with featcodec; train one with `featcodec train attack` "
+        "and give it with --recnet"
+    )
+
+
+def find_shipped_recnet(fingerprint: bytes) -> Path | None:
+    """The checkpoint of `shipped_recnet`, or None where there is none."""
+    for path in sorted(SHIPPED_FOLDER.glob("*-recnet.safetensors")):
+        if load_recnet(path).config.codec_fingerprint == fingerprint.hex():
+            return path
+    return None
+
+
+def _check(config: RecNetConfig) -> None:
+    sizes = (config.feature_channels, config.hidden_channels, config.channels)
+    if any(not isinstance(size, int) or not 0 <= size <= _MAX_CHANNELS for size in sizes) or sizes[0] < 4:
+        raise ValueError(f"channels {sizes}")
+    if bool(config.channels) != bool(config.hidden_channels):
+        raise ValueError(f"channels {sizes}")
+    if len(config.repeats) != 2 or any(not isinstance(n, int) or not 0 <= n <= _MAX_REPEATS for n in config.repeats):
+        raise ValueError(f"repeats {config.repeats}")
+    if not isinstance(config.codec_fingerprint, str):
+        raise TypeError(f"codec fingerprint {config.codec_fingerprint!r}")

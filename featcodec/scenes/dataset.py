@@ -1,0 +1,204 @@
+"""A folder of scenes: images, COCO annotations, and what is private on them."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import re
+import signal
+import threading
+from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from featcodec.errors import OutputError
+from featcodec.scenes.canvas import Detail
+from featcodec.scenes.scene import CLASSES, SIZE, SceneObject, draw_scene
+from featcodec.system.batching import cores, read_ahead
+from featcodec.system.files import write_atomically
+
+ANNOTATIONS = "annotations.json"
+PRIVATE = "private.json"
+IMAGES = "images"
+
+_COMPRESSION = 1
+"""Of the PNGs: sensor noise hardly compresses, and higher levels take longer than drawing."""
+
+_OUR_NAMES = re.compile(r"\d{6,}\.png")
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is on one scene.
+
+    Attributes:
+        index: number of the scene, from 0; its image id.
+        objects: what a detector should find.
+        details: what is private.
+    """
+
+    index: int
+    objects: tuple[SceneObject, ...]
+    details: tuple[Detail, ...]
+
+    @property
+    def file_name(self) -> str:
+        """Name of its image."""
+        return f"{self.index:06d}.png"
+
+
+def write_scenes(
+    folder: Path, count: int, seed: int = 0, *, workers: int | None = None, overwrite: bool = False
+) -> Generator[Truth, None, None]:
+    """Draw scenes into images/, and when all are drawn write private.json and annotations.json, in this order.
+
+    Image `index` is a function of (seed, index) alone. A run that was interrupted leaves no annotations.json; run
+    again, it draws the same images once more.
+
+    Args:
+        folder: where to.
+        count: number of scenes.
+        seed: 0 or more.
+        workers: processes that draw, 1 for none beside this one; None for one a core.
+        overwrite: replace scenes that are there.
+
+    Yields:
+        the truth of each scene, in order, as soon as its image is written.
+
+    Raises:
+        OutputError: the folder holds annotations or other images already, or cannot be written.
+    """
+    annotations = folder / ANNOTATIONS
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder}: is no folder; choose another -o")
+    if annotations.exists():
+        if not overwrite:
+            raise OutputError(f"{annotations}: exists; use --overwrite or another -o")
+        _remove_older(folder)
+    truths = []
+    draw = partial(_draw, folder / IMAGES, seed, overwrite)
+    with contextlib.closing(_each(draw, count, workers or cores())) as drawn:
+        for truth in drawn:
+            truths.append(truth)
+            yield truth
+    write_atomically(folder / PRIVATE, _json(private_content(truths)))
+    write_atomically(annotations, _json(coco_content(truths, seed)))
+
+
+def coco_content(truths: list[Truth], seed: int) -> dict[str, Any]:
+    """The content of a COCO annotation file; boxes are left, top, width, height of the visible pixels."""
+    objects = [(truth.index, found) for truth in truths for found in truth.objects]
+    return {
+        "info": {"description": "street scenes drawn by featcodec", "seed": seed},
+        "images": [
+            {"id": truth.index, "file_name": truth.file_name, "width": SIZE, "height": SIZE} for truth in truths
+        ],
+        "annotations": [
+            {
+                "id": number,
+                "image_id": index,
+                "category_id": CLASSES.index(found.class_name) + 1,
+                "bbox": list(found.box),
+                "area": found.area,
+                "iscrowd": 0,
+            }
+            for number, (index, found) in enumerate(objects, start=1)
+        ],
+        "categories": [
+            {"id": number, "name": name, "supercategory": "street"} for number, name in enumerate(CLASSES, start=1)
+        ],
+    }
+
+
+def private_content(truths: list[Truth]) -> dict[str, Any]:
+    """The private details: kind, box (left, top, width, height in pixels), text, and whether it can be read."""
+    details = [(truth.index, detail) for truth in truths for detail in truth.details]
+    return {
+        "images": [{"id": truth.index, "file_name": truth.file_name} for truth in truths],
+        "details": [
+            {
+                "image_id": index,
+                "kind": detail.kind,
+                "bbox": _rounded(detail.box),
+                "text": detail.text,
+                "readable": detail.readable,
+            }
+            for index, detail in details
+        ],
+    }
+
+
+def _rounded(box: tuple[float, float, float, float]) -> list[float]:
+    # The edges are rounded, not the sizes: a box at the image's edge must not reach over it.
+    left, top, right, bottom = (round(edge, 2) for edge in box)
+    return [left, top, round(right - left, 2), round(bottom - top, 2)]
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content).encode()
+
+
+def _draw(images: Path, seed: int, overwrite: bool, index: int) -> Truth:
+    scene = draw_scene(seed, index)
+    truth = Truth(index, scene.objects, scene.details)
+    buffer = io.BytesIO()
+    Image.fromarray(scene.image).save(buffer, "PNG", compress_level=_COMPRESSION)
+    path, data = images / truth.file_name, buffer.getvalue()
+    if path.exists():
+        if path.is_file() and path.read_bytes() == data:
+            return truth
+        if not overwrite:
+            raise OutputError(f"{path}: exists and is another image; use --overwrite or another -o")
+    write_atomically(path, data)
+    return truth
+
+
+def _each(draw: partial[Truth], count: int, workers: int) -> Generator[Truth, None, None]:
+    """Draw every scene, in order."""
+    workers = min(workers, count)
+    if workers == 1:
+        yield from map(draw, range(count))
+        return
+    # Not forked: the process may run threads by now.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, initializer=_obey_parent) as pool:
+        try:
+            yield from read_ahead(pool, draw, range(count), depth=4 * workers)
+        except BrokenProcessPool:
+            raise OutputError("a process that draws was killed (out of memory?); use fewer --workers") from None
+
+
+def _obey_parent() -> None:
+    """A worker ends with its parent, however that ends, and leaves Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _remove_older(folder: Path) -> None:
+    """Remove an older set: the annotations first, so that what an interruption leaves is not taken for a set."""
+    try:
+        listed = [str(image["file_name"]) for image in json.loads((folder / ANNOTATIONS).read_bytes())["images"]]
+    except (ValueError, KeyError, TypeError, OSError):
+        listed = []
+    try:
+        (folder / ANNOTATIONS).unlink()
+        for name in (PRIVATE, *(f"{IMAGES}/{name}" for name in listed if _OUR_NAMES.fullmatch(name))):
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{error.filename}: cannot be replaced ({error.strerror}); choose another -o") from None

@@ -1,0 +1,81 @@
+"""Noise that gives flat colours a grain. Made once a process, the same in each; scenes take random parts of it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from featcodec.scenes.canvas import Camera
+
+_SIDE = 512
+_SAMPLES = 56.0
+"""Texture samples a metre of ground."""
+
+Floats = npt.NDArray[np.float32]
+
+
+@lru_cache(maxsize=1)
+def clouds() -> Floats:
+    """(512, 512) float32 in about -1 .. 1 that varies slowly; its edges meet."""
+    rng = np.random.default_rng(20)
+    total = np.zeros((_SIDE, _SIDE), np.float32)
+    for cells, share in ((4, 0.5), (8, 0.27), (16, 0.15), (32, 0.08)):
+        total += share * _smooth(rng, cells)
+    return np.asarray(total / np.abs(total).max())
+
+
+@lru_cache(maxsize=1)
+def asphalt() -> Floats:
+    """(512, 512) float32 in about -1 .. 1: grain with blotches; its edges meet."""
+    rng = np.random.default_rng(21)
+    grain = rng.standard_normal((_SIDE, _SIDE), dtype=np.float32) * 0.28
+    return np.asarray(np.clip(grain + 0.5 * _smooth(rng, 64) + 0.5 * _smooth(rng, 12), -1, 1))
+
+
+@lru_cache(maxsize=1)
+def grain() -> Floats:
+    """(1024, 1024) float32 of unit variance: the noise of a sensor."""
+    fine = np.random.default_rng(22).standard_normal((1024, 1024), dtype=np.float32)
+    return np.asarray((fine + 0.35 * np.roll(fine, 1, 0) + 0.35 * np.roll(fine, 1, 1)) / np.float32(1.116))
+
+
+def part(texture: Floats, rng: np.random.Generator, height: int, width: int) -> Floats:
+    """A random part of a texture."""
+    top = int(rng.integers(texture.shape[0] - height + 1))
+    left = int(rng.integers(texture.shape[1] - width + 1))
+    return texture[top : top + height, left : left + width]
+
+
+def ground_texture(camera: Camera, rng: np.random.Generator, top: int, size: int) -> Floats:
+    """The asphalt texture in perspective, fading with distance.
+
+    Args:
+        camera: how the ground is seen.
+        rng: draws the offset.
+        top: first row, below the horizon.
+        size: of the image in pixels.
+
+    Returns:
+        (size - top, size, 1) float32.
+    """
+    rows = np.arange(top, size, dtype=np.float32) + 0.5
+    depth = np.float32(camera.focal * camera.height) / np.maximum(rows - np.float32(camera.horizon), 0.8)
+    columns = np.arange(size, dtype=np.float32) + 0.5 - np.float32(camera.centre)
+    offset = rng.integers(_SIDE, size=2)
+    u = ((columns[None] * (depth / np.float32(camera.focal))[:, None]) * _SAMPLES).astype(np.int32) + offset[0]
+    v = (depth * _SAMPLES).astype(np.int32) + offset[1]
+    fade = 1 / (1 + 0.05 * depth)
+    return np.asarray((asphalt()[v[:, None] % _SIDE, u % _SIDE] * fade[:, None])[..., None])
+
+
+def _smooth(rng: np.random.Generator, cells: int) -> Floats:
+    coarse = rng.uniform(-1, 1, (cells, cells)).astype(np.float32)
+    wrapped = np.pad(coarse, 2, mode="wrap")
+    scale = _SIDE // cells
+    large = Image.fromarray(wrapped).resize(
+        (wrapped.shape[1] * scale, wrapped.shape[0] * scale), Image.Resampling.BICUBIC
+    )
+    return np.asarray(large)[2 * scale : 2 * scale + _SIDE, 2 * scale : 2 * scale + _SIDE]

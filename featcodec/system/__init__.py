@@ -1,0 +1,1 @@
+"""What the machine gives: files, paths, devices, cores."""

@@ -1,0 +1,1 @@
+"""What training reads: labelled and unlabelled images, augmented, in batches."""

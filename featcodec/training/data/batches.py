@@ -1,0 +1,180 @@
+"""Batches of a training set, augmented or only letterboxed. Which batch a step sees depends on (seed, step) alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before anything of ultralytics)
+
+# isort: split
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from featcodec.errors import InputError
+from featcodec.images.letterbox import Letterbox
+from featcodec.images.reading import read_image
+from featcodec.training.data.datasets import LabelledImage
+from featcodec.training.data.samples import MEMORY, Augmentation, TrainingSample, TrainingSamples, at_least
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingBatch:
+    """Images of one size, with the boxes of all of them in one list.
+
+    Attributes:
+        images: (B, 3, S, S) uint8 RGB in [0, 255].
+        boxes: (N, 4) float32, centre x, centre y, width, height as fractions of S.
+        classes: (N,) int64.
+        image_index: (N,) int64, the number in the batch of the image that a box belongs to.
+        labelled: (B,) bool, False where it is not known what the image shows.
+    """
+
+    images: Tensor
+    boxes: Tensor
+    classes: Tensor
+    image_index: Tensor
+    labelled: Tensor
+
+    def to(self, device: torch.device | str) -> TrainingBatch:
+        """The same batch on a device."""
+        return TrainingBatch(
+            self.images.to(device),
+            self.boxes.to(device),
+            self.classes.to(device),
+            self.image_index.to(device),
+            self.labelled.to(device),
+        )
+
+
+class _TrainingBatches(Dataset["TrainingBatch | InputError"]):
+    """Item k is the batch of step k, or the error in its place: raised in a worker, it would come with a traceback."""
+
+    def __init__(self, samples: TrainingSamples, batch_size: int, rank: int, world_size: int) -> None:
+        self.samples = samples
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+
+    def __getitem__(self, step: int) -> TrainingBatch | InputError:
+        first = (step * self.world_size + self.rank) * self.batch_size
+        try:
+            return _collate([self.samples[number] for number in range(first, first + self.batch_size)])
+        except InputError as error:
+            return error
+
+
+def training_batches(  # noqa: PLR0913  (all of them say which batches)
+    images: Sequence[LabelledImage],
+    augmentation: Augmentation,
+    *,
+    batch_size: int,
+    first_step: int,
+    steps: int,
+    seed: int,
+    workers: int = 0,
+    rank: int = 0,
+    world_size: int = 1,
+) -> Iterator[TrainingBatch]:
+    """The batches of training steps `first_step` to `first_step + steps - 1`, in order.
+
+    Step k has the same batch wherever a run starts and however many workers there are. Together the processes of a
+    distributed run see in step k what one process with `world_size` times the batch size would see.
+
+    Args:
+        images: what to train on.
+        augmentation: how they vary.
+        batch_size: images of a batch, of this process alone.
+        first_step: the first step; where a run resumes.
+        steps: how many.
+        seed: at least 0.
+        workers: processes that make batches ahead; 0 makes them here when they are asked for.
+        rank, world_size: number of this process, and how many there are.
+
+    Raises:
+        InputError: no images, or a number out of range; while iterating, an image that cannot be read.
+    """
+    at_least(0, first_step=first_step, steps=steps, workers=workers, rank=rank)
+    at_least(1, batch_size=batch_size, world_size=world_size)
+    if rank >= world_size:
+        raise InputError(f"rank {rank} is not below the world size {world_size}")
+    last_step = first_step + steps
+    count = last_step * batch_size * world_size
+    samples = TrainingSamples(images, augmentation, seed, count, memory=MEMORY // max(1, workers))
+    batches = _TrainingBatches(samples, batch_size, rank, world_size)
+    return _iterate(batches, range(first_step, last_step), workers)
+
+
+def _iterate(batches: _TrainingBatches, steps: range, workers: int) -> Iterator[TrainingBatch]:
+    made: Iterable[TrainingBatch | InputError] = map(batches.__getitem__, steps)
+    if workers:
+        made = DataLoader(
+            batches,
+            batch_size=None,
+            sampler=steps,
+            num_workers=workers,
+            collate_fn=_as_it_is,
+            worker_init_fn=_start_worker,
+            generator=torch.Generator(),  # otherwise it draws from torch's global random numbers
+        )
+    for batch in made:
+        if isinstance(batch, InputError):
+            raise batch
+        yield batch
+
+
+def letterboxed_batches(images: Sequence[LabelledImage], image_size: int, batch_size: int) -> Iterator[TrainingBatch]:
+    """The images one after the other without augmentation, as a detector sees them in a square letterbox.
+
+    Args:
+        images: any number.
+        image_size: pixels of a side, a multiple of 32 up to 4096.
+        batch_size: images of a batch; the last one may have fewer.
+
+    Raises:
+        InputError: a number out of range; while iterating, an image that cannot be read.
+    """
+    at_least(1, batch_size=batch_size)
+    Letterbox.fit(1, 1, image_size)
+    groups = (images[first : first + batch_size] for first in range(0, len(images), batch_size))
+    return (_collate([_letterboxed(image, image_size) for image in group]) for group in groups)
+
+
+def _letterboxed(image: LabelledImage, image_size: int) -> TrainingSample:
+    pixels = read_image(image.path)
+    letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], image_size, square=True)
+    scale = np.array([*letterbox.resized, *letterbox.resized], np.float32)
+    offset = np.array([*letterbox.offset, 0, 0], np.float32)
+    boxes = (image.boxes * scale + offset) / np.float32(image_size)
+    pixels = letterbox.apply(pixels).transpose(2, 0, 1)
+    return TrainingSample(
+        torch.from_numpy(np.ascontiguousarray(pixels)),
+        torch.from_numpy(boxes),
+        torch.from_numpy(image.classes),
+        image.labelled,
+    )
+
+
+def _collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
+    counts = torch.tensor([len(sample.classes) for sample in samples])
+    return TrainingBatch(
+        torch.stack([sample.image for sample in samples]),
+        torch.cat([sample.boxes for sample in samples]),
+        torch.cat([sample.classes for sample in samples]),
+        torch.repeat_interleave(torch.arange(len(samples)), counts),
+        torch.tensor([sample.labelled for sample in samples]),
+    )
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _start_worker(_number: int) -> None:
+    """Workers are the parallelism; threads inside them would only wait for each other."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(0)

@@ -1,0 +1,345 @@
+"""Training sets: images with or without boxes, read from COCO JSON, an ultralytics data YAML or plain folders."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from typing import Any
+
+import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before anything of ultralytics)
+
+# isort: split
+import numpy as np
+import numpy.typing as npt
+import yaml  # type: ignore[import-untyped, unused-ignore]
+from ultralytics.data.utils import img2label_paths
+
+from featcodec.errors import InputError
+from featcodec.images.annotations import read_annotations
+from featcodec.images.reading import IMAGE_SUFFIXES, read_image
+from featcodec.system.paths import expand_sources
+
+_TOLERANCE = 0.01  # coordinates in YOLO text that are rounded beyond the edge, as ultralytics allows them
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledImage:
+    """One image on disk and what is known of it.
+
+    Attributes:
+        path: the file.
+        boxes: (N, 4) float32, centre x, centre y, width, height as fractions of the image, inside it and not empty.
+        classes: (N,) int64, the detector's class numbers.
+        labelled: False for a photograph of which nobody said what is on it; an image with N = 0 and True is known to
+            show none of the classes.
+    """
+
+    path: Path
+    boxes: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int64]
+    labelled: bool
+
+
+def read_coco(annotations: Path, images: Path, names: Sequence[str]) -> list[LabelledImage]:
+    """The images of a COCO annotation file, by path order.
+
+    Crowds (iscrowd) and categories that the detector does not know are left out, boxes are clipped to their image.
+
+    Args:
+        annotations: the JSON file.
+        images: the folder that the file names start from; an image that is not there is looked for below it by its
+            bare name.
+        names: the detector's class names; categories are matched by name.
+
+    Raises:
+        InputError: the file is no COCO annotation file, lists no image or one with a senseless size, shares no class
+            with the detector, or an image file is missing.
+    """
+    content = read_annotations(annotations)
+    class_ids = {category: index for index, category in content.category_ids(names).items()}
+    boxes: dict[int | str, list[tuple[float, ...]]] = defaultdict(list)
+    for annotation in content.content["annotations"]:
+        if annotation["category_id"] in class_ids and not annotation.get("iscrowd"):
+            box = (class_ids[annotation["category_id"]], *annotation["bbox"])
+            boxes[annotation["image_id"]].append(box)
+    find = _Finder(annotations, images)
+    found = []
+    for image in content.content["images"]:
+        path = find(str(image["file_name"]))
+        width, height = _listed_size(annotations, image, path)
+        rows = np.array(boxes.get(image["id"], []), np.float64).reshape(-1, 5)
+        left_top = rows[:, 1:3]
+        corners = np.concatenate([left_top, left_top + rows[:, 3:5]], axis=1) / [width, height, width, height]
+        found.append(_labelled_image(path, corners, rows[:, 0]))
+    if not found:
+        raise InputError(f"{annotations}: lists no image; give the annotations of this set")
+    return sorted(found, key=lambda image: image.path)
+
+
+def read_data_yaml(path: Path, names: Sequence[str], split: str = "train") -> list[LabelledImage]:
+    """The images of one split of an ultralytics data set, by path order; nothing is downloaded.
+
+    Labels stand in text files, in the folder `labels` beside `images`, one line a box (class, centre x, centre y,
+    width, height as fractions) or a polygon, of which the enclosing box is taken. As ultralytics does it, an image
+    without a label file shows nothing.
+
+    Args:
+        path: the YAML file, with `names`, the splits, and optionally `path`, the folder that the splits start from.
+            A relative `path` is looked for beside the YAML file and in the working folder.
+        names: the detector's class names; the classes of the data set are matched by name, others are left out.
+        split: "train", "val" or "test"; its entry is a folder, a text file that lists images, or a list of both.
+
+    Raises:
+        InputError: unreadable or damaged (labels with the number of the line), without that split, without an image or
+            any label, or without a class of the detector.
+    """
+    content = _read_yaml(path)
+    if "kpt_shape" in content:
+        raise InputError(f"{path}: labels with keypoints (kpt_shape) are not boxes; use a data set for detection")
+    class_ids = _class_ids(path, content.get("names"), names)
+    entries = content.get(split)
+    entries = [entries] if isinstance(entries, str) else entries
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, str) and entry for entry in entries):
+        raise InputError(f"{path}: its {split!r} is no folder, text file or list of them; say where the images are")
+    root = _data_root(path, content)
+    files = sorted({file for entry in entries for file in _split_files(path, root, entry)})
+    label_files = [Path(name) for name in img2label_paths([str(file) for file in files])]
+    if not any(label_file.is_file() for label_file in label_files):
+        raise InputError(
+            f"{path}: none of the {len(files)} images of {split!r} has labels ({label_files[0]} is missing); put them "
+            "into the folder labels beside images"
+        )
+    return [_read_label_file(file, label_file, class_ids) for file, label_file in zip(files, label_files, strict=True)]
+
+
+def read_class_names(path: Path) -> list[str]:
+    """The class names of an ultralytics data set, in the order of their numbers.
+
+    Raises:
+        InputError: the YAML file cannot be read, or names no classes.
+    """
+    names = _numbered_names(path, _read_yaml(path).get("names"))
+    return [names[number] for number in sorted(names)]
+
+
+def read_unlabelled(sources: Sequence[str]) -> list[LabelledImage]:
+    """Photographs without labels, by path order.
+
+    Args:
+        sources: files, folders (searched recursively) and glob patterns.
+
+    Raises:
+        InputError: one of them matches no image.
+    """
+    # One after the other: images of the same name in two folders do not disturb each other here.
+    found = {
+        source.path.resolve(): source.path
+        for argument in sources
+        for source in expand_sources([argument], IMAGE_SUFFIXES, "images")
+    }
+    if not found:
+        raise InputError("no images given; name files, folders or patterns")
+    nothing = np.zeros((0, 4))
+    return [_labelled_image(path, nothing, nothing[:, 0], labelled=False) for path in sorted(found.values())]
+
+
+def hold_out(images: Sequence[LabelledImage], count: int) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """Set images aside for measuring: always the last `count` in the order of their paths.
+
+    Returns:
+        (kept, held out), both by path order.
+
+    Raises:
+        InputError: nothing is left to train on, or `count` is negative.
+    """
+    if not 0 <= count < len(images):
+        raise InputError(f"cannot hold out {count} of {len(images)} images; leave at least one to train on")
+    ordered = sorted(images, key=lambda image: image.path)
+    kept = len(ordered) - count
+    return ordered[:kept], ordered[kept:]
+
+
+def _labelled_image(
+    path: Path, corners: npt.NDArray[np.float64], classes: npt.NDArray[np.float64], *, labelled: bool = True
+) -> LabelledImage:
+    """Clip boxes to the image, drop empty and repeated ones.
+
+    Args:
+        corners: (N, 4) left, top, right, bottom as fractions of the image.
+        classes: (N,).
+    """
+    corners = np.clip(corners, 0, 1)
+    size = corners[:, 2:] - corners[:, :2]
+    boxes = np.concatenate([(corners[:, :2] + corners[:, 2:]) / 2, size], axis=1).astype(np.float32)
+    rows = np.concatenate([classes[:, None], boxes], axis=1)[(boxes[:, 2:] > 0).all(axis=1)]
+    rows = np.array(list(dict.fromkeys(map(tuple, rows.tolist()))), np.float64).reshape(-1, 5)
+    return LabelledImage(path, rows[:, 1:].astype(np.float32), rows[:, 0].astype(np.int64), labelled)
+
+
+class _Finder:
+    """Finds the image files that an annotation file lists."""
+
+    def __init__(self, annotations: Path, folder: Path) -> None:
+        self.annotations = annotations
+        self.folder = folder
+        self._by_name: dict[str, list[Path]] | None = None
+
+    def __call__(self, file_name: str) -> Path:
+        relative = PurePath(file_name)
+        if not relative.is_absolute() and ".." not in relative.parts and (self.folder / relative).is_file():
+            return self.folder / relative
+        matches = self._named(relative.name)
+        if not matches:
+            raise InputError(
+                f"{self.folder / relative.name}: no such file, but {self.annotations} lists it; give the folder of its "
+                "images, or annotations of these images only"
+            )
+        if len(matches) > 1:
+            raise InputError(
+                f"{file_name}: listed in {self.annotations}, but {self.folder} holds {len(matches)} files of that "
+                "name; give the folder that file names start from"
+            )
+        return matches[0]
+
+    def _named(self, name: str) -> list[Path]:
+        if self._by_name is None:
+            self._by_name = defaultdict(list)
+            for path in sorted(self.folder.rglob("*")):
+                if path.is_file():
+                    self._by_name[path.name].append(path)
+        return self._by_name.get(name, [])
+
+
+def _listed_size(annotations: Path, image: Mapping[str, Any], path: Path) -> tuple[float, float]:
+    """(width, height) in pixels that the boxes of an image refer to."""
+    if "width" not in image and "height" not in image:
+        height, width, _ = read_image(path).shape
+        return width, height
+    size = image.get("width"), image.get("height")
+    if not all(isinstance(side, (int, float)) and 0 < side < math.inf for side in size):
+        raise InputError(f"{annotations}: {image['file_name']} has the size {size}; make the annotations again")
+    return float(size[0]), float(size[1])  # type: ignore[arg-type]
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    content = _read_lines(path, "give a data YAML")
+    try:
+        data = yaml.safe_load("\n".join(content))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path}: not YAML ({reason}); correct it") from None
+    if not isinstance(data, dict):
+        raise InputError(f"{path}: not the YAML of a data set (names, train, val); give one")
+    return data
+
+
+def _read_lines(path: Path, remedy: str) -> list[str]:
+    try:
+        if path.exists() and not path.is_file():
+            raise InputError(f"{path}: no regular file; {remedy}")
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+    except ValueError:
+        raise InputError(f"{path}: not UTF-8 text; {remedy}") from None
+
+
+def _class_ids(path: Path, own_names: Any, names: Sequence[str]) -> dict[int, int | None]:
+    """Class number in the data set -> class number of the detector, None where the detector does not know it."""
+    by_name = {name: index for index, name in enumerate(names)}
+    matched = {number: by_name.get(name) for number, name in _numbered_names(path, own_names).items()}
+    if all(index is None for index in matched.values()):
+        raise InputError(
+            f"{path}: none of its names is a class of the detector ({', '.join(names[:3])}, ...); use the same names"
+        )
+    return matched
+
+
+def _numbered_names(path: Path, own_names: Any) -> dict[int, str]:
+    """Class number in the data set -> class name."""
+    if isinstance(own_names, list):
+        own_names = dict(enumerate(own_names))
+    if not isinstance(own_names, dict) or not own_names or not all(str(key).isdecimal() for key in own_names):
+        raise InputError(f"{path}: its names are no list of classes and no mapping of numbers to classes; correct it")
+    return {int(key): str(name) for key, name in own_names.items()}
+
+
+def _data_root(path: Path, content: Mapping[Any, Any]) -> Path:
+    folder = path.absolute().parent
+    named = content.get("path")
+    if not named:
+        return folder
+    root = _first_existing(Path(str(named)), folder, Path.cwd())
+    if root is None:
+        raise InputError(f"{path}: its path {named} is no folder beside it; write the absolute path of the data set")
+    return root
+
+
+def _first_existing(relative: Path, *folders: Path) -> Path | None:
+    return next((folder / relative for folder in folders if (folder / relative).exists()), None)
+
+
+def _split_files(path: Path, root: Path, entry: str) -> Iterator[Path]:
+    """The images of one entry of a split."""
+    found = root / entry
+    if not found.exists() and entry.startswith("../"):  # exported like this and accepted by ultralytics
+        found = root / entry.removeprefix("../")
+    if found.is_dir():
+        for source in expand_sources([str(found)], IMAGE_SUFFIXES, "images"):
+            yield source.path
+    elif found.suffix.lower() == ".txt" and found.is_file():
+        for number, line in enumerate(_read_lines(found, "list one image a line"), 1):
+            if line.strip():
+                # ultralytics takes "./" from the list's folder and all else from the working folder.
+                file = _first_existing(Path(line.strip()), found.parent, root, Path.cwd())
+                if file is None or not file.is_file():
+                    raise InputError(f"{found}, line {number}: {line.strip()}: no such file; correct the list")
+                yield file
+    elif found.suffix.lower() in IMAGE_SUFFIXES and found.is_file():
+        yield found
+    else:
+        raise InputError(f"{path}: {found} is no folder and no list of images (.txt); correct the path")
+
+
+def _read_label_file(image: Path, label_file: Path, class_ids: Mapping[int, int | None]) -> LabelledImage:
+    lines = _read_lines(label_file, "make the labels again") if label_file.exists() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            class_id, *corners = _parse_label(line, class_ids)
+        except ValueError as error:
+            raise InputError(f"{label_file}, line {number}: {error}; correct the label") from None
+        if (index := class_ids[int(class_id)]) is not None:
+            rows.append((index, *corners))
+    table = np.array(rows, np.float64).reshape(-1, 5)
+    return _labelled_image(image, table[:, 1:], table[:, 0])
+
+
+def _parse_label(line: str, class_ids: Mapping[int, int | None]) -> tuple[float, float, float, float, float]:
+    """Class, left, top, right, bottom of a line of YOLO text.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    fields = line.split()
+    try:
+        class_id, *numbers = map(float, fields)
+    except ValueError:
+        raise ValueError("not numbers") from None
+    if class_id not in class_ids:
+        raise ValueError(f"class {fields[0]} is none of the names of the data set")
+    if not all(-_TOLERANCE <= number <= 1 + _TOLERANCE for number in numbers):
+        raise ValueError("coordinates are not fractions of the image, from 0 to 1")
+    if len(numbers) == 4:
+        x, y, width, height = numbers
+        if width < 0 or height < 0:
+            raise ValueError("a box of negative size")
+        return class_id, x - width / 2, y - height / 2, x + width / 2, y + height / 2
+    if len(numbers) < 6 or len(numbers) % 2:
+        raise ValueError(f"{len(fields)} columns are neither a box (5) nor a polygon (7, 9, ...)")
+    return class_id, min(numbers[::2]), min(numbers[1::2]), max(numbers[::2]), max(numbers[1::2])

@@ -1,0 +1,142 @@
+"""What the bottleneck is trained for: L_obj, and the optional terms beyond the paper. One weighted sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from featcodec.detectors import SplitDetector
+from featcodec.networks.bottleneck import Bottleneck
+from featcodec.training.data.batches import TrainingBatch
+from featcodec.training.losses.detection import detection_loss_for
+from featcodec.training.losses.distillation import (
+    BackEndOutput,
+    feature_matching,
+    neck_matching,
+    prediction_matching,
+    run_back_end,
+)
+from featcodec.training.simulated_coding import SimulatedCoding, simulate_coding
+
+
+@dataclass(frozen=True)
+class ObjectiveWeights:
+    """Weights of the terms; a term of weight 0 is not computed.
+
+    Attributes:
+        detection: L_obj on labelled images, mean per image (paper, Eq. 3).
+        features, neck, predictions: distillation (featcodec.training.losses.distillation).
+        rate: the rate proxy in bits a pixel (featcodec.training.simulated_coding).
+    """
+
+    detection: float = 1.0
+    features: float = 0.0
+    neck: float = 0.0
+    predictions: float = 0.0
+    rate: float = 0.0
+
+    @property
+    def needs_back_end(self) -> bool:
+        """Whether any term listens behind the feature tensor."""
+        return bool(self.detection or self.neck or self.predictions)
+
+
+PAPER_WEIGHTS = ObjectiveWeights()
+"""L_obj alone."""
+
+
+class CodingPath(nn.Module):
+    """AE, simulated coding, AD: what the optimizer of the bottleneck sees.
+
+    Args:
+        bottleneck: shared with the caller.
+        simulation: None codes without loss, and the rate is 0.
+    """
+
+    def __init__(self, bottleneck: Bottleneck, simulation: SimulatedCoding | None) -> None:
+        super().__init__()
+        self.bottleneck = bottleneck
+        self.simulation = simulation
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, H, W) features -> the coded tensor, the restored features, and the rate proxy in bits a pixel."""
+        coded = self.bottleneck.encode(features)
+        if self.simulation is None:
+            return coded, self.bottleneck.decode(coded), coded.new_zeros(())
+        decoded, rate = simulate_coding(coded, self.simulation)
+        return coded, self.bottleneck.decode(decoded), rate
+
+
+class Objective:
+    """The weighted sum for a detector; call it with what `CodingPath` gives."""
+
+    def __init__(self, detector: SplitDetector) -> None:
+        self.detector = detector
+        self._detection_loss = detection_loss_for(detector)
+
+    def __call__(
+        self, weights: ObjectiveWeights, batch: TrainingBatch, features: Tensor, restored: Tensor, rate: Tensor
+    ) -> dict[str, Tensor]:
+        """Every term that has a weight, unweighted, and their weighted sum as "loss".
+
+        Args:
+            weights: of the terms.
+            batch: the images, and the boxes of those that are labelled.
+            features: (B, C, H, W) of the front-end.
+            restored: the same through the bottleneck, with gradient.
+            rate: bits a pixel.
+        """
+        terms: dict[str, Tensor] = {}
+        if weights.features:
+            terms["features"] = feature_matching(restored, features)
+        if weights.needs_back_end:
+            student = run_back_end(self.detector, restored)
+            if weights.detection and bool(batch.labelled.any()):
+                terms["detection"] = self._detection(batch, student)
+            if weights.neck or weights.predictions:
+                with torch.no_grad():
+                    teacher = run_back_end(self.detector, features)
+                if weights.neck:
+                    terms["neck"] = neck_matching(student, teacher)
+                if weights.predictions:
+                    terms["predictions"] = prediction_matching(student, teacher)
+        if weights.rate:
+            terms["rate"] = rate
+        # With gradient also where no term applies, as on photographs under L_obj alone.
+        total = 0 * restored.float().mean()
+        for field in fields(weights):
+            if field.name in terms:
+                total = total + getattr(weights, field.name) * terms[field.name]
+        return {"loss": total, **terms}
+
+    def _detection(self, batch: TrainingBatch, student: BackEndOutput) -> Tensor:
+        """L_obj over the labelled images of a batch."""
+        rows = batch.labelled.nonzero().flatten()
+        row_of = torch.full((len(batch.labelled),), -1, device=rows.device)
+        row_of[rows] = torch.arange(len(rows), device=rows.device)
+        raw = _rows(student.raw, rows)
+        image_index = row_of[batch.image_index]
+        height, width = batch.images.shape[-2:]
+        return self._detection_loss(raw, batch.boxes, batch.classes, image_index, (height, width)).total
+
+
+def _rows(raw: object, rows: Tensor) -> object:
+    """Those images of the head's outputs."""
+    if isinstance(raw, Tensor):
+        return raw[rows]
+    if isinstance(raw, Mapping):
+        return {name: _rows(value, rows) for name, value in raw.items()}
+    assert isinstance(raw, (list, tuple))  # noqa: S101  (the heads give nothing else)
+    return [_rows(value, rows) for value in raw]
+
+
+def mean_of(metrics: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
+    """Means over images, from (images, means) of batches; what a batch lacks (L_obj without labels) counts in none."""
+    means = {}
+    for name in dict.fromkeys(name for _, values in metrics for name in values):
+        found = [(count, float(values[name])) for count, values in metrics if name in values]
+        means[name] = sum(count * value for count, value in found) / sum(count for count, _ in found)
+    return means

@@ -1,0 +1,78 @@
+"""Coding mosaics as VVC pictures: one interface, three codecs.
+
+    codec = open_codec("ffmpeg", EncoderSettings(preset="faster"))
+    streams = codec.encode([frame, frame], qp=38)   # one standalone Annex B stream per frame
+    frame = codec.decode(streams[0], (height, width))
+
+The contract, held by tests/test_vvc.py for every codec that is installed:
+
+- A stream holds exactly one intra picture and decodes alone. Its bytes depend on the frame, the QP and the settings,
+  never on the other frames of the call.
+- `decode` returns the samples that any conforming decoder gets from the bitstream, rounded back to 8 bits. Nothing is
+  ever taken from the encoder's own reconstruction.
+- A call that cannot deliver every picture raises `EncoderError` (encode) or `BitstreamError` (decode).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from featcodec.errors import InputError
+from featcodec.video.base import Frame, VideoCodec
+from featcodec.video.profiles import DEFAULT_PROFILE, PROFILES, choose_profile
+from featcodec.video.settings import PRESETS, EncoderSettings
+
+__all__ = [
+    "CODECS",
+    "DEFAULT_PROFILE",
+    "PRESETS",
+    "PROFILES",
+    "EncoderSettings",
+    "Frame",
+    "VideoCodec",
+    "choose_profile",
+    "open_codec",
+    "open_tried_codec",
+]
+
+CODECS = ("ffmpeg", "vvenc", "none")
+
+
+def open_codec(name: str = "ffmpeg", settings: EncoderSettings | None = None) -> VideoCodec:
+    """The codec of that name.
+
+    Args:
+        name: `ffmpeg` (embedded: imageio-ffmpeg's libvvenc encodes, PyAV decodes), `vvenc` (the official vvencapp and
+            vvdecapp) or `none` (raw samples, for measuring what VVC costs).
+        settings: encoder settings; `none` ignores them.
+
+    Raises:
+        InputError: there is no codec of that name.
+        EncoderError: its programs are not installed.
+    """
+    settings = settings or EncoderSettings()
+    if name == "ffmpeg":
+        from featcodec.video.ffmpeg import FfmpegCodec  # noqa: PLC0415
+
+        return FfmpegCodec(settings)
+    if name == "vvenc":
+        from featcodec.video.vvenc import VvencCodec  # noqa: PLC0415
+
+        return VvencCodec(settings)
+    if name == "none":
+        from featcodec.video.raw import RawCodec  # noqa: PLC0415
+
+        return RawCodec()
+    raise InputError(f"unknown codec {name!r}; choose one of {', '.join(CODECS)}")
+
+
+def open_tried_codec(name: str, settings: EncoderSettings) -> VideoCodec:
+    """The codec, after a first encode where the user chose encoder parameters: it may refuse them.
+
+    Raises:
+        InputError, EncoderError: as `open_codec`; EncoderError also where the parameters are refused.
+    """
+    codec = open_codec(name, settings)
+    if settings.parameters:
+        codec.encode([np.zeros((64, 64), np.uint8)], 38)
+    return codec

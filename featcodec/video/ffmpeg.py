@@ -1,0 +1,168 @@
+"""The embedded VVC codec: imageio-ffmpeg's libvvenc encodes in a process, PyAV decodes in this one."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import av
+import av.error
+import imageio_ffmpeg
+import numpy as np
+import numpy.typing as npt
+from av.video.plane import VideoPlane
+
+from featcodec.errors import BitstreamError, EncoderError
+from featcodec.video import process
+from featcodec.video.base import (
+    Frame,
+    check_frames,
+    coded_shape,
+    from_10_bits,
+    prove_decodable,
+    split_batch,
+    to_yuv420p10,
+)
+from featcodec.video.settings import GRAY, EncoderSettings
+
+# ffmpeg allocates frames in multiples of 64 columns and 32 rows (more on other CPUs), and counts those.
+_ALLOCATION_BLOCK = 128
+_BUFFER_TOO_SMALL = "Error submitting video frame to the encoder"
+_HINTS = (
+    (
+        _BUFFER_TOO_SMALL,
+        "the bundled encoder's output buffer is too small for a picture this noisy at this QP; use a higher QP "
+        "(from about 16 on anything fits), or the official encoder with --codec vvenc",
+    ),
+    ("Could not open encoder", "the encoder refuses these settings; check --encoder-param and --preset"),
+    ("Unknown encoder 'libvvenc'", "this ffmpeg has no libvvenc; unset IMAGEIO_FFMPEG_EXE to use the bundled one"),
+    process.DISK_FULL_HINT,
+)
+
+
+class FfmpegCodec:
+    """VVC through ffmpeg's libvvenc and PyAV.
+
+    Args:
+        settings: encoder settings.
+
+    Raises:
+        EncoderError: there is no ffmpeg.
+    """
+
+    name = "ffmpeg"
+
+    def __init__(self, settings: EncoderSettings) -> None:
+        self.settings = settings
+        try:
+            self.executable: str = imageio_ffmpeg.get_ffmpeg_exe()
+        except RuntimeError as error:
+            raise EncoderError(f"no ffmpeg found ({error}); reinstall imageio-ffmpeg") from None
+        if shutil.which(self.executable) is None:
+            raise EncoderError(f"{self.executable} is no program; unset IMAGEIO_FFMPEG_EXE to use the bundled ffmpeg")
+
+    @property
+    def tag(self) -> int:
+        """See `VideoCodec.tag`."""
+        return self.settings.tag(self.name)
+
+    def command(self, shape: tuple[int, int], qp: int, threads: int, output: Path, *, gray: bool) -> list[str]:
+        """The ffmpeg command line that codes raw yuv420p10le pictures of a coded shape from stdin.
+
+        With `gray` their luma alone is coded, as 4:0:0; ffmpeg hands libvvenc nothing but 4:2:0.
+        """
+        settings = {**self.settings.options(qp), **(GRAY if gray else {})}
+        options = ":".join(f"{name}={value}" for name, value in settings.items())
+        return [
+            *(self.executable, "-nostdin", "-hide_banner", "-loglevel", "error", "-y"),
+            *("-f", "rawvideo", "-pix_fmt", "yuv420p10le", "-s", f"{shape[1]}x{shape[0]}", "-r", "1", "-i", "pipe:0"),
+            *("-c:v", "libvvenc", "-threads", str(threads), "-preset", self.settings.preset),
+            *("-qp", str(qp), "-qpa", "0", "-vvenc-params", options),
+            # Not to stdout: libvvenc prints its configuration warnings there, into the bitstream.
+            *("-f", "vvc", str(output)),
+        ]
+
+    def encode(self, frames: Sequence[Frame], qp: int, *, threads: int = 1) -> list[bytes]:
+        """See `VideoCodec.encode`."""
+        check_frames(frames, qp)
+        try:
+            return self._encode(frames, qp, threads)
+        except process.ProgramError as error:
+            if _BUFFER_TOO_SMALL not in error.output:
+                raise
+        if len(frames) > 1:
+            # Each frame by itself, so that only the one that needs it is doubled and bytes do not depend on the batch.
+            return [stream for frame in frames for stream in self.encode([frame], qp, threads=threads)]
+        return self._encode(frames, qp, threads, doubled=True)
+
+    def _encode(self, frames: Sequence[Frame], qp: int, threads: int, *, doubled: bool = False) -> list[bytes]:
+        shape = check_frames(frames, qp)
+        pictures = [to_yuv420p10(frame, doubled=doubled) for frame in frames]
+        streams = self.encode_raw(pictures, coded_shape(shape, doubled=doubled), qp, threads, gray=True)
+        if self.settings.parameters:
+            prove_decodable(self, streams, shape)
+        return streams
+
+    def encode_raw(
+        self, pictures: Sequence[bytes], shape: tuple[int, int], qp: int, threads: int, *, gray: bool = False
+    ) -> list[bytes]:
+        """One standalone Annex B stream per raw yuv420p10le picture of a coded (height, width).
+
+        Args:
+            pictures: at least one.
+            shape: of their luma.
+            qp: quantization parameter, 0 (finest) to 63.
+            threads: encoder threads.
+            gray: code the luma alone, as 4:0:0.
+
+        Raises:
+            EncoderError: as `VideoCodec.encode`.
+        """
+        with process.temporary_folder() as folder:
+            output = folder / "pictures.266"
+            process.run(self.command(shape, qp, threads, output, gray=gray), b"".join(pictures), hints=_HINTS)
+            stream = output.read_bytes() if output.exists() else b""
+        return split_batch(stream, len(pictures), "ffmpeg's libvvenc")
+
+    def decode(self, stream: bytes, shape: tuple[int, int]) -> Frame:
+        """See `VideoCodec.decode`."""
+        picture = decode_picture(stream, (coded_shape(shape), coded_shape(shape, doubled=True)))
+        if picture.format.name not in ("yuv420p10le", "gray10le"):
+            raise BitstreamError(f"its VVC picture is {picture.format.name}, not 10-bit 4:2:0 or gray")
+        return from_10_bits(plane_samples(picture.planes[0]), shape)
+
+
+def decode_picture(stream: bytes, shapes: Sequence[tuple[int, int]]) -> av.VideoFrame:
+    """The one picture of a stream, decoded by PyAV.
+
+    Args:
+        stream: Annex B bytes.
+        shapes: the coded (height, width) that it may have, largest last; nothing larger is allocated.
+
+    Raises:
+        BitstreamError: it does not decode to exactly one picture of such a shape.
+    """
+    (height, width), (most_rows, most_columns) = shapes[0], shapes[-1]
+    context = av.CodecContext.create("vvc", "r")
+    context.thread_count = 1
+    # The decoder refuses larger pictures before it allocates them.
+    context.options = {"max_pixels": str(_round_up(most_rows) * _round_up(most_columns)), "err_detect": "explode"}
+    try:
+        packets = [*context.parse(stream), *context.parse()]
+        pictures = [picture for packet in (*packets, None) for picture in context.decode(packet)]
+    except (av.error.FFmpegError, ValueError, EOFError) as error:
+        raise BitstreamError(f"its VVC picture does not decode ({error}); encode it again") from None
+    if len(pictures) != 1 or (pictures[0].height, pictures[0].width) not in shapes:
+        sizes = ", ".join(f"{picture.width}x{picture.height}" for picture in pictures) or "nothing"
+        raise BitstreamError(f"its VVC stream decodes to {sizes} where one {width}x{height} picture belongs")
+    return pictures[0]
+
+
+def plane_samples(plane: VideoPlane) -> npt.NDArray[np.uint16]:
+    """The 16-bit samples of a plane, with the padding of its lines."""
+    return np.frombuffer(memoryview(plane), "<u2").reshape(-1, plane.line_size // 2)
+
+
+def _round_up(side: int) -> int:
+    return -(-side // _ALLOCATION_BLOCK) * _ALLOCATION_BLOCK

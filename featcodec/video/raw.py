@@ -1,0 +1,36 @@
+"""No video codec: raw samples in a NAL unit of the unspecified type 28, for measuring what VVC costs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from featcodec.bitstream import nal
+from featcodec.errors import BitstreamError
+from featcodec.video.base import Frame, check_frames
+
+_HEADER = bytes([0, nal.UNSPECIFIED_28 << 3 | 1])
+_TRAILING = b"\x80"
+
+
+class RawCodec:
+    """Stores the samples as they are; `qp` and `threads` mean nothing to it."""
+
+    name = "none"
+    tag = 0
+
+    def encode(self, frames: Sequence[Frame], qp: int = 0, *, threads: int = 1) -> list[bytes]:
+        """See `VideoCodec.encode`."""
+        check_frames(frames, 0)
+        return [nal.join_units([_HEADER + nal.escape(frame.tobytes() + _TRAILING)]) for frame in frames]
+
+    def decode(self, stream: bytes, shape: tuple[int, int]) -> Frame:
+        """See `VideoCodec.decode`."""
+        units = nal.split_units(stream)
+        if len(units) != 1 or nal.nal_type(units[0]) != nal.UNSPECIFIED_28:
+            raise BitstreamError("does not hold raw samples; decode it with the codec it was made with")
+        samples = nal.unescape(units[0][2:])
+        if len(samples) != shape[0] * shape[1] + 1 or samples[-1:] != _TRAILING:
+            raise BitstreamError(f"holds {len(samples) - 1} raw samples where {shape[1]}x{shape[0]} belong")
+        return np.frombuffer(samples, np.uint8, count=shape[0] * shape[1]).reshape(shape)

@@ -1,0 +1,187 @@
+"""Writing detections: what stands in the files, that they appear whole or not at all, and what they do not replace."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+from pathlib import Path, PurePath
+
+import numpy as np
+import pytest
+
+from featcodec.detections import Detections
+from featcodec.detections.exports import FORMATS, check_output, format_of, image_id_of, open_export
+from featcodec.errors import InputError, OutputError
+from featcodec.images.annotations import Annotations
+
+LATIN_1 = os.fsdecode(b"caf\xe9")  # a file name that is no UTF-8
+OUTPUT = {"coco": "d.json", "csv": "d.csv", "yolo": "d"}
+
+
+def detections(count: int = 1, names: tuple[str, ...] = ("cat", "dog, wet")) -> Detections:
+    return Detections(
+        xyxy=np.array([[20, 10, 60, 30.5]] * count, np.float32).reshape(-1, 4),
+        scores=np.linspace(0.75, 0.25, count, dtype=np.float32),
+        class_ids=np.arange(count, dtype=np.int64) % 2,
+        names=names,
+        width=200,
+        height=100,
+    )
+
+
+ANNOTATIONS = Annotations(
+    Path("truth.json"),
+    {
+        "images": [{"id": 70, "file_name": "a.jpg"}, {"id": "b", "file_name": "b.jpg"}],
+        "annotations": [],
+        "categories": [{"id": 9, "name": "cat"}],
+    },
+)
+
+
+def export(output: Path, *items: tuple[str, Detections], annotations: Annotations | None = None) -> None:
+    with open_export(output, format_of(output), annotations) as write:
+        for name, found in items:
+            write(PurePath(name), found)
+
+
+def everything_in(folder: Path) -> list[str]:
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("a.json", "coco"), ("a.JSON", "coco"), ("a.b.csv", "csv"), ("labels", "yolo")]
+)
+def test_the_ending_says_the_format(name: str, expected: str) -> None:
+    assert format_of(Path(name)) == expected
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.json.gz", "v1.0"])
+def test_an_unknown_ending_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=r"no format known by that ending; use \.json, \.csv"):
+        format_of(Path(name))
+
+
+def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown format 'voc'; use one of coco, csv, yolo"):
+        open_export(tmp_path / "a", "voc", None)
+
+
+@pytest.mark.parametrize("counts", [[], [0], [2], [0, 1, 0, 3]])
+def test_coco_is_json_for_any_number_of_boxes(tmp_path: Path, counts: list[int]) -> None:
+    export(tmp_path / "d.json", *((f"{number:05d}", detections(count)) for number, count in enumerate(counts)))
+    results = json.loads((tmp_path / "d.json").read_text())
+    assert [result["image_id"] for result in results] == [
+        number for number, count in enumerate(counts) for _ in range(count)
+    ]
+    for result in results[:1]:
+        assert result == {"image_id": result["image_id"], "category_id": 0, "bbox": [20, 10, 40, 20.5], "score": 0.75}
+
+
+@pytest.mark.parametrize(("stem", "expected"), [("sub/000139", 139), ("img_1", "img_1"), ("-3", "-3"), ("²", "²")])
+def test_image_ids_without_annotations_are_numbers_where_the_name_is_one(stem: str, expected: object) -> None:
+    assert image_id_of(PurePath(stem), None) == expected
+
+
+def test_coco_ids_come_from_the_annotations(tmp_path: Path) -> None:
+    export(tmp_path / "d.json", ("sub/a", detections(2)), ("b", detections(1)), annotations=ANNOTATIONS)
+    results = json.loads((tmp_path / "d.json").read_text())
+    # The second class is none of the annotations' categories.
+    assert [(result["image_id"], result["category_id"]) for result in results] == [(70, 9), ("b", 9)]
+
+
+@pytest.mark.parametrize("name", ["d.json", "d.csv", "d"])
+def test_file_names_that_are_no_utf_8_are_written_and_read_back(tmp_path: Path, name: str) -> None:
+    export(tmp_path / name, (f"sub/{LATIN_1}", detections()))
+    if name == "d.json":
+        (result,) = json.loads((tmp_path / name).read_text())
+        assert os.fsencode(result["image_id"]) == b"caf\xe9"
+    elif name == "d.csv":
+        assert (tmp_path / name).read_bytes().splitlines()[1].startswith(b"sub/caf\xe9,0,cat,")
+    else:
+        assert [os.fsencode(path.name) for path in (tmp_path / name / "sub").iterdir()] == [b"caf\xe9.txt"]
+
+
+def test_csv_has_one_row_a_box_and_quotes_what_needs_it(tmp_path: Path) -> None:
+    export(tmp_path / "d.csv", ("sub/a, b", detections(2)), ("none", detections(0)))
+    with (tmp_path / "d.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["image", "class_id", "class", "score", "left", "top", "right", "bottom"],
+        ["sub/a, b", "0", "cat", "0.750000", "20.00", "10.00", "60.00", "30.50"],
+        ["sub/a, b", "1", "dog, wet", "0.250000", "20.00", "10.00", "60.00", "30.50"],
+    ]
+    assert b"\r" not in (tmp_path / "d.csv").read_bytes()
+
+
+def test_yolo_has_one_line_a_box_in_fractions_of_the_image(tmp_path: Path) -> None:
+    export(tmp_path / "d", ("sub/a.b", detections(2)), ("none", detections(0)))
+    assert everything_in(tmp_path / "d") == ["none.txt", "sub", "sub/a.b.txt"]
+    assert (tmp_path / "d/none.txt").read_bytes() == b""
+    first, second = (tmp_path / "d/sub/a.b.txt").read_text().splitlines()
+    assert first == "0 0.200000 0.202500 0.200000 0.205000 0.750000"
+    assert second.startswith("1 0.2")
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_output_appears_only_when_all_is_written(tmp_path: Path, file_format: str) -> None:
+    output = tmp_path / OUTPUT[file_format]
+    export(output, ("old", detections()))
+    before = {name: (tmp_path / name).read_bytes() for name in everything_in(tmp_path) if (tmp_path / name).is_file()}
+    with contextlib.suppress(ZeroDivisionError), open_export(output, file_format, None) as write:
+        write(PurePath("new"), detections())
+        raise ZeroDivisionError
+    after = {name: (tmp_path / name).read_bytes() for name in everything_in(tmp_path) if (tmp_path / name).is_file()}
+    assert after == before
+    with open_export(output, file_format, None) as write:
+        write(PurePath("new"), detections())
+        assert everything_in(output) == ["old.txt"] if output.is_dir() else output.read_bytes() == before[output.name]
+    assert len([name for name in everything_in(tmp_path) if name.startswith(".")]) == 0
+
+
+def test_new_labels_replace_all_old_ones(tmp_path: Path) -> None:
+    export(tmp_path / "d", ("sub/stale", detections()), ("kept", detections()))
+    export(tmp_path / "d", ("kept", detections(0)))
+    assert everything_in(tmp_path) == ["d", "d/kept.txt"]
+    assert (tmp_path / "d/kept.txt").read_bytes() == b""
+
+
+@pytest.mark.parametrize("other", ["a.jpg", "sub/data.yaml", ".git"])
+def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path, other: str) -> None:
+    export(tmp_path / "d", ("a", detections()))
+    (tmp_path / "d" / other).parent.mkdir(exist_ok=True)
+    (tmp_path / "d" / other).write_bytes(b"somebody's work")
+    before = everything_in(tmp_path)
+    with pytest.raises(OutputError, match=f"d: holds other things .{Path(other).name}.; choose another -o"):
+        export(tmp_path / "d", ("b", detections()))
+    assert everything_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_what_exists_needs_overwrite(tmp_path: Path, file_format: str) -> None:
+    output = tmp_path / OUTPUT[file_format]
+    check_output(output, file_format, overwrite=False)
+    export(output, ("a", detections()))
+    with pytest.raises(OutputError, match="exists; use --overwrite or another -o"):
+        check_output(output, file_format, overwrite=False)
+    check_output(output, file_format, overwrite=True)
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_folder_where_a_file_belongs_and_the_other_way_round(tmp_path: Path, overwrite: bool) -> None:
+    (tmp_path / "folder.json").mkdir()
+    (tmp_path / "file").touch()
+    for file_format in ("coco", "csv"):
+        with pytest.raises(OutputError, match="is a folder; choose another -o"):
+            check_output(tmp_path / "folder.json", file_format, overwrite=overwrite)
+    with pytest.raises(OutputError, match="is no folder; choose another -o"):
+        check_output(tmp_path / "file", "yolo", overwrite=overwrite)
+
+
+def test_an_empty_folder_may_become_the_labels(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    check_output(tmp_path / "d", "yolo", overwrite=False)
+    export(tmp_path / "d", ("a", detections()))
+    assert everything_in(tmp_path / "d") == ["a.txt"]

@@ -1,0 +1,173 @@
+"""COCO average precision against cases that are computed by hand."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featcodec.errors import InputError
+from featcodec.evaluation.coco import Accuracy, score
+from featcodec.images.annotations import Annotations
+
+
+def truth(*boxes: tuple[int, int, list[float]], images: int = 2, **further: Any) -> Annotations:
+    """Annotations of (image, category, box), as short as a person would write them."""
+    content = {
+        "images": [{"id": number, "file_name": f"{number}.jpg"} for number in range(1, images + 1)],
+        "annotations": [
+            {"image_id": image, "category_id": category, "bbox": box, **further} for image, category, box in boxes
+        ],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 5, "name": "dog"}],
+    }
+    return Annotations(Path("truth.json"), content)
+
+
+def found(image: int, category: int, box: list[float], confidence: float = 0.9) -> dict[str, Any]:
+    return {"image_id": image, "category_id": category, "bbox": box, "score": confidence}
+
+
+A, B, C = [10.0, 10.0, 100.0, 100.0], [200.0, 50.0, 60.0, 80.0], [0.0, 300.0, 40.0, 40.0]
+BOXES = ((1, 1, A), (1, 1, B), (2, 5, C))
+
+
+def assert_accuracy(accuracy: Accuracy, ap: float, ap50: float, ap75: float, images: int = 2) -> None:
+    assert (accuracy.ap, accuracy.ap50, accuracy.ap75) == pytest.approx((ap, ap50, ap75), abs=1e-9)
+    assert accuracy.images == images
+
+
+def test_perfect_detections() -> None:
+    assert_accuracy(score(truth(*BOXES), [found(*box) for box in BOXES]), 100, 100, 100)
+
+
+def test_half_of_the_boxes() -> None:
+    """One of two cats: precision 1 at the 51 of 101 recall levels up to 0.5, and 0 beyond."""
+    half = 100 * 51 / 101
+    assert_accuracy(score(truth((1, 1, A), (1, 1, B)), [found(1, 1, A)]), half, half, half)
+
+
+def test_false_alarm_with_a_higher_score_halves_precision() -> None:
+    results = [found(1, 1, C, 0.95), found(1, 1, A, 0.9)]
+    assert_accuracy(score(truth((1, 1, A)), results), 50, 50, 50)
+    results = [found(1, 1, C, 0.5), found(1, 1, A, 0.9)]
+    assert_accuracy(score(truth((1, 1, A)), results), 100, 100, 100)
+
+
+def test_false_alarm_in_a_picture_without_boxes_counts() -> None:
+    assert_accuracy(score(truth((1, 1, A)), [found(2, 1, A, 0.95), found(1, 1, A)]), 50, 50, 50)
+
+
+def test_inexact_box_counts_up_to_its_overlap() -> None:
+    """IoU 0.64: a match at 0.50, 0.55 and 0.60, three of ten thresholds; IoU 0.8: at seven of ten."""
+    assert_accuracy(score(truth((1, 1, A)), [found(1, 1, [10, 10, 64, 100])]), 30, 100, 0)
+    assert_accuracy(score(truth((1, 1, A)), [found(1, 1, [10, 10, 100, 81])]), 70, 100, 100)
+
+
+def test_classes_are_averaged() -> None:
+    assert_accuracy(score(truth((1, 1, A), (1, 5, B)), [found(1, 1, A)]), 50, 50, 50)
+    assert_accuracy(score(truth((1, 1, A), (1, 5, B)), [found(1, 5, A), found(1, 1, B)]), 0, 0, 0)
+
+
+def test_second_detection_of_a_box_is_a_false_alarm() -> None:
+    results = [found(1, 1, A, 0.9), found(1, 1, A, 0.8), found(1, 1, B, 0.7)]
+    expected = 100 * (51 + 50 * 2 / 3) / 101
+    assert_accuracy(score(truth((1, 1, A), (1, 1, B)), results), expected, expected, expected)
+
+
+def test_every_listed_picture_counts() -> None:
+    third = 100 * 34 / 101  # recall levels 0.00 .. 0.33
+    annotations = truth((1, 1, A), (2, 1, A), (3, 1, A), images=3)
+    assert_accuracy(score(annotations, [found(1, 1, A)]), third, third, third, images=3)
+
+
+def test_no_results_are_zero() -> None:
+    assert_accuracy(score(truth(*BOXES), []), 0, 0, 0)
+
+
+@pytest.mark.parametrize("first", [0, 1, 41])
+def test_annotation_ids_do_not_matter(first: int) -> None:
+    """pycocotools takes a match with the annotation of id 0 for no match."""
+    annotations = truth(*BOXES)
+    for number, annotation in enumerate(annotations.content["annotations"], first):
+        annotation["id"] = number
+    assert_accuracy(score(annotations, [found(*box) for box in BOXES]), 100, 100, 100)
+
+
+def test_missing_and_repeated_annotation_ids_do_not_matter() -> None:
+    annotations = truth(*BOXES)
+    for number, annotation in zip((2, 2, None), annotations.content["annotations"], strict=True):
+        if number is not None:
+            annotation["id"] = number
+    assert_accuracy(score(annotations, [found(*box) for box in BOXES]), 100, 100, 100)
+
+
+def test_crowds_are_neither_hits_nor_misses() -> None:
+    annotations = truth((1, 1, A), (1, 1, B))
+    annotations.content["annotations"][1]["iscrowd"] = 1
+    assert_accuracy(score(annotations, [found(1, 1, A, 0.5), found(1, 1, B, 0.9)]), 100, 100, 100)
+    assert_accuracy(score(annotations, [found(1, 1, A)]), 100, 100, 100)
+
+
+def test_nothing_but_crowds_is_not_a_number() -> None:
+    accuracy = score(truth((1, 1, A), iscrowd=1), [found(1, 1, A)])
+    assert math.isnan(accuracy.ap)
+    assert math.isnan(accuracy.ap50)
+
+
+def test_text_ids() -> None:
+    annotations = truth((1, 1, A))
+    for entry in annotations.content["images"]:
+        entry["id"] = f"image-{entry['id']}"
+    annotations.content["annotations"][0]["image_id"] = "image-1"
+    assert score(annotations, [{**found(1, 1, A), "image_id": "image-1"}]).ap == pytest.approx(100)
+
+
+def test_unknown_image_is_refused() -> None:
+    results = [found(1, 1, A), found(77, 1, A), found(78, 1, A)]
+    with pytest.raises(InputError, match=r"truth\.json: lists no image 77 \(2 such in the results\)"):
+        score(truth(*BOXES), results)
+    with pytest.raises(InputError, match="lists no image 1 "):
+        score(truth(*BOXES), [{**found(1, 1, A), "image_id": "1"}])
+
+
+def test_unknown_category_does_not_count() -> None:
+    results = [*(found(*box) for box in BOXES), found(1, 99, A, 0.99)]
+    assert_accuracy(score(truth(*BOXES), results), 100, 100, 100)
+
+
+def test_image_ids_of_two_kinds_are_refused() -> None:
+    annotations = truth(*BOXES)
+    annotations.content["images"][0]["id"] = "one"
+    with pytest.raises(InputError, match=r"truth\.json: some image ids are numbers and some are texts"):
+        score(annotations, [])
+
+
+@pytest.mark.parametrize("key", ["caption", "segmentation", "keypoints", "area", "id"])
+def test_results_may_say_more_than_a_box(key: str) -> None:
+    """pycocotools would take them for captions, masks or key points."""
+    results = [{**found(*box), key: "a cat on a mat"} for box in BOXES]
+    assert_accuracy(score(truth(*BOXES), results), 100, 100, 100)
+
+
+def test_no_categories_are_refused() -> None:
+    annotations = truth(*BOXES)
+    annotations.content["categories"] = []
+    with pytest.raises(InputError, match=r"truth\.json: annotates no box of any category"):
+        score(annotations, [found(*box) for box in BOXES])
+
+
+def test_nothing_annotated_is_refused() -> None:
+    with pytest.raises(InputError, match="annotates no box"):
+        score(truth(), [])
+
+
+def test_arguments_stay_as_they_are_and_nothing_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    annotations, results = truth(*BOXES), [found(*box) for box in BOXES]
+    before = copy.deepcopy((annotations.content, results))
+    first = score(annotations, results)
+    assert (annotations.content, results) == before
+    assert score(annotations, results) == first
+    assert capsys.readouterr() == ("", "")

@@ -1,0 +1,293 @@
+"""Image files of every kind become the picture that a person sees, or one sentence that says why not."""
+
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from featcodec.errors import InputError
+from featcodec.images.reading import IMAGE_SUFFIXES, check_rgb, read_image
+
+
+def refusal(path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        read_image(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert message.count(str(path)) == 1
+    assert "\n" not in message
+    return message
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_claiming(width: int, height: int, data: bytes = b"\0" * 100) -> bytes:
+    """A tiny PNG whose header claims this size."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+
+
+def photo(width: int = 48, height: int = 32) -> Image.Image:
+    """Smooth enough for lossy formats: red grows to the right, green downwards."""
+    y, x = np.mgrid[:height, :width]
+    pixels = np.stack((x * 255 // width, y * 255 // height, np.full_like(x, 90)), -1)
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def save(path: Path, image: Image.Image, **options: Any) -> Path:
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - {".pgm", ".gif"}))
+def test_every_format_is_read(tmp_path: Path, suffix: str) -> None:
+    image = read_image(save(tmp_path / f"a{suffix}", photo()))
+    assert image.shape == (32, 48, 3)
+    assert image.dtype == np.uint8
+    assert image.flags.writeable
+    assert np.abs(image.astype(int) - np.asarray(photo())).mean() < 6
+
+
+def test_format_is_told_by_content_not_by_name(tmp_path: Path) -> None:
+    photo().save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / "a.jpg")
+    assert np.array_equal(read_image(tmp_path / "a.jpg"), np.asarray(photo()))
+
+
+def test_gray_becomes_rgb(tmp_path: Path) -> None:
+    gray = photo().convert("L")
+    for suffix in (".png", ".pgm", ".gif"):
+        image = read_image(save(tmp_path / f"a{suffix}", gray))
+        assert np.array_equal(image, np.repeat(np.asarray(gray)[..., None], 3, -1)), suffix
+
+
+def test_bilevel_becomes_black_and_white(tmp_path: Path) -> None:
+    bits = Image.fromarray(np.array([[0, 255], [255, 0]], np.uint8)).convert("1")
+    assert read_image(save(tmp_path / "a.png", bits))[..., 0].tolist() == [[0, 255], [255, 0]]
+
+
+def test_transparency_lies_on_white(tmp_path: Path) -> None:
+    pixels = np.array([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 100, 0, 128]]], np.uint8)
+    image = read_image(save(tmp_path / "a.png", Image.fromarray(pixels)))
+    assert image[0, :2].tolist() == [[200, 0, 0], [255, 255, 255]]
+    assert np.abs(image[0, 2].astype(int) - [227, 177, 127]).max() <= 1
+
+
+def test_gray_with_transparency_lies_on_white(tmp_path: Path) -> None:
+    pixels = Image.merge("LA", [Image.new("L", (2, 1), 60), Image.fromarray(np.array([[255, 0]], np.uint8))])
+    assert read_image(save(tmp_path / "a.png", pixels)).tolist() == [[[60] * 3, [255] * 3]]
+
+
+def test_palette_with_transparency_lies_on_white(tmp_path: Path) -> None:
+    palette = Image.new("P", (3, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    palette.putdata([0, 1, 2])
+    for suffix in (".png", ".gif"):
+        path = save(tmp_path / f"a{suffix}", palette, transparency=1)
+        assert read_image(path).tolist() == [[[10, 20, 30], [255, 255, 255], [70, 80, 90]]], suffix
+    assert read_image(save(tmp_path / "opaque.png", palette)).tolist() == [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
+
+
+def test_transparent_colour_of_an_rgb_file_lies_on_white(tmp_path: Path) -> None:
+    pixels = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
+    assert read_image(save(tmp_path / "a.png", pixels, transparency=(1, 2, 3))).tolist() == [[[255] * 3, [4, 5, 6]]]
+
+
+def test_cmyk_jpeg(tmp_path: Path) -> None:
+    inks = Image.new("CMYK", (16, 16), (255, 0, 0, 0))
+    image = read_image(save(tmp_path / "a.jpg", inks, quality=95))
+    assert image.shape == (16, 16, 3)
+    assert np.abs(image[8, 8].astype(int) - [0, 255, 255]).max() < 12
+
+
+def test_16_bit_gray_is_scaled(tmp_path: Path) -> None:
+    samples = np.array([[0, 255, 256, 32768, 65535]], np.uint16)
+    for suffix in (".png", ".tif"):
+        image = read_image(save(tmp_path / f"a{suffix}", Image.fromarray(samples)))
+        assert image[0, :, 0].tolist() == [0, 0, 1, 128, 255], suffix
+        assert (image == image[..., :1]).all()
+
+
+def test_samples_without_a_range_are_refused(tmp_path: Path) -> None:
+    for number, value in enumerate((70000, -1)):
+        path = save(tmp_path / f"{number}.tif", Image.fromarray(np.array([[0, value]], np.int32)))
+        assert "beyond 16 bits" in refusal(path)
+    assert "floating-point" in refusal(save(tmp_path / "f.tif", Image.fromarray(np.zeros((2, 2), np.float32))))
+
+
+@pytest.mark.parametrize(
+    ("orientation", "corner"),
+    [(1, (0, 0)), (2, (0, -1)), (3, (-1, -1)), (4, (-1, 0)), (5, (0, 0)), (6, (0, -1)), (7, (-1, -1)), (8, (-1, 0))],
+)
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, corner: tuple[int, int], suffix: str) -> None:
+    """A white patch in the stored picture's top left corner, and where a person sees it."""
+    pixels = np.zeros((32, 64, 3), np.uint8)
+    pixels[:16, :16] = 255
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = read_image(save(tmp_path / f"a{suffix}", Image.fromarray(pixels), exif=exif))
+    assert image.shape[:2] == ((64, 32) if orientation >= 5 else (32, 64))
+    bright = {place: int(image[place].mean()) for place in ((0, 0), (0, -1), (-1, 0), (-1, -1))}
+    assert max(bright, key=bright.__getitem__) == corner
+    assert bright[corner] > 200
+    assert sorted(bright.values())[-2] < 50
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", photo(), exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 30)
+    assert read_image(path).shape == (32, 48, 3)
+
+
+def test_first_frame_counts(tmp_path: Path) -> None:
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue", "lime")]
+    for suffix in (".gif", ".tif", ".webp"):
+        path = save(tmp_path / f"a{suffix}", frames[0], save_all=True, append_images=frames[1:])
+        assert read_image(path)[0, 0].argmax() == 0, suffix
+
+
+def test_multi_picture_jpeg_of_a_phone(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", photo(), format="MPO", save_all=True, append_images=[photo().rotate(180)])
+    assert np.abs(read_image(path).astype(int) - np.asarray(photo())).mean() < 6
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (20000, 10), (10, 20000), (1, 65535), (65535, 1)])
+def test_unusual_sizes(tmp_path: Path, width: int, height: int) -> None:
+    image = read_image(save(tmp_path / "a.png", Image.new("RGB", (width, height), (1, 2, 3))))
+    assert image.shape == (height, width, 3)
+    assert (image == [1, 2, 3]).all()
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(65536, 1), (1, 65536), (9460, 9460), (60000, 60000), (1 << 31, 1 << 31)]
+)
+def test_too_many_pixels_are_refused_before_decoding(tmp_path: Path, width: int, height: int) -> None:
+    (tmp_path / "bomb.png").write_bytes(png_claiming(width, height))
+    refusal(tmp_path / "bomb.png")
+
+
+def test_decompression_bomb_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bomb.png").write_bytes(png_claiming(60000, 60000))
+    assert "pixels are too many" in refusal(tmp_path / "bomb.png")
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".gif", ".tif", ".bmp", ".jp2", ".avif"])
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.95])
+def test_truncated_file_is_refused(tmp_path: Path, suffix: str, kept: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = save(tmp_path / f"whole{suffix}", Image.fromarray(noise)).read_bytes()
+    (tmp_path / f"a{suffix}").write_bytes(data[: int(len(data) * kept)])
+    assert "not a readable image" in refusal(tmp_path / f"a{suffix}")
+
+
+def test_truncated_file_is_refused_also_beside_ultralytics(tmp_path: Path) -> None:
+    """ultralytics changes Pillow for the whole process."""
+    import featcodec.detectors  # noqa: F401
+
+    test_truncated_file_is_refused(tmp_path, ".jpg", 0.5)
+
+
+def test_empty_missing_folder(tmp_path: Path) -> None:
+    (tmp_path / "empty.jpg").touch()
+    assert "empty file" in refusal(tmp_path / "empty.jpg")
+    assert "no such file" in refusal(tmp_path / "absent.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    refusal(tmp_path / "folder.jpg")
+
+
+NO_IMAGES = {
+    "text": b"This is a text file.\n" * 10,
+    "html": b"<html><body>404 Not Found</body></html>",
+    "svg": b'<svg xmlns="http://www.w3.org/2000/svg"/>',
+    "zip": b"PK\x03\x04" + bytes(100),
+    "zeros": bytes(1000),
+    "jpeg marker": b"\xff\xd8\xff\xe0",
+    "png signature": b"\x89PNG\r\n\x1a\n",
+    "gif signature": b"GIF89a",
+    "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
+}
+
+
+@pytest.mark.parametrize("name", NO_IMAGES)
+def test_what_is_no_image_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.jpg").write_bytes(NO_IMAGES[name])
+    assert "not a readable image" in refusal(tmp_path / "a.jpg")
+
+
+def test_refusal_does_not_depend_on_ultralytics(tmp_path: Path) -> None:
+    """ultralytics' Image.open wants to install a plugin whenever a file is no image; users get our message alone."""
+    (tmp_path / "a.jpg").write_bytes(NO_IMAGES["text"])
+    script = (
+        "import sys, pathlib, featcodec.detectors\n"
+        "from featcodec.images.reading import read_image\n"
+        "try:\n    read_image(pathlib.Path(sys.argv[1]))\n"
+        "except Exception as error:\n    print(error)\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", script, tmp_path / "a.jpg"], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert run.stdout.strip() == refusal(tmp_path / "a.jpg")
+    assert "cannot identify image" in run.stdout
+    assert run.stderr == ""
+
+
+def test_damaged_bytes_never_crash(tmp_path: Path) -> None:
+    """Any damage gives a picture or an InputError."""
+    rng = np.random.default_rng(7)
+    outcomes = set()
+    for suffix in (".jpg", ".png", ".tif", ".webp", ".gif", ".bmp"):
+        buffer = io.BytesIO()
+        photo().save(buffer, Image.registered_extensions()[suffix])
+        whole = np.frombuffer(buffer.getvalue(), np.uint8)
+        for number in range(25):
+            data = whole.copy()
+            data[rng.integers(0, len(data), 1 + number % 8)] = rng.integers(0, 256, 1 + number % 8)
+            path = tmp_path / f"{number}{suffix}"
+            path.write_bytes(data.tobytes())
+            try:
+                image = read_image(path)
+                check_rgb(image)
+                outcomes.add("read")
+            except InputError as error:
+                outcomes.add("refused" if str(error).startswith(f"{path}: ") else str(error))
+    assert outcomes == {"read", "refused"}
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((3, 4, 4), np.uint8),
+        np.zeros((1, 4, 4, 3), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((4, 4, 3), np.int8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.zeros((4, 0, 3), np.uint8),
+        np.zeros((65536, 1, 3), np.uint8),
+        [[[1, 2, 3]]],
+        None,
+        "a.jpg",
+    ],
+    ids=lambda image: str(getattr(image, "shape", image)),
+)
+def test_array_that_is_no_picture_is_refused(image: Any) -> None:
+    with pytest.raises(InputError, match="image"):
+        check_rgb(image)
+
+
+def test_array_that_is_a_picture_is_accepted() -> None:
+    for shape in ((1, 1, 3), (65535, 1, 3), (3, 3, 3)):
+        check_rgb(np.zeros(shape, np.uint8))

@@ -1,0 +1,184 @@
+"""The checkpoints that come with the package: intact, small, named right, and what their detectors code through."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from featcodec import FeatureCodec, bitstream
+from featcodec.detectors import load_detector
+from featcodec.detectors.split import DEFAULT_SPLIT
+from featcodec.detectors.stored import KIND as DETECTOR
+from featcodec.fingerprints import joined_fingerprint
+from featcodec.images.reading import read_image
+from featcodec.networks.bottleneck import load_bottleneck
+from featcodec.networks.catalogue import (
+    SHIPPED_BOTTLENECKS,
+    SHIPPED_DETECTORS,
+    SHIPPED_FOLDER,
+    SHIPPED_LAYOUTS,
+    SHIPPED_RESTORATIONS,
+    Shipped,
+    list_shipped,
+    shipped_for,
+)
+from featcodec.networks.checkpoints import load_checkpoint
+from featcodec.networks.layouts import load_layout
+from featcodec.networks.restoration import load_restoration
+from featcodec.networks.weights import list_models
+from featcodec.privacy.plate_reader import KIND as PLATE_READER
+from featcodec.privacy.recnet import find_shipped_recnet, shipped_recnet
+from featcodec.scenes.scene import CLASSES
+
+YOLOV5N = bytes.fromhex("53961ef2ce19a847")
+NAMES = {"yolov5n": {"private", "compact"}, "scenes": {"street"}}
+"""Bottlenecks by detector."""
+MAX_BYTES = 10_000_000
+MAX_BYTES_OF_SCENES = 6_000_000
+
+each_shipped = pytest.mark.parametrize("shipped", SHIPPED_BOTTLENECKS, ids=lambda shipped: shipped.name)
+each_detector = pytest.mark.parametrize("detector", NAMES)
+
+
+def fingerprint_of(detector: str) -> bytes:
+    return YOLOV5N if detector == "yolov5n" else load_detector(detector, device="cpu").fingerprint
+
+
+def _codec(shipped: Shipped) -> bytes:
+    return joined_fingerprint(bytes.fromhex(shipped.made_for), load_bottleneck(shipped.path).fingerprint())
+
+
+@each_detector
+def test_the_list_names_the_bottlenecks_of_each_detector(detector: str) -> None:
+    """By a fingerprint that is the checkpoint's: a bottleneck behind another detector would never be found."""
+    found = shipped_for(SHIPPED_BOTTLENECKS, fingerprint_of(detector))
+    assert {shipped.name for shipped in found} == NAMES[detector]
+
+
+def test_the_list_is_what_people_are_shown() -> None:
+    assert len(SHIPPED_BOTTLENECKS) == sum(map(len, NAMES.values()))
+    assert [each["name"] for each in list_shipped(SHIPPED_BOTTLENECKS, "detector")] == [
+        shipped.name for shipped in SHIPPED_BOTTLENECKS
+    ]
+    shown = {each["name"]: each["weights"] for each in list_models()}
+    assert list(SHIPPED_DETECTORS) == ["scenes"]
+    assert [shown[name] for name in SHIPPED_DETECTORS] == ["ships with featcodec"]
+
+
+def test_layouts_belong_to_tensors_that_people_have() -> None:
+    tensors = {YOLOV5N.hex(), fingerprint_of("scenes").hex(), *(_codec(each).hex() for each in SHIPPED_BOTTLENECKS)}
+    named = [shipped.made_for for shipped in SHIPPED_LAYOUTS]
+    assert len(set(named)) == len(named)
+    assert set(named) <= tensors
+    for shipped in SHIPPED_LAYOUTS:
+        config = load_layout(shipped.path).config
+        assert (config.tensor_fingerprint, config.split) == (shipped.made_for, DEFAULT_SPLIT)
+
+
+def test_restorations_belong_to_codecs_that_people_have() -> None:
+    """One a codec, behind the default split, so that a decoder finds it and no other split is chosen by it."""
+    tensors = {YOLOV5N, fingerprint_of("scenes"), *map(_codec, SHIPPED_BOTTLENECKS)}
+    laid_out = {
+        joined_fingerprint(bytes.fromhex(shipped.made_for), load_layout(shipped.path).fingerprint())
+        for shipped in SHIPPED_LAYOUTS
+    }
+    named = [shipped.made_for for shipped in SHIPPED_RESTORATIONS]
+    assert len(set(named)) == len(named)
+    assert set(named) <= {codec.hex() for codec in tensors | laid_out}
+    for shipped in SHIPPED_RESTORATIONS:
+        config = load_restoration(shipped.path).config
+        assert (config.codec_fingerprint, config.split) == (shipped.made_for, DEFAULT_SPLIT)
+
+
+@each_shipped
+def test_checkpoint_says_what_the_list_says(shipped: Shipped) -> None:
+    config = load_bottleneck(shipped.path).config
+    assert config.detector_fingerprint == shipped.made_for
+    assert config.training["metrics"]
+
+
+def test_the_detector_of_scenes_knows_their_classes() -> None:
+    path = SHIPPED_DETECTORS["scenes"].path
+    assert load_detector("scenes", device="cpu").names == tuple(CLASSES)
+    training = load_checkpoint(path, DETECTOR)[0]["training"]
+    assert training["stage"] == "detector"
+    assert training["metrics"]
+
+
+def test_a_plate_reader_ships() -> None:
+    content, _ = load_checkpoint(SHIPPED_FOLDER / "plate-reader.safetensors", PLATE_READER)
+    assert content["training"]["metrics"]
+
+
+@each_shipped
+def test_its_attacker_ships(shipped: Shipped) -> None:
+    recnet = shipped_recnet(_codec(shipped))
+    assert recnet.config.training["stage"] == "attack"
+    assert recnet.config.training["edge_weight"] == 0
+
+
+@each_detector
+def test_all_attackers_of_a_detector_had_the_same_budget(detector: str) -> None:
+    fingerprint = fingerprint_of(detector)
+    settings = []
+    for attacked in (fingerprint, *(_codec(shipped) for shipped in shipped_for(SHIPPED_BOTTLENECKS, fingerprint))):
+        training = dict(shipped_recnet(attacked).config.training)
+        settings.append(
+            {name: training[name] for name in ("steps", "batch_size", "learning_rate", "optimizer", "data")}
+        )
+    assert len(settings) == 1 + len(NAMES[detector])
+    assert all(each == settings[0] for each in settings)
+
+
+def files_of(detector: str) -> set[Path]:
+    """What ships for a detector: its own weights where they do, bottlenecks and attackers."""
+    fingerprint = fingerprint_of(detector)
+    bottlenecks = shipped_for(SHIPPED_BOTTLENECKS, fingerprint)
+    recnets = (find_shipped_recnet(attacked) for attacked in (fingerprint, *map(_codec, bottlenecks)))
+    files = {shipped.path for shipped in bottlenecks} | {path for path in recnets if path is not None}
+    return files | {shipped.path for name, shipped in SHIPPED_DETECTORS.items() if name == detector}
+
+
+def test_nothing_else_ships() -> None:
+    """Every file is found by somebody; so nothing that is outdated lies about."""
+    known = files_of("yolov5n") | files_of("scenes") | {SHIPPED_FOLDER / "plate-reader.safetensors"}
+    known |= {shipped.path for shipped in (*SHIPPED_LAYOUTS, *SHIPPED_RESTORATIONS)}
+    assert set(SHIPPED_FOLDER.iterdir()) == known
+
+
+def test_files_are_small_and_hold_no_paths() -> None:
+    files = sorted(SHIPPED_FOLDER.iterdir())
+    assert sum(file.stat().st_size for file in files) < MAX_BYTES
+    of_scenes = [*files_of("scenes"), SHIPPED_FOLDER / "plate-reader.safetensors"]
+    assert len(of_scenes) == 5
+    assert sum(file.stat().st_size for file in of_scenes) < MAX_BYTES_OF_SCENES
+    for file in files:
+        assert file.suffix == ".safetensors"
+        content = file.read_bytes()
+        assert b"/work" not in content
+        assert b"/home" not in content
+        assert b"/tmp" not in content
+
+
+def test_yolov5n_codes_through_the_default(yolov5n_path: Path, shared: Path) -> None:
+    image = sorted((shared / "data/coco128/images/train2017").glob("*.jpg"))[0]
+    check_default(yolov5n_path, "compact", image)
+
+
+def test_scenes_are_coded_through_the_default(drawn_scenes: Path) -> None:
+    for image in sorted((drawn_scenes / "images").iterdir())[:2]:
+        check_default("scenes", "street", image)
+
+
+def check_default(detector: str | Path, name: str, path: Path) -> None:
+    codec = FeatureCodec.load(detector)
+    assert codec.fingerprint == FeatureCodec.load(detector, bottleneck=name).fingerprint
+    image = read_image(path)
+    data = codec.encode(image)
+    header, _ = bitstream.unpack(data)
+    assert codec.bottleneck is not None
+    assert header.channels == codec.bottleneck.config.channels
+    assert len(data) < len(FeatureCodec.load(detector, bottleneck=None).encode(image))
+    confident = codec.detect(image).scores > 0.5
+    assert (codec.decode(data).scores > 0.4).sum() >= confident.sum() / 2

@@ -1,0 +1,232 @@
+"""Where weights come from: a path, the package, the weights folder, a download that is checked or leaves nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from featcodec.errors import WeightsError
+from featcodec.networks import catalogue
+from featcodec.networks.catalogue import SHIPPED_DETECTORS
+from featcodec.networks.weights import KNOWN, is_intact, list_models, locate_weights
+
+CONTENT = b"weights of a detector" * 100
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty $FEATCODEC_HOME; the working directory is elsewhere."""
+    monkeypatch.setenv("FEATCODEC_HOME", str(tmp_path / "home"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for proxy in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(proxy, raising=False)
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[str]]]:
+    """A local server that answers every request with CONTENT, or with 404 for /absent; its URL and its log."""
+    asked: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            found = self.path != "/absent"
+            self.send_response(200 if found else 404)
+            self.send_header("Content-Length", str(len(CONTENT)))
+            self.end_headers()
+            self.wfile.write(CONTENT[: len(CONTENT) // 2 if self.path == "/cut" else None])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, args=(0.05,))
+        thread.start()
+        yield f"http://127.0.0.1:{http.server_port}", asked
+        http.shutdown()
+        thread.join()
+
+
+def place(monkeypatch: pytest.MonkeyPatch, url: str, content: bytes | None = CONTENT, name: str = "yolov5n") -> None:
+    """Let a known detector come from this URL, pinned to this content."""
+    sha256 = None if content is None else hashlib.sha256(content).hexdigest()
+    monkeypatch.setitem(KNOWN, name, dataclasses.replace(KNOWN[name], url=url, sha256=sha256))
+
+
+def put(path: Path, content: bytes = b"x") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.usefixtures("home")
+def test_known_detectors_are_complete() -> None:
+    assert sorted(KNOWN) == sorted(f"yolov5{size}{form}" for size in "nsmlx" for form in ("", "u"))
+    for name, known in KNOWN.items():
+        assert known.name == name
+        assert known.url.startswith("https://github.com/ultralytics/")
+        assert known.url.endswith(f"/{name}.pt")
+        assert known.licence == "AGPL-3.0"
+        assert known.sha256 is None or (len(known.sha256) == 64 and int(known.sha256, 16))
+
+
+def test_real_weights_have_the_pinned_hash(yolov5n_path: Path) -> None:
+    assert hashlib.sha256(yolov5n_path.read_bytes()).hexdigest() == KNOWN["yolov5n"].sha256
+
+
+def test_explicit_path_comes_first(home: Path) -> None:
+    put(home / "weights" / "yolov5n.pt")
+    here = put(Path("yolov5n.pt"))
+    assert locate_weights("yolov5n.pt") == here
+    assert locate_weights(here.resolve()) == here.resolve()
+    named = put(Path("yolov5n"))
+    assert locate_weights("yolov5n") == named
+
+
+@pytest.mark.parametrize("name", ["yolov5n", "yolov5n.pt"])
+def test_weights_folder_comes_second(home: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(monkeypatch, "http://127.0.0.1:9/refused")
+    stored = put(home / "weights" / "yolov5n.pt")
+    with pytest.raises(WeightsError, match="wrong sha256"):
+        locate_weights(name)
+    place(monkeypatch, "http://127.0.0.1:9/refused", content=None)
+    assert locate_weights(name) == stored
+
+
+@pytest.mark.parametrize("name", ["mine", "mine.pt"])
+def test_own_weights_in_the_folder_have_a_name_too(home: Path, name: str) -> None:
+    stored = put(home / "weights" / "mine.pt")
+    assert locate_weights(name) == stored
+
+
+@pytest.mark.parametrize("name", ["mine", "mine.safetensors"])
+def test_own_safetensors_in_the_folder_have_a_name_too(home: Path, name: str) -> None:
+    stored = put(home / "weights" / "mine.safetensors")
+    assert locate_weights(name) == stored
+    with pytest.raises(WeightsError, match=r"mine\.pt: neither a file nor a known detector"):
+        locate_weights("mine.pt")
+    other = put(home / "weights" / "mine.pt")
+    assert locate_weights("mine") == other
+    assert locate_weights("mine.safetensors") == stored
+
+
+def test_shipped_detectors_are_in_the_package(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalogue, "SHIPPED_FOLDER", tmp_path / "shipped")
+    with pytest.raises(WeightsError) as caught:
+        locate_weights("scenes")
+    path = tmp_path / "shipped/scenes-detector.safetensors"
+    assert str(caught.value).startswith(f"{path}: the weights of scenes are missing, though they ship with featcodec;")
+    assert "\n" not in str(caught.value)
+    assert list_models()[0]["weights"] == "missing"
+    put(home / "weights" / "scenes.pt")
+    put(path)
+    assert locate_weights("scenes") == path
+    assert (list_models()[0]["name"], list_models()[0]["weights"]) == ("scenes", "ships with featcodec")
+    here = put(Path("scenes"))
+    assert locate_weights("scenes") == here
+
+
+def test_names_are_given_once() -> None:
+    assert SHIPPED_DETECTORS.keys().isdisjoint(KNOWN)
+    assert [model["name"] for model in list_models()] == [*SHIPPED_DETECTORS, *KNOWN]
+
+
+def test_download_comes_last_and_once(
+    home: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, asked = server
+    place(monkeypatch, f"{url}/w")
+    for _ in range(2):
+        path = locate_weights("yolov5n")
+        assert path == home / "weights" / "yolov5n.pt"
+        assert path.read_bytes() == CONTENT
+    assert asked == ["/w"]
+    assert files(home) == ["yolov5n.pt"]
+
+
+def test_download_without_a_known_hash(
+    home: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(monkeypatch, f"{server[0]}/w", None, "yolov5mu")
+    assert locate_weights("yolov5mu").read_bytes() == CONTENT
+    assert files(home) == ["yolov5mu.pt"]
+
+
+@pytest.mark.parametrize(("path", "pinned"), [("/w", b"other content"), ("/absent", CONTENT), ("/cut", CONTENT)])
+def test_bad_download_is_not_kept(
+    home: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, path: str, pinned: bytes
+) -> None:
+    place(monkeypatch, server[0] + path, pinned)
+    with pytest.raises(WeightsError, match="cannot be downloaded"):
+        locate_weights("yolov5n")
+    assert files(home) == []
+
+
+def test_failed_download_says_what_to_put_where(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(monkeypatch, "http://127.0.0.1:9/nobody/listens.pt")
+    with pytest.raises(WeightsError) as caught:
+        locate_weights("yolov5n")
+    message = str(caught.value)
+    assert "http://127.0.0.1:9/nobody/listens.pt" in message
+    assert str(home / "weights" / "yolov5n.pt") in message
+    assert "--detector" in message
+    assert "\n" not in message
+
+
+def test_folder_that_cannot_be_made_is_no_crash(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(monkeypatch, "http://127.0.0.1:9/w")
+    home.write_text("a file in the way")
+    with pytest.raises(WeightsError, match="cannot be downloaded"):
+        locate_weights("yolov5n")
+
+
+@pytest.mark.parametrize("name", ["yolov8n", "yolov5", "", "yolov5n.onnx", "nowhere/mine.pt", "x" * 5000, "a\0b"])
+def test_unknown_name_lists_the_known_ones(name: str) -> None:
+    with pytest.raises(WeightsError) as caught:
+        locate_weights(name)
+    assert "yolov5l, yolov5lu, yolov5m, yolov5mu" in str(caught.value)
+    assert str(caught.value).endswith(", scenes")
+
+
+def test_missing_path_to_known_weights_is_not_downloaded(server: tuple[str, list[str]], home: Path) -> None:
+    with pytest.raises(WeightsError, match=r"weights/yolov5n\.pt: neither a file|no such file"):
+        locate_weights("weights/yolov5n.pt")
+    assert server[1] == []
+    assert not home.exists()
+
+
+def test_name_does_not_leave_the_weights_folder(home: Path) -> None:
+    put(home / "secret.pt")
+    with pytest.raises(WeightsError):
+        locate_weights("../secret.pt")
+
+
+def test_is_intact(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(monkeypatch, "http://127.0.0.1:9/w")
+    put(home / "weights" / "yolov5n.pt", CONTENT)
+    assert is_intact(KNOWN["yolov5n"])
+    put(home / "weights" / "yolov5n.pt", CONTENT[:-1])
+    assert not is_intact(KNOWN["yolov5n"])
+
+
+def test_list_models_tells_present_missing_and_damaged(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place(monkeypatch, "http://127.0.0.1:9/w", name="yolov5s")
+    put(home / "weights" / "yolov5s.pt", CONTENT)
+    put(home / "weights" / "yolov5m.pt", b"not the weights")
+    states = {model["name"]: model["weights"] for model in list_models()}
+    assert states["yolov5s"] == "present"
+    assert states["yolov5m"].startswith("damaged")
+    assert states["yolov5n"] == "missing"
+    assert {model["folder"] for model in list_models() if model["name"] in KNOWN} == {str(home / "weights")}

@@ -1,0 +1,167 @@
+"""Sources of a command line: files, folders, patterns, each file once, no two with the same output."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from featcodec.errors import InputError
+from featcodec.system.paths import Source, cache_folder, expand_sources, weights_folder
+
+JPEG = frozenset({".jpg", ".jpeg"})
+
+
+def make(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+    return folder
+
+
+def relatives(*arguments: Path | str) -> list[str]:
+    return [source.relative.as_posix() for source in expand_sources(list(map(str, arguments)), JPEG, "images")]
+
+
+def test_a_folder_is_searched_recursively_and_mirrored(tmp_path: Path) -> None:
+    make(tmp_path, "b.jpg", "sub/a.JPEG", "sub/deep/c.jpg", "notes.txt", ".hidden.jpg")
+    (tmp_path / "folder.jpg").mkdir()
+    assert relatives(tmp_path) == ["b.jpg", "sub/a.JPEG", "sub/deep/c.jpg"]
+    (source, *_) = expand_sources([str(tmp_path)], JPEG, "images")
+    assert source == Source(tmp_path / "b.jpg", Path("b.jpg"))
+
+
+def test_a_named_file_counts_whatever_it_is_called(tmp_path: Path) -> None:
+    make(tmp_path, "picture.dat")
+    assert relatives(tmp_path / "picture.dat") == ["picture.dat"]
+
+
+def test_patterns(tmp_path: Path) -> None:
+    make(tmp_path, "a1.jpg", "a2.jpg", "a3.txt", "b1.jpg", "sub/a4.jpg")
+    assert relatives(tmp_path / "a*") == ["a1.jpg", "a2.jpg"]
+    assert relatives(tmp_path / "**" / "a*.jpg") == ["a1.jpg", "a2.jpg", "a4.jpg"]
+
+
+def test_a_name_that_looks_like_a_pattern_is_first_of_all_a_name(tmp_path: Path) -> None:
+    make(tmp_path, "a[1].jpg", "a1.jpg")
+    assert relatives(tmp_path / "a[1].jpg") == ["a[1].jpg"]
+
+
+def test_each_file_counts_once_in_the_order_of_the_arguments(tmp_path: Path) -> None:
+    make(tmp_path, "a.jpg", "b.jpg", "c.jpg")
+    (tmp_path / "link.jpg").symlink_to(tmp_path / "c.jpg")
+    assert relatives(tmp_path / "c.jpg", tmp_path, tmp_path / "*.jpg") == ["c.jpg", "a.jpg", "b.jpg"]
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(names=st.sets(st.text("abc/", min_size=1, max_size=4).filter(lambda name: "//" not in name), min_size=1))
+def test_a_folder_gives_all_its_files_sorted(tmp_path: Path, names: set[str]) -> None:
+    folder = tmp_path / str(len(list(tmp_path.iterdir())))
+    wanted = {f"x{name}y.jpg" for name in names}
+    make(folder, *wanted)
+    assert [Path(name) for name in relatives(folder)] == sorted(map(Path, wanted))
+
+
+@pytest.mark.parametrize("argument", ["missing.jpg", "*.png", "empty"])
+def test_an_argument_that_matches_nothing_is_refused_by_name(tmp_path: Path, argument: str) -> None:
+    make(tmp_path, "a.jpg")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no images found") as caught:
+        relatives(tmp_path / "a.jpg", tmp_path / argument)
+    assert argument in str(caught.value)
+
+
+def test_an_empty_argument_is_not_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a.jpg")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="no images found"):
+        relatives("")
+
+
+def test_two_sources_with_one_output_are_refused(tmp_path: Path) -> None:
+    make(tmp_path, "a/x.jpg", "b/x.jpg", "c/x.jpg", "c/x.jpeg")
+    with pytest.raises(InputError, match="same output"):
+        relatives(tmp_path / "a", tmp_path / "b")
+    with pytest.raises(InputError, match="same output"):
+        relatives(tmp_path / "c")
+    assert relatives(tmp_path / "a", tmp_path / "a" / "x.jpg") == ["x.jpg"]
+
+
+@pytest.mark.parametrize("other", ["X.jpg", "x.JPEG", "X.Jpeg"])
+def test_names_that_differ_in_case_alone_are_refused(tmp_path: Path, other: str) -> None:
+    """On macOS and Windows X.266 is x.266."""
+    make(tmp_path, "sub/x.jpg", f"sub/{other}")
+    with pytest.raises(InputError, match=r"would have the same output; rename one, or run them into different folders"):
+        relatives(tmp_path)
+    make(tmp_path / "apart", "a/x.jpg", f"b/{other}")
+    assert len(relatives(tmp_path / "apart")) == 2
+
+
+def test_linked_folders_are_searched_each_file_once(tmp_path: Path) -> None:
+    make(tmp_path, "disk/a.jpg", "disk/deep/b.jpg", "set/c.jpg")
+    (tmp_path / "set/link").symlink_to(tmp_path / "disk")
+    (tmp_path / "set/same").symlink_to(tmp_path / "disk")
+    (tmp_path / "set/dangling.jpg").symlink_to(tmp_path / "missing")
+    assert relatives(tmp_path / "set") == ["c.jpg", "link/a.jpg", "link/deep/b.jpg"]
+    (tmp_path / "outside").symlink_to(tmp_path / "set")
+    assert relatives(tmp_path / "outside") == ["c.jpg", "link/a.jpg", "link/deep/b.jpg"]
+
+
+def test_links_that_lead_back_up_end(tmp_path: Path) -> None:
+    make(tmp_path, "set/a.jpg", "set/one/b.jpg", "set/two/c.jpg")
+    (tmp_path / "set/one/up").symlink_to(tmp_path / "set")
+    (tmp_path / "set/two/self").symlink_to(tmp_path / "set/two")
+    (tmp_path / "set/one/across").symlink_to(tmp_path / "set/two")
+    (tmp_path / "set/two/across").symlink_to(tmp_path / "set/one")
+    (tmp_path / "set/nowhere").symlink_to(tmp_path / "set/nowhere")
+    found = expand_sources([str(tmp_path / "set")], JPEG, "images")
+    assert sorted(source.path.resolve().name for source in found) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def test_an_unreadable_folder_is_an_error_and_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a.jpg", "locked/b.jpg")
+    locked = tmp_path / "locked"
+    locked.chmod(0)
+    if os.access(locked, os.R_OK):  # root may read everything
+        listing = Path.iterdir
+
+        def iterdir(path: Path) -> Iterator[Path]:
+            if path == locked:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return listing(path)
+
+        monkeypatch.setattr(Path, "iterdir", iterdir)
+    try:
+        with pytest.raises(InputError, match=r"locked: cannot be read \(Permission denied\); check the path"):
+            relatives(tmp_path)
+    finally:
+        locked.chmod(0o700)
+
+
+@pytest.mark.parametrize("pattern", ["{}", "{}*", "{}/x.jpg"])
+def test_a_name_longer_than_a_file_system_takes_is_no_crash(tmp_path: Path, pattern: str) -> None:
+    name = pattern.format("x" * 300)
+    with pytest.raises(InputError, match=r"cannot be read \(File name too long\)|no images found"):
+        relatives(tmp_path / name)
+
+
+def test_a_cache_in_the_home_of_nobody_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATCODEC_HOME", "~nosuch/x")
+    with pytest.raises(InputError, match="FEATCODEC_HOME=~nosuch/x: no such home folder"):
+        cache_folder()
+
+
+def test_the_cache_lies_where_the_user_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FEATCODEC_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path
+    assert weights_folder() == tmp_path / "weights"
+    monkeypatch.setenv("FEATCODEC_HOME", "~/somewhere")
+    assert cache_folder() == Path.home() / "somewhere"
+    monkeypatch.delenv("FEATCODEC_HOME")
+    assert cache_folder().name == "featcodec"
+    assert cache_folder().is_absolute()
