@@ -20,7 +20,7 @@ RAW_QP = 255
 
 MAX_MOSAIC_SAMPLES = 1 << 26
 MAX_CHANNELS = 4096
-_MAX_SPLIT = 4
+MAX_SPLIT = 4
 
 # version, original w h, letterboxed w h, channels, feature h w, tile rows cols, clip low high, bits, split,
 # fingerprint, QP, encoder tag
@@ -98,8 +98,8 @@ class Header:
             raise BitstreamError(f"clip range [{self.clip_low}, {self.clip_high}] is empty or not finite")
         if not 1 <= self.bits <= 8:
             raise BitstreamError(f"bit depth {self.bits} is outside 1..8")
-        if not 0 <= self.split <= _MAX_SPLIT:
-            raise BitstreamError(f"split layer {self.split} is outside 0..{_MAX_SPLIT}")
+        if not 0 <= self.split <= MAX_SPLIT:
+            raise BitstreamError(f"split layer {self.split} is outside 0..{MAX_SPLIT}")
         if len(self.fingerprint) != 8:
             raise BitstreamError("a fingerprint has 8 bytes")
         if not (0 <= self.qp <= 63 or self.qp == RAW_QP):

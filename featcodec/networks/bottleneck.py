@@ -6,25 +6,32 @@ AD: Conv3x3 bottleneck -> hidden, SiLU, ResBlock, Conv3x3 hidden -> C, SiLU. Non
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from featcodec.errors import FeatcodecError, WeightsError
+from featcodec.errors import WeightsError
 from featcodec.fingerprints import joined_fingerprint
 from featcodec.networks.blocks import channel_stack
 from featcodec.networks.catalogue import SHIPPED_BOTTLENECKS, shipped_for
-from featcodec.networks.checkpoints import fingerprint, load_checkpoint, save_checkpoint
+from featcodec.networks.checkpoints import (
+    MAX_CHANNELS,
+    check_fingerprint,
+    check_sizes,
+    check_split,
+    config_from,
+    fingerprint,
+    load_network,
+    save_checkpoint,
+)
 from featcodec.packing.quantize import UniformQuantizer
 
 KIND = "bottleneck"
 AUTO = "auto"
 NONE = "none"
-_MAX_CHANNELS = 4096
-_SPLITS = range(5)
 
 
 @dataclass(frozen=True)
@@ -105,25 +112,17 @@ def load_bottleneck(path: Path) -> Bottleneck:
     Raises:
         WeightsError: missing, damaged, not a bottleneck, or a config that contradicts the weights.
     """
-    content, state = load_checkpoint(path, KIND)
-    try:
-        config = BottleneckConfig(**{field.name: content[field.name] for field in fields(BottleneckConfig)})
-        sizes = (config.feature_channels, config.hidden_channels, config.channels)
-        if any(not isinstance(size, int) or not 1 <= size <= _MAX_CHANNELS for size in sizes):
-            raise ValueError(f"channels {sizes}")
-        if not isinstance(config.split, int) or config.split not in _SPLITS:
-            raise ValueError(f"split {config.split!r}")
-        if not isinstance(config.detector_fingerprint, str):
-            raise TypeError(f"detector fingerprint {config.detector_fingerprint!r}")
-        config.quantizer()
-        with torch.device("meta"):
-            bottleneck = Bottleneck(config)
-        # On the meta device nothing is allocated before the stored shapes have been found to match.
-        bottleneck.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
-    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError, FeatcodecError) as error:
-        reason = (str(error).splitlines() or ["?"])[0]
-        raise WeightsError(f"{path}: its config does not fit its weights ({reason}); train it again") from None
-    return bottleneck.eval().requires_grad_(False)
+    return load_network(path, KIND, _read_config, Bottleneck)
+
+
+def _read_config(content: Mapping[str, Any]) -> BottleneckConfig:
+    config = config_from(BottleneckConfig, content)
+    sizes = (config.feature_channels, config.hidden_channels, config.channels)
+    check_sizes("channels", sizes, 1, MAX_CHANNELS)
+    check_split(config.split)
+    check_fingerprint("detector fingerprint", config.detector_fingerprint)
+    config.quantizer()
+    return config
 
 
 def choose_bottleneck(

@@ -2,27 +2,39 @@
 
 The file's metadata holds one key, `featcodec`, with the JSON config:
     {"format": 1, "kind": "bottleneck", ...fields of the kind...}
+
+`load_network` is the only loader of networks: every kind gives it what reads its config and what builds its module.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
-from featcodec.errors import WeightsError
+from featcodec.bitstream.side_info import MAX_SPLIT
+from featcodec.errors import FeatcodecError, WeightsError
 from featcodec.fingerprints import fingerprint_of_arrays
 from featcodec.system.files import write_atomically
 
 FORMAT = 1
+MAX_CHANNELS = 4096
+"""The most channels that a network of ours has in one layer."""
 _METADATA_KEY = "featcodec"
 _MAX_BYTES = 1 << 30
+_REASON_LENGTH = 200
+
+C = TypeVar("C")
+N = TypeVar("N", bound=nn.Module)
 
 
 def fingerprint(*states: Mapping[str, Tensor], structure: str = "") -> bytes:
@@ -76,6 +88,127 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
     if any(not torch.isfinite(tensor.float()).all() for tensor in state.values() if tensor.is_floating_point()):
         raise WeightsError(f"{path}: holds weights that are not finite; train it again")
     return config, state
+
+
+def load_network(path: Path, kind: str, read_config: Callable[[Mapping[str, Any]], C], build: Callable[[C], N]) -> N:
+    """Read the network in a checkpoint.
+
+    The network is first built on the meta device, so nothing is allocated before the stored shapes are found to match.
+    What `build` makes with `device="cpu"` keeps its values: they follow from the config alone, and the file must not
+    hold them. Buffers that are not persistent have to be made so.
+
+    Args:
+        path: the file.
+        kind: of network, as the file names it.
+        read_config: makes the checked config of the JSON dict; see `config_from`.
+        build: makes the network of the config.
+
+    Returns:
+        the network with the stored weights, on the CPU, in eval mode, frozen. Floating-point numbers are float32,
+        whatever the file stores.
+
+    Raises:
+        WeightsError: missing, damaged, of another kind, or a config that contradicts the weights.
+    """
+    content, stored = load_checkpoint(path, kind)
+    with refusing(path, "its config does not fit its weights", "train it again"):
+        config = read_config(content)
+        with torch.device("meta"):
+            network = build(config)
+        state = network.state_dict()
+        fixed = {name: tensor for name, tensor in state.items() if not tensor.is_meta}
+        expected = {name: tensor for name, tensor in state.items() if tensor.is_meta}
+        _check_tensors(stored, expected)
+        weights = {name: tensor.to(expected[name].dtype) for name, tensor in stored.items()}
+        network.load_state_dict({**weights, **fixed}, assign=True)
+    for name, tensor in (*network.named_parameters(), *network.named_buffers()):
+        assert not tensor.is_meta, f"{name} is not stored, so it has to be made on the CPU by name"  # noqa: S101
+    return network.eval().requires_grad_(False)
+
+
+@contextlib.contextmanager
+def refusing(path: Path, problem: str, remedy: str) -> Iterator[None]:
+    """Whatever a strange config or strange weights make fail becomes one line.
+
+    Args:
+        path: the file.
+        problem: what the failure says of it.
+        remedy: what to do.
+
+    Raises:
+        WeightsError: the block failed; the line names file, problem, cause and remedy.
+    """
+    try:
+        yield
+    except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError, FeatcodecError) as error:
+        reason = " ".join(str(error).split())[:_REASON_LENGTH] or type(error).__name__
+        raise WeightsError(f"{path}: {problem} ({reason}); {remedy}") from None
+
+
+def config_from(config: type[C], content: Mapping[str, Any], aliases: Mapping[str, str] | None = None) -> C:
+    """A config dataclass of what stands in a checkpoint, with the types that JSON does not promise.
+
+    Args:
+        config: the dataclass; its fields are int, float, str, dict, and tuples of these.
+        content: the JSON dict. It may hold more; lists become tuples.
+        aliases: by field the key under which older checkpoints hold it.
+
+    Raises:
+        ValueError: a field is missing, or a tuple has another length.
+        TypeError: a field of another type. A bool is not a number.
+        OverflowError: a whole number too large for a float field.
+    """
+    hints = get_type_hints(config)
+    values = {}
+    for name in (field.name for field in fields(config)):  # type: ignore[arg-type]
+        key = name if name in content else (aliases or {}).get(name, name)
+        if key not in content:
+            raise ValueError(f"{name} is missing")
+        values[name] = _typed(name, content[key], hints[name])
+    return config(**values)
+
+
+def _typed(name: str, value: Any, hint: Any) -> Any:
+    """A value of JSON as a field of that type holds it."""
+    kind = get_origin(hint) or hint
+    if kind is tuple and isinstance(value, (list, tuple)):
+        inner = get_args(hint)
+        hints = [inner[0]] * len(value) if inner[-1] is Ellipsis else inner
+        if len(value) != len(hints):
+            raise ValueError(f"{name} has {len(value)} entries, not {len(hints)}")
+        return tuple(_typed(name, one, each) for one, each in zip(value, hints, strict=True))
+    kinds = (int, float) if kind is float else kind
+    if not isinstance(value, kinds) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError(f"{name} holds {value!r:.40}, which is not {kind.__name__}")
+    return float(value) if kind is float else value
+
+
+def check_sizes(what: str, sizes: Sequence[int], low: int, high: int) -> None:
+    """Raise ValueError unless all are whole numbers (a bool is not one) from `low` to `high`, both included."""
+    if any(isinstance(size, bool) or not isinstance(size, int) or not low <= size <= high for size in sizes):
+        raise ValueError(f"{what} {', '.join(map(repr, sizes))}: not whole numbers within {low}..{high}")
+
+
+def check_split(split: int) -> None:
+    """Raise ValueError unless the detector can be split behind that layer, 0..4."""
+    check_sizes("split", [split], 0, MAX_SPLIT)
+
+
+def check_fingerprint(what: str, digits: str) -> None:
+    """Raise ValueError unless it is a fingerprint of 16 hex digits."""
+    if not isinstance(digits, str) or not re.fullmatch("[0-9a-f]{16}", digits):
+        raise ValueError(f"{what} {digits!r:.40}: not 16 hex digits")
+
+
+def _check_tensors(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Raise ValueError for a tensor too few or too many, or of another size or kind."""
+    if strange := sorted(stored.keys() ^ expected.keys()):
+        raise ValueError(f"{strange[0]} is {'missing' if strange[0] in expected else 'none of its tensors'}")
+    for name, tensor in stored.items():
+        if tensor.shape != expected[name].shape:
+            raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}")
+        if tensor.is_floating_point() != expected[name].is_floating_point():
+            raise ValueError(f"{name} holds {tensor.dtype}")
 
 
 def _half(path: Path, name: str, tensor: Tensor) -> Tensor:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
-from featcodec.errors import FeatcodecError, WeightsError
+from featcodec.errors import WeightsError
 from featcodec.fingerprints import joined_fingerprint
 from featcodec.networks.catalogue import SHIPPED_LAYOUTS, shipped_for
-from featcodec.networks.checkpoints import load_checkpoint, save_checkpoint
+from featcodec.networks.checkpoints import (
+    check_fingerprint,
+    check_split,
+    config_from,
+    load_checkpoint,
+    refusing,
+    save_checkpoint,
+)
 from featcodec.packing.layout import Layout, LayoutConfig
 from featcodec.packing.quantize import UniformQuantizer
 
@@ -43,18 +49,17 @@ def load_layout(path: Path) -> Layout:
         WeightsError: missing, damaged, not a layout, or numbers that are none.
     """
     content, state = load_checkpoint(path, KIND)
-    try:
-        config = LayoutConfig(**{field.name: content[field.name] for field in fields(LayoutConfig)})
+    with refusing(path, "not a layout", "find it again with `featcodec train layout`"):
+        config = config_from(LayoutConfig, content)
         UniformQuantizer(config.clip_low, config.clip_high)
-        named = isinstance(config.tensor_fingerprint, str) and re.fullmatch("[0-9a-f]{16}", config.tensor_fingerprint)
-        if not named or config.split not in range(5):
-            raise ValueError(f"of the tensor {config.tensor_fingerprint!r:.40} behind layer {config.split!r}")
+        check_split(config.split)
+        check_fingerprint("tensor fingerprint", config.tensor_fingerprint)
+        if missing := [name for name in ("order", "scale", "offset") if name not in state]:
+            raise ValueError(f"{missing[0]} is missing")
         order, scale, offset = (state[name] for name in ("order", "scale", "offset"))
         if order.is_floating_point():
             raise TypeError("an order that is no whole numbers")
         return Layout(config, order.long().numpy(), scale.float().numpy(), offset.float().numpy())
-    except (KeyError, OverflowError, TypeError, ValueError, FeatcodecError) as error:
-        raise WeightsError(f"{path}: not a layout ({error}); find it again with `featcodec train layout`") from None
 
 
 def choose_layout(

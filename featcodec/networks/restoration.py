@@ -7,9 +7,8 @@ it adds grows with VVC's step size, which doubles every 6 QPs (H.266, clause 8.7
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,16 @@ from featcodec.bitstream import Header
 from featcodec.errors import WeightsError
 from featcodec.networks.blocks import ResBlock
 from featcodec.networks.catalogue import SHIPPED_RESTORATIONS, shipped_for
-from featcodec.networks.checkpoints import fingerprint, load_checkpoint, save_checkpoint
+from featcodec.networks.checkpoints import (
+    MAX_CHANNELS,
+    check_fingerprint,
+    check_sizes,
+    check_split,
+    config_from,
+    fingerprint,
+    load_network,
+    save_checkpoint,
+)
 
 KIND = "restoration"
 AUTO = "auto"
@@ -29,9 +37,7 @@ FULL_STRENGTH_QP = 40
 """From here on the correction counts in full."""
 QPS_PER_DOUBLING = 6
 """VVC's step size doubles after so many."""
-_MAX_CHANNELS = 4096
 _MAX_BLOCKS = 64
-_SPLITS = range(5)
 
 
 @dataclass(frozen=True)
@@ -155,18 +161,16 @@ def load_restoration(path: Path) -> Restoration:
     Raises:
         WeightsError: missing, damaged, not a restoration, or a config that contradicts the weights.
     """
-    content, state = load_checkpoint(path, KIND)
-    try:
-        config = RestorationConfig(**{field.name: content[field.name] for field in fields(RestorationConfig)})
-        _check(config)
-        with torch.device("meta"):
-            restoration = Restoration(config)
-        # On the meta device nothing is allocated before the stored shapes have been found to match.
-        restoration.load_state_dict({name: tensor.float() for name, tensor in state.items()}, assign=True)
-    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or ["?"])[0]
-        raise WeightsError(f"{path}: its config does not fit its weights ({reason}); train it again") from None
-    return restoration.eval().requires_grad_(False)
+    return load_network(path, KIND, _read_config, Restoration)
+
+
+def _read_config(content: Mapping[str, Any]) -> RestorationConfig:
+    config = config_from(RestorationConfig, content)
+    check_sizes("channels", (config.channels, config.hidden_channels), 1, MAX_CHANNELS)
+    check_sizes("blocks", [config.blocks], 0, _MAX_BLOCKS)
+    check_split(config.split)
+    check_fingerprint("codec fingerprint", config.codec_fingerprint)
+    return config
 
 
 def choose_restoration(
@@ -213,15 +217,3 @@ def _check_match(
         raise WeightsError(f"{path}: trained behind layer {config.split}, not {split}; leave --split out")
     if config.channels != (needed := channels(config.split)):
         raise WeightsError(f"{path}: takes {config.channels} channels, not the codec's {needed}; train it again")
-
-
-def _check(config: RestorationConfig) -> None:
-    sizes = (config.channels, config.hidden_channels)
-    if any(not isinstance(size, int) or not 1 <= size <= _MAX_CHANNELS for size in sizes):
-        raise ValueError(f"channels {sizes}")
-    if not isinstance(config.blocks, int) or not 0 <= config.blocks <= _MAX_BLOCKS:
-        raise ValueError(f"blocks {config.blocks!r}")
-    if not isinstance(config.split, int) or config.split not in _SPLITS:
-        raise ValueError(f"split {config.split!r}")
-    if not isinstance(config.codec_fingerprint, str) or not re.fullmatch("[0-9a-f]{16}", config.codec_fingerprint):
-        raise ValueError(f"codec fingerprint {config.codec_fingerprint!r:.40}")

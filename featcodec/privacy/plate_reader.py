@@ -7,8 +7,8 @@ that position. It is trained on strongly degraded plates, as a weak reader flatt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from featcodec.errors import WeightsError
 from featcodec.networks.catalogue import SHIPPED_FOLDER
-from featcodec.networks.checkpoints import load_checkpoint, save_checkpoint
+from featcodec.networks.checkpoints import check_sizes, config_from, load_network, save_checkpoint
 
 KIND = "plate-reader"
 CROP_HEIGHT, CROP_WIDTH = 32, 128
@@ -93,7 +92,8 @@ class PlateReader(nn.Module):
         self.places = nn.Parameter(_even_places(positions, CROP_WIDTH // 4))
         self.hidden = nn.Linear(last, last)
         self.classes = nn.Linear(last, len(characters))
-        allowed = torch.tensor([[one in alphabet for one in characters] for alphabet in config.alphabets])
+        # It follows from the config and is not stored, so it has its values on the meta device too.
+        allowed = torch.tensor([[one in alphabet for one in characters] for alphabet in config.alphabets], device="cpu")
         self.register_buffer("allowed", allowed, persistent=False)
         self.eval()
 
@@ -187,20 +187,15 @@ def load_plate_reader(path: Path) -> PlateReader:
     Raises:
         WeightsError: missing, damaged, not a plate reader, or a config that contradicts the weights.
     """
-    content, state = load_checkpoint(path, KIND)
-    try:
-        values = {each.name: content[each.name] for each in fields(PlateReaderConfig)}
-        config = PlateReaderConfig(
-            **{**values, "alphabets": tuple(values["alphabets"]), "channels": tuple(values["channels"])}
-        )
-        _check(config)
-        # Bounded by `_check` to a few MiB, so it may be made before the shapes are compared.
-        reader = PlateReader(config)
-        reader.load_state_dict(state)
-    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or ["?"])[0]
-        raise WeightsError(f"{path}: its config does not fit its weights ({reason}); train it again") from None
-    return reader.eval().requires_grad_(False)
+    return load_network(path, KIND, _read_config, PlateReader)
+
+
+def _read_config(content: Mapping[str, Any]) -> PlateReaderConfig:
+    config = config_from(PlateReaderConfig, content)
+    check_sizes("channels", config.channels, 1, _MAX_CHANNELS)
+    check_sizes("positions", [len(config.alphabets)], 1, _MAX_POSITIONS)
+    check_sizes("characters", [len(alphabet) for alphabet in config.alphabets], 1, _MAX_CHARACTERS)
+    return config
 
 
 def shipped_plate_reader() -> PlateReader:
@@ -225,14 +220,3 @@ def _widened(start: float, length: float, original: int, shown: int, share: floa
     first, last = (min(max(edge, 0.0), float(original)) * shown / original for edge in (start, start + length))
     middle, half = (first + last) / 2, max(last - first, 1.0) * share / 2
     return middle - half, middle + half
-
-
-def _check(config: PlateReaderConfig) -> None:
-    if len(config.channels) != 5 or any(
-        not isinstance(width, int) or not 1 <= width <= _MAX_CHANNELS for width in config.channels
-    ):
-        raise ValueError(f"channels {str(config.channels)[:60]}")
-    if not 1 <= len(config.alphabets) <= _MAX_POSITIONS or any(
-        not isinstance(alphabet, str) or not 1 <= len(alphabet) <= _MAX_CHARACTERS for alphabet in config.alphabets
-    ):
-        raise ValueError(f"alphabets {str(config.alphabets)[:60]}")

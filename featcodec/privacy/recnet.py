@@ -7,21 +7,27 @@ the detector's feature tensor. A RecNet belongs to one codec; the fingerprint in
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from featcodec.errors import FeatcodecError, WeightsError
 from featcodec.networks.blocks import channel_stack
 from featcodec.networks.catalogue import SHIPPED_FOLDER
-from featcodec.networks.checkpoints import load_checkpoint, save_checkpoint
+from featcodec.networks.checkpoints import (
+    MAX_CHANNELS,
+    check_fingerprint,
+    check_sizes,
+    config_from,
+    load_network,
+    save_checkpoint,
+)
 
 KIND = "recnet"
-_MAX_CHANNELS = 4096
+_LEAST_CHANNELS = 4  # they are halved twice
 _MAX_REPEATS = 64
 
 
@@ -174,23 +180,20 @@ def load_recnet(path: Path) -> RecNet:
     Raises:
         WeightsError: missing, damaged, not a RecNet, or a config that contradicts the weights.
     """
-    content, state = load_checkpoint(path, KIND)
-    try:
-        values = {field.name: content[field.name] for field in fields(RecNetConfig)}
-        config = RecNetConfig(**{**values, "repeats": tuple(values["repeats"])})
-        _check(config)
-        with torch.device("meta"):
-            recnet = RecNet(config)
-        # On the meta device nothing is allocated before the stored shapes have been found to match.
-        typed = {
-            name: tensor.long() if name.endswith("num_batches_tracked") else tensor.float()
-            for name, tensor in state.items()
-        }
-        recnet.load_state_dict(typed, assign=True)
-    except (KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or ["?"])[0]
-        raise WeightsError(f"{path}: its config does not fit its weights ({reason}); train it again") from None
-    return recnet.eval().requires_grad_(False)
+    return load_network(path, KIND, _read_config, RecNet)
+
+
+def _read_config(content: Mapping[str, Any]) -> RecNetConfig:
+    config = config_from(RecNetConfig, content)
+    check_sizes("feature channels", [config.feature_channels], _LEAST_CHANNELS, MAX_CHANNELS)
+    inner = (config.hidden_channels, config.channels)
+    # RecNet-latent has neither.
+    check_sizes("channels", inner, min(1, *inner), MAX_CHANNELS)
+    if any(inner) != all(inner):
+        raise ValueError(f"channels {inner}: one is 0, the other is not")
+    check_sizes("repeats", config.repeats, 0, _MAX_REPEATS)
+    check_fingerprint("codec fingerprint", config.codec_fingerprint)
+    return config
 
 
 def shipped_recnet(fingerprint: bytes) -> RecNet:
@@ -217,15 +220,3 @@ def find_shipped_recnet(fingerprint: bytes) -> Path | None:
         if load_recnet(path).config.codec_fingerprint == fingerprint.hex():
             return path
     return None
-
-
-def _check(config: RecNetConfig) -> None:
-    sizes = (config.feature_channels, config.hidden_channels, config.channels)
-    if any(not isinstance(size, int) or not 0 <= size <= _MAX_CHANNELS for size in sizes) or sizes[0] < 4:
-        raise ValueError(f"channels {sizes}")
-    if bool(config.channels) != bool(config.hidden_channels):
-        raise ValueError(f"channels {sizes}")
-    if len(config.repeats) != 2 or any(not isinstance(n, int) or not 0 <= n <= _MAX_REPEATS for n in config.repeats):
-        raise ValueError(f"repeats {config.repeats}")
-    if not isinstance(config.codec_fingerprint, str):
-        raise TypeError(f"codec fingerprint {config.codec_fingerprint!r}")

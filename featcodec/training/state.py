@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from featcodec.errors import WeightsError
-from featcodec.networks.checkpoints import load_checkpoint, save_checkpoint
+from featcodec.networks.checkpoints import load_checkpoint, refusing, save_checkpoint
 
 KIND = "training state"
 
@@ -81,7 +81,7 @@ def load_state(path: Path, modules: Mapping[str, nn.Module], optimizers: Mapping
         WeightsError: missing, damaged, or of a run with other networks.
     """
     content, tensors = load_checkpoint(path, KIND)
-    try:
+    with refusing(path, "does not fit this run", "train into another folder"):
         for name, module in modules.items():
             module.load_state_dict(_below(tensors, f"model/{name}/"))
         for name, optimizer in optimizers.items():
@@ -93,9 +93,6 @@ def load_state(path: Path, modules: Mapping[str, nn.Module], optimizers: Mapping
         pending = {name: (float(total), int(count)) for name, (total, count) in content["pending"].items()}
         step, settings = int(content["step"]), dict(content["settings"])
         return Progress(step, settings, content["best"], pending, dict(content["scaler"]))
-    except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or ["?"])[0]
-        raise WeightsError(f"{path}: does not fit this run ({reason}); train into another folder") from None
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -1,21 +1,36 @@
-"""featcodec's own checkpoints: a round trip, refusals, and fingerprints."""
+"""featcodec's own checkpoints: a round trip, refusals, fingerprints, and the loader of all networks."""
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import pickle
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import save, save_file
+from torch import nn
 
-from featcodec.errors import OutputError, WeightsError
+from featcodec.errors import FeatcodecError, InputError, OutputError, WeightsError
 from featcodec.networks import checkpoints
-from featcodec.networks.checkpoints import fingerprint, load_checkpoint, save_checkpoint
+from featcodec.networks.checkpoints import (
+    check_fingerprint,
+    check_sizes,
+    check_split,
+    config_from,
+    fingerprint,
+    load_checkpoint,
+    load_network,
+    refusing,
+    save_checkpoint,
+)
 
 
 def refusal(path: Path, kind: str = "thing") -> str:
@@ -182,3 +197,239 @@ def test_saved_bytes_are_a_plain_safetensors_file(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "a", "thing", {"x": 1}, {"w": torch.ones(2)})
     text = json.dumps({"format": 1, "kind": "thing", "x": 1}, sort_keys=True)
     assert (tmp_path / "a").read_bytes() == save({"w": torch.ones(2)}, {"featcodec": text})
+
+
+# The loader of networks
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """One field of every type that configs have."""
+
+    width: int
+    gain: float
+    model_fingerprint: str
+    repeats: tuple[int, int]
+    anchors: tuple[tuple[float, float], ...]
+    training: dict[str, Any]
+
+
+CONFIG = Config(4, 0.5, "0011223344556677", (2, 1), ((1.0, 2.0), (3.0, 4.0)), {"steps": [1, 2]})
+OLD_KEYS = {"model_fingerprint": "codec_fingerprint"}
+
+
+class Net(nn.Module):
+    """Floats, a counter, what the config alone says, and a parameter of values that are made, not random."""
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.config = config
+        self.body = nn.Sequential(nn.Conv2d(3, config.width, 1), nn.BatchNorm2d(config.width))
+        self.places = nn.Parameter(torch.arange(config.width).float())
+        self.register_buffer("anchors", torch.tensor(config.anchors, device="cpu"))
+        self.register_buffer("allowed", torch.tensor([True, False], device="cpu"), persistent=False)
+
+
+def trained() -> Net:
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        net = Net(CONFIG)
+    with torch.no_grad():
+        net.places += 0.25
+    net.body[1].num_batches_tracked += 7
+    return net
+
+
+def stored_state(net: Net) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach() for name, tensor in net.state_dict().items() if name != "anchors"}
+
+
+def load_net(path: Path) -> Net:
+    return load_network(path, "thing", lambda content: config_from(Config, content, OLD_KEYS), Net)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.float64, torch.bfloat16], ids=str)
+def test_a_network_is_read_back_frozen_in_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+    state = {name: one.to(dtype) if one.is_floating_point() else one for name, one in stored_state(trained()).items()}
+    save_checkpoint(tmp_path / "a", "thing", dataclasses.asdict(CONFIG), state)
+    net = load_net(tmp_path / "a")
+    assert net.config == CONFIG
+    for name, tensor in stored_state(net).items():
+        assert torch.equal(tensor, state[name].float() if state[name].is_floating_point() else state[name]), name
+    assert {one.dtype for one in net.state_dict().values()} == {torch.float32, torch.int64}
+    assert {one.device.type for one in (*net.parameters(), *net.buffers())} == {"cpu"}
+    assert not any(module.training for module in net.modules())
+    assert not any(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_what_follows_from_the_config_has_its_values(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a", "thing", dataclasses.asdict(CONFIG), stored_state(trained()))
+    net = load_net(tmp_path / "a")
+    assert net.get_buffer("anchors").tolist() == [[1.0, 2.0], [3.0, 4.0]]
+    assert net.get_buffer("allowed").tolist() == [True, False]
+    assert net.places.tolist() == [0.25, 1.25, 2.25, 3.25]
+
+
+def test_the_random_numbers_of_a_run_do_not_depend_on_what_it_loads(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a", "thing", dataclasses.asdict(CONFIG), stored_state(trained()))
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    load_net(tmp_path / "a")
+    assert torch.equal(torch.rand(3), expected)
+
+
+def network_refusal(path: Path, read: Callable[..., Any] | None = None) -> str:
+    with pytest.raises(WeightsError) as caught:
+        load_network(path, "thing", read or (lambda content: config_from(Config, content)), Net)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: its config does not fit its weights (")
+    assert message.endswith("); train it again")
+    assert "\n" not in message
+    assert len(message) < len(str(path)) + 300
+    return message
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"places": None}, "places is missing"),
+        ({"spy": torch.zeros(1)}, "spy is none of its tensors"),
+        ({"anchors": torch.zeros(2, 2)}, "anchors is none of its tensors"),
+        ({"allowed": torch.zeros(2)}, "allowed is none of its tensors"),
+        ({"places": torch.zeros(5)}, "places is (5,), not (4,)"),
+        ({"places": torch.zeros(4, dtype=torch.int64)}, "places holds torch.int64"),
+        ({"body.1.num_batches_tracked": torch.tensor(1.0)}, "body.1.num_batches_tracked holds torch.float32"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else next(iter(value)),
+)
+def test_tensors_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    state = {name: one for name, one in {**stored_state(trained()), **changes}.items() if one is not None}
+    save_checkpoint(tmp_path / "a", "thing", dataclasses.asdict(CONFIG), state)
+    assert f"({reason})" in network_refusal(tmp_path / "a")
+
+
+def test_large_claims_allocate_nothing(tmp_path: Path) -> None:
+    config = {**dataclasses.asdict(CONFIG), "width": 1 << 40}
+    save_checkpoint(tmp_path / "a", "thing", config, stored_state(trained()))
+    assert "(4,), not (1099511627776,)" in network_refusal(tmp_path / "a")
+
+
+def test_a_buffer_that_is_left_without_values_is_a_fault_of_ours(tmp_path: Path) -> None:
+    class Forgetful(nn.Module):
+        def __init__(self, config: Config) -> None:
+            super().__init__()
+            self.register_buffer("forgotten", torch.zeros(config.width), persistent=False)
+
+    save_checkpoint(tmp_path / "a", "thing", dataclasses.asdict(CONFIG), {})
+    with pytest.raises(AssertionError, match="forgotten"):
+        load_network(tmp_path / "a", "thing", lambda content: config_from(Config, content), Forgetful)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *(
+            kind("two\nlines")
+            for kind in (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError)
+        ),
+        *(
+            FeatcodecError("of ours"),
+            InputError("of ours"),
+            WeightsError("x" * 5000),
+            RuntimeError(""),
+            RecursionError(),
+        ),
+    ],
+    ids=lambda error: f"{type(error).__name__} {str(error)[:10]!r}",
+)
+def test_whatever_fails_becomes_one_line(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(WeightsError) as caught, refusing(tmp_path / "a", "strange", "look again"):
+        raise error
+    reason = str(caught.value).removeprefix(f"{tmp_path / 'a'}: strange (").removesuffix("); look again")
+    assert 0 < len(reason) <= 200
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_not_the_files_fault_passes(tmp_path: Path) -> None:
+    for error in (KeyboardInterrupt, MemoryError, AssertionError):
+        with pytest.raises(error), refusing(tmp_path / "a", "strange", "look again"):
+            raise error
+
+
+# Configs and their checks
+
+
+def test_a_config_survives_json() -> None:
+    assert config_from(Config, json.loads(json.dumps({**dataclasses.asdict(CONFIG), "more": 1}))) == CONFIG
+
+
+def test_a_whole_number_will_do_for_a_float() -> None:
+    gain = config_from(Config, {**dataclasses.asdict(CONFIG), "gain": 3}).gain
+    assert (gain, type(gain)) == (3.0, float)
+
+
+def test_a_key_that_was_renamed_is_found_under_both_names() -> None:
+    content = dataclasses.asdict(CONFIG)
+    older = {OLD_KEYS.get(name, name): value for name, value in content.items()}
+    assert config_from(Config, older, OLD_KEYS) == config_from(Config, content, OLD_KEYS) == CONFIG
+    both = {**content, "codec_fingerprint": "of no account"}
+    assert config_from(Config, both, OLD_KEYS) == CONFIG
+    with pytest.raises(ValueError, match="model_fingerprint is missing"):
+        config_from(Config, older)
+
+
+@pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(Config)])
+def test_every_field_is_needed(name: str) -> None:
+    content = {key: value for key, value in dataclasses.asdict(CONFIG).items() if key != name}
+    with pytest.raises(ValueError, match=f"^{name} is missing$"):
+        config_from(Config, content)
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=2),
+    max_leaves=6,
+)
+
+
+@given(name=st.sampled_from([field.name for field in dataclasses.fields(Config)]), value=JSON_VALUES)
+def test_a_config_has_its_types_or_is_refused(name: str, value: Any) -> None:
+    try:
+        config = config_from(Config, {**dataclasses.asdict(CONFIG), name: value})
+    except (OverflowError, TypeError, ValueError):
+        return
+    assert type(config.width) is int
+    assert type(config.gain) is float
+    assert type(config.model_fingerprint) is str
+    assert [type(one) for one in config.repeats] == [int, int]
+    assert all([type(one) for one in pair] == [float, float] for pair in config.anchors)
+    assert type(config.training) is dict
+
+
+@given(
+    low=st.integers(-5, 5), span=st.integers(0, 9), sizes=st.lists(st.integers(-9, 19) | st.booleans() | st.floats())
+)
+def test_sizes_are_whole_numbers_within_bounds(low: int, span: int, sizes: list[Any]) -> None:
+    if all(type(size) is int and low <= size <= low + span for size in sizes):
+        check_sizes("channels", sizes, low, low + span)
+    else:
+        with pytest.raises(ValueError, match=f"^channels .*: not whole numbers within {low}..{low + span}$"):
+            check_sizes("channels", sizes, low, low + span)
+
+
+@pytest.mark.parametrize("split", [-1, 5, True, False, 4.0, "4", None])
+def test_splits_that_are_none_are_refused(split: Any) -> None:
+    for good in range(5):
+        check_split(good)
+    with pytest.raises(ValueError, match="split"):
+        check_split(split)
+
+
+@pytest.mark.parametrize(
+    "digits", ["", "00", "0" * 17, "0" * 15 + "g", "0" * 15 + "A", "0" * 16 + "\n", 7, None, b"0" * 16]
+)
+def test_fingerprints_are_16_hex_digits(digits: Any) -> None:
+    check_fingerprint("codec fingerprint", "0123456789abcdef")
+    with pytest.raises(ValueError, match=r"^codec fingerprint .*: not 16 hex digits$"):
+        check_fingerprint("codec fingerprint", digits)
