@@ -16,6 +16,7 @@ from pathlib import Path
 from featcodec.bitstream import nal
 from featcodec.bitstream.side_info import RAW_QP, TRUNCATED, VERSION, Header, newest_version, read_fields, write_fields
 from featcodec.errors import BitstreamError
+from featcodec.system.files import read_bounded
 
 __all__ = [
     "RAW_QP",
@@ -126,16 +127,7 @@ def read_file(path: Path) -> bytes:
     Raises:
         BitstreamError: it cannot be read, is empty, or is larger than any stream of ours (64 MiB).
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise BitstreamError(f"{path}: no regular file; give .266 files")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise BitstreamError(
-                f"{path}: over {MAX_FILE_BYTES >> 20} MiB, larger than any feature bitstream; check the path"
-            )
-        data = path.read_bytes()
-    except OSError as error:
-        raise BitstreamError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
+    data = read_bounded(path, MAX_FILE_BYTES, BitstreamError, what="feature bitstream", remedy="give .266 files")
     if not data:
         raise BitstreamError(f"{path}: empty file; encode the image again")
     return data

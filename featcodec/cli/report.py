@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
 from pathlib import Path
@@ -118,10 +119,8 @@ def _check_outputs(planned: list[Path], inputs: list[Path], *, overwrite: bool) 
 
 def _read_commands(path: Path) -> str:
     from featcodec.errors import InputError
+    from featcodec.system.files import read_bounded
 
-    try:
-        if path.stat().st_size > _MAX_COMMANDS:
-            raise InputError(f"{path}: over {_MAX_COMMANDS >> 10} KiB; give a list of commands")
-        return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check --commands") from None
+    remedy = "give a text file to --commands"
+    data = read_bounded(path, _MAX_COMMANDS, InputError, what="list of commands", remedy=remedy)
+    return io.TextIOWrapper(io.BytesIO(data), "utf-8", "replace").read().strip()

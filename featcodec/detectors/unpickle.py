@@ -23,6 +23,7 @@ from torch.serialization import (
 )
 
 from featcodec.errors import WeightsError
+from featcodec.system.files import check_regular
 
 MAX_CHECKPOINT_BYTES = 2 << 30
 _MAX_DEPTH = 16
@@ -159,11 +160,10 @@ def _safe_globals(allowed: list[Any]) -> Iterator[None]:
 
 
 def _check_archive(path: Path) -> None:
+    check_regular(path, MAX_CHECKPOINT_BYTES, WeightsError, what="YOLOv5", remedy="use another file")
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file; check the path") from None
     except (OSError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path}: not a PyTorch checkpoint ({_first_line(error)}); download it again") from None
     if size > MAX_CHECKPOINT_BYTES:

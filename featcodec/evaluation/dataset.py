@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featcodec.errors import InputError
-from featcodec.images.annotations import Annotations
+from featcodec.images.annotations import Annotations, read_json_bytes
 from featcodec.system.paths import Source
 
 
@@ -45,6 +45,6 @@ def open_dataset(sources: Sequence[Source], annotations: Annotations) -> Dataset
         "images": [image for image in content["images"] if image["id"] in wanted],
         "annotations": [box for box in content["annotations"] if box["image_id"] in wanted],
     }
-    digest = hashlib.sha256(annotations.path.read_bytes())
+    digest = hashlib.sha256(read_json_bytes(annotations.path))
     digest.update(repr(sorted(map(str, image_ids))).encode())
     return Dataset(sources, image_ids, Annotations(annotations.path, restricted), digest.hexdigest()[:16])

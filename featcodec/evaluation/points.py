@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from featcodec.errors import InputError, OutputError
+from featcodec.system.files import read_bounded
 
 PARAMETERS = ("qp", "quality")
 """What moves along a rate-accuracy curve: VVC's QP, or JPEG's quality."""
@@ -76,15 +77,13 @@ def read_rows(path: Path, needed: Sequence[str] = ()) -> list[Row]:
     Raises:
         InputError: unreadable, no CSV, or a needed column is missing, which the message names.
     """
-    try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: no regular file; give a CSV file of `featcodec sweep`")
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: over {_MAX_BYTES >> 20} MiB, larger than any sweep; check the path")
-        text = path.read_text(encoding="utf-8", errors="surrogateescape")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    return _parse(path, text, needed)
+    return _parse(path, _text(path), needed)
+
+
+def _text(path: Path) -> str:
+    remedy = "give a CSV file of `featcodec sweep`"
+    data = read_bounded(path, _MAX_BYTES, InputError, what="sweep", remedy=remedy)
+    return io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape").read()
 
 
 def _parse(path: Path, text: str, needed: Sequence[str]) -> list[Row]:
@@ -155,8 +154,7 @@ class PointFile:
             ) from None
 
     def _check_header(self) -> None:
-        with self.path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            header = next(csv.reader([file.readline()]), [])
+        header = next(csv.reader(io.StringIO(_text(self.path), newline="")), [])
         for column in COLUMNS:
             if header and column not in header:
                 older = "an older featcodec wrote it: " if column in LATER else ""

@@ -10,6 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from featcodec.errors import InputError
+from featcodec.system.files import read_bounded
 
 _MAX_BYTES = 4 << 30
 _MAX_NUMBER = 1e30
@@ -135,19 +136,29 @@ def _lacking(entry: Any, needed: _Fields) -> str | None:
     return next((name for name, is_valid in needed.items() if name not in entry or not is_valid(entry[name])), None)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, limit: int | None = None, what: str = "annotations") -> Any:
     """The content of a JSON file.
 
+    Args:
+        path: the file.
+        limit: most bytes; None means 4 GiB.
+        what: no such file is larger, for messages.
+
     Raises:
-        InputError: unreadable or not JSON.
+        InputError: unreadable, larger than the limit, or not JSON.
     """
+    data = read_json_bytes(path, limit, what)
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: no regular file; give a JSON file")
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: over {_MAX_BYTES >> 30} GiB; split it")
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
+        return json.loads(data)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: not JSON ({error}); make it again") from None
+
+
+def read_json_bytes(path: Path, limit: int | None = None, what: str = "annotations") -> bytes:
+    """The bytes of a JSON file, which need not be JSON; see `read_json`.
+
+    Raises:
+        InputError: unreadable or larger than the limit.
+    """
+    most = _MAX_BYTES if limit is None else limit
+    return read_bounded(path, most, InputError, what=what, remedy="give a JSON file")

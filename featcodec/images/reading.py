@@ -44,7 +44,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     """
     try:
         if path.exists() and not path.is_file():
-            raise InputError(f"{path}: no regular file; give image files or folders")
+            raise InputError(f"{path}: not a regular file; give image files or folders")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: empty file; copy the image again")
         with Image.open(path, formats=_FORMATS) as image:

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from featcodec.bitstream.side_info import MAX_SPLIT
 from featcodec.errors import FeatcodecError, WeightsError
 from featcodec.fingerprints import fingerprint_of_arrays
-from featcodec.system.files import write_atomically
+from featcodec.system.files import check_regular, write_atomically
 
 FORMAT = 1
 MAX_CHANNELS = 4096
@@ -69,14 +69,12 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
     Raises:
         WeightsError: no such file, damaged, too large, of another kind or of a later format.
     """
+    # safetensors maps the file into memory, and would wait for a pipe.
+    check_regular(path, _MAX_BYTES, WeightsError, what=kind, remedy="use another file")
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise WeightsError(f"{path}: over {_MAX_BYTES >> 20} MiB, larger than any {kind}; use another file")
         with safe_open(path, framework="pt", device="cpu") as file:
             config = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
-    except FileNotFoundError:
-        raise WeightsError(f"{path}: no such file; check the path") from None
     except (OSError, RecursionError, SafetensorError, ValueError) as error:
         raise WeightsError(f"{path}: not a safetensors checkpoint ({error}); train or download it again") from None
     if not isinstance(config, dict) or config.get("kind") != kind:

@@ -10,11 +10,13 @@ from pathlib import Path
 
 from featcodec.errors import WeightsError
 from featcodec.networks.catalogue import LICENCE, SHIPPED_DETECTORS, SHIPPED_FOLDER, Shipped
+from featcodec.system.files import read_bounded
 from featcodec.system.paths import weights_folder
 
 _ORIGINAL = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
 _ANCHOR_FREE = "https://github.com/ultralytics/assets/releases/download/v8.3.0"
 _TIMEOUT_SECONDS = 30
+_MAX_BYTES = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,19 @@ def is_intact(known: KnownWeights) -> bool:
     """Whether the file in the weights folder is the pinned one (true where no sha256 is known).
 
     Raises:
-        WeightsError: it cannot be read.
+        WeightsError: it cannot be read, or is larger than any detector.
     """
     if known.sha256 is None:
         return True
-    try:
-        return hashlib.sha256(known.path.read_bytes()).hexdigest() == known.sha256
-    except OSError as error:
-        raise WeightsError(f"{known.path}: cannot be read ({error.strerror}); change its mode or delete it") from None
+    data = read_bounded(
+        known.path,
+        _MAX_BYTES,
+        WeightsError,
+        what="detector",
+        remedy="delete it",
+        unreadable="change its mode or delete it",
+    )
+    return hashlib.sha256(data).hexdigest() == known.sha256
 
 
 def _download(known: KnownWeights) -> None:

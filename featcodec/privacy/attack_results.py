@@ -13,11 +13,12 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from featcodec.errors import InputError
-from featcodec.system.files import write_atomically
+from featcodec.system.files import read_bounded, write_atomically
 
 FILE_NAME = "attack.csv"
 _MAX_BYTES = 64 << 20
 _REMEDY = "remove it and run `featcodec invert` again"
+_FOLDER_REMEDY = "give the output folder of `featcodec invert`"
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,15 @@ def read_attack_results(folder: Path) -> list[AttackResult]:
         InputError: there are none, or they cannot be read.
     """
     path = folder / FILE_NAME
+    text = read_bounded(
+        path, _MAX_BYTES, InputError, what="attack's", remedy=_FOLDER_REMEDY, unreadable=_FOLDER_REMEDY
+    ).decode("utf-8", "surrogateescape")
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: over {_MAX_BYTES >> 20} MiB, larger than any attack's; check the path")
-        text = path.read_bytes().decode("utf-8", "surrogateescape")
         if "\0" in text:
             raise csv.Error("it holds NUL")
         lines = [line for line in csv.reader(io.StringIO(text, newline="")) if line]
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}); give the output folder of `featcodec invert`"
-        ) from None
     except csv.Error as error:
-        raise InputError(f"{path}: no CSV ({error}); give the output folder of `featcodec invert`") from None
+        raise InputError(f"{path}: no CSV ({error}); {_FOLDER_REMEDY}") from None
     if not lines or lines[0] != list(_COLUMNS):
         raise InputError(f"{path}: has other columns than {', '.join(_COLUMNS)}; {_REMEDY}")
     return [_result(path, line) for line in lines[1:]]

@@ -79,12 +79,7 @@ def read_private_details(path: Path) -> PrivateDetails:
         InputError: unreadable, over 256 MiB, not JSON, a field that is missing or not what it should be, two images of
             one name, or over 1000 details on one.
     """
-    try:
-        if path.is_file() and path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: over {_MAX_BYTES >> 20} MiB, larger than any set's; {_REMEDY}")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from None
-    content = read_json(path)
+    content = read_json(path, _MAX_BYTES, "set's private details")
     names: dict[int | str, str] = {}
     found: dict[str, list[PrivateDetail]] = {}
     for entry in _entries(path, content, "images"):

@@ -20,7 +20,8 @@ from typing import Any
 
 from PIL import Image
 
-from featcodec.errors import OutputError
+from featcodec.errors import InputError, OutputError
+from featcodec.images.annotations import read_json
 from featcodec.scenes.canvas import Detail
 from featcodec.scenes.scene import CLASSES, SIZE, SceneObject, draw_scene
 from featcodec.system.batching import cores, read_ahead
@@ -154,7 +155,7 @@ def _draw(images: Path, seed: int, overwrite: bool, index: int) -> Truth:
     Image.fromarray(scene.image).save(buffer, "PNG", compress_level=_COMPRESSION)
     path, data = images / truth.file_name, buffer.getvalue()
     if path.exists():
-        if path.is_file() and path.read_bytes() == data:
+        if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
             return truth
         if not overwrite:
             raise OutputError(f"{path}: exists and is another image; use --overwrite or another -o")
@@ -193,8 +194,8 @@ def _end_with_parent() -> None:
 def _remove_older(folder: Path) -> None:
     """Remove an older set: the annotations first, so that what an interruption leaves is not taken for a set."""
     try:
-        listed = [str(image["file_name"]) for image in json.loads((folder / ANNOTATIONS).read_bytes())["images"]]
-    except (ValueError, KeyError, TypeError, OSError):
+        listed = [str(image["file_name"]) for image in read_json(folder / ANNOTATIONS)["images"]]
+    except (InputError, KeyError, TypeError):
         listed = []
     try:
         (folder / ANNOTATIONS).unlink()

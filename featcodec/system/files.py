@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: write beside, then rename."""
+"""Files appear whole or not at all: write beside, then rename. Files that somebody names are read within bounds."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import contextlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from featcodec.errors import OutputError
+from featcodec.errors import FeatcodecError, OutputError
 
 PART_SUFFIX = ".part"
+_CHUNK = 1 << 20
+# A pipe is opened without waiting for a writer, a terminal does not become this process's. Windows has neither.
+_OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 
 
 class _Sink:
@@ -96,6 +100,90 @@ def write_atomically(path: Path, data: bytes) -> None:
     """Write a whole file; see `atomic_writer`."""
     with atomic_writer(path) as file:
         file.write(data)
+
+
+def read_bounded(
+    path: Path,
+    limit: int,
+    error: type[FeatcodecError],
+    *,
+    what: str,
+    remedy: str,
+    unreadable: str = "check the path and its permissions",
+) -> bytes:
+    """The bytes of a file that somebody names, which may be anything.
+
+    Pipes, devices and folders, also behind links, are refused and not waited for. Of a file that grows meanwhile no
+    more than `limit` + 1 bytes are read.
+
+    Args:
+        path: the file.
+        limit: most bytes.
+        error: what is raised.
+        what: no file of this kind is larger than `limit`, for messages ("sweep").
+        remedy: what to do where it is not such a file, for messages.
+        unreadable: what to do where it cannot be read, for messages.
+
+    Raises:
+        error: not a regular file, too large, or it cannot be read.
+    """
+    with _opened(path, limit, error, what, remedy, unreadable) as file:
+        chunks = []
+        # Most files are read at once, whatever the limit is: memory is taken for what is there.
+        left, size = limit + 1, max(os.fstat(file.fileno()).st_size + 1, _CHUNK)
+        while left and (chunk := file.read(min(left, size))):
+            chunks.append(chunk)
+            left -= len(chunk)
+    if not left:
+        raise error(_too_large(path, limit, what, remedy))
+    return b"".join(chunks)
+
+
+def check_regular(
+    path: Path,
+    limit: int,
+    error: type[FeatcodecError],
+    *,
+    what: str,
+    remedy: str,
+    unreadable: str = "check the path and its permissions",
+) -> None:
+    """Refuse what `read_bounded` refuses, before a library opens the file by its path.
+
+    Args:
+        path, limit, error, what, remedy, unreadable: as there.
+
+    Raises:
+        error: not a regular file, too large, or it cannot be read.
+    """
+    with _opened(path, limit, error, what, remedy, unreadable):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(
+    path: Path, limit: int, error: type[FeatcodecError], what: str, remedy: str, unreadable: str
+) -> Iterator[IO[bytes]]:
+    try:
+        # Some devices act when they are opened, so the path is looked at first; but it may be another file by then.
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise error(f"{path}: not a regular file; {remedy}")
+        with open(os.open(path, _OPEN_FLAGS), "rb") as file:  # noqa: PTH123  (pathlib opens no descriptor)
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise error(f"{path}: not a regular file; {remedy}")
+            if found.st_size > limit:
+                raise error(_too_large(path, limit, what, remedy))
+            yield file
+    except (OSError, ValueError) as problem:  # a ValueError is a name that no file can have
+        reason = (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
+        raise error(f"{path}: cannot be read ({reason[:1].lower()}{reason[1:]}); {unreadable}") from None
+
+
+def _too_large(path: Path, limit: int, what: str, remedy: str) -> str:
+    units = ((30, "GiB"), (20, "MiB"), (10, "KiB"), (0, "bytes"))
+    shift, unit = next((shift, unit) for shift, unit in units if limit >> shift or not shift)
+    return f"{path}: over {limit >> shift} {unit}, larger than any {what}; {remedy}"
 
 
 def _beside(path: Path) -> Path:

@@ -637,8 +637,8 @@ def test_files_that_cannot_be_streams_are_refused_by_name(tmp_path: Path) -> Non
     for name, reason in (
         ("empty.266", "empty file"),
         ("large.266", "over 64 MiB"),
-        ("missing.266", "No such file"),
-        (".", "no regular file"),
+        ("missing.266", "no such file"),
+        (".", "not a regular file"),
     ):
         with pytest.raises(BitstreamError, match=reason) as caught:
             bitstream.read_file(tmp_path / name)

@@ -540,14 +540,14 @@ def test_a_pipe_is_refused_and_not_waited_for(
     model = ["--detector", tiny_yolov5]
     code, out, err = run("encode", image, "-o", tmp_path / "out", *model)
     assert (code, out.split(",")[2], err.count("\n")) == (1, " 1 failed", 1)
-    assert f"{image}: no regular file" in err
+    assert f"{image}: not a regular file" in err
     code, _, err = run("decode", stream, "-o", tmp_path / "d.csv", *model)
     assert code == 1
-    assert err.startswith(f"featcodec: {stream}: no regular file; give .266 files\n")
+    assert err.startswith(f"featcodec: {stream}: not a regular file; give .266 files\n")
     code, _, err = run("inspect", stream)
-    assert (code, err) == (1, f"featcodec: {stream}: no regular file; give .266 files\n")
-    assert_refused(run("evaluate", table, "--annotations", coded / "annotations.json"), "no regular file")
-    assert_refused(run("evaluate", table, "--annotations", table), "no regular file")
+    assert (code, err) == (1, f"featcodec: {stream}: not a regular file; give .266 files\n")
+    assert_refused(run("evaluate", table, "--annotations", coded / "annotations.json"), "not a regular file")
+    assert_refused(run("evaluate", table, "--annotations", table), "not a regular file")
 
 
 def test_weights_of_a_wrong_sha256_are_refused(

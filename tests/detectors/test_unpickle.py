@@ -328,3 +328,16 @@ def test_state_names_nested_tensors() -> None:
     inner = ModuleRecord("Conv2d", "torch", {}, {"weight": torch.ones(1)})
     outer = ModuleRecord("Conv", "yolov5", {}, {"scale": torch.ones(2)}, {"conv": inner})
     assert list(outer.state("layer.")) == ["layer.scale", "layer.conv.weight"]
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.pt")
+    assert "not a regular file" in refusal(tmp_path / "pipe.pt")
+
+
+def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unpickle, "MAX_CHECKPOINT_BYTES", 1 << 20)
+    with (tmp_path / "a.pt").open("wb") as file:
+        file.truncate((1 << 20) + 1)
+    assert "over 1 MiB, larger than any YOLOv5" in refusal(tmp_path / "a.pt")

@@ -150,18 +150,18 @@ def test_nothing_is_written_when_something_is_wrong(run: Any, path: Path, tmp_pa
     for arguments, reason in (
         ([tmp_path / "bad.csv"], f"{tmp_path}/bad.csv: has no column 'method'; give a CSV file of `featcodec sweep`"),
         ([tmp_path / "none.csv"], f"{tmp_path}/none.csv: cannot be read"),
-        ([tmp_path], f"{tmp_path}: no regular file"),
+        ([tmp_path], f"{tmp_path}: not a regular file"),
         ([tmp_path / "odd.csv"], f"{tmp_path}/odd.csv, row 1: ap50 'forty' is no number"),
         ([tmp_path / "bytes.csv"], f"{tmp_path}/bytes.csv, row 1: a value is no number"),
         ([path, "--attack", attack], f"{tmp_path}/in/b.png: no such file"),
         ([path, "--attack", tmp_path / "in"], f"{tmp_path}/in/attack.csv: cannot be read"),
         ([path, "--commands", tmp_path / "none.sh"], f"{tmp_path}/none.sh: cannot be read"),
-        ([path, "--commands", tmp_path], f"{tmp_path}: cannot be read"),
+        ([path, "--commands", tmp_path], f"{tmp_path}: not a regular file"),
     ):
         assert_refused(run(*arguments, *output), reason)
         assert snapshot(tmp_path) == before
     (tmp_path / "long.sh").write_bytes(b"x" * ((1 << 20) + 1))
-    assert_refused(run(path, *output, "--commands", tmp_path / "long.sh"), "long.sh: over 1024 KiB")
+    assert_refused(run(path, *output, "--commands", tmp_path / "long.sh"), "long.sh: over 1 MiB")
     assert not (tmp_path / "out").exists()
 
 

@@ -139,5 +139,5 @@ def test_a_table_that_names_the_folder_itself_is_one_line(tmp_path: Path) -> Non
     (result,) = read_attack_results(folder)
     (folder / FILE_NAME).unlink()
     add_attack_results(folder, [dataclasses.replace(result, picture="")])
-    with pytest.raises(InputError, match=f"^{folder}: no regular file"):
+    with pytest.raises(InputError, match=f"^{folder}: not a regular file"):
         read_grid([folder], 6)

@@ -174,9 +174,9 @@ def test_other_encodings(tmp_path: Path) -> None:
 
 def test_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "cannot be read" in refusal(read_annotations, tmp_path / "absent.json")
-    assert "no regular file" in refusal(read_annotations, tmp_path)
+    assert "not a regular file" in refusal(read_annotations, tmp_path)
     monkeypatch.setattr(module, "_MAX_BYTES", 10)
-    assert "split it" in refusal(read_json, write(tmp_path / "a.json", GOOD))
+    assert "over 10 bytes" in refusal(read_json, write(tmp_path / "a.json", GOOD))
 
 
 def test_real_annotations(shared: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import pickle
 import struct
 from collections.abc import Callable
@@ -433,3 +434,11 @@ def test_fingerprints_are_16_hex_digits(digits: Any) -> None:
     check_fingerprint("codec fingerprint", "0123456789abcdef")
     with pytest.raises(ValueError, match=r"^codec fingerprint .*: not 16 hex digits$"):
         check_fingerprint("codec fingerprint", digits)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    for path in (tmp_path / "pipe", tmp_path / "endless", tmp_path):
+        assert "not a regular file" in refusal(path)

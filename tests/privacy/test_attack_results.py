@@ -68,7 +68,7 @@ def test_other_pictures_stay_and_pictures_made_again_are_replaced(tmp_path: Path
 def test_a_folder_without_a_table_may_be_filled_and_is_no_attack(tmp_path: Path) -> None:
     check_attack_results(tmp_path / "new")
     with pytest.raises(
-        InputError, match=r"attack\.csv: cannot be read \(No such file.*output folder of `featcodec inv"
+        InputError, match=r"attack\.csv: cannot be read \(no such file.*output folder of `featcodec inv"
     ):
         read_attack_results(tmp_path)
 
@@ -105,12 +105,12 @@ def test_what_is_no_such_table_is_one_line_with_a_remedy(tmp_path: Path, content
 
 def test_a_folder_in_the_tables_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / FILE_NAME).mkdir()
-    with pytest.raises(InputError, match=r"attack\.csv: cannot be read"):
+    with pytest.raises(InputError, match=r"attack\.csv: not a regular file"):
         check_attack_results(tmp_path)
 
 
 def test_a_table_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / FILE_NAME).open("wb") as file:
         file.truncate((64 << 20) + 1)
-    with pytest.raises(InputError, match=r"over 64 MiB, larger than any attack's; check the path"):
+    with pytest.raises(InputError, match=r"over 64 MiB, larger than any attack's; give the output folder"):
         read_attack_results(tmp_path)

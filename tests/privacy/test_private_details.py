@@ -128,12 +128,12 @@ def test_what_is_no_such_file_is_refused(tmp_path: Path, content: str) -> None:
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "check the path" in refusal(tmp_path / "absent.json")
-    assert "no regular file" in refusal(tmp_path)
+    assert "not a regular file" in refusal(tmp_path)
     os.mkfifo(tmp_path / "pipe")
-    assert "no regular file" in refusal(tmp_path / "pipe")
+    assert "not a regular file" in refusal(tmp_path / "pipe")
     assert "cannot be read" in refusal(tmp_path / ("x" * 300))
     monkeypatch.setattr(private_details, "_MAX_BYTES", 100)
-    assert "over 0 MiB" in refusal(write(tmp_path / "p.json", GOOD))
+    assert "over 100 bytes" in refusal(write(tmp_path / "p.json", GOOD))
     monkeypatch.undo()
     many = {**GOOD, "details": [PLATE] * 1001}
     assert "over 1000 details on '000001'" in refusal(write(tmp_path / "p.json", many))

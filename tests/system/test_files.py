@@ -1,15 +1,30 @@
-"""Atomic files: whole or not there, nothing left beside them, failures as OutputError."""
+"""Atomic files: whole or not there, nothing left beside them, failures as OutputError. Reading stays within bounds."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from featcodec.errors import OutputError
-from featcodec.system.files import PART_SUFFIX, _Sink, atomic_folder, atomic_writer, write_atomically
+from featcodec.errors import BitstreamError, InputError, OutputError, WeightsError
+from featcodec.system import files
+from featcodec.system.files import (
+    PART_SUFFIX,
+    _Sink,
+    atomic_folder,
+    atomic_writer,
+    check_regular,
+    read_bounded,
+    write_atomically,
+)
 
 
 def names(folder: Path) -> list[str]:
@@ -123,3 +138,136 @@ def test_an_older_folder_survives_a_replacement_that_fails(tmp_path: Path) -> No
         folder.rmdir()
     assert names(path) == ["old.txt"]
     assert names(tmp_path) == ["labels"]
+
+
+# Reading within bounds
+
+READERS = (read_bounded, check_regular)
+
+
+def read_refusal(reader: Callable[..., Any], path: Path, limit: int = 100) -> str:
+    with pytest.raises(InputError) as caught:
+        reader(path, limit, InputError, what="thing", remedy="give a thing", unreadable="look again")
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{path}: ")
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(data=st.binary(max_size=64), limit=st.integers(0, 64), chunk=st.integers(1, 70))
+def test_a_file_is_read_whole_or_refused(tmp_path: Path, data: bytes, limit: int, chunk: int) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "_CHUNK", chunk)
+        if len(data) <= limit:
+            assert read_bounded(path, limit, InputError, what="thing", remedy="give a thing") == data
+            check_regular(path, limit, InputError, what="thing", remedy="give a thing")
+        else:
+            for reader in READERS:
+                assert read_refusal(reader, path, limit) == f"over {limit} bytes, larger than any thing; give a thing"
+
+
+@pytest.mark.parametrize(
+    ("limit", "words"),
+    [(0, "0 bytes"), (1023, "1023 bytes"), (1 << 10, "1 KiB"), (64 << 20, "64 MiB"), (4 << 30, "4 GiB")],
+)
+def test_a_limit_is_said_in_words(tmp_path: Path, limit: int, words: str) -> None:
+    with (tmp_path / "a").open("wb") as file:
+        file.truncate(limit + 1)
+    for reader in READERS:
+        assert read_refusal(reader, tmp_path / "a", limit).startswith(f"over {words}, ")
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("error", [BitstreamError, WeightsError])
+def test_the_callers_error_is_raised(tmp_path: Path, reader: Callable[..., Any], error: type[Exception]) -> None:
+    for path in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(error):
+            reader(path, 100, error, what="thing", remedy="give a thing")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("reader", READERS)
+def test_what_is_not_a_regular_file_is_refused_and_not_waited_for(
+    tmp_path: Path, reader: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "endless").symlink_to("/dev/zero")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("folder")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+    for name in ("pipe", "endless", "folder", "link", "socket"):
+        assert read_refusal(reader, tmp_path / name) == "not a regular file; give a thing"
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("reader", READERS)
+def test_a_pipe_that_comes_in_between_is_refused(
+    tmp_path: Path, reader: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The path named a file when it was looked at, and names a pipe when it is opened."""
+    path = tmp_path / "a"
+    path.write_bytes(b"data")
+    really_open = os.open
+
+    def swap(name: Any, flags: int, *more: Any, **others: Any) -> int:
+        if name == path and not path.is_fifo():
+            path.unlink()
+            os.mkfifo(path)
+        return really_open(name, flags, *more, **others)
+
+    monkeypatch.setattr(os, "open", swap)
+    assert read_refusal(reader, path) == "not a regular file; give a thing"
+
+
+def test_a_file_that_grows_meanwhile_is_read_to_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"12345")
+    monkeypatch.setattr(files, "_CHUNK", 2)
+    really = files._opened
+
+    @contextlib.contextmanager
+    def growing(*arguments: Any) -> Any:
+        with really(*arguments) as file:
+            with path.open("ab") as more:
+                more.write(b"x" * 1000)
+            yield file
+
+    monkeypatch.setattr(files, "_opened", growing)
+    assert read_refusal(read_bounded, path, 100).startswith("over 100 bytes")
+    assert len(read_bounded(path, 2005, InputError, what="thing", remedy="")) == 2005
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_what_cannot_be_read_is_one_line(tmp_path: Path, reader: Callable[..., Any]) -> None:
+    (tmp_path / "circle").symlink_to("circle")
+    for name, reason in (
+        ("absent", "no such file or directory"),
+        ("x" * 300, "file name too long"),
+        ("nul\0", "embedded null"),
+        ("circle", "too many levels of symbolic links"),
+    ):
+        message = read_refusal(reader, tmp_path / name)
+        assert message.startswith(f"cannot be read ({reason}")
+        assert message.endswith("); look again")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
+@pytest.mark.parametrize("reader", READERS)
+def test_a_file_without_permission_is_refused(tmp_path: Path, reader: Callable[..., Any]) -> None:
+    (tmp_path / "a").write_bytes(b"data")
+    (tmp_path / "a").chmod(0)
+    assert read_refusal(reader, tmp_path / "a") == "cannot be read (permission denied); look again"
+
+
+def test_a_file_that_claims_to_be_empty_is_read() -> None:
+    """As those of /proc do."""
+    path = Path("/proc/self/status")
+    if not path.exists():
+        pytest.skip("no such system")
+    assert b"Name:" in read_bounded(path, 1 << 20, InputError, what="thing", remedy="give a thing")
+    assert "over 10 bytes" in read_refusal(read_bounded, path, 10)

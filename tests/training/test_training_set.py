@@ -340,7 +340,7 @@ def test_damaged_data_yaml_is_refused(data: Path, text: str, message: str) -> No
 def test_missing_files_are_refused(data: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.yaml: cannot be read"):
         read_data_yaml(data / "gone.yaml", NAMES)
-    with pytest.raises(InputError, match="no regular file"):
+    with pytest.raises(InputError, match="not a regular file"):
         read_data_yaml(data, NAMES)
     with pytest.raises(InputError, match="no images found"):
         read_unlabelled([str(data / "gone")])
@@ -668,3 +668,12 @@ def test_importing_keeps_ultralytics_quiet() -> None:
     result = subprocess.run([sys.executable, "-c", code], env=plain, capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["true", "false"]
     assert result.stderr == ""
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_in_place_of_labels_is_refused_and_not_waited_for(data: Path) -> None:
+    label = next(path for path in sorted(data.rglob("labels/**/*.txt")))
+    label.unlink()
+    os.mkfifo(label)
+    with pytest.raises(InputError, match=r"not a regular file; make the labels again"):
+        read_data_yaml(data / "data.yaml", NAMES)

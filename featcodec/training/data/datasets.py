@@ -20,8 +20,10 @@ from ultralytics.data.utils import img2label_paths
 from featcodec.errors import InputError
 from featcodec.images.annotations import read_annotations
 from featcodec.images.reading import IMAGE_SUFFIXES, read_image
+from featcodec.system.files import read_bounded
 from featcodec.system.paths import expand_sources
 
+_MAX_TEXT = 64 << 20
 _TOLERANCE = 0.01  # coordinates in YOLO text that are rounded beyond the edge, as ultralytics allows them
 
 
@@ -237,12 +239,9 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
 
 
 def _read_lines(path: Path, remedy: str) -> list[str]:
+    data = read_bounded(path, _MAX_TEXT, InputError, what="list or label file", remedy=remedy, unreadable=remedy)
     try:
-        if path.exists() and not path.is_file():
-            raise InputError(f"{path}: no regular file; {remedy}")
-        return path.read_text(encoding="utf-8-sig").splitlines()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
+        return data.decode("utf-8-sig").splitlines()
     except ValueError:
         raise InputError(f"{path}: not UTF-8 text; {remedy}") from None
 
