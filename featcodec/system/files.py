@@ -109,7 +109,7 @@ def read_bounded(
     *,
     what: str,
     remedy: str,
-    unreadable: str = "check the path and its permissions",
+    unreadable: str | None = None,
 ) -> bytes:
     """The bytes of a file that somebody names, which may be anything.
 
@@ -122,7 +122,7 @@ def read_bounded(
         error: what is raised.
         what: no file of this kind is larger than `limit`, for messages ("sweep").
         remedy: what to do where it is not such a file, for messages.
-        unreadable: what to do where it cannot be read, for messages.
+        unreadable: what to do where it is missing or cannot be read; None means to check the path.
 
     Raises:
         error: not a regular file, too large, or it cannot be read.
@@ -146,7 +146,7 @@ def check_regular(
     *,
     what: str,
     remedy: str,
-    unreadable: str = "check the path and its permissions",
+    unreadable: str | None = None,
 ) -> None:
     """Refuse what `read_bounded` refuses, before a library opens the file by its path.
 
@@ -162,7 +162,7 @@ def check_regular(
 
 @contextlib.contextmanager
 def _opened(
-    path: Path, limit: int, error: type[FeatcodecError], what: str, remedy: str, unreadable: str
+    path: Path, limit: int, error: type[FeatcodecError], what: str, remedy: str, unreadable: str | None
 ) -> Iterator[IO[bytes]]:
     try:
         # Some devices act when they are opened, so the path is looked at first; but it may be another file by then.
@@ -175,9 +175,13 @@ def _opened(
             if found.st_size > limit:
                 raise error(_too_large(path, limit, what, remedy))
             yield file
+    except FileNotFoundError:
+        raise error(f"{path}: no such file; {unreadable or 'check the path'}") from None
     except (OSError, ValueError) as problem:  # a ValueError is a name that no file can have
         reason = (problem.strerror if isinstance(problem, OSError) else None) or str(problem)
-        raise error(f"{path}: cannot be read ({reason[:1].lower()}{reason[1:]}); {unreadable}") from None
+        raise error(
+            f"{path}: cannot be read ({reason}); {unreadable or 'check the path and its permissions'}"
+        ) from None
 
 
 def _too_large(path: Path, limit: int, what: str, remedy: str) -> str:

@@ -185,7 +185,7 @@ def test_ambiguity_missing_columns_and_bad_curves_are_one_line(run: Any, file: P
         ([file, rate, *anchor], "rate.csv: has no column 'ap50'"),
         ([file, single, *anchor], "single.csv: 1 usable point is no curve"),
         ([file, far, *anchor], "no accuracy in common"),
-        ([file, tmp_path / "nowhere.csv", *anchor], "nowhere.csv: cannot be read"),
+        ([file, tmp_path / "nowhere.csv", *anchor], "nowhere.csv: no such file"),
     ):
         code, out, err = run(*arguments)
         assert (code, out, err.count("\n")) == (1, "", 1)

@@ -149,13 +149,13 @@ def test_nothing_is_written_when_something_is_wrong(run: Any, path: Path, tmp_pa
     output = ["-o", tmp_path / "out/r.html", "--markdown", tmp_path / "out/r.md"]
     for arguments, reason in (
         ([tmp_path / "bad.csv"], f"{tmp_path}/bad.csv: has no column 'method'; give a CSV file of `featcodec sweep`"),
-        ([tmp_path / "none.csv"], f"{tmp_path}/none.csv: cannot be read"),
+        ([tmp_path / "none.csv"], f"{tmp_path}/none.csv: no such file"),
         ([tmp_path], f"{tmp_path}: not a regular file"),
         ([tmp_path / "odd.csv"], f"{tmp_path}/odd.csv, row 1: ap50 'forty' is no number"),
         ([tmp_path / "bytes.csv"], f"{tmp_path}/bytes.csv, row 1: a value is no number"),
         ([path, "--attack", attack], f"{tmp_path}/in/b.png: no such file"),
-        ([path, "--attack", tmp_path / "in"], f"{tmp_path}/in/attack.csv: cannot be read"),
-        ([path, "--commands", tmp_path / "none.sh"], f"{tmp_path}/none.sh: cannot be read"),
+        ([path, "--attack", tmp_path / "in"], f"{tmp_path}/in/attack.csv: no such file"),
+        ([path, "--commands", tmp_path / "none.sh"], f"{tmp_path}/none.sh: no such file"),
         ([path, "--commands", tmp_path], f"{tmp_path}: not a regular file"),
     ):
         assert_refused(run(*arguments, *output), reason)

@@ -118,7 +118,7 @@ def test_what_is_missing_is_named(folders: list[Path], tmp_path: Path) -> None:
     with pytest.raises(InputError, match=rf"^{tmp_path}/in/b\.png: not a readable image"):
         read_grid(folders, 6)
     (tmp_path / "compact" / FILE_NAME).unlink()
-    with pytest.raises(InputError, match=rf"^{tmp_path}/compact/attack\.csv: cannot be read"):
+    with pytest.raises(InputError, match=rf"^{tmp_path}/compact/attack\.csv: no such file"):
         read_grid(folders, 6)
 
 

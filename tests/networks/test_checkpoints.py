@@ -86,7 +86,7 @@ def test_nothing_is_left_when_it_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
-    assert "no such file" in refusal(tmp_path / "absent")
+    assert "no such file; check the path" in refusal(tmp_path / "absent")
     refusal(tmp_path)
 
 

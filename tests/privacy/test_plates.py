@@ -254,7 +254,7 @@ def test_refusals_are_one_line_before_anything_is_written(
     (tmp_path / "reader").write_text("no checkpoint")
     good = scenes / "private.json"
     for private, reader, part in (
-        (tmp_path / "absent.json", "auto", "absent.json: cannot be read"),
+        (tmp_path / "absent.json", "auto", "absent.json: no such file"),
         (tmp_path / "p.json", "auto", "no list 'images'"),
         (tmp_path / "foreign.json", "auto", "lists none of the originals"),
         (good, tmp_path / "reader", "reader: not a safetensors checkpoint"),

@@ -246,14 +246,17 @@ def test_a_file_that_grows_meanwhile_is_read_to_the_limit(tmp_path: Path, monkey
 def test_what_cannot_be_read_is_one_line(tmp_path: Path, reader: Callable[..., Any]) -> None:
     (tmp_path / "circle").symlink_to("circle")
     for name, reason in (
-        ("absent", "no such file or directory"),
-        ("x" * 300, "file name too long"),
+        ("x" * 300, "File name too long"),
         ("nul\0", "embedded null"),
-        ("circle", "too many levels of symbolic links"),
+        ("circle", "Too many levels of symbolic links"),
     ):
         message = read_refusal(reader, tmp_path / name)
         assert message.startswith(f"cannot be read ({reason}")
         assert message.endswith("); look again")
+    assert read_refusal(reader, tmp_path / "absent") == "no such file; look again"
+    for path, remedy in ((tmp_path / "absent", "the path"), (tmp_path / "circle", "the path and its permissions")):
+        with pytest.raises(InputError, match=f"; check {remedy}$"):
+            reader(path, 100, InputError, what="thing", remedy="give a thing")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
@@ -261,7 +264,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path, reader: Callable[..., A
 def test_a_file_without_permission_is_refused(tmp_path: Path, reader: Callable[..., Any]) -> None:
     (tmp_path / "a").write_bytes(b"data")
     (tmp_path / "a").chmod(0)
-    assert read_refusal(reader, tmp_path / "a") == "cannot be read (permission denied); look again"
+    assert read_refusal(reader, tmp_path / "a") == "cannot be read (Permission denied); look again"
 
 
 def test_a_file_that_claims_to_be_empty_is_read() -> None:
