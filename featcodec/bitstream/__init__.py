@@ -13,10 +13,11 @@ from featcodec.bitstream.format import (
     read_file,
     unpack,
 )
-from featcodec.bitstream.side_info import RAW_QP, VERSION, Header
+from featcodec.bitstream.side_info import MAX_QP, RAW_QP, VERSION, Header, check_qp
 
 __all__ = [
     "MAX_FILE_BYTES",
+    "MAX_QP",
     "RAW_QP",
     "STREAM_SUFFIX",
     "UUID",
@@ -24,6 +25,7 @@ __all__ = [
     "Breakdown",
     "Header",
     "breakdown",
+    "check_qp",
     "format_version",
     "pack",
     "read_file",

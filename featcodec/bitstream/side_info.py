@@ -10,7 +10,7 @@ import math
 import struct
 from dataclasses import astuple, dataclass
 
-from featcodec.errors import BitstreamError
+from featcodec.errors import BitstreamError, FeatcodecError, InputError
 from featcodec.packing.tiling import TileGrid
 
 VERSION = 2
@@ -21,6 +21,8 @@ RAW_QP = 255
 MAX_MOSAIC_SAMPLES = 1 << 26
 MAX_CHANNELS = 4096
 MAX_SPLIT = 4
+MAX_QP = 63
+"""The coarsest of VVC's QPs; the finest is 0."""
 
 # version, original w h, letterboxed w h, channels, feature h w, tile rows cols, clip low high, bits, split,
 # fingerprint, QP, encoder tag
@@ -102,8 +104,8 @@ class Header:
             raise BitstreamError(f"split layer {self.split} is outside 0..{MAX_SPLIT}")
         if len(self.fingerprint) != 8:
             raise BitstreamError("a fingerprint has 8 bytes")
-        if not (0 <= self.qp <= 63 or self.qp == RAW_QP):
-            raise BitstreamError(f"QP {self.qp} is outside 0..63")
+        if self.qp != RAW_QP:
+            check_qp(self.qp, BitstreamError)
         if not 0 <= self.encoder_tag <= 0xFFFF:
             raise BitstreamError(f"encoder tag {self.encoder_tag} is outside 0..65535")
 
@@ -242,6 +244,20 @@ def _read_version_2(fields: bytes) -> Header:
         qp=qp,
         encoder_tag=encoder_tag,
     )
+
+
+def check_qp(qp: int, error: type[FeatcodecError] = InputError) -> None:
+    """Refuse what is not one of VVC's QPs.
+
+    Args:
+        qp: a whole number of any type, also numpy's; 0 to 63.
+        error: what is raised.
+
+    Raises:
+        error: it is not.
+    """
+    if not hasattr(qp, "__index__") or not 0 <= qp <= MAX_QP:  # numpy's integers have it, floats do not
+        raise error(f"QP {qp} is not a whole number from 0 to {MAX_QP}")
 
 
 def _check_channels(channels: int) -> None:

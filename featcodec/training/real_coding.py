@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from featcodec.bitstream import check_qp
 from featcodec.errors import InputError
 from featcodec.packing.layout import Layout
 from featcodec.packing.quantize import UniformQuantizer
@@ -47,8 +48,10 @@ class QpRange:
     high: int = 44
 
     def __post_init__(self) -> None:
-        if not 0 <= self.low <= self.high <= 63:
-            raise InputError(f"QP range [{self.low}, {self.high}] is empty or not within 0 to 63; use low <= high")
+        for qp in (self.low, self.high):
+            check_qp(qp)
+        if self.low > self.high:
+            raise InputError(f"QP range [{self.low}, {self.high}] is empty; use low <= high")
 
     def drawn(self, seed: int, step: int, rank: int = 0) -> list[int]:
         """The QPs of a step's groups, drawn uniformly; another rank draws others."""

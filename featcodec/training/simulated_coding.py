@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from featcodec.bitstream import MAX_QP
 from featcodec.errors import InputError
 
 BLOCK = 8
@@ -46,8 +47,8 @@ class SimulatedCoding:
         for what, low, high in (("clip", self.clip_low, self.clip_high), ("QP", self.qp_low, self.qp_high)):
             if not -math.inf < low <= high < math.inf:
                 raise InputError(f"{what} range [{low}, {high}] is empty or not finite; use low <= high")
-        if self.qp_high > 63:
-            raise InputError(f"QP {self.qp_high} is above 63; use QPs that VVC has")
+        if self.qp_high > MAX_QP:
+            raise InputError(f"QP {self.qp_high} is above {MAX_QP}; use QPs that VVC has")
 
 
 def simulate_coding(coded: Tensor, simulation: SimulatedCoding) -> tuple[Tensor, Tensor]:

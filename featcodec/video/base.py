@@ -8,7 +8,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from featcodec.bitstream import nal
+from featcodec.bitstream import check_qp, nal
 from featcodec.errors import BitstreamError, EncoderError, InputError
 
 Frame: TypeAlias = npt.NDArray[np.uint8]
@@ -66,8 +66,7 @@ def check_frames(frames: Sequence[Frame], qp: int) -> tuple[int, int]:
     shapes = {frame.shape for frame in frames}
     if len(shapes) != 1:
         raise InputError(f"a batch needs frames of one shape, not {sorted(shapes)}")
-    if not 0 <= qp <= 63:
-        raise InputError(f"QP {qp} is outside 0..63")
+    check_qp(qp)
     height, width = shapes.pop()
     return height, width
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from featcodec.bitstream import check_qp
 from featcodec.errors import BitstreamError, InputError
 from featcodec.video.base import MIN_LUMA_SAMPLES
 from featcodec.video.ffmpeg import FfmpegCodec, decode_picture, plane_samples
@@ -59,8 +60,7 @@ class ColourCodec:
             raise InputError(
                 f"{width}x{height} pixels cannot be coded as 4:2:0; use RGB with even sides from {MIN_LUMA_SAMPLES}"
             )
-        if not 0 <= qp <= 63:
-            raise InputError(f"QP {qp} is outside 0..63")
+        check_qp(qp)
         return self.codec.encode_raw([_join(to_yuv(picture)) for picture in pictures], (height, width), qp, threads)
 
     def decode(self, stream: bytes, shape: tuple[int, int]) -> ColourPicture:

@@ -112,9 +112,16 @@ def test_qps_are_drawn_from_all_of_the_range_as_functions_of_seed_step_and_rank(
     assert QpRange(40, 40).drawn(0, 0) == QpRange(40, 40).spread(2) == [40, 40]
 
 
-@pytest.mark.parametrize(("low", "high"), [(40, 39), (-1, 30), (40, 64)])
-def test_qp_ranges_that_are_none_are_refused(low: int, high: int) -> None:
-    with pytest.raises(InputError, match=r"QP range \[.* is empty or not within 0 to 63"):
+@pytest.mark.parametrize(
+    ("low", "high", "message"),
+    [
+        (40, 39, r"QP range \[40, 39\] is empty"),
+        (-1, 30, "QP -1 is not a whole number from 0 to 63"),
+        (40, 64, "QP 64 is not a whole number from 0 to 63"),
+    ],
+)
+def test_qp_ranges_that_are_none_are_refused(low: int, high: int, message: str) -> None:
+    with pytest.raises(InputError, match=message):
         QpRange(low, high)
 
 
