@@ -27,19 +27,17 @@ from featcodec.evaluation.methods import Method, Picture
 from featcodec.evaluation.points import IDENTITY, PARAMETERS, PointFile, Row, number
 from featcodec.images.letterbox import Letterboxed
 from featcodec.images.reading import read_image
+from featcodec.pipeline.common import network_parts
 from featcodec.privacy.image_quality import ImageQuality, image_quality, mean_decibel
-from featcodec.system.batching import Batcher, cores
+from featcodec.system.batching import Batcher, cores, parts
 from featcodec.system.devices import beside_other_work
 
 BATCH = 8
 """Most images that one encoder process codes."""
 _WAITING_IMAGES = 64
-_NETWORK_PIXELS = 2 << 20
-"""Most letterboxed pixels in a batch of the networks."""
 
 S = TypeVar("S")
 D = TypeVar("D")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +242,7 @@ class _Curve(Generic[S, D]):
         with self._timed("front_end"):
             prepared = [
                 one
-                for part in _parts(batch, _pixels(batch[0][1]))
+                for part in network_parts(batch, _pixels(batch[0][1]))
                 for one in self.method.prepare([image for _, image in part])
             ]
         return [
@@ -263,8 +261,8 @@ class _Curve(Generic[S, D]):
         with self._timed("decode"):
             decoded = [method.decode(data, item.original) for data, item in zip(files, batch, strict=True)]
         with self._timed("back_end"):
-            detections = [one for part in _parts(decoded, batch[0].pixels) for one in method.back_end(part)]
-        pictures = [picture for part in _parts(decoded, batch[0].pixels) for picture in method.attack(part)]
+            detections = [one for part in network_parts(decoded, batch[0].pixels) for one in method.back_end(part)]
+        pictures = [picture for part in network_parts(decoded, batch[0].pixels) for picture in method.attack(part)]
         qualities = [self._quality(*pair) for pair in zip(batch, pictures, strict=True)] if pictures else []
         return [
             _Scored(
@@ -279,8 +277,7 @@ class _Curve(Generic[S, D]):
 
     def _quality(self, item: _Item[S], picture: Picture) -> ImageQuality:
         _, image = self._read(item.number)
-        (left, top), (width, height) = image.letterbox.offset, image.letterbox.resized
-        original = image.pixels[top : top + height, left : left + width].astype(np.float32) / 255
+        original = image.letterbox.crop(image.pixels).astype(np.float32) / 255
         return image_quality(original, picture)
 
     @contextlib.contextmanager
@@ -298,14 +295,8 @@ def _batches(items: Sequence[_Item[S]]) -> list[list[_Item[S]]]:
     by_shape: dict[tuple[int, ...], list[_Item[S]]] = {}
     for item in items:
         by_shape.setdefault(item.shape, []).append(item)
-    batches = [group[start : start + BATCH] for group in by_shape.values() for start in range(0, len(group), BATCH)]
+    batches = [[*batch] for group in by_shape.values() for batch in parts(group, BATCH)]
     return sorted(batches, key=lambda batch: -len(batch) * batch[0].pixels)
-
-
-def _parts(batch: Sequence[T], pixels: int) -> Iterator[Sequence[T]]:
-    """The batch in parts that the networks' memory can bear."""
-    size = max(1, _NETWORK_PIXELS // pixels)
-    return (batch[start : start + size] for start in range(0, len(batch), size))
 
 
 def _pixels(image: Letterboxed) -> int:

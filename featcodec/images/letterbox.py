@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +17,8 @@ STRIDE = 32
 PADDING = 114
 """Gray value of the border."""
 MAX_IMAGE_SIZE = 4096
+
+S = TypeVar("S", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -80,10 +83,22 @@ class Letterbox:
         if (width, height) != (self.original_width, self.original_height):
             interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             image = cv2.resize(image, (width, height), interpolation=interpolation)
-        left, top = self.offset
         canvas = np.full((self.height, self.width, 3), PADDING, np.uint8)
-        canvas[top : top + height, left : left + width] = image
+        self.crop(canvas)[:] = image
         return canvas
+
+    def crop(self, picture: npt.NDArray[S]) -> npt.NDArray[S]:
+        """A letterboxed picture without its border.
+
+        Args:
+            picture: (height, width, ...) of any type.
+
+        Returns:
+            a view of it, of the size `resized`.
+        """
+        left, top = self.offset
+        width, height = self.resized
+        return picture[top : top + height, left : left + width]
 
     def undo(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Boxes (N, 4) in letterboxed pixels to boxes in original pixels, clipped to the image."""

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
 from featcodec.codec import FeatureCodec
 from featcodec.errors import FeatcodecError
+from featcodec.system.batching import Batcher, cores, in_order, parts, read_ahead
+from featcodec.system.devices import beside_other_work
+from featcodec.system.paths import Source
 
 WAITING_IMAGES = 32
 """How many images may overtake one that waits for others of its shape."""
 
 _NETWORK_BATCH = {"cpu": 4, "mps": 8, "cuda": 16}
 _NETWORK_PIXELS = 4 << 20
-"""Most pixels in a batch of the networks: four images of 1024x1024."""
+"""Most letterboxed pixels in a batch of the networks: four images of 1024x1024."""
 
 T = TypeVar("T")
 R = TypeVar("R")
+J = TypeVar("J")
 
 
 def network_batch(codec: FeatureCodec) -> int:
@@ -25,7 +31,19 @@ def network_batch(codec: FeatureCodec) -> int:
     return _NETWORK_BATCH[codec.detector.device.type]
 
 
-def one_bad_apart(run: Callable[[list[T]], Sequence[R]], group: list[T], pixels: int) -> Iterator[tuple[T, R | str]]:
+def network_parts(group: Sequence[T], pixels: int) -> Iterator[Sequence[T]]:
+    """The group in parts that the networks' memory can bear, in order.
+
+    Args:
+        group: items of equal shape.
+        pixels: letterboxed pixels of the largest, at least 1.
+    """
+    return parts(group, max(1, _NETWORK_PIXELS // pixels))
+
+
+def one_bad_apart(
+    run: Callable[[Sequence[T]], Sequence[R]], group: Sequence[T], pixels: int
+) -> Iterator[tuple[T, R | str]]:
     """Run networks on a group in batches that memory can bear; where a batch fails, on each item alone.
 
     Args:
@@ -36,9 +54,7 @@ def one_bad_apart(run: Callable[[list[T]], Sequence[R]], group: list[T], pixels:
     Yields:
         each item with its result, or with one line on what went wrong.
     """
-    size = max(1, _NETWORK_PIXELS // pixels)
-    for start in range(0, len(group), size):
-        batch = group[start : start + size]
+    for batch in network_parts(group, pixels):
         try:
             results = run(batch)
         except (FeatcodecError, RuntimeError, MemoryError) as error:  # torch's allocators raise RuntimeError
@@ -52,6 +68,67 @@ def one_bad_apart(run: Callable[[list[T]], Sequence[R]], group: list[T], pixels:
                 yield batch[0], f"the networks failed on it ({reason}); use a smaller --image-size or another --device"
         else:
             yield from zip(batch, results, strict=True)
+
+
+def batched_outcomes(
+    sources: Sequence[Source],
+    read: Callable[[Source], J],
+    key: Callable[[J], Hashable],
+    work: Callable[[Sequence[J]], Sequence[R]],
+    failure: Callable[[Source, Exception], R],
+    *,
+    batch: int,
+    workers: int | None = None,
+) -> Generator[R, None, None]:
+    """One outcome a file, in the order of the sources; memory does not grow with their number.
+
+    Each thread takes whole steps with one CPU thread of torch's: threads that work together on one convolution would
+    wait for each other, and many times longer on cores that others use too.
+
+    Args:
+        sources: the files.
+        read: makes a file ready for the networks; a FeatcodecError or MemoryError costs this file alone.
+        key: what has to be equal in a batch.
+        work: runs the networks on a batch; gives an outcome for each of its items, in order.
+        failure: the outcome of a file that could not be read.
+        batch: most items in a batch.
+        workers: threads; None means one a core.
+    """
+    workers = workers or cores()
+    batches: Batcher[tuple[int, J]] = Batcher(batch, WAITING_IMAGES)
+    running: deque[Future[list[tuple[int, R]]]] = deque()
+
+    def ready(source: Source) -> J | Exception:
+        try:
+            return read(source)
+        except (FeatcodecError, MemoryError) as error:
+            return error
+
+    def finish(group: Sequence[tuple[int, J]]) -> list[tuple[int, R]]:
+        outcomes = work([item for _, item in group])
+        return [(number, outcome) for (number, _), outcome in zip(group, outcomes, strict=True)]
+
+    def finished(at_most: int) -> Iterator[tuple[int, R]]:
+        while running and (len(running) > at_most or running[0].done()):
+            yield from running.popleft().result()
+
+    def roughly_in_order() -> Iterator[tuple[int, R]]:
+        made_ready = read_ahead(pool, ready, sources, 2 * workers + batch)
+        for number, (source, item) in enumerate(zip(sources, made_ready, strict=True)):
+            if isinstance(item, Exception):
+                yield number, failure(source, item)
+            else:
+                running.extend(pool.submit(finish, group) for group in batches.add(key(item), (number, item)))
+            yield from finished(2 * workers)
+        running.extend(pool.submit(finish, group) for group in batches.rest())
+        yield from finished(0)
+
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with beside_other_work(threads=1):
+            yield from in_order(roughly_in_order())
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def one_line(error: Exception | str, path: Path) -> str:

@@ -1,14 +1,8 @@
-"""Decoding many bitstreams.
-
-Each thread takes whole steps (VVC, then networks) with one CPU thread of torch's: threads that work together on one
-convolution would wait for each other, and many times longer on cores that others use too.
-"""
+"""Decoding many bitstreams: threads take whole steps, VVC and then the networks (`common.batched_outcomes`)."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,10 +10,7 @@ from featcodec import bitstream
 from featcodec.bitstream import Header
 from featcodec.codec import FeatureCodec
 from featcodec.detections import Detections
-from featcodec.errors import FeatcodecError
-from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
-from featcodec.system.batching import Batcher, cores, in_order, read_ahead
-from featcodec.system.devices import beside_other_work
+from featcodec.pipeline.common import batched_outcomes, network_batch, one_bad_apart, one_line
 from featcodec.system.paths import Source
 from featcodec.video import Frame
 
@@ -45,7 +36,6 @@ class Decoded:
 class _Mosaic:
     """A decoded mosaic on its way to the back-end."""
 
-    number: int
     source: Source
     header: Header
     frame: Frame
@@ -62,50 +52,25 @@ def decode_files(
         sources: the bitstream files.
         workers: threads; None means one a core.
     """
-    workers = workers or cores()
-    pool = ThreadPoolExecutor(workers)
-    try:
-        with beside_other_work(threads=1):
-            yield from in_order(_results(codec, sources, pool, workers))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    return batched_outcomes(
+        sources,
+        partial(_read, codec),
+        lambda mosaic: (mosaic.header.letterboxed_width, mosaic.header.letterboxed_height, mosaic.header.split),
+        partial(_back, codec),
+        lambda source, error: Decoded(source, error=one_line(error, source.path)),
+        batch=network_batch(codec),
+        workers=workers,
+    )
 
 
-def _results(
-    codec: FeatureCodec, sources: Sequence[Source], pool: ThreadPoolExecutor, workers: int
-) -> Iterator[tuple[int, Decoded]]:
-    """Numbered outcomes, roughly in order."""
-    mosaics: Batcher[_Mosaic] = Batcher(network_batch(codec), WAITING_IMAGES)
-    running: deque[Future[list[tuple[int, Decoded]]]] = deque()
-
-    def finished(at_most: int) -> Iterator[tuple[int, Decoded]]:
-        while running and (len(running) > at_most or running[0].done()):
-            yield from running.popleft().result()
-
-    for item in read_ahead(pool, partial(_read, codec), enumerate(sources), 2 * workers + mosaics.size):
-        if isinstance(item, _Mosaic):
-            header = item.header
-            size = (header.letterboxed_width, header.letterboxed_height, header.split)
-            running.extend(pool.submit(_back, codec, group) for group in mosaics.add(size, item))
-        else:
-            yield item
-        yield from finished(2 * workers)
-    running.extend(pool.submit(_back, codec, group) for group in mosaics.rest())
-    yield from finished(0)
+def _read(codec: FeatureCodec, source: Source) -> _Mosaic:
+    data = bitstream.read_file(source.path)
+    header, frame = codec.decode_frame(data)
+    return _Mosaic(source, header, frame, len(data))
 
 
-def _read(codec: FeatureCodec, numbered: tuple[int, Source]) -> tuple[int, Decoded] | _Mosaic:
-    number, source = numbered
-    try:
-        data = bitstream.read_file(source.path)
-        header, frame = codec.decode_frame(data)
-    except (FeatcodecError, MemoryError) as error:
-        return number, Decoded(source, error=one_line(error, source.path))
-    return _Mosaic(number, source, header, frame, len(data))
-
-
-def _back(codec: FeatureCodec, group: list[_Mosaic]) -> list[tuple[int, Decoded]]:
-    def run(mosaics: list[_Mosaic]) -> list[Detections]:
+def _back(codec: FeatureCodec, group: Sequence[_Mosaic]) -> list[Decoded]:
+    def run(mosaics: Sequence[_Mosaic]) -> list[Detections]:
         return codec.back_end([(mosaic.header, mosaic.frame) for mosaic in mosaics])
 
     pixels = max(mosaic.header.letterboxed_width * mosaic.header.letterboxed_height for mosaic in group)
@@ -113,7 +78,7 @@ def _back(codec: FeatureCodec, group: list[_Mosaic]) -> list[tuple[int, Decoded]
     for mosaic, result in one_bad_apart(run, group, pixels):
         if isinstance(result, str):
             failure = one_line(result, mosaic.source.path)
-            outcomes.append((mosaic.number, Decoded(mosaic.source, bytes=mosaic.bytes, error=failure)))
+            outcomes.append(Decoded(mosaic.source, bytes=mosaic.bytes, error=failure))
         else:
-            outcomes.append((mosaic.number, Decoded(mosaic.source, result, mosaic.bytes)))
+            outcomes.append(Decoded(mosaic.source, result, mosaic.bytes))
     return outcomes

@@ -12,7 +12,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
 
 from featcodec import bitstream
 from featcodec.bitstream import STREAM_SUFFIX, Header
@@ -21,7 +20,7 @@ from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, Outpu
 from featcodec.images.letterbox import Letterboxed
 from featcodec.images.reading import read_image
 from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
-from featcodec.system.batching import Batcher, cores, read_ahead
+from featcodec.system.batching import Batcher, cores, parts, read_ahead
 from featcodec.system.devices import beside_other_work
 from featcodec.system.files import write_atomically
 from featcodec.system.paths import Source
@@ -32,8 +31,6 @@ DEFAULT_BATCH = 8
 _READERS = 2
 _CORES_PER_NETWORK_THREAD = 8
 _WAITING_FRAMES = 64
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -124,7 +121,7 @@ def encode_files(
                 for ready in frames.add(job.frame.shape, job):
                     yield from submit(ready)
 
-    def submit(group: list[_FrameJob]) -> Iterator[Encoded]:
+    def submit(group: Sequence[_FrameJob]) -> Iterator[Encoded]:
         if group:
             running.add(coders.submit(_code, codec, group, qp, owner))
             yield from collect(2 * workers)
@@ -153,7 +150,8 @@ def encode_files(
         for group in images.rest():
             yield from front(group)
         for last in frames.rest():
-            for part in _parts(last, workers if len(running) < workers else 1):
+            share = -(-len(last) // (workers if len(running) < workers else 1))
+            for part in parts(last, share):
                 yield from submit(part)
         yield from collect(0)
     finally:
@@ -184,7 +182,7 @@ def _existing(codec: FeatureCodec, source: Source, output: Path, image: Letterbo
 
 
 def _front(codec: FeatureCodec, group: list[_Job], qp: int) -> Iterator[_FrameJob | Encoded]:
-    def run(jobs: list[_Job]) -> list[tuple[Header, Frame]]:
+    def run(jobs: Sequence[_Job]) -> list[tuple[Header, Frame]]:
         with beside_other_work(max(1, cores() // _CORES_PER_NETWORK_THREAD)):
             return codec.front_end([job.image for job in jobs], qp)
 
@@ -196,7 +194,7 @@ def _front(codec: FeatureCodec, group: list[_Job], qp: int) -> Iterator[_FrameJo
             yield _FrameJob(job.source, job.output, *result)
 
 
-def _code(codec: FeatureCodec, group: list[_FrameJob], qp: int, owner: object) -> list[Encoded]:
+def _code(codec: FeatureCodec, group: Sequence[_FrameJob], qp: int, owner: object) -> list[Encoded]:
     started = time.perf_counter()
     try:
         with owned_by(owner):
@@ -231,9 +229,3 @@ def _stop(
         time.sleep(0.01)
     readers.shutdown(wait=True)
     coders.shutdown(wait=True)
-
-
-def _parts(group: list[T], count: int) -> Iterator[list[T]]:
-    """The group in `count` parts of nearly equal size."""
-    size = -(-len(group) // count)
-    return (group[start : start + size] for start in range(0, len(group), size))

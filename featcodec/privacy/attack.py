@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +20,6 @@ from featcodec.privacy.recnet import RecNet, load_recnet, shipped_recnet
 from featcodec.video import Frame
 
 _PROBE_SIDE = 64
-
-S = TypeVar("S", bound=np.generic)
 
 Picture = npt.NDArray[np.float32]
 """(height, width, 3) RGB in [0, 1]: what an attack makes of one image, without the letterbox's border."""
@@ -107,11 +104,4 @@ class Attack:
             images = self.recnet(tensors.float()).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         if not np.isfinite(images).all():
             raise InputError("RecNet makes no finite picture of it; train it again")
-        return [inside(*pair) for pair in zip(images, letterboxes, strict=True)]
-
-
-def inside(image: npt.NDArray[S], letterbox: Letterbox) -> npt.NDArray[S]:
-    """The letterboxed image without its border."""
-    left, top = letterbox.offset
-    width, height = letterbox.resized
-    return image[top : top + height, left : left + width]
+        return [letterbox.crop(image) for image, letterbox in zip(images, letterboxes, strict=True)]

@@ -7,9 +7,7 @@ steps, with one CPU thread of torch's.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,12 +21,10 @@ from featcodec.errors import FeatcodecError, InputError, OutputError
 from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
 from featcodec.images.reading import read_image
 from featcodec.images.side_by_side import Panel, save_png, side_by_side
-from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
-from featcodec.privacy.attack import Attack, Picture, inside
+from featcodec.pipeline.common import batched_outcomes, network_batch, one_bad_apart, one_line
+from featcodec.privacy.attack import Attack, Picture
 from featcodec.privacy.image_quality import ImageQuality, image_quality
 from featcodec.privacy.plates import PlateAudit, ReadPlate
-from featcodec.system.batching import Batcher, cores, in_order, read_ahead
-from featcodec.system.devices import beside_other_work
 from featcodec.system.paths import Source
 from featcodec.video import Frame
 
@@ -65,7 +61,6 @@ class Inverted:
 class _Job:
     """A file on its way through the networks; `original` is letterboxed like the target."""
 
-    number: int
     source: Source
     target: tuple[Header, Frame] | Letterboxed
     letterbox: Letterbox
@@ -144,14 +139,16 @@ def invert_files(
         plates: reads the number plates on originals and reconstructions.
         workers: threads; None means one a core.
     """
-    workers = workers or cores()
     inversion = _Inversion(attack, latent, folder, originals or {}, plates)
-    pool = ThreadPoolExecutor(workers)
-    try:
-        with beside_other_work(threads=1):
-            yield from in_order(_results(inversion, sources, pool, workers))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    return batched_outcomes(
+        sources,
+        partial(_read, inversion),
+        lambda job: job.kind,
+        partial(_invert, inversion),
+        inversion.failure,
+        batch=network_batch(attack.codec),
+        workers=workers,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,49 +165,24 @@ class _Inversion:
         return Inverted(source, picture_path(source, self.folder), error=one_line(error, source.path))
 
 
-def _results(
-    inversion: _Inversion, sources: Sequence[Source], pool: ThreadPoolExecutor, workers: int
-) -> Iterator[tuple[int, Inverted]]:
-    """Numbered outcomes, roughly in order."""
-    jobs: Batcher[_Job] = Batcher(network_batch(inversion.attack.codec), WAITING_IMAGES)
-    running: deque[Future[list[tuple[int, Inverted]]]] = deque()
-
-    def finished(at_most: int) -> Iterator[tuple[int, Inverted]]:
-        while running and (len(running) > at_most or running[0].done()):
-            yield from running.popleft().result()
-
-    for item in read_ahead(pool, partial(_read, inversion), enumerate(sources), 2 * workers + jobs.size):
-        if isinstance(item, _Job):
-            running.extend(pool.submit(_invert, inversion, group) for group in jobs.add(item.kind, item))
-        else:
-            yield item
-        yield from finished(2 * workers)
-    running.extend(pool.submit(_invert, inversion, group) for group in jobs.rest())
-    yield from finished(0)
-
-
-def _read(inversion: _Inversion, numbered: tuple[int, Source]) -> tuple[int, Inverted] | _Job:
-    number, source = numbered
+def _read(inversion: _Inversion, source: Source) -> _Job:
     codec = inversion.attack.codec
-    try:
-        target: tuple[Header, Frame] | Letterboxed
-        if is_stream(source):
-            target = codec.decode_frame(bitstream.read_file(source.path))
-            letterbox = letterbox_of(target[0])
+    target: tuple[Header, Frame] | Letterboxed
+    if is_stream(source):
+        target = codec.decode_frame(bitstream.read_file(source.path))
+        letterbox = letterbox_of(target[0])
+    else:
+        target = image = codec.letterbox(read_image(source.path))
+        letterbox = image.letterbox
+    original: Letterboxed | None = None
+    path = inversion.originals.get(source.path)
+    if path is not None:
+        # An image that is its own original need not be read again.
+        if isinstance(target, Letterboxed) and path == source.path:
+            original = target
         else:
-            target = image = codec.letterbox(read_image(source.path))
-            letterbox = image.letterbox
-        original: Letterboxed | None = None
-        path = inversion.originals.get(source.path)
-        if path is not None:
-            # An image that is its own original need not be read again.
-            if isinstance(target, Letterboxed) and path == source.path:
-                original = target
-            else:
-                original = _letterboxed_original(path, letterbox)
-    except (FeatcodecError, MemoryError) as error:
-        return number, inversion.failure(source, error)
-    return _Job(number, source, target, letterbox, original)
+            original = _letterboxed_original(path, letterbox)
+    return _Job(source, target, letterbox, original)
 
 
 def _letterboxed_original(path: Path, letterbox: Letterbox) -> Letterboxed:
@@ -223,8 +195,8 @@ def _letterboxed_original(path: Path, letterbox: Letterbox) -> Letterboxed:
     return Letterboxed(letterbox, letterbox.apply(image))
 
 
-def _invert(inversion: _Inversion, group: list[_Job]) -> list[tuple[int, Inverted]]:
-    def run(jobs: list[_Job]) -> list[tuple[Picture, Picture | None]]:
+def _invert(inversion: _Inversion, group: Sequence[_Job]) -> list[Inverted]:
+    def run(jobs: Sequence[_Job]) -> list[tuple[Picture, Picture | None]]:
         # Each of these holds all jobs or none, as they are of one kind.
         images = [job.target for job in jobs if isinstance(job.target, Letterboxed)]
         streams = [job.target for job in jobs if not isinstance(job.target, Letterboxed)]
@@ -244,7 +216,7 @@ def _invert(inversion: _Inversion, group: list[_Job]) -> list[tuple[int, Inverte
                 outcome = _write(inversion, job, *result)
             except (FeatcodecError, MemoryError) as error:
                 outcome = inversion.failure(job.source, error)
-        outcomes.append((job.number, outcome))
+        outcomes.append(outcome)
     return outcomes
 
 
@@ -253,7 +225,7 @@ def _write(inversion: _Inversion, job: _Job, picture: Picture, latent: Picture |
     save_png(output, _to_pixels(picture))
     if job.original is None:
         return Inverted(job.source, output, qp=_qp(job.target))
-    pixels = inside(job.original.pixels, job.letterbox)
+    pixels = job.letterbox.crop(job.original.pixels)
     original = pixels.astype(np.float32) / 255
     quality = image_quality(original, picture)
     panels = [Panel(pixels, ("original",))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from typing import Generic, TypeVar
 
@@ -31,6 +31,16 @@ def read_ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], d
     finally:
         for future in waiting:
             future.cancel()
+
+
+def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    """The items in order, in parts of `size`; the last part may be smaller.
+
+    Args:
+        items: any number.
+        size: at least 1.
+    """
+    return (items[start : start + size] for start in range(0, len(items), size))
 
 
 class Batcher(Generic[T]):

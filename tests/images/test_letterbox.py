@@ -120,6 +120,21 @@ def test_picture_lies_where_the_geometry_says(original: tuple[int, int], square:
     expected = gray(letterbox.width, letterbox.height, 114)
     expected[top : top + height, left : left + width] = 200
     assert np.array_equal(result, expected)
+    assert letterbox.crop(result).shape == (height, width, 3)
+    assert (letterbox.crop(result) == 200).all()
+
+
+@given(width=st.integers(1, 700), height=st.integers(1, 700), square=st.booleans())
+def test_what_is_cut_away_is_the_border_alone(width: int, height: int, square: bool) -> None:
+    letterbox = Letterbox.fit(width, height, 128, square=square)
+    pixels = np.arange(letterbox.height * letterbox.width, dtype=np.int64).reshape(letterbox.height, letterbox.width)
+    whole, inner = pixels.astype(np.float32), letterbox.crop(pixels)
+    assert inner.shape == letterbox.resized[::-1]
+    assert divmod(int(inner[0, 0]), letterbox.width) == letterbox.offset[::-1]
+    # It is a view: what is written there stands in the picture.
+    letterbox.crop(whole)[:] = -1
+    assert (whole < 0).sum() == inner.size
+    assert (whole < 0).ravel()[inner.ravel()].all()
 
 
 def test_picture_of_the_right_size_is_untouched() -> None:

@@ -251,9 +251,8 @@ def test_streams_are_reconstructed_in_order_and_measured_against_their_originals
         original = codec.letterbox(read_image(images / relative))
         (single,) = attack.on_streams([learned.decode_frame(outcome.source.path.read_bytes())])
         assert np.abs(pixels_of(outcome.output) - single * 255).max() <= 0.51
-        left, top = original.letterbox.offset
-        width, height = original.letterbox.resized
-        inside = original.pixels[top : top + height, left : left + width]
+        inside = original.letterbox.crop(original.pixels)
+        height, width, _ = inside.shape
         compared = inside.astype(np.float32) / 255
         assert dataclasses.astuple(outcome.quality) == pytest.approx(
             dataclasses.astuple(image_quality(compared, single)), abs=1e-3

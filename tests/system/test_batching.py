@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from featcodec.system.batching import Batcher, in_order, read_ahead
+from featcodec.system.batching import Batcher, in_order, parts, read_ahead
 
 
 @given(st.lists(st.integers(0, 3)), st.integers(1, 5), st.integers(1, 10))
@@ -30,6 +30,14 @@ def test_batcher_loses_nothing_and_stays_bounded(keys: list[int], size: int, lim
     assert sorted(item for batch in out for item in batch) == sorted((key, number) for number, key in enumerate(keys))
     assert all(len({key for key, _ in batch}) <= 1 for batch in out)
     assert batcher.largest() == []
+
+
+@given(st.lists(st.integers()), st.integers(1, 9))
+def test_parts_are_the_items_in_order(items: list[int], size: int) -> None:
+    out = [list(part) for part in parts(items, size)]
+    assert [item for part in out for item in part] == items
+    assert all(len(part) == size for part in out[:-1])
+    assert all(1 <= len(part) <= size for part in out[-1:])
 
 
 def test_a_rare_shape_does_not_wait_for_the_end() -> None:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from featcodec.errors import InputError
 from featcodec.images.letterbox import Letterbox
 from featcodec.images.reading import read_image
+from featcodec.system.batching import parts
 from featcodec.training.data.datasets import LabelledImage
 from featcodec.training.data.samples import MEMORY, Augmentation, TrainingSample, TrainingSamples, at_least
 
@@ -140,8 +141,7 @@ def letterboxed_batches(images: Sequence[LabelledImage], image_size: int, batch_
     """
     at_least(1, batch_size=batch_size)
     Letterbox.fit(1, 1, image_size)
-    groups = (images[first : first + batch_size] for first in range(0, len(images), batch_size))
-    return (_collate([_letterboxed(image, image_size) for image in group]) for group in groups)
+    return (_collate([_letterboxed(image, image_size) for image in group]) for group in parts(images, batch_size))
 
 
 def _letterboxed(image: LabelledImage, image_size: int) -> TrainingSample:
