@@ -25,6 +25,7 @@ from featcodec import FeatureCodec, bitstream
 from featcodec.bitstream import Header
 from featcodec.codec import letterbox_of
 from featcodec.detections import BoxFilter, Detections
+from featcodec.detections.boxes import default_category_ids
 from featcodec.detectors import detections_of
 from featcodec.evaluation.bd import compare
 from featcodec.evaluation.bootstrap import resampled_ap50
@@ -246,7 +247,7 @@ class Mosaics:
         rows: list[dict[str, Any]] = []
         for number, picture in enumerate(self.pictures):
             rows += [row for row in picture.found.to_coco(number) if row["score"] >= SURE]
-        categories = sorted({row["category_id"] for row in rows})
+        categories = default_category_ids(self.codec.detector.names).values()  # of which boxes are found after coding
         content = {
             "images": [{"id": number} for number in range(len(self.pictures))],
             "annotations": rows,

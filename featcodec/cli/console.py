@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from featcodec.images.annotations import Annotations
 
 T = TypeVar("T")
 
@@ -16,6 +19,20 @@ T = TypeVar("T")
 def complain(message: str) -> None:
     """One line on stderr."""
     click.echo(f"featcodec: {message}", err=True)
+
+
+def note_classes(annotations: Annotations, names: Sequence[str]) -> None:
+    """Say which of a detector's classes the annotations lack, as their boxes do not count.
+
+    Raises:
+        InputError: as `Annotations.category_ids`.
+    """
+    annotations.category_ids(names)
+    if unknown := annotations.without_category(names):
+        complain(
+            f"note: {annotations.path} has no category {annotations.in_words(unknown)}; boxes of such classes are left "
+            "out"
+        )
 
 
 def print_json(value: Any) -> None:

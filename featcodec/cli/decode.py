@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from featcodec.cli.console import complain, print_json, progress
+from featcodec.cli.console import complain, note_classes, print_json, progress
 from featcodec.cli.options import (
     box_filter,
     box_options,
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default=None,
     help="COCO annotation file: image ids by file name, category ids by class name. "
-    "[default: numeric file names, COCO's own ids]",
+    "[default: numeric file names, COCO's own ids or the class ids]",
 )
 @model_options
 @restoration_option
@@ -133,6 +133,8 @@ def command(
         boxes=box_filter(conf, iou, max_det),
         fingerprint=first_fingerprint(stream.path for stream in known),
     )
+    if truth is not None and file_format == "coco":
+        note_classes(truth, feature_codec.detector.names)
     started = time.perf_counter()
     outcomes = decode_files(feature_codec, known, workers=workers)
     with contextlib.closing(outcomes), open_export(output, file_format, truth) as write:

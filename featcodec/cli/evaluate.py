@@ -26,7 +26,8 @@ from featcodec.cli.options import json_option
 def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_json: bool) -> int:
     """Score detections (a COCO results file) against annotations, by pycocotools.
 
-    bpp counts every byte of the bitstream files, per pixel of the original images.
+    bpp counts every byte of the bitstream files, per pixel of the original images. Categories are matched by name
+    where the results have names (decode writes them), else by id.
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.evaluation.coco import score
@@ -36,6 +37,9 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
 
     truth = read_annotations(annotations)
     accuracy = score(truth, read_results(detections))
+    if accuracy.unmatched:
+        names, boxes = truth.in_words(list(accuracy.unmatched)), sum(accuracy.unmatched.values())
+        complain(f"note: {annotations} has no category {names}, so {boxes} boxes are left out")
     rate = None
     if streams:
         files = expand_sources(streams, frozenset({STREAM_SUFFIX}), "bitstreams")
@@ -49,6 +53,7 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
                 "bpp": None if rate is None else rate.bpp,
                 "bytes": None if rate is None else rate.bytes,
                 **{key: _finite(getattr(accuracy, key)) for key in ("ap50", "ap", "ap75")},
+                "unmatched": accuracy.unmatched,
             }
         )
         return 0

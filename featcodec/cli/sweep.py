@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featcodec.cli.console import complain, print_json, progress
+from featcodec.cli.console import complain, note_classes, print_json, progress
 from featcodec.cli.options import (
     bits_option,
     bottleneck_label,
@@ -210,6 +210,7 @@ def command(
         complain(f"note: {len(dataset.sources)} of the {len(truth.image_ids)} annotated images are given and count")
     note_photographs(options["detector"], (source.path for source in dataset.sources))
     plans = _plans(options)
+    note_classes(dataset.annotations, plans[0].method.codec.detector.names)  # all are of one detector
     done: list[Outcome] = []
     # Beside its bar rich sends what is printed to stderr: right on a terminal, wrong where stdout goes into a file.
     stdout = None if sys.stdout.isatty() else sys.stdout

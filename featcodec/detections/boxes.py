@@ -65,7 +65,8 @@ class Detections:
                 classes and the class ids themselves for any other. Classes that it lacks are left out.
 
         Returns:
-            dicts of image_id, category_id, bbox [left, top, width, height] and score.
+            dicts of image_id, category_id, category_name (the class's, by which results can be matched whatever the
+            ids are), bbox [left, top, width, height] and score.
         """
         if category_ids is None:
             category_ids = default_category_ids(self.names)
@@ -73,8 +74,8 @@ class Detections:
         for box, score, class_id in zip(self.xyxy.tolist(), self.scores.tolist(), self.class_ids.tolist(), strict=True):
             if class_id in category_ids:
                 bbox = [round(value, 3) for value in (box[0], box[1], box[2] - box[0], box[3] - box[1])]
-                category = category_ids[class_id]
-                results.append({"image_id": image_id, "category_id": category, "bbox": bbox, "score": round(score, 6)})
+                category = {"category_id": category_ids[class_id], "category_name": self.names[class_id]}
+                results.append({"image_id": image_id, **category, "bbox": bbox, "score": round(score, 6)})
         return results
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
@@ -14,6 +15,7 @@ from featcodec.system.files import read_bounded
 
 _MAX_BYTES = 4 << 30
 _MAX_NUMBER = 1e30
+_SHOWN_NAMES = 5
 
 
 def _is_any(_: Any) -> bool:
@@ -28,6 +30,15 @@ def _is_id(value: Any) -> bool:
     return isinstance(value, (int, str)) or _is_number(value)
 
 
+def _is_category_id(value: Any) -> bool:
+    """Whole numbers, also written as 1.0; no truth values, which Python takes for 0 and 1."""
+    return _is_number(value) and not isinstance(value, bool) and value == int(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
 def _is_box(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
 
@@ -35,10 +46,11 @@ def _is_box(value: Any) -> bool:
 _Fields = Mapping[str, Callable[[Any], bool]]
 _ENTRIES: Mapping[str, _Fields] = {
     "images": {"id": _is_id, "file_name": _is_any},
-    "annotations": {"image_id": _is_id, "category_id": _is_number, "bbox": _is_box},
-    "categories": {"id": _is_number, "name": _is_any},
+    "annotations": {"image_id": _is_id, "category_id": _is_category_id, "bbox": _is_box},
+    "categories": {"id": _is_category_id, "name": _is_any},
 }
-_RESULT: _Fields = {"image_id": _is_id, "category_id": _is_number, "bbox": _is_box, "score": _is_number}
+_RESULT: _Fields = {"image_id": _is_id, "category_id": _is_category_id, "bbox": _is_box, "score": _is_number}
+_NAMED_RESULT: _Fields = {**_RESULT, "category_name": _is_text}
 
 
 @dataclass(frozen=True)
@@ -85,37 +97,98 @@ class Annotations:
         return ids
 
     def category_ids(self, names: Sequence[str]) -> dict[int, int]:
-        """Class id -> category id, by name.
+        """Class id -> category id, by name; classes that the file lacks are left out (see `without_category`).
 
         Raises:
-            InputError: the file names none of the detector's classes.
+            InputError: the file names none of the detector's classes, or two of its categories have a class's name.
         """
-        by_name = {str(category["name"]): int(category["id"]) for category in self.content["categories"]}
-        matched = {index: by_name[name] for index, name in enumerate(names) if name in by_name}
+        ids = {index: self.category_id(name) for index, name in enumerate(names)}
+        matched = {index: category for index, category in ids.items() if category is not None}
         if not matched:
             raise InputError(
-                f"{self.path}: none of its categories is a class of the detector ({', '.join(names[:3])}, ...); "
+                f"{self.path}: none of its categories is a class of the detector ({self.in_words(names)}); "
                 "use annotations with the same class names"
             )
         return matched
+
+    def category_id(self, name: str) -> int | None:
+        """The id of the category of exactly that name, or None where the file has none.
+
+        Raises:
+            InputError: two categories have that name, so that it does not say which is meant.
+        """
+        ids = self._ids_by_name.get(name, [])
+        if len(ids) > 1:
+            raise InputError(
+                f"{self.path}: its categories {ids[0]} and {ids[1]} have the same name {name!r}; rename one, or give "
+                "both one id"
+            )
+        return ids[0] if ids else None
+
+    def without_category(self, names: Iterable[str]) -> list[str]:
+        """Those of the names that no category has, each once."""
+        return [name for name in dict.fromkeys(names) if name not in self._ids_by_name]
+
+    def in_words(self, names: Sequence[str]) -> str:
+        """Some names that the file lacks, for a message; see `names_in_words`."""
+        return names_in_words(names, self.names)
+
+    @cached_property
+    def _ids_by_name(self) -> dict[str, list[int]]:
+        ids: dict[str, list[int]] = {}
+        for category in sorted(self.content["categories"], key=lambda category: category["id"]):
+            known = ids.setdefault(str(category["name"]), [])
+            if category["id"] not in known:
+                known.append(int(category["id"]))
+        return ids
+
+
+def names_in_words(names: Sequence[str], known: Iterable[str]) -> str:
+    """Names that are not among those known, for a message: a few, first those that one known is spelled almost like."""
+    alike = similar_names(names, known)
+    ordered = sorted(names, key=lambda name: name not in alike)
+    shown = [repr(name) + (f" (it has {alike[name]!r})" if name in alike else "") for name in ordered[:_SHOWN_NAMES]]
+    more = f" and {len(ordered) - _SHOWN_NAMES} more" if len(ordered) > _SHOWN_NAMES else ""
+    return ", ".join(shown) + more
+
+
+def similar_names(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
+    """Name -> the one among those known that differs from it in case, spaces, hyphens or underscores only."""
+    exact = set(known)
+    by_letters = {_letters(name): name for name in sorted(exact) if _letters(name)}
+    return {name: by_letters[_letters(name)] for name in names if name not in exact and _letters(name) in by_letters}
+
+
+def _letters(name: str) -> str:
+    return "".join(re.split(r"[\s_-]+", name.casefold()))
 
 
 def read_annotations(path: Path) -> Annotations:
     """Read a COCO annotation file.
 
     Raises:
-        InputError: unreadable, not JSON, or without images, annotations and categories.
+        InputError: unreadable, not JSON, without images, annotations and categories, or with two categories of one id.
     """
     content = read_json(path)
     for key, needed in _ENTRIES.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or any(_lacking(entry, needed) for entry in entries):
             raise InputError(f"{path}: not a COCO annotation file: its {key!r} lack valid {', '.join(needed)}")
+    names: dict[int, str] = {}
+    for category in content["categories"]:
+        name = str(category["name"])
+        if (other := names.setdefault(category["id"], name)) != name:
+            raise InputError(
+                f"{path}: its categories {other!r} and {name!r} have the same id {int(category['id'])}; number them "
+                "apart"
+            )
     return Annotations(path, content)
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
     """Read a COCO results file: a list of dicts with image_id, category_id, bbox and score.
+
+    Featcodec's own have a category_name, too.
 
     Raises:
         InputError: unreadable, not JSON, or of another form.
@@ -123,9 +196,10 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     content = read_json(path)
     if not isinstance(content, list):
         raise InputError(f"{path}: not a COCO results file (a JSON list); make it with `featcodec decode -o x.json`")
-    for entry in content:
-        if lacking := _lacking(entry, _RESULT):
-            raise InputError(f"{path}: a result lacks a valid {lacking}; make it with `featcodec decode`")
+    for number, entry in enumerate(content, 1):
+        is_named = isinstance(entry, dict) and "category_name" in entry
+        if lacking := _lacking(entry, _NAMED_RESULT if is_named else _RESULT):
+            raise InputError(f"{path}: entry {number} lacks a valid {lacking}; make it with `featcodec decode`")
     return content
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from pictures import make_bad_pictures, save_texture
+from sweep_set import SIDE, make_sweep_set
 
 from featcodec import FeatureCodec
 from featcodec.cli.main import COMMANDS, main
@@ -143,7 +144,7 @@ def test_decode_writes_coco_results(run: Any, coded: Path, tmp_path: Path, tiny_
     assert out.startswith("3 decoded, 0 failed")
     results = json.loads(output.read_text())
     assert {result["image_id"] for result in results} == {7, 11, 13}
-    assert set(results[0]) == {"image_id", "category_id", "bbox", "score"}
+    assert set(results[0]) == {"image_id", "category_id", "category_name", "bbox", "score"}
     code, _, err = run("decode", coded / "streams", "-o", output, "--detector", tiny_yolov5)
     assert code == 1
     assert "--overwrite" in err
@@ -236,6 +237,116 @@ def test_evaluate_says_when_rate_and_accuracy_are_of_different_sets(
     streams = coded / "streams/000000000007.266"
     _, _, err = run("evaluate", output, "--annotations", coded / "annotations.json", "--streams", streams)
     assert "bpp is over 1 bitstreams, but AP over the 3" in err
+
+
+@pytest.fixture
+def set_of_others(run: Any, tmp_path: Path, tiny_yolov5: Path) -> Path:
+    """A sweep set with streams/, of which no category id is a class id; the smallest are other classes' ids."""
+    folder = make_sweep_set(tmp_path / "set", tiny_yolov5, 3)
+    content = json.loads((folder / "annotations.json").read_text())
+    others = {0: 2, 1: 7, 2: 1}
+    for category in content["categories"]:
+        category["id"] = others[category["id"]]
+    for annotation in content["annotations"]:
+        annotation["category_id"] = others[annotation["category_id"]]
+    (folder / "annotations.json").write_text(json.dumps(content))
+    options = ["--detector", tiny_yolov5, "--qp", 10, "--image-size", SIDE]
+    assert run("encode", folder / "in", "-o", folder / "streams", *options)[0] == 0
+    return folder
+
+
+def edit_categories(folder: Path, change: Any) -> Path:
+    """The annotations of a set with other categories."""
+    content = json.loads((folder / "annotations.json").read_text())
+    change(content["categories"])
+    path = folder / "edited.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_evaluate_scores_the_same_with_and_without_annotations_at_decode(
+    run: Any, set_of_others: Path, tiny_yolov5: Path
+) -> None:
+    folder, model = set_of_others, ["--detector", tiny_yolov5]
+    truth = ["--annotations", folder / "annotations.json"]
+    assert run("decode", folder / "streams", "-o", folder / "without.json", *model)[0] == 0
+    assert run("decode", folder / "streams", "-o", folder / "with.json", *model, *truth)[::2] == (0, "")
+    without, given = (run("evaluate", folder / f"{name}.json", *truth) for name in ("without", "with"))
+    assert without == given
+    assert without[::2] == (0, "")
+    report = json.loads(run("evaluate", folder / "without.json", *truth, "--json")[1])
+    assert report["ap50"] > 60, "the truth is what the uncoded detector finds"
+    assert report["unmatched"] == {}
+
+
+def test_evaluate_says_what_it_leaves_out(run: Any, set_of_others: Path, tiny_yolov5: Path) -> None:
+    folder = set_of_others
+    assert run("decode", folder / "streams", "-o", folder / "d.json", "--detector", tiny_yolov5)[0] == 0
+    truth = edit_categories(folder, lambda categories: categories[1].update(name="Dog"))
+    boxes = sum(result["category_name"] == "dog" for result in json.loads((folder / "d.json").read_text()))
+    assert boxes > 0
+    code, out, err = run("evaluate", folder / "d.json", "--annotations", truth)
+    assert (code, out.count("\n")) == (0, 1)
+    note = f"featcodec: note: {truth} has no category 'dog' (it has 'Dog'), so {boxes} boxes are left out\n"
+    assert err == note
+    code, out, err = run("evaluate", folder / "d.json", "--annotations", truth, "--json")
+    assert (code, json.loads(out)["unmatched"], err) == (0, {"dog": boxes}, note)
+
+
+def test_evaluate_refuses_results_of_other_classes(run: Any, set_of_others: Path, tiny_yolov5: Path) -> None:
+    folder = set_of_others
+    assert run("decode", folder / "streams", "-o", folder / "d.json", "--detector", tiny_yolov5)[0] == 0
+
+    def rename(categories: list[dict[str, Any]]) -> None:
+        for category in categories:
+            category["name"] = category["name"].upper()
+
+    truth = edit_categories(folder, rename)
+    assert_refused(run("evaluate", folder / "d.json", "--annotations", truth), f"{truth}: ", "(it has 'CAT')")
+
+
+def test_evaluate_refuses_ids_that_the_annotations_lack(run: Any, set_of_others: Path, tiny_yolov5: Path) -> None:
+    """Results of featcodec before they had names, and of other tools."""
+    folder = set_of_others
+    assert run("decode", folder / "streams", "-o", folder / "d.json", "--detector", tiny_yolov5)[0] == 0
+    results = json.loads((folder / "d.json").read_text())
+    for result in results:
+        del result["category_name"]
+    (folder / "d.json").write_text(json.dumps(results))
+    first = next(number for number, result in enumerate(results, 1) if result["category_id"] == 0)
+    refused = run("evaluate", folder / "d.json", "--annotations", folder / "annotations.json")
+    assert_refused(refused, "annotations.json: has no category 0", f"entry {first} ", "decode again")
+
+
+def test_evaluate_refuses_a_name_that_is_not_text(run: Any, coded: Path, results: Path) -> None:
+    (result,) = json.loads(results.read_text())
+    results.write_text(json.dumps([result, {**result, "category_name": 9}]))
+    refused = run("evaluate", results, "--annotations", coded / "annotations.json")
+    assert_refused(refused, f"{results}: entry 2 lacks a valid category_name")
+
+
+def test_decode_says_which_classes_the_annotations_lack(
+    run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path
+) -> None:
+    annotations = coded / "annotations.json"
+    model = ["--detector", tiny_yolov5, "--annotations", annotations]
+    code, _, err = run("decode", coded / "streams", "-o", tmp_path / "d.json", *model)
+    assert code == 0
+    assert err == f"featcodec: note: {annotations} has no category 'dog'; boxes of such classes are left out\n"
+    assert run("decode", coded / "streams", "-o", tmp_path / "d.csv", *model)[::2] == (0, "")
+
+
+def test_decode_for_annotations_of_other_classes_is_refused_before_the_work(
+    run: Any, set_of_others: Path, tmp_path: Path, tiny_yolov5: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = edit_categories(
+        set_of_others, lambda categories: categories.__setitem__(slice(None), [{"id": 1, "name": "CAT"}])
+    )
+    monkeypatch.setattr("featcodec.pipeline.decode_files", lambda *_, **__: pytest.fail("decodes"))
+    arguments = ["--detector", tiny_yolov5, "--annotations", truth]
+    refused = run("decode", set_of_others / "streams", "-o", tmp_path / "d.json", *arguments)
+    assert_refused(refused, f"{truth}: none of its categories is a class of the detector ('cat' (it has 'CAT')")
+    assert not (tmp_path / "d.json").exists()
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[1]", '[{"image_id": 1}]', "nonsense"])

@@ -72,6 +72,7 @@ def test_result_has_cocos_form() -> None:
     assert result == {
         "image_id": "file-7",
         "category_id": 0,
+        "category_name": "cat",
         "bbox": [10.5, 20.0, 19.75, 40.0],
         "score": pytest.approx(0.9, abs=1e-6),
     }
@@ -81,6 +82,7 @@ def test_result_has_cocos_form() -> None:
 def test_mapping_renames_and_drops_what_it_lacks() -> None:
     results = detections(("cat", "dog", "newt"), [0, 1, 2, 1]).to_coco(1, {0: 17, 1: 18})
     assert [result["category_id"] for result in results] == [17, 18, 18]
+    assert [result["category_name"] for result in results] == ["cat", "dog", "dog"]
     assert [result["score"] for result in results] == pytest.approx([0.9, 0.9 - 0.8 / 3, 0.1], abs=1e-6)
     assert detections(("cat",), [0]).to_coco(1, {}) == []
 

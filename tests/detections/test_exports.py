@@ -77,7 +77,8 @@ def test_coco_is_json_for_any_number_of_boxes(tmp_path: Path, counts: list[int])
         number for number, count in enumerate(counts) for _ in range(count)
     ]
     for result in results[:1]:
-        assert result == {"image_id": result["image_id"], "category_id": 0, "bbox": [20, 10, 40, 20.5], "score": 0.75}
+        category = {"category_id": 0, "category_name": "cat"}
+        assert result == {"image_id": result["image_id"], **category, "bbox": [20, 10, 40, 20.5], "score": 0.75}
 
 
 @pytest.mark.parametrize(("stem", "expected"), [("sub/000139", 139), ("img_1", "img_1"), ("-3", "-3"), ("²", "²")])
@@ -90,6 +91,7 @@ def test_coco_ids_come_from_the_annotations(tmp_path: Path) -> None:
     results = json.loads((tmp_path / "d.json").read_text())
     # The second class is none of the annotations' categories.
     assert [(result["image_id"], result["category_id"]) for result in results] == [(70, 9), ("b", 9)]
+    assert [result["category_name"] for result in results] == ["cat", "cat"]
 
 
 @pytest.mark.parametrize("name", ["d.json", "d.csv", "d"])

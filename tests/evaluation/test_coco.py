@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pycocotools.coco import COCO
 
 from featcodec.errors import InputError
 from featcodec.evaluation.coco import Accuracy, score
@@ -133,9 +135,97 @@ def test_unknown_image_is_refused() -> None:
         score(truth(*BOXES), [{**found(1, 1, A), "image_id": "1"}])
 
 
-def test_unknown_category_does_not_count() -> None:
-    results = [*(found(*box) for box in BOXES), found(1, 99, A, 0.99)]
+@pytest.mark.parametrize("category", [0, 99, -1, 1.5])
+def test_unknown_category_is_refused(category: float) -> None:
+    """Else class ids would count as category ids wherever both begin with small numbers."""
+    results = [*(found(*box) for box in BOXES), {**found(1, 1, A), "category_id": category}, found(1, 77, A)]
+    with pytest.raises(
+        InputError, match=rf"^truth\.json: has no category {category}, .* entry 4 .*; decode again"
+    ) as caught:
+        score(truth(*BOXES), results)
+    assert "\n" not in str(caught.value)
+
+
+NAMES = {1: "cat", 5: "dog"}
+
+
+def named(image: int, name: str, box: list[float], category: int = 0) -> dict[str, Any]:
+    return {**found(image, category, box), "category_name": name}
+
+
+@pytest.mark.parametrize("shift", [-1, 0, 4, 100])
+def test_categories_are_matched_by_name_whatever_their_ids(shift: int) -> None:
+    """4: the class id of cats is then the category id of dogs."""
+    results = [named(image, NAMES[category], box, category + shift) for image, category, box in BOXES]
+    accuracy = score(truth(*BOXES), results)
+    assert_accuracy(accuracy, 100, 100, 100)
+    assert accuracy.unmatched == {}
+
+
+def test_right_id_of_the_wrong_name_is_no_hit() -> None:
+    assert_accuracy(score(truth((1, 1, A)), [named(1, "dog", A, 1)]), 0, 0, 0)
+
+
+def test_names_that_the_file_lacks_are_counted_and_left_out() -> None:
+    results = [named(image, NAMES[category], box) for image, category, box in BOXES]
+    results += [named(1, "newt", A, 1), named(2, "newt", A, 1), named(1, "Dog", B, 5), named(2, "toad", B, 99)]
+    accuracy = score(truth(*BOXES), results)
+    assert_accuracy(accuracy, 100, 100, 100)
+    assert list(accuracy.unmatched.items()) == [("newt", 2), ("Dog", 1), ("toad", 1)]
+
+
+def test_names_of_which_the_file_has_none_are_refused() -> None:
+    results = [named(1, "Cat", A, 1), named(1, "newt", A, 1)]
+    expected = r"^truth\.json: .*none .*'Cat' \(it has 'cat'\), 'newt'.*; "
+    with pytest.raises(InputError, match=expected) as caught:
+        score(truth(*BOXES), results)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="none"):
+        score(truth(*BOXES), [*results, found(1, 1, A)])
+
+
+def test_entries_without_a_name_keep_their_id() -> None:
+    results = [named(1, "cat", A, 5), found(1, 1, B), named(2, "dog", C, 1)]
     assert_accuracy(score(truth(*BOXES), results), 100, 100, 100)
+    with pytest.raises(InputError, match=r"has no category 0, .* entry 4 "):
+        score(truth(*BOXES), [*results, found(1, 0, A)])
+
+
+def test_whole_numbers_are_ids_however_they_are_written() -> None:
+    annotations = truth(*BOXES)
+    annotations.content["categories"][0]["id"] = 1.0
+    annotations.content["annotations"][2]["category_id"] = 5.0
+    unnamed: list[dict[str, Any]] = [found(1, 1, A), {**found(1, 1, B), "category_id": 1.0}, found(2, 5, C)]
+    assert_accuracy(score(annotations, unnamed), 100, 100, 100)
+    assert_accuracy(score(annotations, [named(image, NAMES[id_], box) for image, id_, box in BOXES]), 100, 100, 100)
+
+
+def test_name_of_two_categories_is_refused_where_results_bear_it() -> None:
+    annotations = truth(*BOXES)
+    annotations.content["categories"].append({"id": 7, "name": "dog"})
+    assert score(annotations, [named(1, "cat", A)]).ap50 > 0
+    with pytest.raises(InputError, match=r"truth\.json: its categories 5 and 7 .*'dog'.*; "):
+        score(annotations, [named(2, "dog", C, 5)])
+    annotations = truth(*BOXES)
+    annotations.content["categories"].append({"id": 5, "name": "dog"})  # merely written twice
+    assert_accuracy(score(annotations, [named(image, NAMES[id_], box) for image, id_, box in BOXES]), 100, 100, 100)
+
+
+def test_unknown_images_of_unknown_names_are_still_refused() -> None:
+    with pytest.raises(InputError, match="lists no image 77"):
+        score(truth(*BOXES), [named(1, "cat", A), named(77, "newt", A)])
+
+
+def test_pycocotools_takes_results_with_names(tmp_path: Path) -> None:
+    annotations = truth(*BOXES)
+    results = tmp_path / "results.json"
+    results.write_text(json.dumps([named(image, NAMES[category], box, category) for image, category, box in BOXES]))
+    coco = COCO()
+    coco.dataset = annotations.content
+    for number, annotation in enumerate(coco.dataset["annotations"], 1):
+        annotation["id"] = number
+    coco.createIndex()
+    assert coco.loadRes(str(results)).getAnnIds(catIds=[1]) == [1, 2]
 
 
 def test_image_ids_of_two_kinds_are_refused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -82,6 +83,39 @@ def test_rows_are_what_encode_decode_and_evaluate_say(tmp_path: Path, codec: Fea
     assert int(rows[0]["bytes"]) > int(rows[1]["bytes"])
     assert float(rows[0]["ap50"]) > 60, "the truth is what the uncoded detector finds"
     assert PointFile(tmp_path / "points.csv").rows() == rows
+
+
+def renumbered(folder: Path, target: Path, **renamed: str) -> Path:
+    """The same set with category ids that are other classes' ids, and some categories renamed."""
+    shutil.copytree(folder, target)
+    content = json.loads((folder / "annotations.json").read_text())
+    others = {0: 2, 1: 7, 2: 1}
+    for category in content["categories"]:
+        category.update(id=others[category["id"]], name=renamed.get(category["name"], category["name"]))
+    for annotation in content["annotations"]:
+        annotation["category_id"] = others[annotation["category_id"]]
+    (target / "annotations.json").write_text(json.dumps(content))
+    return target
+
+
+def test_category_ids_do_not_matter(tmp_path: Path, codec: FeatureCodec, folder: Path) -> None:
+    sets = (folder, renumbered(folder, tmp_path / "renumbered"))
+    first, second = (rows_of(measure(codec, one, tmp_path / f"{one.name}.csv", 20))[0] for one in sets)
+    for name in ("ap50", "ap", "bytes"):
+        assert first[name] == second[name]
+    assert float(first["ap50"]) > 60
+
+
+def test_command_says_which_classes_the_annotations_lack(
+    run: Any, tiny_yolov5: Path, folder: Path, tmp_path: Path
+) -> None:
+    other = renumbered(folder, tmp_path / "renumbered", dog="Dog")
+    arguments = [other / "in", "--annotations", other / "annotations.json", "-o", tmp_path / "points.csv"]
+    arguments += ["--detector", tiny_yolov5, "--qp", 40, "--image-size", SIDE]
+    code, _, err = run(*arguments)
+    assert code == 0
+    note = "has no category 'dog' (it has 'Dog'); boxes of such classes are left out"
+    assert err == f"featcodec: note: {other / 'annotations.json'} {note}\n"
 
 
 def test_anchors_go_through_the_same_sweep(tmp_path: Path, codec: FeatureCodec, folder: Path) -> None:

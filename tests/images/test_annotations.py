@@ -52,7 +52,7 @@ def test_image_ids(good: Annotations) -> None:
 
 def test_names_are_in_the_order_of_their_ids(tmp_path: Path, good: Annotations) -> None:
     assert good.names == ["cat", "dog"]
-    categories = [{"id": 9, "name": "dog"}, {"id": 3.5, "name": 7}, {"id": 3, "name": "cat"}]
+    categories = [{"id": 9, "name": "dog"}, {"id": 5, "name": 7}, {"id": 3, "name": "cat"}]
     assert read_annotations(write(tmp_path / "a.json", {**GOOD, "categories": categories})).names == ["cat", "7", "dog"]
 
 
@@ -74,8 +74,38 @@ def test_unknown_picture_is_refused(good: Annotations) -> None:
 
 def test_categories_are_matched_by_name(good: Annotations) -> None:
     assert good.category_ids(["dog", "newt", "cat"]) == {0: 9, 2: 3}
-    with pytest.raises(InputError, match=r"none of its categories is a class of the detector \(newt, toad"):
+    with pytest.raises(InputError, match=r"none of its categories is a class of the detector \('newt', 'toad'"):
         good.category_ids(["newt", "toad"])
+    with pytest.raises(InputError, match=r"\('Cat' \(it has 'cat'\), 'newt'\); use annotations with the same"):
+        good.category_ids(["newt", "Cat"])
+
+
+def test_name_of_several_categories_is_refused_where_it_is_asked_for(tmp_path: Path) -> None:
+    categories = [*GOOD["categories"], {"id": 4, "name": "cat"}, {"id": 9, "name": "dog"}]
+    annotations = read_annotations(write(tmp_path / "a.json", {**GOOD, "categories": categories}))
+    assert annotations.category_ids(["dog"]) == {0: 9}
+    assert (annotations.category_id("dog"), annotations.category_id("newt")) == (9, None)
+    with pytest.raises(InputError, match=r"a\.json: its categories 3 and 4 have the same name 'cat'; "):
+        annotations.category_ids(["dog", "cat"])
+
+
+def test_id_of_several_categories_is_refused(tmp_path: Path) -> None:
+    categories = [*GOOD["categories"], {"id": 3.0, "name": "newt"}]
+    message = refusal(read_annotations, write(tmp_path / "a.json", {**GOOD, "categories": categories}))
+    assert "its categories 'cat' and 'newt' have the same id 3; " in message
+
+
+def test_names_in_messages_are_few_and_say_what_is_alike(good: Annotations) -> None:
+    assert good.in_words(["newt"]) == "'newt'"
+    assert good.in_words(["newt", "CAT", "d_og"]) == "'CAT' (it has 'cat'), 'd_og' (it has 'dog'), 'newt'"
+    assert good.in_words(list("abcdefgh")) == "'a', 'b', 'c', 'd', 'e' and 3 more"
+    assert good.in_words(["cat+", "ca", "_"]) == "'cat+', 'ca', '_'"
+    assert good.in_words(["new\nt", "?"]) == r"'new\nt', '?'"
+
+
+def test_classes_without_a_category(good: Annotations) -> None:
+    assert good.without_category(["dog", "Cat", "newt", "newt"]) == ["Cat", "newt"]
+    assert good.without_category(["dog", "cat"]) == []
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
@@ -104,6 +134,13 @@ DAMAGED: dict[str, tuple[str, dict[str, Any]]] = {
     "box with NaN": ("annotations", {"image_id": 7, "category_id": 3, "bbox": [1, 2, float("nan"), 4]}),
     "category id is text": ("categories", {"id": "three", "name": "cat"}),
     "category id is null": ("categories", {"id": None, "name": "cat"}),
+    "category id is a truth value": ("categories", {"id": True, "name": "newt"}),
+    "category id is a fraction": ("categories", {"id": 3.5, "name": "newt"}),
+    "category of an annotation is a truth value": (
+        "annotations",
+        {"image_id": 7, "category_id": True, "bbox": [1, 2, 3, 4]},
+    ),
+    "category of an annotation is text": ("annotations", {"image_id": 7, "category_id": "3", "bbox": [1, 2, 3, 4]}),
 }
 
 
@@ -126,7 +163,20 @@ def test_results_that_are_no_list_are_refused(tmp_path: Path, content: Any) -> N
 @pytest.mark.parametrize("key", sorted(RESULT))
 def test_result_that_lacks_something_is_refused(tmp_path: Path, key: str) -> None:
     broken = {name: value for name, value in RESULT.items() if name != key}
-    assert "a result lacks" in refusal(read_results, write(tmp_path / "r.json", [RESULT, broken]))
+    message = refusal(read_results, write(tmp_path / "r.json", [RESULT, broken]))
+    assert f"entry 2 lacks a valid {key}; " in message
+
+
+@pytest.mark.parametrize("name", ["cat", "", "K\u00e4tzchen"])
+def test_results_may_have_names(tmp_path: Path, name: str) -> None:
+    named = {**RESULT, "category_name": name}
+    assert read_results(write(tmp_path / "r.json", [RESULT, named])) == [RESULT, named]
+
+
+@pytest.mark.parametrize("name", [None, 3, True, ["cat"], {"name": "cat"}])
+def test_result_with_a_name_that_is_not_text_is_refused(tmp_path: Path, name: Any) -> None:
+    message = refusal(read_results, write(tmp_path / "r.json", [RESULT, RESULT, {**RESULT, "category_name": name}]))
+    assert "entry 3 lacks a valid category_name; " in message
 
 
 @pytest.mark.parametrize(
@@ -146,6 +196,10 @@ def test_result_that_lacks_something_is_refused(tmp_path: Path, key: str) -> Non
         {"image_id": [7]},
         {"image_id": None},
         {"category_id": "cat"},
+        {"category_id": "3"},
+        {"category_id": True},
+        {"category_id": 3.5},
+        {"category_id": None},
         {"category_id": [3]},
     ],
     ids=repr,
