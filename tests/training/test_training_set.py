@@ -219,12 +219,29 @@ def test_coco_file_names_do_not_lead_out_of_the_folder(data: Path) -> None:
         ({"images": []}, "lists no image"),
         ({"categories": [{"id": 7, "name": "mauve"}]}, "none of its categories is a class of the detector"),
         ({"annotations": [{}]}, "not a COCO annotation file"),
+        ({"categories": [{"id": 7, "name": "red"}, {"id": 3, "name": "red"}]}, "categories 3 and 7 have the same name"),
+        (
+            {"categories": [{"id": 7, "name": "Red"}, {"id": 3, "name": "blue"}]},
+            r"edited\.json: .*'red' \(it has 'Red'\)",
+        ),
     ],
 )
 def test_damaged_coco_is_refused(data: Path, changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         read_coco(edit_coco(data, **changes), data / "images", NAMES)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("names", [("red", "blue", "red"), ("red", "red")])
+def test_class_names_that_repeat_are_refused(data: Path, names: tuple[str, ...]) -> None:
+    """Which of them would a box of that name be?"""
+    for read in (
+        lambda: read_coco(data / "coco.json", data / "images", names),
+        lambda: read_data_yaml(data / "data.yaml", names),
+    ):
+        with pytest.raises(InputError, match=r"(coco\.json|data\.yaml): the detector has several classes 'red'; "):
+            read()
+    assert len(read_coco(data / "coco.json", data / "images", ("lime", "lime", "red"))) == len(PICTURES)
 
 
 def test_coco_name_that_is_there_twice_is_refused(data: Path) -> None:
@@ -315,6 +332,7 @@ def test_label_file_that_is_no_text_is_refused(data: Path) -> None:
         ("train: images", "its names are no list"),
         ("train: images\nnames: {a: red}", "its names are no list"),
         ("train: images\nnames: [mauve]", r"none of its names is a class of the detector \(lime, red, blue"),
+        ("train: images\nnames: [blue, Red]", r"other\.yaml: has no class 'red' \(it has 'Red'\); "),
         ("val: images\nnames: [red]", "its 'train' is no folder"),
         ("train: 3\nnames: [red]", "its 'train' is no folder"),
         ("train: []\nnames: [red]", "its 'train' is no folder"),

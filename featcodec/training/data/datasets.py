@@ -18,7 +18,7 @@ import yaml  # type: ignore[import-untyped, unused-ignore]
 from ultralytics.data.utils import img2label_paths
 
 from featcodec.errors import InputError
-from featcodec.images.annotations import read_annotations
+from featcodec.images.annotations import names_in_words, read_annotations, similar_names
 from featcodec.images.reading import IMAGE_SUFFIXES, read_image
 from featcodec.system.files import read_bounded
 from featcodec.system.paths import expand_sources
@@ -58,9 +58,10 @@ def read_coco(annotations: Path, images: Path, names: Sequence[str]) -> list[Lab
 
     Raises:
         InputError: the file is no COCO annotation file, lists no image or one with a senseless size, shares no class
-            with the detector, or an image file is missing.
+            with the detector, spells one otherwise, or an image file is missing.
     """
     content = read_annotations(annotations)
+    _check_names(annotations, content.names, names)
     class_ids = {category: index for index, category in content.category_ids(names).items()}
     boxes: dict[int | str, list[tuple[float, ...]]] = defaultdict(list)
     for annotation in content.content["annotations"]:
@@ -249,12 +250,24 @@ def _read_lines(path: Path, remedy: str) -> list[str]:
 def _class_ids(path: Path, own_names: Any, names: Sequence[str]) -> dict[int, int | None]:
     """Class number in the data set -> class number of the detector, None where the detector does not know it."""
     by_name = {name: index for index, name in enumerate(names)}
-    matched = {number: by_name.get(name) for number, name in _numbered_names(path, own_names).items()}
+    own = _numbered_names(path, own_names)
+    _check_names(path, list(own.values()), names)
+    matched = {number: by_name.get(name) for number, name in own.items()}
     if all(index is None for index in matched.values()):
         raise InputError(
             f"{path}: none of its names is a class of the detector ({', '.join(names[:3])}, ...); use the same names"
         )
     return matched
+
+
+def _check_names(path: Path, own: Sequence[str], names: Sequence[str]) -> None:
+    """Refuse names by which labels would be lost, or go to one of several classes, without a word."""
+    double = next((name for name in own if list(names).count(name) > 1), None)
+    if double is not None:
+        raise InputError(f"{path}: the detector has several classes {double!r}; name its classes apart")
+    # Where nothing matches, the caller says so.
+    if (known := set(own) & set(names)) and (alike := list(similar_names(sorted(set(names) - known), own))):
+        raise InputError(f"{path}: has no class {names_in_words(alike, own)}; spell its names as the detector does")
 
 
 def _numbered_names(path: Path, own_names: Any) -> dict[int, str]:
