@@ -1,36 +1,60 @@
-# Sourced by the scripts beside it: makes .venv and installs featcodec into it, once per change of pyproject.toml.
+# Sourced by the scripts beside it: makes .venv and installs featcodec into it, once per change of pyproject.toml or
+# constraints.txt.
+#
+# PYTHON: the Python that .venv is made with (default: the first of python3, python3.13 ... that is new enough).
+# FEATCODEC_NEWEST=1: install the newest of everything instead of what constraints.txt says.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV="$ROOT/.venv"
 
 say() { printf '== %s\n' "$*"; }
 
+usable() { "$1" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; }
+
 find_python() {
     local candidate
-    for candidate in "${PYTHON:-}" python3 python3.13 python3.12 python3.11 python3.10 python; do
-        [ -n "$candidate" ] || continue
-        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
-            printf '%s\n' "$candidate"
-            return
-        fi
+    if [ -n "${PYTHON:-}" ]; then
+        usable "$PYTHON" && printf '%s\n' "$PYTHON" && return
+        echo "PYTHON=$PYTHON is no Python 3.10 or newer with venv; set it to one, or unset it." >&2
+        return 1
+    fi
+    for candidate in python3 python3.13 python3.12 python3.11 python3.10 python; do
+        usable "$candidate" && printf '%s\n' "$candidate" && return
     done
     echo "No Python 3.10 or newer with venv found; install one (Debian: apt-get install python3-venv), or set PYTHON." >&2
     return 1
 }
 
-# install_featcodec EXTRA: EXTRA is '' or '[dev]'.
+# Fails where .venv is there already and PYTHON asks for another version: nobody should believe that they test that one.
+same_python() {
+    local version='import sys; print("%d.%d" % sys.version_info[:2])' asked there
+    [ -n "${PYTHON:-}" ] || return 0
+    find_python >/dev/null || return 1
+    asked=$("$PYTHON" -c "$version") there=$("$VENV/bin/python" -c "$version")
+    [ "$asked" = "$there" ] && return
+    echo "$VENV is of Python $there, PYTHON=$PYTHON is $asked: remove $VENV, or unset PYTHON." >&2
+    return 1
+}
+
+# install_featcodec EXTRA: EXTRA is '' or '[dev]'. '[dev]' includes ''.
 install_featcodec() {
-    local stamp python
-    if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+    local stamp python which
+    if "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+        same_python || return 1
+    else
         python=$(find_python) || return 1
         say "making $VENV"
         rm -rf "$VENV"
         "$python" -m venv "$VENV" || return 1
     fi
-    stamp="$VENV/.installed-$(cksum <"$ROOT/pyproject.toml" | tr ' ' '-')$1"
-    if [ ! -e "$stamp" ]; then
+    stamp="$VENV/.installed-$(cat "$ROOT/pyproject.toml" "$ROOT/constraints.txt" | cksum | tr ' ' '-')${FEATCODEC_NEWEST:+-newest}"
+    if [ ! -e "$stamp$1" ] && [ ! -e "$stamp[dev]" ]; then
+        which=(--constraint "$ROOT/constraints.txt")
+        [ -z "${FEATCODEC_NEWEST:-}" ] || which=(--upgrade --upgrade-strategy eager)
         say "installing featcodec$1 (PyTorch is large: a few minutes the first time)"
-        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --editable "$ROOT$1" || return 1
-        touch "$stamp"
+        # Older stamps no longer say what is installed, even if the files become again what they were.
+        rm -f "$VENV"/.installed-*
+        "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "${which[@]}" --editable "$ROOT$1" || return 1
+        touch "$stamp$1"
     fi
 }
