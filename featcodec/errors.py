@@ -9,8 +9,8 @@ class FeatcodecError(Exception):
     """Base of every error that featcodec raises on purpose."""
 
 
-class InputError(FeatcodecError):
-    """An image, annotation or detection file that cannot be read as what it should be."""
+class InputError(FeatcodecError, ValueError):
+    """A value out of range, or an image, annotation or detection file that cannot be read as what it should be."""
 
 
 class BitstreamError(FeatcodecError):

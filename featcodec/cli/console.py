@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,9 +17,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+_PARAMETER = re.compile(r"`([a-z][a-z_]*)`")
+_OPTIONS = {"output": "-o", "encoder_parameters": "--encoder-param"}
+"""Options that are not called as the parameter is."""
+
+
 def complain(message: str) -> None:
-    """One line on stderr."""
-    click.echo(f"featcodec: {message}", err=True)
+    """One line on stderr, with options in place of the library's parameters."""
+    click.echo(f"featcodec: {with_options(message)}", err=True)
+
+
+def with_options(message: str) -> str:
+    """A message of the library as the command line says it: "use `overwrite`" becomes "use --overwrite"."""
+    return _PARAMETER.sub(lambda match: _OPTIONS.get(match[1], "--" + match[1].replace("_", "-")), message)
 
 
 def note_classes(annotations: Annotations, names: Sequence[str]) -> None:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from featcodec.detections.boxes import BoxFilter, Detections
+from featcodec.detections.boxes import BoxFilter, Detection, Detections
 
-__all__ = ["BoxFilter", "Detections"]
+__all__ = ["BoxFilter", "Detection", "Detections"]

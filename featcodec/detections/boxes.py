@@ -1,15 +1,20 @@
-"""What a detector found in one image. Knows nothing of torch."""
+"""What a detector found in one image."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from featcodec.errors import InputError
+
+if TYPE_CHECKING:
+    from featcodec.images.reading import ImageLike
+
+_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,25 @@ class BoxFilter:
             raise InputError(f"{self} is out of range: conf and iou are 0 to 1, max_det at least 1")
 
 
-@dataclass(frozen=True, eq=False)
+class Detection(NamedTuple):
+    """One box.
+
+    Attributes:
+        xyxy: left, top, right, bottom in pixels of the original image.
+        score: in (0, 1].
+        class_id: index into the detector's class names.
+        name: the class name.
+    """
+
+    xyxy: tuple[float, float, float, float]
+    score: float
+    class_id: int
+    name: str
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """The boxes of one image, best first.
+    """The boxes of one image, best first. Iterate over them, index them, `filter` them, `draw` them.
 
     Attributes:
         xyxy: (N, 4) float32; left, top, right, bottom in pixels of the original image, inside it.
@@ -55,6 +76,73 @@ class Detections:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    def __iter__(self) -> Iterator[Detection]:
+        return map(self._one, range(len(self)))
+
+    @overload
+    def __getitem__(self, index: int) -> Detection: ...
+    @overload
+    def __getitem__(self, index: slice | list[int] | list[bool] | npt.NDArray[Any]) -> Detections: ...
+    def __getitem__(self, index: int | slice | list[int] | list[bool] | npt.NDArray[Any]) -> Detection | Detections:
+        """One box, or some of them.
+
+        Args:
+            index: a number for one box; a slice, a list or array of numbers, or (N,) booleans for some.
+
+        Raises:
+            IndexError: there is no such box.
+        """
+        if isinstance(index, (int, np.integer)):
+            return self._one(range(len(self))[index])
+        # An empty list would become an array of floats, which numpy takes for no index.
+        chosen = index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)
+        return replace(self, xyxy=self.xyxy[chosen], scores=self.scores[chosen], class_ids=self.class_ids[chosen])
+
+    def filter(self, score: float = 0.25, names: str | Iterable[str] | None = None) -> Detections:
+        """The boxes that are likely enough, and of some classes alone.
+
+        Args:
+            score: least score of a box that is kept, 0 to 1.
+            names: class names that are kept; None keeps all.
+
+        Raises:
+            InputError: the detector has no class of that name.
+        """
+        kept = self.scores >= score
+        if names is not None:
+            wanted = [names] if isinstance(names, str) else list(names)
+            if unknown := [name for name in wanted if name not in self.names]:
+                raise InputError(f"the detector has no class {unknown[0]!r}; its classes are {', '.join(self.names)}")
+            kept &= np.isin(self.class_ids, [index for index, name in enumerate(self.names) if name in wanted])
+        return self[kept]
+
+    def draw(self, image: ImageLike, score: float = 0.25) -> npt.NDArray[np.uint8]:
+        """The image with the boxes on it.
+
+        Args:
+            image: the original image: a path, a PIL image, or a (height, width, 3) uint8 RGB array.
+            score: boxes below it are left out.
+
+        Returns:
+            (height, width, 3) uint8 RGB.
+
+        Raises:
+            InputError: not an image, or not of the size that the detections were made on.
+        """
+        from featcodec.detections.drawing import draw_boxes  # noqa: PLC0415  (it imports this module)
+
+        return draw_boxes(image, self, least_score=score)
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{each.name} {each.score:.2f}" for each in self[:_SHOWN])
+        more = ", ..." if len(self) > _SHOWN else ""
+        return f"Detections({len(self)} boxes on {self.width}x{self.height} pixels: {shown}{more})"
+
+    def _one(self, index: int) -> Detection:
+        class_id = int(self.class_ids[index])
+        left, top, right, bottom = self.xyxy[index].tolist()
+        return Detection((left, top, right, bottom), float(self.scores[index]), class_id, self.names[class_id])
 
     def to_coco(self, image_id: int | str, category_ids: Mapping[int, int] | None = None) -> list[dict[str, Any]]:
         """The boxes as COCO results (https://cocodataset.org/#format-results).

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from featcodec.detections import Detections
 from featcodec.errors import InputError, OutputError
-from featcodec.images.reading import IMAGE_SUFFIXES, read_image
+from featcodec.images.reading import IMAGE_SUFFIXES, ImageLike, as_rgb, read_image
 from featcodec.system.files import write_atomically
 from featcodec.system.paths import expand_sources
 
@@ -22,23 +22,22 @@ _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#
 _JPEG_QUALITY = 90
 
 
-def draw_boxes(
-    image: npt.NDArray[np.uint8], detections: Detections, *, least_score: float = 0.25
-) -> npt.NDArray[np.uint8]:
+def draw_boxes(image: ImageLike, detections: Detections, *, least_score: float = 0.25) -> npt.NDArray[np.uint8]:
     """The image with boxes, class names and scores on it.
 
     Args:
-        image: (height, width, 3) uint8 RGB, the original image.
+        image: the original image: a path, a PIL image, or a (height, width, 3) uint8 RGB array.
         detections: boxes in its pixels.
         least_score: boxes below it are left out.
 
     Raises:
-        InputError: the image is not of the size that the detections were made on.
+        InputError: not an image, or not of the size that the detections were made on.
     """
+    image = as_rgb(image)
     if image.shape[:2] != (detections.height, detections.width):
         raise InputError(
             f"the image is {image.shape[1]}x{image.shape[0]}, but one of {detections.width}x{detections.height} was "
-            "encoded; give the --images that were encoded"
+            "encoded; give the `images` that were encoded"
         )
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
@@ -105,7 +104,7 @@ def open_drawing(
             to draw over a single original, where one folder lies in the other.
     """
     if images.resolve() == folder.resolve():
-        raise OutputError(f"{folder}: is the folder of the originals, which --draw would overwrite; choose another")
+        raise OutputError(f"{folder}: is the folder of the originals, which `draw` would overwrite; choose another")
     originals = index_images(images)
     protected = {path.resolve() for path in originals.values()}
 
@@ -115,9 +114,9 @@ def open_drawing(
             raise InputError(f"{relative}: no image of that name in {images}; it is decoded but not drawn")
         output = folder / f"{relative.as_posix()}.jpg"
         if output.resolve() in protected:
-            raise OutputError(f"{output}: is an original, which --draw would overwrite; choose another folder")
+            raise OutputError(f"{output}: is an original, which `draw` would overwrite; choose another folder")
         if output.exists() and not overwrite:
-            raise OutputError(f"{output}: exists; use --overwrite or another --draw")
+            raise OutputError(f"{output}: exists; use `overwrite` or another `draw`")
         save_jpeg(output, draw_boxes(read_image(original), detections, least_score=least_score))
 
     return draw

@@ -31,7 +31,7 @@ def format_of(output: Path) -> str:
     """
     formats = {".json": "coco", ".csv": "csv", "": "yolo"}
     if output.suffix.lower() not in formats:
-        raise InputError(f"{output}: no format known by that ending; use .json, .csv, a folder, or --format")
+        raise InputError(f"{output}: no format known by that ending; use .json, .csv, a folder, or `format`")
     return formats[output.suffix.lower()]
 
 
@@ -43,9 +43,9 @@ def check_output(output: Path, file_format: str, *, overwrite: bool) -> None:
     """
     is_folder = file_format == "yolo"
     if output.exists() and output.is_dir() != is_folder:
-        raise OutputError(f"{output}: is {'no' if is_folder else 'a'} folder; choose another -o")
+        raise OutputError(f"{output}: is {'no' if is_folder else 'a'} folder; choose another `output`")
     if output.exists() and not overwrite and not (is_folder and not any(output.iterdir())):
-        raise OutputError(f"{output}: exists; use --overwrite or another -o")
+        raise OutputError(f"{output}: exists; use `overwrite` or another `output`")
 
 
 def open_export(

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from featcodec.errors import InputError
+
+ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[np.uint8]"
+"""An image in any form that the Python API takes: a path, a PIL image, or a (height, width, 3) uint8 RGB array."""
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jp2", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
@@ -30,7 +33,7 @@ _PAPER_WHITE = (255, 255, 255)
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def read_image(path: Path) -> npt.NDArray[np.uint8]:
+def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
     """The image in a file, as a person would see it.
 
     EXIF rotation is applied, 16-bit samples are scaled to 8, gray and CMYK become RGB, transparent pixels lie on
@@ -42,6 +45,7 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
     Raises:
         InputError: not an image, truncated, damaged, or larger than 89 million pixels or 65,535 pixels a side.
     """
+    path = Path(path)
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: not a regular file; give image files or folders")
@@ -65,20 +69,42 @@ def read_image(path: Path) -> npt.NDArray[np.uint8]:
         raise InputError(f"{path}: not a readable image ({reason}); copy or convert it again") from None
 
 
-def check_rgb(image: npt.NDArray[np.uint8]) -> None:
-    """Make sure that an array is an image as the Python API wants it.
+def as_rgb(image: ImageLike) -> npt.NDArray[np.uint8]:
+    """An image in any form that the Python API takes, as an array.
+
+    Args:
+        image: a path, which is read by `read_image`; a PIL image, which is treated as the image in a file; or a
+            (height, width, 3) uint8 RGB array in [0, 255], which is returned as it is.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
 
     Raises:
-        InputError: not (height, width, 3) uint8, or a side of 0 or over 65,535 pixels.
+        InputError: not such an image, or a side of 0 or over 65,535 pixels.
     """
+    if isinstance(image, (str, Path)):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        _check_size(*image.size)
+        try:
+            return _to_rgb(ImageOps.exif_transpose(image), "the image")
+        except InputError:
+            raise
+        except (OSError, SyntaxError, ValueError) as error:  # a lazily loaded file may be damaged
+            raise InputError(f"the image cannot be read ({error}); copy or convert it again") from None
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-        raise InputError(f"an image is a (height, width, 3) uint8 RGB array, not {got}")
-    if not (1 <= image.shape[0] <= MAX_SIDE and 1 <= image.shape[1] <= MAX_SIDE):
-        raise InputError(f"an image of {image.shape[1]}x{image.shape[0]} pixels cannot be coded; use 1 to {MAX_SIDE}")
+        raise InputError(f"an image is a path, a PIL image or a (height, width, 3) uint8 RGB array, not {got}")
+    _check_size(image.shape[1], image.shape[0])
+    return image
 
 
-def _to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
+def _check_size(width: int, height: int) -> None:
+    if not (1 <= width <= MAX_SIDE and 1 <= height <= MAX_SIDE):
+        raise InputError(f"an image of {width}x{height} pixels cannot be coded; use 1 to {MAX_SIDE} pixels per side")
+
+
+def _to_rgb(image: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
     if image.mode.startswith("I"):
         return _from_16_bits(np.asarray(image), path)
     if image.mode == "F":
@@ -90,7 +116,7 @@ def _to_rgb(image: Image.Image, path: Path) -> npt.NDArray[np.uint8]:
     return np.array(image.convert("RGB"))
 
 
-def _from_16_bits(samples: npt.NDArray[np.integer[Any]], path: Path) -> npt.NDArray[np.uint8]:
+def _from_16_bits(samples: npt.NDArray[np.integer[Any]], path: Path | str) -> npt.NDArray[np.uint8]:
     if samples.min() < 0 or samples.max() > 0xFFFF:
         raise InputError(f"{path}: samples beyond 16 bits have no fixed range; convert it to 8 or 16 bits")
     gray = (samples >> 8).astype(np.uint8)

@@ -79,7 +79,7 @@ def atomic_folder(path: Path, replaceable: tuple[str, ...]) -> Iterator[Path]:
     part, older = _beside(path), _beside(path)
     others = [file for file in path.rglob("*") if not file.is_dir() and file.suffix not in replaceable]
     if others or (path.exists() and not path.is_dir()):
-        raise OutputError(f"{path}: holds other things ({(others or [path])[0].name}); choose another -o")
+        raise OutputError(f"{path}: holds other things ({(others or [path])[0].name}); choose another `output`")
     try:
         with _explained(path):
             part.mkdir(parents=True)
@@ -175,6 +175,8 @@ def _opened(
             if found.st_size > limit:
                 raise error(_too_large(path, limit, what, remedy))
             yield file
+    except FeatcodecError:  # an InputError is a ValueError, too
+        raise
     except FileNotFoundError:
         raise error(f"{path}: no such file; {unreadable or 'check the path'}") from None
     except (OSError, ValueError) as problem:  # a ValueError is a name that no file can have
@@ -205,4 +207,4 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _explain(path: Path, error: OSError) -> str:
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return f"{path}: cannot be written ({reason}); free the disk, check the permissions, or choose another -o"
+    return f"{path}: cannot be written ({reason}); free the disk, check the permissions, or choose another `output`"

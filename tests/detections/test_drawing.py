@@ -172,7 +172,7 @@ def test_an_image_without_original_is_an_error(tmp_path: Path, originals: Path) 
 def test_a_drawn_image_that_exists_needs_overwrite(tmp_path: Path, originals: Path) -> None:
     save_texture(tmp_path / "drawn/a.jpg", 8, 8)
     before = contents(tmp_path / "drawn")
-    with pytest.raises(OutputError, match=r"drawn/a\.jpg: exists; use --overwrite or another --draw"):
+    with pytest.raises(OutputError, match=r"drawn/a\.jpg: exists; use `overwrite` or another `draw`"):
         open_drawing(originals, tmp_path / "drawn", 0.25, overwrite=False)(PurePath("a"), detections())
     assert contents(tmp_path / "drawn") == before
     open_drawing(originals, tmp_path / "drawn", 0.25, overwrite=True)(PurePath("a"), detections())

@@ -156,7 +156,7 @@ def test_a_folder_with_other_files_is_never_replaced(tmp_path: Path, other: str)
     (tmp_path / "d" / other).parent.mkdir(exist_ok=True)
     (tmp_path / "d" / other).write_bytes(b"somebody's work")
     before = everything_in(tmp_path)
-    with pytest.raises(OutputError, match=f"d: holds other things .{Path(other).name}.; choose another -o"):
+    with pytest.raises(OutputError, match=f"d: holds other things .{Path(other).name}.; choose another `output`"):
         export(tmp_path / "d", ("b", detections()))
     assert everything_in(tmp_path) == before
 
@@ -166,7 +166,7 @@ def test_what_exists_needs_overwrite(tmp_path: Path, file_format: str) -> None:
     output = tmp_path / OUTPUT[file_format]
     check_output(output, file_format, overwrite=False)
     export(output, ("a", detections()))
-    with pytest.raises(OutputError, match="exists; use --overwrite or another -o"):
+    with pytest.raises(OutputError, match="exists; use `overwrite` or another `output`"):
         check_output(output, file_format, overwrite=False)
     check_output(output, file_format, overwrite=True)
 
@@ -176,9 +176,9 @@ def test_a_folder_where_a_file_belongs_and_the_other_way_round(tmp_path: Path, o
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "file").touch()
     for file_format in ("coco", "csv"):
-        with pytest.raises(OutputError, match="is a folder; choose another -o"):
+        with pytest.raises(OutputError, match="is a folder; choose another `output`"):
             check_output(tmp_path / "folder.json", file_format, overwrite=overwrite)
-    with pytest.raises(OutputError, match="is no folder; choose another -o"):
+    with pytest.raises(OutputError, match="is no folder; choose another `output`"):
         check_output(tmp_path / "file", "yolo", overwrite=overwrite)
 
 
