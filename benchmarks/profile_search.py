@@ -122,7 +122,7 @@ class Mosaics:
     ) -> None:
         self.codec = codec
         self.detect = detect
-        self.kind = "latent" if codec.bottleneck is None else "bottleneck"
+        self.kind = "latent" if codec.model.bottleneck is None else "bottleneck"
         self.qps = tuple(qps)
         self.pictures = sorted((self._look(path) for path in images), key=lambda picture: picture.frame.shape)
         content = b"".join(picture.frame.tobytes() for picture in self.pictures)
@@ -133,16 +133,16 @@ class Mosaics:
     def _look(self, path: Path) -> Picture:
         image = self.codec.letterbox(read_image(path))
         ((header, frame),) = self.codec.front_end([image], 0)
-        detector = self.codec.detector
+        detector = self.codec.model.detector
         with torch.inference_mode():
             teacher = run_back_end(detector, self._features(self.codec.uncoded_tensors([image])))
         return Picture(header, frame, teacher, self.codec.detect_letterboxed([image])[0])
 
     def _features(self, tensors: Tensor) -> Tensor:
-        return tensors if self.codec.bottleneck is None else self.codec.bottleneck.decode(tensors)
+        return tensors if self.codec.model.bottleneck is None else self.codec.model.bottleneck.decode(tensors)
 
     def _boxes(self, output: BackEndOutput, header: Header) -> list[list[float]]:
-        detector = self.codec.detector
+        detector = self.codec.model.detector
         with torch.inference_mode():
             predictions = detector.head.decode(output.raw)
         (found,) = detections_of(predictions, [letterbox_of(header)], detector.names, BOXES)
@@ -182,10 +182,10 @@ class Mosaics:
         return measured
 
     def _decode(self, stream: bytes, picture: Picture) -> BackEndOutput:
-        frame = self.codec.vvc.decode(stream, picture.header.mosaic_shape)
+        frame = self.codec.video.decode(stream, picture.header.mosaic_shape)
         with torch.inference_mode():
             features = self._features(self.codec.coded_tensors([(picture.header, frame)]))
-            return run_back_end(self.codec.detector, features)
+            return run_back_end(self.codec.model.detector, features)
 
     def batches(self) -> Iterator[list[Picture]]:
         """Pictures whose mosaics have one shape; an encoder process each."""

@@ -129,7 +129,7 @@ def plain_encode(codec, images, qp: int, threads: int) -> None:  # type: ignore[
 
     for source in images:
         ((header, frame),) = codec.front_end([codec.letterbox(read_image(source.path))], qp)
-        (stream,) = codec.vvc.encode([frame], qp, threads=threads)
+        (stream,) = codec.video.encode([frame], qp, threads=threads)
         bitstream.pack(header, stream)
 
 

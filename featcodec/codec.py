@@ -1,43 +1,50 @@
 """FeatureCodec: the main path, image -> bitstream -> detections. Read this first.
 
-    image --letterbox--> detector.front --AE--> layout, quantize --tile--> VVC --side info--> bytes
-    bytes --side info--> VVC --untile--> dequantize, layout --restoration, AD--> detector.back --NMS--> Detections
+    image --letterbox--> SplitModel.encode --> tensor --Packing--> frame --video codec, side info--> bytes
+    bytes --side info, video codec--> frame --Packing--> tensor --restoration--> SplitModel.decode --NMS--> Detections
 
-`encode` and `decode` are the whole path for one image. `featcodec.pipeline` runs the same steps for many.
+`encode` and `decode` are the whole path for a few images. `featcodec.pipeline` runs the same steps for many.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Any, TypeVar, overload
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from featcodec import bitstream
-from featcodec.bitstream import RAW_QP, Header
+from featcodec.bitstream import Header
 from featcodec.detections import BoxFilter, Detections
-from featcodec.detectors import SplitDetector, detections_of, load_detector
-from featcodec.detectors.split import DEFAULT_SPLIT
-from featcodec.errors import BitstreamError, InputError, WeightsError
+from featcodec.detectors import detections_of
+from featcodec.errors import WeightsError
 from featcodec.fingerprints import joined_fingerprint
-from featcodec.images.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterbox, Letterboxed, letterbox_of
-from featcodec.images.reading import check_rgb
-from featcodec.networks.bottleneck import AUTO, Bottleneck, choose_bottleneck
-from featcodec.networks.layouts import choose_layout, tensor_fingerprint
+from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
+from featcodec.images.reading import ImageLike, as_rgb
+from featcodec.networks.bottleneck import detector_of
+from featcodec.networks.catalogue import AUTO
+from featcodec.networks.layouts import choose_layout, model_fingerprint
 from featcodec.networks.restoration import Restoration, choose_restoration, restore
-from featcodec.packing.layout import Layout
-from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
-from featcodec.packing.tiling import TileGrid
+from featcodec.networks.weights import local_detectors
+from featcodec.packing.frames import Frame, Packing
+from featcodec.split_model import SplitModel
 from featcodec.system.batching import cores
-from featcodec.video import Frame, VideoCodec, choose_profile, open_codec, open_tried_codec
+from featcodec.video import VideoCodec, choose_profile, open_codec, open_tried_codec
+from featcodec.wire import check_tensor, packing_of, side_info_of
 
 DEFAULT_QP = 38
 DEFAULT_IMAGE_SIZE = 512
+_BATCH = 8
+"""Most images of a list that are coded at once."""
+
+ImageT = TypeVar("ImageT", bound=ImageLike)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,60 +52,47 @@ class FeatureCodec:
     """Codes images as feature bitstreams and finishes the detection from them.
 
     Attributes:
-        detector: the split detector.
-        vvc: the codec of the mosaics.
-        quantizer: clip range and bit depth of the coded tensor.
-        bottleneck: AE and AD, or None for direct ("latent") coding.
+        model: the networks around the wire: split detector, and bottleneck or none.
+        packing: how the tensor lies in the frame that is coded.
+        video: the video codec of the frames.
+        restoration: undoes coding noise in a decoder, or None; no bit of a stream depends on it.
         image_size: pixels of the letterboxed image's longer side.
         square: letterbox to a square instead of the minimum rectangle.
         boxes: which boxes a decoder returns.
-        restoration: undoes coding noise in a decoder, or None; no bit of a stream depends on it.
-        layout: how the mosaic is laid out, or None for the tensor as it is.
-        tensor_fingerprint: 8 bytes that name detector and bottleneck weights; derived.
-        fingerprint: 8 bytes that name those and the layout, as bitstreams do; derived.
     """
 
-    detector: SplitDetector
-    vvc: VideoCodec
-    quantizer: UniformQuantizer
-    bottleneck: Bottleneck | None = None
+    model: SplitModel
+    packing: Packing
+    video: VideoCodec
+    restoration: Restoration | None = None
     image_size: int = DEFAULT_IMAGE_SIZE
     square: bool = False
     boxes: BoxFilter = field(default_factory=BoxFilter)
-    restoration: Restoration | None = None
-    layout: Layout | None = None
-    tensor_fingerprint: bytes = field(init=False)
-    fingerprint: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         Letterbox.fit(1, 1, self.image_size)
-        learned = None if self.bottleneck is None else self.bottleneck.fingerprint()
-        tensor = joined_fingerprint(self.detector.fingerprint, learned)
-        object.__setattr__(self, "tensor_fingerprint", tensor)
-        layout = None if self.layout is None else self.layout.fingerprint()
-        object.__setattr__(self, "fingerprint", joined_fingerprint(tensor, layout))
 
     @classmethod
-    def load(  # noqa: PLR0913  (one keyword a part)
+    def load(  # noqa: PLR0913  (one keyword per part)
         cls,
         detector: str | Path = "yolov5n",
         *,
         bottleneck: str | Path | None = AUTO,
         layout: str | Path | None = AUTO,
+        restoration: str | Path | None = AUTO,
+        split: int | None = None,
+        clip: tuple[float, float] | None = None,
+        bits: int = 8,
         codec: str = "ffmpeg",
         profile: str | None = None,
         preset: str | None = None,
         encoder_parameters: Mapping[str, str] | None = None,
-        clip: tuple[float, float] | None = None,
-        bits: int = 8,
-        split: int | None = None,
         image_size: int = DEFAULT_IMAGE_SIZE,
         square: bool = False,
+        boxes: BoxFilter | None = None,
         device: str = "auto",
         half: bool | None = None,
-        boxes: BoxFilter | None = None,
-        restoration: str | Path | None = AUTO,
-        fingerprint: bytes | None = None,
+        stream: Header | None = None,
     ) -> FeatureCodec:
         """Load all parts by name.
 
@@ -107,136 +101,191 @@ class FeatureCodec:
             bottleneck: a `.safetensors` checkpoint, the name of a shipped one, or "auto": the one shipped for this
                 detector and split, if any. None codes the features directly.
             layout: a `.safetensors` checkpoint, "none", or "auto": the one that ships for this tensor, if any.
-            codec: `ffmpeg`, `vvenc` or `none`.
+            restoration: a `.safetensors` checkpoint, "none", or "auto": the one that ships for these streams, if any.
+            split: last layer of the front-end, 0..4; None means the bottleneck's own, or 4.
+            clip: clip range, of the tensor as the layout arranges it; None means the bottleneck's own, or [-0.2786, 3].
+            bits: sample bit depth, 1 to 8.
+            codec: the video codec: `ffmpeg`, `vvenc` or `none`.
             profile: a name in `featcodec.video.PROFILES`; None means "fast", unless there is a preset.
             preset: a plain VVenC preset, faster to slower, in place of a profile.
             encoder_parameters: further VVenC options.
-            clip: clip range, of the tensor as the layout arranges it; None means the bottleneck's own, or [-0.2786, 3].
-            bits: sample bit depth, 1 to 8.
-            split: last layer of the front-end, 0..4; None means the bottleneck's own, or 4.
             image_size: letterboxed longer side in pixels, a multiple of 32.
             square: letterbox to a square instead of the minimum rectangle.
+            boxes: which boxes `decode` returns.
             device: auto, cpu, cuda, cuda:N or mps.
             half: compute in float16; None means on CUDA only.
-            boxes: which boxes `decode` returns.
-            restoration: a `.safetensors` checkpoint, "none", or "auto": the one that ships for this codec, if any.
-            fingerprint: of a bitstream that is to be decoded; bottleneck "auto" then means the one it was made with.
+            stream: side info of a bitstream that is to be decoded; "auto" then means what it was made with, and the
+                split is its own.
 
         Raises:
             FeatcodecError: a part is missing, damaged, or does not fit the others; the encoder refuses its parameters.
         """
-        chosen = choose_profile(profile, preset, encoder_parameters)
+        encoder = choose_profile(profile, preset, encoder_parameters)
         # Before any weights are read: the encoder may refuse the parameters.
-        open_tried_codec(codec, chosen.settings(bottleneck=False))
-        network = load_detector(detector, split=DEFAULT_SPLIT if split is None else split, device=device, half=half)
-        learned = choose_bottleneck(bottleneck, network.fingerprint, split, tensor_fingerprint(fingerprint, layout))
-        video = open_codec(codec, chosen.settings(bottleneck=learned is not None))
-        if learned is not None:
-            network.split = learned.config.split
-        plain = UniformQuantizer(*LATENT_CLIP) if learned is None else learned.config.quantizer()
-        loaded = cls(network, video, plain, learned, image_size, square, boxes or BoxFilter())
-        tensor = loaded.tensor_fingerprint
-        arranged = choose_layout(layout, tensor, loaded.coded_channels(), network.split, fingerprint)
-        quantizer = plain if arranged is None else arranged.quantizer()
-        low, high = clip or (quantizer.low, quantizer.high)
-        loaded = replace(loaded, quantizer=UniformQuantizer(low, high, bits), layout=arranged)
-        restorer = choose_restoration(restoration, loaded.fingerprint, loaded.coded_channels, split)
-        if restorer is not None:
-            network.split = restorer.config.split
-            loaded = replace(loaded, restoration=restorer.to(network.device))
-        if learned is not None:
-            # Only now: half precision would change its fingerprint.
-            learned.to(network.device, network.dtype)
-        return loaded
+        open_tried_codec(codec, encoder.settings(bottleneck=False))
+        named = None if stream is None else stream.fingerprint
+        wanted = model_fingerprint(named, layout)
+        model = SplitModel.load(detector, bottleneck, split=split, device=device, half=half, fingerprint=wanted)
+        if stream is not None and model.bottleneck is None:
+            model = model.at(stream.split)
+        arranged = choose_layout(layout, model.fingerprint, model.channels, model.split, named)
+        packing = Packing.near_square(model.channels, model.quantizer, arranged)
+        low, high = clip or (packing.quantizer.low, packing.quantizer.high)
+        made_with = _stream_fingerprint(model, packing)
+        restorer = choose_restoration(restoration, made_with, model.channels, model.split)
+        return cls(
+            model,
+            packing.with_range(low, high, bits),
+            open_codec(codec, encoder.settings(bottleneck=model.bottleneck is not None)),
+            None if restorer is None else restorer.to(model.device),
+            image_size,
+            square,
+            boxes or BoxFilter(),
+        )
 
-    def encode(self, image: npt.NDArray[np.uint8], qp: int = DEFAULT_QP) -> bytes:
-        """Code one image.
+    @classmethod
+    def for_stream(cls, data: bytes, detector: str | Path | None = None, **settings: Any) -> FeatureCodec:
+        """The codec that decodes a bitstream of which nothing is known but its bytes.
 
         Args:
-            image: (height, width, 3) uint8 RGB in [0, 255].
+            data: the bytes of one `.266` file.
+            detector: the detector it was made with; None finds it: what ships, then the weights on this machine.
+            settings: further keywords of `load`.
+
+        Raises:
+            BitstreamError: damaged, truncated, or not of featcodec.
+            WeightsError: made with networks that are not on this machine.
+        """
+        header, _ = bitstream.unpack(data)
+        known = detector if detector is not None else detector_of(model_fingerprint(header.fingerprint, AUTO))
+        for candidate in local_detectors() if known is None else [known]:
+            # Of weights that nobody asked for, damaged ones are passed over.
+            with contextlib.suppress(WeightsError) if known is None else contextlib.nullcontext():
+                codec = cls.load(candidate, stream=header, **settings)
+                if codec.fingerprint == header.fingerprint:
+                    return codec
+        raise WeightsError(
+            f"made with networks {header.fingerprint.hex()}, which are not known on this machine; give the `detector` "
+            "and `bottleneck` it was encoded with"
+        )
+
+    def without_bottleneck(self) -> FeatureCodec:
+        """The same detector, coded directly and without layout and restoration: what an attack is compared with."""
+        model = SplitModel(self.model.detector)
+        packing = Packing.near_square(model.channels, model.quantizer)
+        return replace(self, model=model, packing=packing, restoration=None)
+
+    @cached_property
+    def fingerprint(self) -> bytes:
+        """8 bytes that name what a stream needs to be read: the model and the layout."""
+        return _stream_fingerprint(self.model, self.packing)
+
+    @overload
+    def encode(self, image: ImageLike, qp: int = DEFAULT_QP) -> bytes: ...
+    @overload
+    def encode(self, image: list[ImageT] | tuple[ImageT, ...], qp: int = DEFAULT_QP) -> list[bytes]: ...
+    def encode(self, image: ImageLike | list[ImageT] | tuple[ImageT, ...], qp: int = DEFAULT_QP) -> bytes | list[bytes]:
+        """Code one image, or a list of them.
+
+        Args:
+            image: a path, a PIL image, or a (height, width, 3) uint8 RGB array in [0, 255]; or a list or tuple of
+                these. For thousands of files use `featcodec.pipeline.encode_files`.
             qp: VVC quantization parameter, 0 (finest) to 63 (coarsest).
 
         Returns:
-            the bytes of one `.266` file (docs/bitstream.md).
+            the bytes of one `.266` file (docs/bitstream.md), or a list of them in the order of the images. They do not
+            depend on what else is in the list.
 
         Raises:
             InputError: not such an image, or the QP is out of range.
             EncoderError: the VVC encoder failed.
         """
-        ((header, frame),) = self.front_end([self.letterbox(image)], qp)
-        (stream,) = self.vvc.encode([frame], qp, threads=cores())
-        return bitstream.pack(header, stream)
+        if isinstance(image, (list, tuple)):
+            return [data for batch in self._batches(image) for data in self._encode_batch(batch, qp)]
+        (data,) = self._encode_batch([self.letterbox(image)], qp)
+        return data
 
-    def decode(self, data: bytes) -> Detections:
-        """Finish the detection from one bitstream.
+    @overload
+    def decode(self, data: bytes) -> Detections: ...
+    @overload
+    def decode(self, data: list[bytes] | tuple[bytes, ...]) -> list[Detections]: ...
+    def decode(self, data: bytes | list[bytes] | tuple[bytes, ...]) -> Detections | list[Detections]:
+        """Finish the detection from one bitstream, or a list of them.
 
         Args:
-            data: the bytes of one `.266` file, made with this detector, bottleneck and layout.
+            data: the bytes of one `.266` file, made with this detector, bottleneck and layout; or a list or tuple of
+                these.
+
+        Returns:
+            the detections, or a list of them in the order of the bitstreams.
 
         Raises:
             BitstreamError: damaged, truncated or not of featcodec.
             WeightsError: made with other weights.
         """
+        if isinstance(data, (list, tuple)):
+            return [self.back_end([self.decode_frame(each)])[0] for each in data]
         (detections,) = self.back_end([self.decode_frame(data)])
         return detections
 
-    def detect(self, image: npt.NDArray[np.uint8]) -> Detections:
-        """The uncoded detector on one image: no bottleneck, no quantization, no bitstream.
+    @overload
+    def detect(self, image: ImageLike) -> Detections: ...
+    @overload
+    def detect(self, image: list[ImageT] | tuple[ImageT, ...]) -> list[Detections]: ...
+    def detect(self, image: ImageLike | list[ImageT] | tuple[ImageT, ...]) -> Detections | list[Detections]:
+        """The uncoded detector on one image or a list of them: no bottleneck, no quantization, no bitstream.
 
         Args:
-            image: (height, width, 3) uint8 RGB in [0, 255].
+            image: as `encode` takes it.
 
         Raises:
             InputError: not such an image.
         """
+        if isinstance(image, (list, tuple)):
+            return [found for batch in self._batches(image) for found in self.detect_letterboxed(batch)]
         return self.detect_letterboxed([self.letterbox(image)])[0]
 
-    def letterbox(self, image: npt.NDArray[np.uint8]) -> Letterboxed:
-        """Fit an image into the detector's input."""
-        check_rgb(image)
-        letterbox = Letterbox.fit(image.shape[1], image.shape[0], self.image_size, square=self.square)
-        return Letterboxed(letterbox, letterbox.apply(image))
+    def letterbox(self, image: ImageLike) -> Letterboxed:
+        """Fit an image into the detector's input; what counts as an image stands at `encode`."""
+        pixels = as_rgb(image)
+        letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], self.image_size, square=self.square)
+        return Letterboxed(letterbox, letterbox.apply(pixels))
 
     def front_end(self, batch: Sequence[Letterboxed], qp: int) -> list[tuple[Header, Frame]]:
-        """What the edge computes before VVC: side info and mosaic of each image.
+        """What the edge computes before the video codec: side info and frame of each image.
 
         Args:
             batch: images of one letterboxed shape.
-            qp: the QP that will be used, 0..63; it stands in the header.
+            qp: the QP that will be used, 0..63; it stands in the side info.
 
         Returns:
-            per image its header, and its mosaic: (rows * H, cols * W) uint8 of the tiled (C, H, W) tensor.
+            per image its side info, and its frame: (rows * H, cols * W) uint8 of the packed (C, H, W) tensor.
 
         Raises:
-            InputError: the QP is out of range, or the feature tensor holds NaN.
-            BitstreamError: the mosaic would be larger than a bitstream may hold.
+            InputError: the QP is out of range, or the tensor holds NaN.
+            BitstreamError: the frame would be larger than a bitstream may hold.
         """
-        if not hasattr(qp, "__index__") or not 0 <= qp <= 63:  # numpy's integers have it, floats do not
-            raise InputError(f"QP {qp} is no whole number from 0 to 63")
-        values = self.uncoded_tensors(batch).float().cpu().contiguous().numpy()
-        if self.layout is not None:
-            values = self.layout.arrange(values)
-        grid = TileGrid.near_square(values.shape[1])
+        bitstream.check_qp(qp)
+        tensors = self.uncoded_tensors(batch).float().cpu().contiguous().numpy()
         return [
-            (self._header(image, tensor.shape, grid, qp), grid.tile(self.quantizer.quantize(tensor)))
-            for image, tensor in zip(batch, values, strict=True)
+            (self._side_info(image, qp), self.packing.to_frame(tensor))
+            for image, tensor in zip(batch, tensors, strict=True)
         ]
 
     def uncoded_tensors(self, batch: Sequence[Letterboxed]) -> Tensor:
-        """What the edge computes before anything is clipped: the feature tensor, through AE where there is one.
+        """The tensors that cross the wire, before anything is clipped: `SplitModel.encode` of letterboxed images.
 
         Args:
             batch: images of one letterboxed shape.
 
         Returns:
-            (B, C, H, W) on the detector's device, in its precision.
+            (B, C, H, W) on the model's device, in its precision.
         """
         with torch.inference_mode():
-            features = self.detector.front(_to_tensor(batch))
-            return features if self.bottleneck is None else self.bottleneck.encode(features)
+            return self.model.encode(_as_pictures(batch))
 
     def decode_frame(self, data: bytes) -> tuple[Header, Frame]:
-        """What the cloud computes before the networks: side info and decoded mosaic of one bitstream.
+        """What the cloud computes before the networks: side info and decoded frame of one bitstream.
 
         Raises:
             BitstreamError, WeightsError: as `decode`.
@@ -244,15 +293,15 @@ class FeatureCodec:
         header, stream = bitstream.unpack(bytes(data))
         if header.fingerprint != self.fingerprint:
             raise WeightsError(
-                f"made with weights {header.fingerprint.hex()}, but {self.fingerprint.hex()} are loaded; "
-                "give the --detector, --bottleneck and --layout it was encoded with"
+                f"made with networks {header.fingerprint.hex()}, but {self.fingerprint.hex()} are loaded; "
+                "give the `detector`, `bottleneck` and `layout` it was encoded with"
             )
-        self._check_shape(header)
+        check_tensor(header, self.model, self.packing.layout)
         video = open_codec("none") if header.is_raw else self._decoder()
         return header, video.decode(stream, header.mosaic_shape)
 
     def back_end(self, batch: Sequence[tuple[Header, Frame]]) -> list[Detections]:
-        """What the cloud computes after VVC.
+        """What the cloud computes after the video codec.
 
         Args:
             batch: `decode_frame` results of one letterboxed size and one split.
@@ -262,109 +311,84 @@ class FeatureCodec:
         """
         headers = [side_info for side_info, _ in batch]
         tensors = restore(self.restoration, self.coded_tensors(batch), headers)
-        return self.finish(tensors, [letterbox_of(header) for header in headers], headers[0].split)
+        # Streams name their networks, not the split: without a bottleneck the same weights decode every split.
+        return self._finish(self.model.at(headers[0].split), tensors, [letterbox_of(header) for header in headers])
 
-    def finish(self, tensors: Tensor, letterboxes: Sequence[Letterbox], split: int | None = None) -> list[Detections]:
-        """The networks of the cloud alone: AD, where there is one, and the detector's back-end.
+    def finish(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Detections]:
+        """The networks of the cloud alone: `SplitModel.decode`, then boxes.
 
         Args:
             tensors: (B, C, H, W), what `uncoded_tensors` gives, or `coded_tensors`.
             letterboxes: of the B images.
-            split: the split they were made with, if not the detector's own.
 
         Returns:
             the detections of each.
         """
-        with torch.inference_mode():
-            features = tensors if self.bottleneck is None else self.bottleneck.decode(tensors)
-            predictions = self.detector.back(features, split)
-        return detections_of(predictions, letterboxes, self.detector.names, self.boxes)
+        return self._finish(self.model, tensors, letterboxes)
 
     def coded_tensors(self, batch: Sequence[tuple[Header, Frame]]) -> Tensor:
-        """What came over the wire, dequantized: where AD and back-end start, and an attacker, too.
+        """What came over the wire, unpacked: where restoration, AD and back-end start, and an attacker, too.
 
         Args:
             batch: `decode_frame` results of one letterboxed size and one split.
 
         Returns:
-            (B, C, H, W) on the detector's device, in its precision.
+            (B, C, H, W) on the model's device, in its precision.
         """
-        tensors = np.stack([_dequantize(side_info, frame) for side_info, frame in batch])
-        if self.layout is not None:
-            tensors = self.layout.restore(tensors)
-        return torch.from_numpy(tensors).to(self.detector.device, self.detector.dtype)
+        tensors = np.stack([packing_of(header, self.packing.layout).to_tensor(frame) for header, frame in batch])
+        return torch.from_numpy(tensors).to(self.model.device, self.model.detector.dtype)
 
     def detect_letterboxed(self, batch: Sequence[Letterboxed]) -> list[Detections]:
         """The uncoded detector on images of one letterboxed shape."""
+        detector = self.model.detector
         with torch.inference_mode():
-            predictions = self.detector.back(self.detector.front(_to_tensor(batch)))
-        letterboxes = [image.letterbox for image in batch]
-        return detections_of(predictions, letterboxes, self.detector.names, self.boxes)
-
-    def coded_channels(self, split: int | None = None) -> int:
-        """Channels of the coded tensor, behind another split than the detector's own where one is given."""
-        if self.bottleneck is not None:
-            return self.bottleneck.config.channels
-        return self.detector.feature_shape(STRIDE, STRIDE, split)[0]
+            predictions = detector.back(detector.front(_as_pictures(batch)))
+        return detections_of(predictions, [image.letterbox for image in batch], detector.names, self.boxes)
 
     def matches(self, header: Header, image: Letterboxed, qp: int) -> bool:
-        """Whether a bitstream with this header was made of that image, with the present settings, at that QP.
+        """Whether a bitstream with this side info was made of that image, with the present settings, at that QP.
 
         Another image of the same size passes with a probability of 1 in 65,536.
         """
-        if letterbox_of(header) != image.letterbox:
-            return False
-        shape = (header.channels, header.feature_height, header.feature_width)
-        return header == self._header(image, shape, TileGrid(header.tile_rows, header.tile_cols), qp)
+        return letterbox_of(header) == image.letterbox and header == self._side_info(image, qp)
 
-    def _check_shape(self, header: Header) -> None:
-        """Refuse a tensor that these networks cannot take: a fingerprint can be copied onto any header."""
-        size = header.letterboxed_width, header.letterboxed_height
-        _, height, width = self.detector.feature_shape(*size, header.split)
-        channels = self.coded_channels(header.split)
-        claimed = (header.channels, header.feature_height, header.feature_width)
-        fixed = next((part.config.split for part in (self.bottleneck, self.layout) if part is not None), header.split)
-        is_absurd = any(side % STRIDE or side > MAX_IMAGE_SIZE for side in size)
-        if is_absurd or claimed != (channels, height, width) or header.split != fixed:
-            raise BitstreamError(
-                f"claims a tensor of {claimed} for {size[0]}x{size[1]} pixels; this model makes {channels} channels of "
-                f"{width}x{height} there: damaged or forged, encode the image again"
-            )
+    def __repr__(self) -> str:
+        layout = "none" if self.packing.layout is None else "yes"
+        restoration = "none" if self.restoration is None else "yes"
+        return (
+            f"FeatureCodec({self.model!r}, layout={layout}, restoration={restoration}, video={self.video.name!r}, "
+            f"image_size={self.image_size}, fingerprint={self.fingerprint.hex()})"
+        )
+
+    def _batches(self, images: Iterable[ImageLike]) -> Iterator[list[Letterboxed]]:
+        """Neighbours of one letterboxed shape together, a few at a time: memory does not grow with the list."""
+        for _, neighbours in groupby(map(self.letterbox, images), key=lambda image: image.pixels.shape):
+            while batch := list(islice(neighbours, _BATCH)):
+                yield batch
+
+    def _encode_batch(self, batch: Sequence[Letterboxed], qp: int) -> list[bytes]:
+        headers, frames = zip(*self.front_end(batch, qp), strict=True)
+        streams = self.video.encode(frames, qp, threads=cores())
+        return [bitstream.pack(header, stream) for header, stream in zip(headers, streams, strict=True)]
+
+    def _finish(self, model: SplitModel, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Detections]:
+        with torch.inference_mode():
+            predictions = model.decode(tensors)
+        return detections_of(predictions, letterboxes, model.detector.names, self.boxes)
+
+    def _side_info(self, image: Letterboxed, qp: int) -> Header:
+        return side_info_of(image, self.model, self.packing, self.video, self.fingerprint, qp)
 
     def _decoder(self) -> VideoCodec:
-        return open_codec("ffmpeg") if self.vvc.name == "none" else self.vvc
-
-    def _header(self, image: Letterboxed, shape: tuple[int, ...], grid: TileGrid, qp: int) -> Header:
-        letterbox = image.letterbox
-        header = Header(
-            original_width=letterbox.original_width,
-            original_height=letterbox.original_height,
-            letterboxed_width=letterbox.width,
-            letterboxed_height=letterbox.height,
-            channels=shape[0],
-            feature_height=shape[1],
-            feature_width=shape[2],
-            tile_rows=grid.rows,
-            tile_cols=grid.cols,
-            clip_low=self.quantizer.low,
-            clip_high=self.quantizer.high,
-            bits=self.quantizer.bits,
-            split=self.detector.split,
-            fingerprint=self.fingerprint,
-            qp=RAW_QP if self.vvc.name == "none" else int(qp),
-            encoder_tag=zlib.crc32(image.pixels.tobytes(), self.vvc.tag) & 0xFFFF,
-        )
-        # Before VVC is spent on it.
-        header.check()
-        return header
+        return open_codec("ffmpeg") if self.video.name == "none" else self.video
 
 
-def _dequantize(header: Header, frame: Frame) -> npt.NDArray[np.float32]:
-    samples = TileGrid(header.tile_rows, header.tile_cols).untile(frame, header.channels)
-    return UniformQuantizer(header.clip_low, header.clip_high, header.bits).dequantize(samples)
+def _stream_fingerprint(model: SplitModel, packing: Packing) -> bytes:
+    layout = None if packing.layout is None else packing.layout.fingerprint()
+    return joined_fingerprint(model.fingerprint, layout)
 
 
-def _to_tensor(batch: Sequence[Letterboxed]) -> Tensor:
+def _as_pictures(batch: Sequence[Letterboxed]) -> Tensor:
     """(B, 3, H, W) float32 RGB in [0, 1]."""
     pixels = np.stack([image.pixels for image in batch])
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255

@@ -51,8 +51,8 @@ def names_of_weights() -> dict[str, str]:
     """Fingerprints of everything that the figures depend on."""
     street, latent = (FeatureCodec.load("scenes", bottleneck=name, device="cpu") for name in ("street", "none"))
     networks = {
-        "street RecNet": shipped_recnet(street.tensor_fingerprint),
-        "latent RecNet": shipped_recnet(latent.tensor_fingerprint),
+        "street RecNet": shipped_recnet(street.model.fingerprint),
+        "latent RecNet": shipped_recnet(latent.model.fingerprint),
         "plate reader": shipped_plate_reader(),
     }
     names = {name: fingerprint(network.state_dict()) for name, network in networks.items()}

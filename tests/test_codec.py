@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from pictures import texture
+from PIL import Image
 
 from featcodec import Detections, FeatureCodec, bitstream
 from featcodec.detections import BoxFilter
@@ -26,9 +28,9 @@ def codec(tiny_yolov5: Path) -> FeatureCodec:
 
 def make_bottleneck(path: Path, codec: FeatureCodec, channels: int = 6) -> Path:
     torch.manual_seed(0)
-    features = codec.detector.feature_shape(64, 64)[0]
-    fingerprint = codec.detector.fingerprint.hex()
-    config = BottleneckConfig(features, 10, channels, -3.0, 3.0, codec.detector.split, fingerprint, {"stage": "test"})
+    features = codec.model.detector.feature_shape(64, 64)[0]
+    fingerprint = codec.model.detector.fingerprint.hex()
+    config = BottleneckConfig(features, 10, channels, -3.0, 3.0, codec.model.split, fingerprint, {"stage": "test"})
     save_bottleneck(path, Bottleneck(config))
     return path
 
@@ -60,18 +62,18 @@ def test_fine_quantization_approaches_the_uncoded_detector(codec: FeatureCodec) 
     batch = [codec.letterbox(image)]
     with torch.inference_mode():
         pixels = torch.from_numpy(batch[0].pixels).permute(2, 0, 1)[None] / 255
-        features = codec.detector.front(pixels)[0].numpy()
-    clipped = np.clip(features, codec.quantizer.low, codec.quantizer.high)
+        features = codec.model.detector.front(pixels)[0].numpy()
+    clipped = np.clip(features, codec.packing.quantizer.low, codec.packing.quantizer.high)
 
     def error(data: bytes) -> float:
         header, frame = codec.decode_frame(data)
         tiles = frame.reshape(header.tile_rows, header.feature_height, header.tile_cols, header.feature_width)
         samples = tiles.transpose(0, 2, 1, 3).reshape(features.shape)
-        return float(np.abs(codec.quantizer.dequantize(samples) - clipped).max())
+        return float(np.abs(codec.packing.quantizer.dequantize(samples) - clipped).max())
 
-    raw = dataclasses.replace(codec, vvc=FeatureCodec.load.__globals__["open_codec"]("none"))
-    assert error(raw.encode(image, 0)) <= codec.quantizer.step * 0.501
-    assert error(codec.encode(image, 0)) <= codec.quantizer.step * 1.501
+    raw = dataclasses.replace(codec, video=FeatureCodec.load.__globals__["open_codec"]("none"))
+    assert error(raw.encode(image, 0)) <= codec.packing.quantizer.step * 0.501
+    assert error(codec.encode(image, 0)) <= codec.packing.quantizer.step * 1.501
     assert error(codec.encode(image, 5)) < error(codec.encode(image, 40))
 
 
@@ -133,7 +135,7 @@ def test_no_forged_split_passes_behind_a_bottleneck(
     path = make_bottleneck(tmp_path / "b.safetensors", codec)
     learned = FeatureCodec.load(tiny_yolov5, bottleneck=path, image_size=128)
     header, stream = bitstream.unpack(learned.encode(texture(128, 128), 40))
-    side = header.feature_width * 128 // learned.detector.feature_shape(128, 128, split)[2]
+    side = header.feature_width * 128 // learned.model.detector.at(split).feature_shape(128, 128)[2]
     forged = dataclasses.replace(header, split=split, letterboxed_width=side, letterboxed_height=side)
     with pytest.raises(BitstreamError, match="damaged or forged"):
         learned.decode(bitstream.pack(forged, stream))
@@ -146,10 +148,14 @@ def test_no_forged_split_passes_behind_a_bottleneck(
         np.zeros((10, 10, 4), np.uint8),
         np.zeros((10, 10, 3), np.float32),
         np.zeros((0, 10, 3), np.uint8),
-        "picture.jpg",
+        "not-there.jpg",
+        3,
+        None,
+        Image.new("F", (10, 10)),
     ],
+    ids=["gray", "four channels", "float", "empty", "missing", "number", "none", "float image"],
 )
-def test_what_is_no_rgb_array_is_refused(codec: FeatureCodec, image: np.ndarray) -> None:
+def test_what_is_not_an_image_is_refused(codec: FeatureCodec, image: np.ndarray) -> None:
     with pytest.raises(InputError):
         codec.encode(image)
 
@@ -211,14 +217,15 @@ def test_qps_of_numpy_sweeps_are_taken(codec: FeatureCodec) -> None:
 def test_half_precision_does_not_change_the_fingerprint(tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec) -> None:
     path = make_bottleneck(tmp_path / "b.safetensors", codec)
     whole, half = (FeatureCodec.load(tiny_yolov5, bottleneck=path, half=half) for half in (False, True))
-    assert half.bottleneck is not None
-    assert next(half.bottleneck.parameters()).dtype == torch.float16
+    assert half.model.bottleneck is not None
+    assert next(half.model.bottleneck.parameters()).dtype == torch.float16
     assert half.fingerprint == whole.fingerprint
 
 
 def ship(monkeypatch: pytest.MonkeyPatch, codec: FeatureCodec, *files: Path) -> None:
     """Pretend that these bottlenecks come with the package, for the codec's detector."""
-    shipped = tuple(Shipped(file.stem, codec.detector.fingerprint.hex(), str(file), "for a test") for file in files)
+    detector = codec.model.detector.fingerprint.hex()
+    shipped = tuple(Shipped(file.stem, detector, str(file), "for a test") for file in files)
     monkeypatch.setattr("featcodec.networks.bottleneck.SHIPPED_BOTTLENECKS", shipped)
 
 
@@ -231,10 +238,10 @@ def test_a_shipped_bottleneck_is_the_default_of_its_detector_alone(
     by_path = {path: FeatureCodec.load(tiny_yolov5, bottleneck=path).fingerprint for path in (first, second)}
     assert FeatureCodec.load(tiny_yolov5).fingerprint == by_path[first]
     assert FeatureCodec.load(tiny_yolov5, bottleneck="second").fingerprint == by_path[second]
-    assert FeatureCodec.load(tiny_yolov5, bottleneck="none").bottleneck is None
-    assert FeatureCodec.load(tiny_yolov5, bottleneck=None).bottleneck is None
-    assert FeatureCodec.load(tiny_yolov5, split=3).bottleneck is None
-    assert FeatureCodec.load(tiny_yolov5u).bottleneck is None
+    assert FeatureCodec.load(tiny_yolov5, bottleneck="none").model.bottleneck is None
+    assert FeatureCodec.load(tiny_yolov5, bottleneck=None).model.bottleneck is None
+    assert FeatureCodec.load(tiny_yolov5, split=3).model.bottleneck is None
+    assert FeatureCodec.load(tiny_yolov5u).model.bottleneck is None
     with pytest.raises(WeightsError, match="behind another detector"):
         FeatureCodec.load(tiny_yolov5u, bottleneck="first")
 
@@ -245,9 +252,10 @@ def test_a_decoder_takes_the_bottleneck_that_the_stream_names(
     files = [make_bottleneck(tmp_path / name, codec) for name in ("first.safetensors", "second.safetensors")]
     ship(monkeypatch, codec, *files)
     for choice in ("none", "first", "second"):
-        made = FeatureCodec.load(tiny_yolov5, bottleneck=choice).fingerprint
-        assert FeatureCodec.load(tiny_yolov5, fingerprint=made).fingerprint == made
-    unknown = FeatureCodec.load(tiny_yolov5, fingerprint=bytes(8)).fingerprint
+        data = FeatureCodec.load(tiny_yolov5, bottleneck=choice, image_size=96).encode(texture(96, 64))
+        header, _ = bitstream.unpack(data)
+        assert FeatureCodec.load(tiny_yolov5, stream=header).fingerprint == header.fingerprint
+    unknown = FeatureCodec.load(tiny_yolov5, stream=dataclasses.replace(header, fingerprint=bytes(8))).fingerprint
     assert unknown == FeatureCodec.load(tiny_yolov5, bottleneck="first").fingerprint
 
 
@@ -301,23 +309,27 @@ def test_a_restoration_of_another_codec_is_refused(
     tmp_path: Path, tiny_yolov5: Path, tiny_yolov5u: Path, codec: FeatureCodec
 ) -> None:
     path = make_restoration(tmp_path / "r.safetensors", codec)
-    with pytest.raises(WeightsError, match=rf"{codec.fingerprint.hex()}, but [0-9a-f]{{16}} is loaded; give the"):
+    with pytest.raises(WeightsError, match=rf"{codec.fingerprint.hex()}, but [0-9a-f]{{16}} are loaded; give the"):
         FeatureCodec.load(tiny_yolov5u, restoration=path)
-    with pytest.raises(WeightsError, match="behind layer 4, not 3"):
+    with pytest.raises(WeightsError, match="behind layer 4, but the streams are made behind layer 3"):
         FeatureCodec.load(tiny_yolov5, split=3, restoration=path)
     forged = make_restoration(tmp_path / "f.safetensors", codec, channels=5)
-    with pytest.raises(WeightsError, match="takes 5 channels, not the codec's 16"):
+    with pytest.raises(WeightsError, match="takes 5 channels, the streams have 16"):
         FeatureCodec.load(tiny_yolov5, restoration=forged)
 
 
-def test_a_restoration_knows_its_split(tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec) -> None:
+def test_a_restoration_never_changes_the_split(tmp_path: Path, tiny_yolov5: Path) -> None:
+    """One that was trained behind another layer is refused, instead of moving the split of what is encoded."""
     early = FeatureCodec.load(tiny_yolov5, image_size=96, split=2)
-    channels = early.detector.feature_shape(64, 64)[0]
-    path = make_restoration(tmp_path / "r.safetensors", early, channels, split=2)
-    restoring = FeatureCodec.load(tiny_yolov5, image_size=96, restoration=path)
+    path = make_restoration(tmp_path / "r.safetensors", early, early.model.channels, split=2)
+    with pytest.raises(WeightsError, match="trained behind layer 2, but the streams are made behind layer 4"):
+        FeatureCodec.load(tiny_yolov5, image_size=96, restoration=path)
+    restoring = FeatureCodec.load(tiny_yolov5, image_size=96, split=2, restoration=path)
     data = restoring.encode(texture(96, 64), 38)
     assert data == early.encode(texture(96, 64), 38)
     assert not np.array_equal(restoring.decode(data).scores, early.decode(data).scores)
+    decoder = FeatureCodec.load(tiny_yolov5, restoration=path, stream=bitstream.unpack(data)[0])
+    assert np.array_equal(restoring.decode(data).scores, decoder.decode(data).scores)
 
 
 def test_a_shipped_restoration_is_the_default_of_its_codec_alone(
@@ -344,3 +356,69 @@ def test_half_precision_does_not_change_a_restoration(tmp_path: Path, tiny_yolov
     assert whole is not None
     assert half is not None
     assert whole.fingerprint() == half.fingerprint()
+
+
+# What people call
+
+
+def test_a_path_an_image_and_an_array_are_the_same_picture(tmp_path: Path, codec: FeatureCodec) -> None:
+    pixels = texture(96, 64)
+    path = tmp_path / "picture.png"
+    Image.fromarray(pixels).save(path)
+    expected = codec.encode(pixels, 40)
+    assert codec.encode(path, 40) == codec.encode(str(path), 40) == codec.encode(Image.open(path), 40) == expected
+    assert np.array_equal(codec.detect(path).scores, codec.detect(pixels).scores)
+
+
+def test_lists_are_coded_one_by_one_whatever_their_shapes(codec: FeatureCodec) -> None:
+    pictures = [texture(160, 120), texture(120, 160), *(texture(160, 120, seed) for seed in range(1, 10))]
+    streams = codec.encode(pictures, 42)
+    assert streams[:3] == [codec.encode(picture, 42) for picture in pictures[:3]]
+    assert streams[10] == codec.encode(pictures[10], 42)
+    decoded = codec.decode(streams[:2])
+    assert [(each.width, each.height) for each in decoded] == [(160, 120), (120, 160)]
+    assert np.array_equal(decoded[0].xyxy, codec.decode(streams[0]).xyxy)
+    assert np.allclose(codec.detect(tuple(pictures[:2]))[1].scores, codec.detect(pictures[1]).scores, atol=1e-5)
+    assert codec.encode([], 42) == codec.decode([]) == []
+
+
+def test_it_says_what_it_is(codec: FeatureCodec) -> None:
+    text = repr(codec)
+    assert text.startswith("FeatureCodec(SplitModel(3 classes, split=4, bottleneck=none")
+    assert codec.fingerprint.hex() in text
+    assert "video='ffmpeg', image_size=160" in text
+
+
+def test_an_unknown_stream_finds_its_networks() -> None:
+    """What ships is found by the fingerprint in the stream: detector, bottleneck, restoration."""
+    made = FeatureCodec.load("scenes", image_size=96)
+    data = made.encode(texture(96, 64), 38)
+    found = FeatureCodec.for_stream(data)
+    assert (found.fingerprint, found.restoration is None) == (made.fingerprint, False)
+    assert np.array_equal(found.decode(data).scores, made.decode(data).scores)
+    latent = FeatureCodec.load("scenes", bottleneck=None, split=2, image_size=96).encode(texture(96, 64), 38)
+    opened = FeatureCodec.for_stream(latent)
+    assert (opened.model.bottleneck, opened.model.split) == (None, 2)
+
+
+def test_an_unknown_stream_finds_weights_on_this_machine(
+    tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEATCODEC_HOME", str(tmp_path))
+    data = codec.encode(texture(96, 64), 38)
+    with pytest.raises(WeightsError, match=rf"networks {codec.fingerprint.hex()}, which are not known on this machine"):
+        FeatureCodec.for_stream(data)
+    assert FeatureCodec.for_stream(data, tiny_yolov5).fingerprint == codec.fingerprint
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights/damaged.pt").write_bytes(b"no weights")
+    shutil.copy(tiny_yolov5, tmp_path / "weights/own.pt")
+    assert FeatureCodec.for_stream(data).fingerprint == codec.fingerprint
+    with pytest.raises(BitstreamError):
+        FeatureCodec.for_stream(data[:-1])
+
+
+def test_errors_of_the_library_name_parameters_and_not_options(tmp_path: Path, codec: FeatureCodec) -> None:
+    learned = FeatureCodec.load("scenes", image_size=96)
+    with pytest.raises(WeightsError, match="give the `detector`, `bottleneck` and `layout`") as refused:
+        codec.decode(learned.encode(texture(96, 64), 40))
+    assert "--" not in str(refused.value)

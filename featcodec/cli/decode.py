@@ -13,7 +13,7 @@ from featcodec.cli.console import complain, note_classes, print_json, progress
 from featcodec.cli.options import (
     box_filter,
     box_options,
-    first_fingerprint,
+    first_side_info,
     json_option,
     load_codec,
     model_options,
@@ -131,10 +131,10 @@ def command(
         codec=codec,
         restoration=restoration,
         boxes=box_filter(conf, iou, max_det),
-        fingerprint=first_fingerprint(stream.path for stream in known),
+        stream=first_side_info(stream.path for stream in known),
     )
     if truth is not None and file_format == "coco":
-        note_classes(truth, feature_codec.detector.names)
+        note_classes(truth, feature_codec.model.detector.names)
     started = time.perf_counter()
     outcomes = decode_files(feature_codec, known, workers=workers)
     with contextlib.closing(outcomes), open_export(output, file_format, truth) as write:

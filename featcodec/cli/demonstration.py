@@ -115,7 +115,7 @@ def run_demo(
         for _ in drawn:
             pass
     codec = FeatureCodec.load(DETECTOR)
-    if codec.bottleneck is None:
+    if codec.model.bottleneck is None:
         raise InputError(f"no bottleneck comes with the detector {DETECTOR}; install featcodec again")
     latent = FeatureCodec.load(DETECTOR, bottleneck="none")
     sources = expand_sources([str(scenes / IMAGES)], IMAGE_SUFFIXES, "images")
@@ -179,7 +179,7 @@ def _coded(codec: FeatureCodec, dataset: Dataset, folder: Path, qp: int, workers
     with closing(encode_files(codec, dataset.sources, folder, qp, workers=workers)) as encoded:
         _check(outcome.error for outcome in encoded)
     streams = [Source(output_path(source, folder), source.relative) for source in dataset.sources]
-    categories = dataset.annotations.category_ids(codec.detector.names)
+    categories = dataset.annotations.category_ids(codec.model.detector.names)
     sizes, results = [], []
     with closing(decode_files(codec, streams, workers=workers)) as decoded:
         for image_id, outcome in zip(dataset.image_ids, decoded, strict=True):

@@ -9,7 +9,7 @@ from typing import Any
 
 import rich_click as click
 
-from featcodec.cli.console import complain, print_json, progress
+from featcodec.cli.console import complain, print_json, progress, with_options
 from featcodec.cli.options import (
     bits_option,
     encoder_params_option,
@@ -141,7 +141,7 @@ def command(
                 complain(outcome.error)
             if as_json:
                 entry = {"source": str(outcome.source.path), "output": str(outcome.output), "status": status}
-                files.append({**entry, "bytes": outcome.bytes, "error": outcome.error})
+                files.append({**entry, "bytes": outcome.bytes, "error": outcome.error and with_options(outcome.error)})
     seconds = time.perf_counter() - started
     bpp = bits_per_pixel([(total_bytes, total_pixels, 1)]) if total_pixels else None
     if as_json:

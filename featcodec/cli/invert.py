@@ -14,7 +14,7 @@ import rich_click as click
 from featcodec.cli.console import complain, print_json, print_table, progress
 from featcodec.cli.options import (
     bottleneck_label,
-    first_fingerprint,
+    first_side_info,
     json_option,
     load_codec,
     model_options,
@@ -124,7 +124,6 @@ def command(
     With --private, a network reads the number plates that can be read on the originals, there and on the
     reconstructions; the share of characters that it reads is printed (lower is more private).
     """
-    import dataclasses
 
     from featcodec.errors import FeatcodecError
     from featcodec.privacy.attack import Attack
@@ -144,13 +143,13 @@ def command(
     check_pictures(known, output, matched, overwrite=overwrite)
     check_attack_results(output)
     plates = None if private is None else PlateAudit.load(private, _given(plate_reader), matched.values())
-    named = first_fingerprint(source.path for source in known) if are_streams else None
-    settings = {"image_size": image_size, "square": square, "fingerprint": named, "restoration": "none"}
+    first = first_side_info(source.path for source in known) if are_streams else None
+    settings = {"image_size": image_size, "square": square, "stream": first, "restoration": "none"}
     codec = load_codec(detector, bottleneck, layout, device, half, **settings)
     attack = Attack.load(codec, _given(recnet))
     latent = None
     if latent_recnet is not None:
-        latent = Attack.load(dataclasses.replace(codec, bottleneck=None, layout=None), _given(latent_recnet))
+        latent = Attack.load(codec.without_bottleneck(), _given(latent_recnet))
     done: list[Inverted] = []
     started = time.perf_counter()
     outcomes = invert_files(attack, known, output, originals=matched, latent=latent, plates=plates, workers=workers)
@@ -174,7 +173,7 @@ def command(
         if attacks:
             _print_table(done, attacks)
         if summary:
-            click.echo(plate_line(summary["plates"], "features" if codec.bottleneck is None else "bottleneck"))
+            click.echo(plate_line(summary["plates"], "features" if codec.model.bottleneck is None else "bottleneck"))
         speed = f"{seconds:.1f} s ({len(done) / seconds:.1f} images/s)"
         click.echo(f"{len(done)} inverted, {failed} failed, {speed} -> {output}")
     return 1 if failed else 0
@@ -188,9 +187,9 @@ def _results(
     from featcodec.privacy.attack_results import AttackResult
 
     label = "latent"
-    if attack.codec.bottleneck is not None:
-        label = bottleneck_label(bottleneck, attack.codec) or attack.codec.tensor_fingerprint.hex()[:8]
-    codec, recnet = attack.codec.tensor_fingerprint.hex(), fingerprint(attack.recnet.state_dict()).hex()
+    if attack.codec.model.bottleneck is not None:
+        label = bottleneck_label(bottleneck, attack.codec) or attack.codec.model.fingerprint.hex()[:8]
+    codec, recnet = attack.codec.model.fingerprint.hex(), fingerprint(attack.recnet.state_dict()).hex()
     for outcome in done:
         picture = outcome.output.relative_to(output).as_posix()
         original = str(originals.get(outcome.source.path, ""))

@@ -14,6 +14,7 @@ from featcodec.video.profiles import DEFAULT_PROFILE, PROFILES, summaries
 from featcodec.video.settings import PRESETS
 
 if TYPE_CHECKING:
+    from featcodec.bitstream import Header
     from featcodec.codec import FeatureCodec
     from featcodec.detections import BoxFilter
 
@@ -170,29 +171,29 @@ def bottleneck_label(name: str, codec: FeatureCodec) -> str:
         codec: the codec that came of it.
     """
     from featcodec.fingerprints import joined_fingerprint
-    from featcodec.networks.bottleneck import AUTO, load_bottleneck
-    from featcodec.networks.catalogue import SHIPPED_BOTTLENECKS, shipped_for
+    from featcodec.networks.bottleneck import load_bottleneck
+    from featcodec.networks.catalogue import AUTO, SHIPPED_BOTTLENECKS, shipped_for
 
-    if codec.bottleneck is None:
+    if codec.model.bottleneck is None:
         return ""
     if name != AUTO:
         return Path(name).stem
-    detector = codec.detector.fingerprint
+    detector = codec.model.detector.fingerprint
     names = {
         joined_fingerprint(detector, load_bottleneck(shipped.path).fingerprint()): shipped.name
         for shipped in shipped_for(SHIPPED_BOTTLENECKS, detector)
     }
-    return names.get(codec.tensor_fingerprint, "")
+    return names.get(codec.model.fingerprint, "")
 
 
-def first_fingerprint(streams: Iterable[Path]) -> bytes | None:
-    """The fingerprint in the first intact bitstream; what is wrong with others shows when they are decoded."""
+def first_side_info(streams: Iterable[Path]) -> Header | None:
+    """The side info of the first intact bitstream; what is wrong with others shows when they are decoded."""
     from featcodec.bitstream import read_file, unpack
     from featcodec.errors import FeatcodecError
 
     for stream in streams:
         with contextlib.suppress(FeatcodecError):
-            return unpack(read_file(stream))[0].fingerprint
+            return unpack(read_file(stream))[0]
     return None
 
 

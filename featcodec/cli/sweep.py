@@ -210,7 +210,7 @@ def command(
         complain(f"note: {len(dataset.sources)} of the {len(truth.image_ids)} annotated images are given and count")
     note_photographs(options["detector"], (source.path for source in dataset.sources))
     plans = _plans(options)
-    note_classes(dataset.annotations, plans[0].method.codec.detector.names)  # all are of one detector
+    note_classes(dataset.annotations, plans[0].method.codec.model.detector.names)  # all are of one detector
     done: list[Outcome] = []
     # Beside its bar rich sends what is printed to stderr: right on a terminal, wrong where stdout goes into a file.
     stdout = None if sys.stdout.isatty() else sys.stdout
@@ -279,7 +279,7 @@ def _curves(
     if method == "uncoded":
         for name in dict.fromkeys(("none", *(options["bottlenecks"] or ["auto"]))):
             codec = _load(options, name)
-            if name == "none" or codec.bottleneck is not None:
+            if name == "none" or codec.model.bottleneck is not None:
                 yield Plan(UncodedMethod(codec, bottleneck_label(name, codec), *attackers.of(codec)), [None])
         return
     raw = options["codec"] == "none"
@@ -294,7 +294,7 @@ def _curves(
     for name, split, clip, encoder in product(bottlenecks, splits or [None], options["clips"] or [None], encoders):
         load = partial(_load, options, name, split=split, clip=clip, layout=options["layout"], **encoder)
         codec = restorations.load(load)
-        if method == "bottleneck" and codec.bottleneck is None:
+        if method == "bottleneck" and codec.model.bottleneck is None:
             raise InputError(
                 f"no bottleneck comes with {options['detector']}; give --bottleneck, or use --method latent"
             )

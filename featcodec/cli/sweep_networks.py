@@ -36,9 +36,9 @@ class Attackers:
         from featcodec.privacy.attack import Attack
         from featcodec.privacy.recnet import find_shipped_recnet
 
-        path = self.by_codec.get(codec.tensor_fingerprint.hex())
+        path = self.by_codec.get(codec.model.fingerprint.hex())
         if path is None and self.auto:
-            path = find_shipped_recnet(codec.tensor_fingerprint)
+            path = find_shipped_recnet(codec.model.fingerprint)
         if path is None:
             return None, ""
         if path in self.unused:
@@ -63,7 +63,8 @@ class Restorations:
     """
 
     def __init__(self, choice: str, *, raw: bool) -> None:
-        from featcodec.networks.restoration import AUTO, NONE, load_restoration
+        from featcodec.networks.catalogue import AUTO, NONE
+        from featcodec.networks.restoration import load_restoration
 
         self.choice = choice
         self.raw = raw
@@ -78,7 +79,7 @@ class Restorations:
         codec = load("none")
         if self.config is None or self.raw:
             return codec
-        if (codec.fingerprint.hex(), codec.detector.split) != (self.config.codec_fingerprint, self.config.split):
+        if (codec.fingerprint.hex(), codec.model.detector.split) != (self.config.codec_fingerprint, self.config.split):
             return codec
         self.is_unused = False
         return load(self.choice)

@@ -29,7 +29,7 @@ class Head(Protocol):
 
 
 class SplitDetector(nn.Module):
-    """A detector, frozen if `load_detector` made it: `front` runs at the edge, `back` in the cloud.
+    """A detector cut behind one fixed layer: `front` runs at the edge, `back` in the cloud. `load_detector` freezes it.
 
     Args:
         layers: the graph, in order.
@@ -56,7 +56,7 @@ class SplitDetector(nn.Module):
         self.names = tuple(names)
         self.fingerprint = fingerprint
         self.split = split
-        self._probed: dict[int, tuple[int, int]] = {}
+        self._probed: tuple[int, int] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -68,33 +68,42 @@ class SplitDetector(nn.Module):
         """The precision it computes in."""
         return next(self.parameters()).dtype
 
-    def front(self, images: Tensor, split: int | None = None) -> Tensor:
+    def at(self, split: int) -> SplitDetector:
+        """The same detector cut behind another layer. The layers are shared, not copied.
+
+        Raises:
+            InputError: the split is outside 0..4.
+        """
+        if split == self.split:
+            return self
+        layers = [Layer(module, sources) for module, sources in zip(self.layers, self.sources, strict=True)]
+        return SplitDetector(layers, self.names, self.fingerprint, split).train(self.training)
+
+    def front(self, images: Tensor) -> Tensor:
         """The feature tensor.
 
         Args:
             images: (B, 3, H, W) RGB in [0, 1], H and W multiples of 32.
-            split: another split than the detector's own.
 
         Returns:
             (B, C, H / 2**k, W / 2**k) in the detector's precision; for the default split 8 pixels a sample.
         """
         # Channels last is what the convolution kernels of CPU and CUDA are fastest on.
         value = images.to(self.device, self.dtype, memory_format=torch.channels_last)
-        for layer in self.layers[: self._split(split) + 1]:
+        for layer in self.layers[: self.split + 1]:
             value = layer(value)
         return value
 
-    def back(self, features: Tensor, split: int | None = None) -> Tensor:
+    def back(self, features: Tensor) -> Tensor:
         """The predictions from a feature tensor.
 
         Args:
             features: what `front` gives, possibly damaged by coding.
-            split: the split they were made with, if not the detector's own.
 
         Returns:
             (B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels, then class scores in [0, 1].
         """
-        predictions: Tensor = self.head(self.neck(features, split))
+        predictions: Tensor = self.head(self.neck(features))
         return predictions
 
     @property
@@ -102,12 +111,11 @@ class SplitDetector(nn.Module):
         """The last layer; `raw` gives what a training loss takes."""
         return cast(Head, self.layers[-1])
 
-    def neck(self, features: Tensor, split: int | None = None) -> list[Tensor]:
+    def neck(self, features: Tensor) -> list[Tensor]:
         """The feature maps that the head takes, (B, C, H, W) a level, finest first; arguments as `back`."""
-        split = self._split(split)
-        kept = {split: features.to(self.device, self.dtype, memory_format=torch.channels_last)}
+        kept = {self.split: features.to(self.device, self.dtype, memory_format=torch.channels_last)}
         last_use = {source: index for index, sources in enumerate(self.sources) for source in sources}
-        for index in range(split + 1, len(self.layers) - 1):
+        for index in range(self.split + 1, len(self.layers) - 1):
             inputs = [kept[source] for source in self.sources[index]]
             value = self.layers[index](inputs if len(inputs) > 1 else inputs[0])
             for source in self.sources[index]:
@@ -116,26 +124,18 @@ class SplitDetector(nn.Module):
             kept[index] = value
         return [kept[source] for source in self.sources[-1]]
 
-    def feature_shape(self, width: int, height: int, split: int | None = None) -> tuple[int, int, int]:
+    def feature_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """The (channels, height, width) of `front`'s output for a letterboxed image, without running it in full.
 
         Args:
             width, height: pixels, multiples of 32.
-            split: another split than the detector's own.
         """
-        split = self._split(split)
-        if split not in self._probed:
+        if self._probed is None:
             with torch.inference_mode():
-                probe = self.front(torch.zeros(1, 3, _PROBE_SIDE, _PROBE_SIDE), split)
-            self._probed[split] = (probe.shape[1], _PROBE_SIDE // probe.shape[2])
-        channels, stride = self._probed[split]
+                probe = self.front(torch.zeros(1, 3, _PROBE_SIDE, _PROBE_SIDE))
+            self._probed = (probe.shape[1], _PROBE_SIDE // probe.shape[2])
+        channels, stride = self._probed
         return channels, height // stride, width // stride
-
-    def _split(self, split: int | None) -> int:
-        if split is None:
-            return self.split
-        check_split(split)
-        return split
 
 
 def check_split(split: int) -> None:

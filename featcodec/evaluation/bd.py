@@ -94,7 +94,7 @@ def compare(anchor: RateCurve, test: RateCurve, interpolation: str = "pchip") ->
     if (len(psnrs[0]), len(psnrs[1])) == (len(first), len(second)):
         bd_psnr = float(bjontegaard.bd_linear(accuracies[0], psnrs[0], accuracies[1], psnrs[1], **options))
     elif any(psnrs):
-        warnings.append("PSNR was not measured at every point, so there is no BD-PSNR; sweep with --recnet")
+        warnings.append("PSNR was not measured at every point, so there is no BD-PSNR; sweep with `recnet`")
     bd_rate = float(bjontegaard.bd_rate(rates[0], accuracies[0], rates[1], accuracies[1], **options))
     return Comparison(bd_rate, bd_accuracy, bd_psnr, accuracy, rate, tuple(warnings))
 

@@ -81,7 +81,7 @@ def _check(annotations: Annotations, results: Sequence[dict[str, Any]]) -> None:
     if unknown:
         raise InputError(
             f"{annotations.path}: lists no image {sorted(map(str, unknown))[0]} ({len(unknown)} such in the results); "
-            "give the annotations of this set, or decode with --annotations"
+            "give the annotations of this set, or decode with `annotations`"
         )
     content = annotations.content
     if not content["annotations"] or not content["categories"]:
@@ -112,7 +112,7 @@ def _match_categories(
             # Most likely a class id, and then so are those that happen to be among the categories' ids.
             raise InputError(
                 f"{annotations.path}: has no category {category}, which entry {number} of the results is of; decode "
-                "again, or with --annotations, or give annotations with the results' category ids"
+                "again, or with `annotations`, or give annotations with the results' category ids"
             )
         if category is None:
             unmatched[result["category_name"]] += 1

@@ -25,7 +25,7 @@ def common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
         "fingerprint": fingerprint.hex(),
         "image_size": str(codec.image_size),
         "square": "yes" if codec.square else "no",
-        "precision": str(codec.detector.dtype).removeprefix("torch."),
+        "precision": str(codec.model.detector.dtype).removeprefix("torch."),
         "conf": number(codec.boxes.conf),
         "iou": number(codec.boxes.iou),
         "max_det": str(codec.boxes.max_det),
@@ -35,12 +35,12 @@ def common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
 
 def vvc_identity(codec: FeatureCodec) -> Row:
     """The picture codec and its settings."""
-    identity = {"codec": codec.vvc.name, "codec_version": ""}
-    settings = getattr(codec.vvc, "settings", None)
+    identity = {"codec": codec.video.name, "codec_version": ""}
+    settings = getattr(codec.video, "settings", None)
     if settings is not None:
         identity["preset"] = settings.preset
         identity["encoder_params"] = settings.chosen_text
-    if isinstance(codec.vvc, FfmpegCodec):
+    if isinstance(codec.video, FfmpegCodec):
         identity["codec_version"] = imageio_ffmpeg.get_ffmpeg_version()
     return identity
 

@@ -29,7 +29,7 @@ from featcodec.evaluation.jpeg import decode_jpeg, encode_jpeg, scan_bytes
 from featcodec.evaluation.points import Row
 from featcodec.images.letterbox import Letterbox, Letterboxed
 from featcodec.networks import layouts, restoration
-from featcodec.video import Frame
+from featcodec.packing.frames import Frame
 from featcodec.video.colour import ColourCodec
 from featcodec.video.ffmpeg import FfmpegCodec
 
@@ -117,21 +117,21 @@ class FeatureMethod:
     @property
     def name(self) -> str:
         """See `Method.name`."""
-        return "latent" if self.codec.bottleneck is None else "bottleneck"
+        return self.codec.model.kind
 
     def identity(self) -> Row:
         """See `Method.identity`."""
-        quantizer = self.codec.quantizer
+        quantizer = self.codec.packing.quantizer
         return {
-            **common_identity(self.codec, self.codec.tensor_fingerprint),
+            **common_identity(self.codec, self.codec.model.fingerprint),
             **vvc_identity(self.codec),
             "method": self.name,
-            "split": str(self.codec.detector.split),
+            "split": str(self.codec.model.detector.split),
             "clip_low": short(quantizer.low),
             "clip_high": short(quantizer.high),
             "bits": str(quantizer.bits),
-            "layout": layouts.name_of(self.codec.layout),
-            "restoration": "" if self.codec.vvc.name == "none" else restoration.name_of(self.codec.restoration),
+            "layout": layouts.name_of(self.codec.packing.layout),
+            "restoration": "" if self.codec.video.name == "none" else restoration.name_of(self.codec.restoration),
         }
 
     def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[Header, Samples]]:
@@ -140,7 +140,7 @@ class FeatureMethod:
 
     def encode(self, batch: Sequence[tuple[Header, Samples]], value: int | None) -> list[bytes]:
         """See `Method.encode`."""
-        streams = self.codec.vvc.encode([samples for _, samples in batch], value or 0)
+        streams = self.codec.video.encode([samples for _, samples in batch], value or 0)
         headers = [header if value is None else dataclasses.replace(header, qp=value) for header, _ in batch]
         return [bitstream.pack(*pair) for pair in zip(headers, streams, strict=True)]
 
@@ -181,10 +181,10 @@ class UncodedMethod:
 
     def identity(self) -> Row:
         """See `Method.identity`."""
-        common = common_identity(self.codec, self.codec.tensor_fingerprint)
+        common = common_identity(self.codec, self.codec.model.fingerprint)
         return {
             **common,
-            **{"codec": "", "codec_version": "", "method": self.name, "split": str(self.codec.detector.split)},
+            **{"codec": "", "codec_version": "", "method": self.name, "split": str(self.codec.model.detector.split)},
         }
 
     def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[None, Samples]]:
@@ -203,9 +203,10 @@ class UncodedMethod:
     def decode(self, data: bytes, original: tuple[int, int]) -> tuple[Letterbox, Tensor]:
         """See `Method.decode`."""
         letterbox = Letterbox.fit(*original, self.codec.image_size, square=self.codec.square)
-        shape = self.codec.detector.feature_shape(letterbox.width, letterbox.height)
+        model = self.codec.model
         values = torch.frombuffer(bytearray(data), dtype=torch.float32)
-        return letterbox, values.reshape(-1, *shape[1:]).to(self.codec.detector.device, self.codec.detector.dtype)
+        tensor = values.reshape(model.tensor_shape(letterbox.width, letterbox.height))
+        return letterbox, tensor.to(model.device, model.detector.dtype)
 
     def back_end(self, batch: Sequence[tuple[Letterbox, Tensor]]) -> list[Detections]:
         """See `Method.back_end`."""
@@ -257,16 +258,16 @@ class InputVvcMethod(_PictureMethod):
     name = "input-vvc"
 
     def __init__(self, codec: FeatureCodec) -> None:
-        if not isinstance(codec.vvc, FfmpegCodec):
-            raise InputError(f"{self.name} is coded with --codec ffmpeg only; leave the method or the option out")
+        if not isinstance(codec.video, FfmpegCodec):
+            raise InputError(f"{self.name} is coded with `codec` ffmpeg only; leave the method or the option out")
         # Tools were chosen for mosaics; on pictures they would handicap the anchor.
-        vvc = FfmpegCodec(dataclasses.replace(codec.vvc.settings, tools={}))
-        super().__init__(dataclasses.replace(codec, vvc=vvc))
-        self._colour = ColourCodec(vvc)
+        video = FfmpegCodec(dataclasses.replace(codec.video.settings, tools={}))
+        super().__init__(dataclasses.replace(codec, video=video))
+        self._colour = ColourCodec(video)
 
     def identity(self) -> Row:
         """See `Method.identity`."""
-        common = common_identity(self.codec, self.codec.detector.fingerprint)
+        common = common_identity(self.codec, self.codec.model.detector.fingerprint)
         return {**common, **vvc_identity(self.codec), "method": self.name}
 
     def encode(self, batch: Sequence[tuple[None, Samples]], value: int | None) -> list[bytes]:
@@ -301,7 +302,7 @@ class InputJpegMethod(_PictureMethod):
     def identity(self) -> Row:
         """See `Method.identity`."""
         return {
-            **common_identity(self.codec, self.codec.detector.fingerprint),
+            **common_identity(self.codec, self.codec.model.detector.fingerprint),
             "method": self.name,
             "codec": "pillow",
             "codec_version": PIL.__version__,

@@ -150,7 +150,7 @@ class PointFile:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise OutputError(
-                f"{self.path}: cannot be written ({error.strerror}); free the disk or choose another -o"
+                f"{self.path}: cannot be written ({error.strerror}); free the disk or choose another `output`"
             ) from None
 
     def _check_header(self) -> None:
@@ -158,9 +158,9 @@ class PointFile:
         for column in COLUMNS:
             if header and column not in header:
                 older = "an older featcodec wrote it: " if column in LATER else ""
-                raise InputError(f"{self.path}: has no column {column!r}; {older}choose another -o")
+                raise InputError(f"{self.path}: has no column {column!r}; {older}choose another `output`")
         if header and header != list(COLUMNS):
-            raise InputError(f"{self.path}: has other columns than this featcodec writes; choose another -o")
+            raise InputError(f"{self.path}: has other columns than this featcodec writes; choose another `output`")
 
 
 def _line(row: Mapping[str, str]) -> str:

@@ -169,7 +169,7 @@ class _Curve(Generic[S, D]):
         self.dataset = dataset
         self.crew = crew
         self._identity = method.identity()
-        self._categories = dataset.annotations.category_ids(method.codec.detector.names)
+        self._categories = dataset.annotations.category_ids(method.codec.model.detector.names)
         self._spool: Spool | None = None
         self._items: list[_Item[S]] = []
         self._seconds: dict[str, float] = {}

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from featcodec.errors import WeightsError
 from featcodec.fingerprints import joined_fingerprint
 from featcodec.networks.blocks import channel_stack
-from featcodec.networks.catalogue import SHIPPED_BOTTLENECKS, shipped_for
+from featcodec.networks.catalogue import AUTO, DETECTOR_FINGERPRINTS, NONE, SHIPPED_BOTTLENECKS, shipped_for
 from featcodec.networks.checkpoints import (
     MAX_CHANNELS,
     check_fingerprint,
@@ -30,8 +30,6 @@ from featcodec.networks.checkpoints import (
 from featcodec.packing.quantize import UniformQuantizer
 
 KIND = "bottleneck"
-AUTO = "auto"
-NONE = "none"
 
 
 @dataclass(frozen=True)
@@ -126,16 +124,16 @@ def _read_config(content: Mapping[str, Any]) -> BottleneckConfig:
 
 
 def choose_bottleneck(
-    name_or_path: str | Path | None, detector_fingerprint: bytes, split: int | None = None, codec: bytes | None = None
+    name_or_path: str | Path | None, detector_fingerprint: bytes, split: int | None = None, model: bytes | None = None
 ) -> Bottleneck | None:
     """The bottleneck for a detector.
 
     Args:
         name_or_path: a `.safetensors` checkpoint, the name of a shipped bottleneck, "none" (or None) for direct coding,
-            or "auto": the one that `codec` names, else the shipped default of the detector and split, else none.
+            or "auto": the one that `model` names, else the shipped default of the detector and split, else none.
         detector_fingerprint: 8 bytes.
         split: the split layer that was asked for, if any.
-        codec: 8 bytes, the fingerprint that stands in a bitstream, if there is one.
+        model: 8 bytes that name the detector and bottleneck that are wanted, if they are known.
 
     Raises:
         WeightsError: not a bottleneck, or not one for this detector and split.
@@ -144,12 +142,12 @@ def choose_bottleneck(
         return None
     shipped = shipped_for(SHIPPED_BOTTLENECKS, detector_fingerprint)
     if name_or_path == AUTO:
-        return _automatic([load_bottleneck(each.path) for each in shipped], detector_fingerprint, split, codec)
+        return _automatic([load_bottleneck(each.path) for each in shipped], detector_fingerprint, split, model)
     by_name = {each.name: each.path for each in shipped}
     if str(name_or_path) not in by_name and any(each.name == str(name_or_path) for each in SHIPPED_BOTTLENECKS):
         raise WeightsError(
             f"the bottleneck {name_or_path} was trained behind another detector than {detector_fingerprint.hex()}; "
-            "give the --detector it was trained with, or --bottleneck none"
+            "give the `detector` it was trained with, or `bottleneck` none"
         )
     bottleneck = load_bottleneck(by_name.get(str(name_or_path), Path(name_or_path)))
     check_match(bottleneck.config, detector_fingerprint, split, str(name_or_path))
@@ -157,14 +155,28 @@ def choose_bottleneck(
 
 
 def _automatic(
-    candidates: list[Bottleneck], detector_fingerprint: bytes, split: int | None, codec: bytes | None
+    candidates: list[Bottleneck], detector_fingerprint: bytes, split: int | None, model: bytes | None
 ) -> Bottleneck | None:
-    if codec == detector_fingerprint:
+    if model == detector_fingerprint:
         return None
     for candidate in candidates:
-        if codec == joined_fingerprint(detector_fingerprint, candidate.fingerprint()):
+        if model == joined_fingerprint(detector_fingerprint, candidate.fingerprint()):
             return candidate
     return next((each for each in candidates if split in (None, each.config.split)), None)
+
+
+def detector_of(model: bytes | None) -> str | None:
+    """The name of the detector in a model that featcodec ships a part of, or None for any other model.
+
+    Args:
+        model: 8 bytes that name detector and bottleneck (`SplitModel.fingerprint`), if they are known.
+    """
+    for name, fingerprint_text in DETECTOR_FINGERPRINTS.items():
+        detector = bytes.fromhex(fingerprint_text)
+        learned = (load_bottleneck(each.path).fingerprint() for each in shipped_for(SHIPPED_BOTTLENECKS, detector))
+        if model == detector or any(model == joined_fingerprint(detector, each) for each in learned):
+            return name
+    return None
 
 
 def check_match(config: BottleneckConfig, detector_fingerprint: bytes, split: int | None, path: str) -> None:
@@ -172,7 +184,7 @@ def check_match(config: BottleneckConfig, detector_fingerprint: bytes, split: in
     if config.detector_fingerprint != detector_fingerprint.hex():
         raise WeightsError(
             f"{path}: trained behind the detector {config.detector_fingerprint}, but {detector_fingerprint.hex()} is "
-            "loaded; give the --detector it was trained with"
+            "loaded; give the `detector` it was trained with"
         )
     if split is not None and config.split != split:
-        raise WeightsError(f"{path}: trained behind layer {config.split}, not {split}; leave --split out")
+        raise WeightsError(f"{path}: trained behind layer {config.split}, not {split}; leave `split` out")

@@ -12,6 +12,11 @@ from pathlib import Path
 SHIPPED_FOLDER = Path(__file__).parent / "shipped"
 """Checkpoints that come with the package."""
 
+AUTO = "auto"
+"""Where a network is chosen: the one that ships for the others, if any."""
+NONE = "none"
+"""Where a network is chosen: do without."""
+
 LICENCE = "AGPL-3.0"
 
 
@@ -22,7 +27,7 @@ class Shipped:
     Attributes:
         name: what an option takes, or, of layouts and restorations, whose it is.
         made_for: 16 hex digits that name what it was trained behind: the detector of a bottleneck, the tensor of a
-            layout (`FeatureCodec.tensor_fingerprint`), the codec of a restoration; empty for a detector.
+            layout (`FeatureCodec.model.fingerprint`), the codec of a restoration; empty for a detector.
         file_name: in the package's folder `shipped`.
         description: for `featcodec models`.
     """
@@ -39,6 +44,8 @@ class Shipped:
 
 
 _YOLOV5N, _SCENES = "53961ef2ce19a847", "cfc19399c2931abc"
+DETECTOR_FINGERPRINTS = {"yolov5n": _YOLOV5N, "scenes": _SCENES}
+"""16 hex digits by name, of the detectors that something ships for."""
 
 SHIPPED_DETECTORS: dict[str, Shipped] = {
     detector.name: detector

@@ -9,7 +9,7 @@ import torch
 
 from featcodec.errors import WeightsError
 from featcodec.fingerprints import joined_fingerprint
-from featcodec.networks.catalogue import SHIPPED_LAYOUTS, shipped_for
+from featcodec.networks.catalogue import AUTO, NONE, SHIPPED_LAYOUTS, shipped_for
 from featcodec.networks.checkpoints import (
     check_fingerprint,
     check_split,
@@ -22,8 +22,6 @@ from featcodec.packing.layout import Layout, LayoutConfig
 from featcodec.packing.quantize import UniformQuantizer
 
 KIND = "layout"
-AUTO = "auto"
-NONE = "none"
 
 
 def name_of(layout: Layout | None) -> str:
@@ -63,49 +61,49 @@ def load_layout(path: Path) -> Layout:
 
 
 def choose_layout(
-    name_or_path: str | Path | None, tensor: bytes, channels: int, split: int, codec: bytes | None = None
+    name_or_path: str | Path | None, model: bytes, channels: int, split: int, stream: bytes | None = None
 ) -> Layout | None:
-    """The layout for a coded tensor.
+    """The layout for a model's tensor.
 
     Args:
-        name_or_path: a `.safetensors` checkpoint, "none" (or None) for the tensor as it is, or "auto": what `codec`
+        name_or_path: a `.safetensors` checkpoint, "none" (or None) for the tensor as it is, or "auto": what `stream`
             names, else the one that ships for this tensor, else none.
-        tensor: 8 bytes that name the networks which make the tensor.
+        model: 8 bytes that name the networks which make the tensor.
         channels: of the tensor.
         split: the layer it was split behind.
-        codec: 8 bytes, the fingerprint that stands in a bitstream, if there is one.
+        stream: 8 bytes, the fingerprint that stands in a bitstream, if there is one.
 
     Raises:
         WeightsError: not a layout, or not one for this tensor.
     """
-    if name_or_path is None or name_or_path == NONE or (name_or_path == AUTO and codec == tensor):
+    if name_or_path is None or name_or_path == NONE or (name_or_path == AUTO and stream == model):
         return None
     if name_or_path == AUTO:
-        layouts = (load_layout(shipped.path) for shipped in shipped_for(SHIPPED_LAYOUTS, tensor))
+        layouts = (load_layout(shipped.path) for shipped in shipped_for(SHIPPED_LAYOUTS, model))
         return next((layout for layout in layouts if layout.config.split == split), None)
     layout = load_layout(Path(name_or_path))
-    if layout.config.tensor_fingerprint != tensor.hex():
+    if layout.config.tensor_fingerprint != model.hex():
         raise WeightsError(
-            f"{name_or_path}: lays out the tensor of {layout.config.tensor_fingerprint}, but {tensor.hex()} is loaded; "
-            "give the --detector and --bottleneck it was found with, or --layout none"
+            f"{name_or_path}: lays out the tensor of {layout.config.tensor_fingerprint}, but {model.hex()} is loaded; "
+            "give the `detector` and `bottleneck` it was found with, or `layout` none"
         )
     if layout.config.split != split or len(layout.order) != channels:
         raise WeightsError(
             f"{name_or_path}: lays out {len(layout.order)} channels behind layer {layout.config.split}, not {channels} "
-            f"behind {split}; use --layout none"
+            f"behind {split}; use `layout` none"
         )
     return layout
 
 
-def tensor_fingerprint(codec: bytes | None, name_or_path: str | Path | None) -> bytes | None:
+def model_fingerprint(stream: bytes | None, name_or_path: str | Path | None) -> bytes | None:
     """Which networks made a stream, whatever its layout: the fingerprint in it without that of the layout.
 
     Args:
-        codec: the fingerprint in the stream, 8 bytes, or None.
+        stream: the fingerprint in the stream, 8 bytes, or None.
         name_or_path: the layout that was asked for, as `choose_layout` takes it.
 
     Returns:
-        8 bytes of the networks where the layout is that one or one that ships, else `codec` itself.
+        8 bytes of the networks where the layout is that one or one that ships, else `stream` itself.
 
     Raises:
         WeightsError: that file is no layout.
@@ -113,8 +111,8 @@ def tensor_fingerprint(codec: bytes | None, name_or_path: str | Path | None) -> 
     paths = [shipped.path for shipped in SHIPPED_LAYOUTS]
     if name_or_path not in (None, NONE, AUTO):
         paths.append(Path(str(name_or_path)))
-    for layout in map(load_layout, paths if codec else ()):
-        tensor = bytes.fromhex(layout.config.tensor_fingerprint)
-        if codec == joined_fingerprint(tensor, layout.fingerprint()):
-            return tensor
-    return codec
+    for layout in map(load_layout, paths if stream else ()):
+        model = bytes.fromhex(layout.config.tensor_fingerprint)
+        if stream == joined_fingerprint(model, layout.fingerprint()):
+            return model
+    return stream

@@ -7,7 +7,7 @@ it adds grows with VVC's step size, which doubles every 6 QPs (H.266, clause 8.7
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from featcodec.bitstream import Header
 from featcodec.errors import WeightsError
 from featcodec.networks.blocks import ResBlock
-from featcodec.networks.catalogue import SHIPPED_RESTORATIONS, shipped_for
+from featcodec.networks.catalogue import AUTO, NONE, SHIPPED_RESTORATIONS, shipped_for
 from featcodec.networks.checkpoints import (
     MAX_CHANNELS,
     check_fingerprint,
@@ -31,8 +31,6 @@ from featcodec.networks.checkpoints import (
 )
 
 KIND = "restoration"
-AUTO = "auto"
-NONE = "none"
 FULL_STRENGTH_QP = 40
 """From here on the correction counts in full."""
 QPS_PER_DOUBLING = 6
@@ -173,47 +171,44 @@ def _read_config(content: Mapping[str, Any]) -> RestorationConfig:
     return config
 
 
-def choose_restoration(
-    name_or_path: str | Path | None, codec: bytes, channels: Callable[[int], int], split: int | None = None
-) -> Restoration | None:
-    """The restoration for a codec.
+def choose_restoration(name_or_path: str | Path | None, stream: bytes, channels: int, split: int) -> Restoration | None:
+    """The restoration for the streams of a codec. It never changes what is encoded: what does not fit is refused.
 
     Args:
-        name_or_path: a `.safetensors` checkpoint, "none" (or None), or "auto": the one that ships for this codec and
-            split, else none.
-        codec: 8 bytes, the codec's fingerprint, as bitstreams name it.
-        channels: of its coded tensor, by the split.
-        split: the split layer that was asked for, if any.
+        name_or_path: a `.safetensors` checkpoint, "none" (or None), or "auto": the one that ships for these streams, if
+            any.
+        stream: 8 bytes, the fingerprint that stands in the streams.
+        channels: of their tensor.
+        split: the layer that their tensor is taken behind, 0..4.
 
     Raises:
-        WeightsError: not a restoration, or not one for this codec and split.
+        WeightsError: not a restoration, or not one for these streams.
     """
     if name_or_path is None or name_or_path == NONE:
         return None
-    if name_or_path == AUTO:
-        shipped = next(iter(shipped_for(SHIPPED_RESTORATIONS, codec)), None)
-        if shipped is None:
-            return None
-        restoration = load_restoration(shipped.path)
-        if split not in (None, restoration.config.split):
-            return None
-        _check_match(restoration.config, codec, channels, split, str(shipped.path))
+    if name_or_path != AUTO:
+        restoration = load_restoration(Path(name_or_path))
+        _check_match(restoration.config, stream, channels, split, str(name_or_path))
         return restoration
-    restoration = load_restoration(Path(name_or_path))
-    _check_match(restoration.config, codec, channels, split, str(name_or_path))
-    return restoration
+    for shipped in shipped_for(SHIPPED_RESTORATIONS, stream):
+        restoration = load_restoration(shipped.path)
+        if restoration.config.split == split:
+            _check_match(restoration.config, stream, channels, split, str(shipped.path))
+            return restoration
+    return None
 
 
-def _check_match(
-    config: RestorationConfig, codec: bytes, channels: Callable[[int], int], split: int | None, path: str
-) -> None:
-    """Raise WeightsError unless it restores the streams of that codec, behind that split where one is given."""
-    if config.codec_fingerprint != codec.hex():
+def _check_match(config: RestorationConfig, stream: bytes, channels: int, split: int, path: str) -> None:
+    """Raise WeightsError unless it restores streams of that fingerprint, split and number of channels."""
+    if config.codec_fingerprint != stream.hex():
         raise WeightsError(
-            f"{path}: restores streams of the codec {config.codec_fingerprint}, but {codec.hex()} is loaded; give the "
-            "--detector and --bottleneck it was trained with, or --restoration none"
+            f"{path}: restores streams of the networks {config.codec_fingerprint}, but {stream.hex()} are loaded; "
+            "give the `detector` and `bottleneck` it was trained with, or `restoration` none"
         )
-    if split is not None and config.split != split:
-        raise WeightsError(f"{path}: trained behind layer {config.split}, not {split}; leave --split out")
-    if config.channels != (needed := channels(config.split)):
-        raise WeightsError(f"{path}: takes {config.channels} channels, not the codec's {needed}; train it again")
+    if config.split != split:
+        raise WeightsError(
+            f"{path}: trained behind layer {config.split}, but the streams are made behind layer {split}; give `split` "
+            f"{config.split}, or `restoration` none"
+        )
+    if config.channels != channels:
+        raise WeightsError(f"{path}: takes {config.channels} channels, the streams have {channels}; train it again")

@@ -107,7 +107,7 @@ def _shipped(detector: Shipped) -> Path:
     if not _is_file(detector.path):
         raise WeightsError(
             f"{detector.path}: the weights of {detector.name} are missing, though they ship with featcodec; install it "
-            "again, or train a detector with `featcodec train detector` and pass its path with --detector"
+            "again, or train a detector with `featcodec train detector` and pass its path with `detector`"
         )
     return detector.path
 
@@ -169,8 +169,16 @@ def _download(known: KnownWeights) -> None:
             known.path.unlink(missing_ok=True)
         raise WeightsError(
             f"{known.name} is not on this machine and cannot be downloaded ({type(error).__name__}); fetch {known.url} "
-            f"where you can and put it at {known.path}, or pass its path with --detector"
+            f"where you can and put it at {known.path}, or pass its path with `detector`"
         ) from None
+
+
+def local_detectors() -> list[str]:
+    """Detectors that need no download: the names of those that ship, then the paths in the weights folder."""
+    folder = weights_folder()
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    here = [str(path) for path in files if path.suffix in (".pt", ".safetensors") and _is_file(path)]
+    return [*SHIPPED_DETECTORS, *here]
 
 
 def list_models() -> list[dict[str, str]]:

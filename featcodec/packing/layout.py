@@ -80,7 +80,7 @@ class Layout:
         arranged: FloatArray = self.scale[:, None, None] * tensors[..., self.order, :, :] + self.offset[:, None, None]
         return arranged
 
-    def restore(self, coded: FloatArray) -> FloatArray:
+    def undo(self, coded: FloatArray) -> FloatArray:
         """Undo `arrange`."""
         tensors = np.empty_like(coded)
         tensors[..., self.order, :, :] = (coded - self.offset[:, None, None]) / self.scale[:, None, None]

@@ -28,7 +28,7 @@ J = TypeVar("J")
 
 def network_batch(codec: FeatureCodec) -> int:
     """How many images of one shape the networks take at once on the codec's device."""
-    return _NETWORK_BATCH[codec.detector.device.type]
+    return _NETWORK_BATCH[codec.model.detector.device.type]
 
 
 def network_parts(group: Sequence[T], pixels: int) -> Iterator[Sequence[T]]:
@@ -65,7 +65,7 @@ def one_bad_apart(
                 yield batch[0], str(error)
             else:
                 reason = (str(error).splitlines() or ["out of memory"])[0]
-                yield batch[0], f"the networks failed on it ({reason}); use a smaller --image-size or another --device"
+                yield batch[0], f"the networks failed on it ({reason}); use a smaller `image_size` or another `device`"
         else:
             yield from zip(batch, results, strict=True)
 

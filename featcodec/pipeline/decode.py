@@ -10,9 +10,9 @@ from featcodec import bitstream
 from featcodec.bitstream import Header
 from featcodec.codec import FeatureCodec
 from featcodec.detections import Detections
+from featcodec.packing.frames import Frame
 from featcodec.pipeline.common import batched_outcomes, network_batch, one_bad_apart, one_line
 from featcodec.system.paths import Source
-from featcodec.video import Frame
 
 
 @dataclass(frozen=True)

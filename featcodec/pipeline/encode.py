@@ -19,12 +19,12 @@ from featcodec.codec import FeatureCodec
 from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, OutputError
 from featcodec.images.letterbox import Letterboxed
 from featcodec.images.reading import read_image
+from featcodec.packing.frames import Frame
 from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
 from featcodec.system.batching import Batcher, cores, parts, read_ahead
 from featcodec.system.devices import beside_other_work
 from featcodec.system.files import write_atomically
 from featcodec.system.paths import Source
-from featcodec.video import Frame
 from featcodec.video.process import kill_owned_by, owned_by
 
 DEFAULT_BATCH = 8
@@ -173,10 +173,11 @@ def _existing(codec: FeatureCodec, source: Source, output: Path, image: Letterbo
         data = bitstream.read_file(output)
         header, _ = bitstream.unpack(data)
     except BitstreamError as error:
-        raise OutputError(f"{output}: exists and is no intact bitstream ({error}); use --overwrite") from None
+        raise OutputError(f"{output}: exists and is no intact bitstream ({error}); use `overwrite`") from None
     if not codec.matches(header, image, qp):
         raise OutputError(
-            f"{output}: exists, made of another image or with other weights or settings; use --overwrite or another -o"
+            f"{output}: exists, made of another image or with other weights or settings; use `overwrite` or "
+            "another `output`"
         )
     return Encoded(source, output, len(data), header.original_width * header.original_height, skipped=True)
 
@@ -198,7 +199,7 @@ def _code(codec: FeatureCodec, group: Sequence[_FrameJob], qp: int, owner: objec
     started = time.perf_counter()
     try:
         with owned_by(owner):
-            streams = codec.vvc.encode([job.frame for job in group], qp)
+            streams = codec.video.encode([job.frame for job in group], qp)
     except EncoderError as error:
         if len(group) > 1:
             # Only the guilty image shall fail.

@@ -16,10 +16,8 @@ from featcodec.codec import FeatureCodec
 from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import BitstreamError, InputError, WeightsError
 from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
+from featcodec.packing.frames import Frame
 from featcodec.privacy.recnet import RecNet, load_recnet, shipped_recnet
-from featcodec.video import Frame
-
-_PROBE_SIDE = 64
 
 Picture = npt.NDArray[np.float32]
 """(height, width, 3) RGB in [0, 1]: what an attack makes of one image, without the letterbox's border."""
@@ -43,24 +41,21 @@ class Attack:
     recnet: RecNet
 
     def __post_init__(self) -> None:
-        codec, config = self.codec, self.recnet.config
-        if config.codec_fingerprint != codec.tensor_fingerprint.hex():
-            kind = "without" if codec.bottleneck is None else "with"
-            attacked = codec.tensor_fingerprint.hex()
+        model, config = self.codec.model, self.recnet.config
+        if config.codec_fingerprint != model.fingerprint.hex():
             raise WeightsError(
-                f"a RecNet for the codec {config.codec_fingerprint:.16}, but {attacked} is attacked, a detector "
-                f"{kind} bottleneck; give the --detector and --bottleneck it was trained on, or another RecNet"
+                f"a RecNet for the networks {config.codec_fingerprint:.16}, but {model.fingerprint.hex()} are attacked "
+                f"({model.kind}); give the `detector` and `bottleneck` it was trained on, or another RecNet"
             )
-        if codec.detector.split != DEFAULT_SPLIT:
+        if model.split != DEFAULT_SPLIT:
             raise WeightsError(
-                f"inverts split {DEFAULT_SPLIT}, but the codec splits behind {codec.detector.split}; give another "
-                "--bottleneck"
+                f"inverts split {DEFAULT_SPLIT}, but the model is cut behind layer {model.split}; give another "
+                "`bottleneck`"
             )
-        channels = codec.detector.feature_shape(_PROBE_SIDE, _PROBE_SIDE)[0]
-        if codec.bottleneck is not None:
-            channels = codec.bottleneck.config.channels
-        if config.input_channels != channels:
-            raise WeightsError(f"takes {config.input_channels} channels, not the codec's {channels}; train it again")
+        if config.input_channels != model.channels:
+            raise WeightsError(
+                f"takes {config.input_channels} channels, not the model's {model.channels}; train it again"
+            )
 
     @classmethod
     def load(cls, codec: FeatureCodec, path: Path | None) -> Attack:
@@ -70,10 +65,10 @@ class Attack:
             WeightsError: missing, damaged, or trained on another codec.
         """
         if path is None:
-            return cls(codec, shipped_recnet(codec.tensor_fingerprint).to(codec.detector.device))
+            return cls(codec, shipped_recnet(codec.model.fingerprint).to(codec.model.device))
         recnet = load_recnet(path)
         try:
-            return cls(codec, recnet.to(codec.detector.device))
+            return cls(codec, recnet.to(codec.model.device))
         except WeightsError as error:
             raise WeightsError(f"{path}: {error}") from None
 
@@ -88,9 +83,9 @@ class Attack:
             BitstreamError: one was split elsewhere, which equal weights and an equal shape do not tell.
         """
         for header, _ in batch:
-            if header.split != self.codec.detector.split:
+            if header.split != self.codec.model.split:
                 raise BitstreamError(
-                    f"made with --split {header.split}, but a RecNet inverts split {DEFAULT_SPLIT}; encode with that"
+                    f"made behind layer {header.split}, but a RecNet inverts split {DEFAULT_SPLIT}; encode with that"
                 )
         return self.on_tensors(self.codec.coded_tensors(batch), [letterbox_of(header) for header, _ in batch])
 

@@ -21,12 +21,12 @@ from featcodec.errors import FeatcodecError, InputError, OutputError
 from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
 from featcodec.images.reading import read_image
 from featcodec.images.side_by_side import Panel, save_png, side_by_side
+from featcodec.packing.frames import Frame
 from featcodec.pipeline.common import batched_outcomes, network_batch, one_bad_apart, one_line
 from featcodec.privacy.attack import Attack, Picture
 from featcodec.privacy.image_quality import ImageQuality, image_quality
 from featcodec.privacy.plates import PlateAudit, ReadPlate
 from featcodec.system.paths import Source
-from featcodec.video import Frame
 
 SIDE_BY_SIDE_FOLDER = "side-by-side"
 _PICTURE_SUFFIX = ".png"
@@ -98,7 +98,7 @@ def check_pictures(
             place of a source, an original or another picture.
     """
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is no folder; choose another -o")
+        raise OutputError(f"{folder}: is no folder; choose another `output`")
     originals = originals or {}
     protected = {path.resolve() for path in (*(source.path for source in sources), *originals.values())}
     outputs = [picture_path(source, folder) for source in sources]
@@ -106,12 +106,12 @@ def check_pictures(
     planned: set[str] = set()
     for output in outputs:
         if output.resolve() in protected:
-            raise OutputError(f"{output}: is an original, which would be overwritten; choose another -o")
+            raise OutputError(f"{output}: is an original, which would be overwritten; choose another `output`")
         if str(output).casefold() in planned:
             raise OutputError(f"{output}: two pictures would have this name; rename the folder {SIDE_BY_SIDE_FOLDER}")
         planned.add(str(output).casefold())
         if output.exists() and not overwrite:
-            raise OutputError(f"{output}: exists; use --overwrite or another -o")
+            raise OutputError(f"{output}: exists; use `overwrite` or another `output`")
 
 
 def invert_files(
@@ -190,7 +190,7 @@ def _letterboxed_original(path: Path, letterbox: Letterbox) -> Letterboxed:
     if image.shape[:2] != (letterbox.original_height, letterbox.original_width):
         raise InputError(
             f"of an image of {letterbox.original_width}x{letterbox.original_height}, but {path} has {image.shape[1]}x"
-            f"{image.shape[0]} pixels; give the --originals of these files"
+            f"{image.shape[0]} pixels; give the `originals` of these files"
         )
     return Letterboxed(letterbox, letterbox.apply(image))
 
@@ -260,7 +260,7 @@ def _qp(target: tuple[Header, Frame] | Letterboxed) -> str:
 def _panel(
     picture: Picture, attack: Attack, target: tuple[Header, Frame] | Letterboxed | None, quality: ImageQuality
 ) -> Panel:
-    space = "latent" if attack.codec.bottleneck is None else "bottleneck"
+    space = attack.codec.model.kind
     what = f"{space} features"
     if isinstance(target, tuple):
         header = target[0]

@@ -39,7 +39,7 @@ class RecNetConfig:
         feature_channels: channels of the detector's feature tensor behind model.4 (192 for yolov5m).
         hidden_channels, channels: the bottleneck's, or both 0 for RecNet-latent.
         repeats: inverse bottlenecks in the two inverse-C3 blocks, deepest first (paper, yolov5m: 4 and 2).
-        codec_fingerprint: 16 hex digits; whose tensors it attacks (`FeatureCodec.tensor_fingerprint`).
+        codec_fingerprint: 16 hex digits; whose tensors it attacks (`FeatureCodec.model.fingerprint`).
         training: how it came to be (stage, data, hyper-parameters, metrics); free form, for people.
     """
 
@@ -200,7 +200,7 @@ def shipped_recnet(fingerprint: bytes) -> RecNet:
     """The RecNet that comes with the package for a codec.
 
     Args:
-        fingerprint: 8 bytes; the `FeatureCodec.tensor_fingerprint`.
+        fingerprint: 8 bytes; the `FeatureCodec.model.fingerprint`.
 
     Raises:
         WeightsError: there is none.
@@ -210,7 +210,7 @@ def shipped_recnet(fingerprint: bytes) -> RecNet:
         return load_recnet(path)
     raise WeightsError(
         f"no RecNet for the codec {fingerprint.hex()} comes with featcodec; train one with `featcodec train attack` "
-        "and give it with --recnet"
+        "and give it with `recnet`"
     )
 
 

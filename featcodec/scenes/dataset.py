@@ -80,10 +80,10 @@ def write_scenes(
     """
     annotations = folder / ANNOTATIONS
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is no folder; choose another -o")
+        raise OutputError(f"{folder}: is no folder; choose another `output`")
     if annotations.exists():
         if not overwrite:
-            raise OutputError(f"{annotations}: exists; use --overwrite or another -o")
+            raise OutputError(f"{annotations}: exists; use `overwrite` or another `output`")
         _remove_older(folder)
     truths = []
     draw = partial(_draw, folder / IMAGES, seed, overwrite)
@@ -158,7 +158,7 @@ def _draw(images: Path, seed: int, overwrite: bool, index: int) -> Truth:
         if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
             return truth
         if not overwrite:
-            raise OutputError(f"{path}: exists and is another image; use --overwrite or another -o")
+            raise OutputError(f"{path}: exists and is another image; use `overwrite` or another `output`")
     write_atomically(path, data)
     return truth
 
@@ -175,7 +175,7 @@ def _each(draw: partial[Truth], count: int, workers: int) -> Generator[Truth, No
         try:
             yield from read_ahead(pool, draw, range(count), depth=4 * workers)
         except BrokenProcessPool:
-            raise OutputError("a process that draws was killed (out of memory?); use fewer --workers") from None
+            raise OutputError("a process that draws was killed (out of memory?); use fewer `workers`") from None
 
 
 def _obey_parent() -> None:
@@ -202,4 +202,4 @@ def _remove_older(folder: Path) -> None:
         for name in (PRIVATE, *(f"{IMAGES}/{name}" for name in listed if _OUR_NAMES.fullmatch(name))):
             (folder / name).unlink(missing_ok=True)
     except OSError as error:
-        raise OutputError(f"{error.filename}: cannot be replaced ({error.strerror}); choose another -o") from None
+        raise OutputError(f"{error.filename}: cannot be replaced ({error.strerror}); choose another `output`") from None

@@ -33,7 +33,7 @@ def choose_device(name: str = "auto") -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if not present.get(device.type, False):
-        raise InputError(f"device {name} is not on this machine; use --device auto, or see `featcodec doctor`")
+        raise InputError(f"device {name} is not on this machine; use `device` auto, or see `featcodec doctor`")
     return device
 
 

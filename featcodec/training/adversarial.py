@@ -16,14 +16,16 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from featcodec.networks.bottleneck import check_match, load_bottleneck, save_bottleneck
+from featcodec.errors import InputError
+from featcodec.networks.bottleneck import save_bottleneck
 from featcodec.privacy.recnet import save_recnet
+from featcodec.split_model import SplitModel
 from featcodec.training.bottleneck import BOTTLENECK_FILE, held_out_objective
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights
 from featcodec.training.losses.reconstruction import EDGE_WEIGHT, reconstruction_loss
-from featcodec.training.recnet import RECNET_FILE, fingerprint_of_codec, held_out_reconstruction, new_recnet, recnet_for
-from featcodec.training.setup import TrainingData, as_pictures, batches_from, features_of, frozen_detector
+from featcodec.training.recnet import RECNET_FILE, held_out_reconstruction, new_recnet, recnet_for
+from featcodec.training.setup import TrainingData, as_pictures, batches_from, features_of, frozen_model
 from featcodec.training.simulated_coding import SimulatedCoding
 
 PRIVACY_WEIGHT = 0.1
@@ -66,24 +68,26 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
     Raises:
         FeatcodecError: bad input, or training that diverged.
     """
-    bottleneck = load_bottleneck(task.bottleneck)
+    model = frozen_model(task.detector, task.bottleneck)
+    bottleneck = model.bottleneck
+    if bottleneck is None:
+        raise InputError("adversarial training needs a bottleneck; give the checkpoint of `featcodec train bottleneck`")
     settings = {"stage": "adversarial", "data": data.describe(), **_describe(task)}
     settings["bottleneck"] = {"fingerprint": bottleneck.fingerprint().hex(), **bottleneck.config.training}
     loop = Loop(options, settings)
     torch.manual_seed(options.seed)
-    detector = frozen_detector(task.detector, bottleneck.config.split, loop.device)
-    check_match(bottleneck.config, detector.fingerprint, detector.split, str(task.bottleneck))
-    recnet = new_recnet(detector, bottleneck) if task.recnet is None else recnet_for(task.recnet, detector, bottleneck)
+    recnet = new_recnet(model) if task.recnet is None else recnet_for(task.recnet, model)
+    model.to(loop.device)
     path = loop.train("bottleneck", CodingPath(bottleneck, task.simulation))
     attacker = loop.train("recnet", recnet, task.recnet_learning_rate)
-    objective = Objective(detector)
+    objective = Objective(model.detector)
 
     def save_models(which: str, metrics: Mapping[str, float]) -> None:
         training = {**loop.settings, "metrics": dict(metrics)}
         bottleneck.config = replace(bottleneck.config, training=training)
-        recnet.config = replace(
-            recnet.config, codec_fingerprint=fingerprint_of_codec(detector, bottleneck), training=training
-        )
+        # Its weights have changed since `model` was named.
+        now = SplitModel(model.detector, bottleneck).fingerprint.hex()
+        recnet.config = replace(recnet.config, codec_fingerprint=now, training=training)
         save_bottleneck(options.output / f"{which}-{BOTTLENECK_FILE}", bottleneck)
         save_recnet(options.output / f"{which}-{RECNET_FILE}", recnet)
 
@@ -91,7 +95,7 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
         terms = held_out_objective(loop, data, objective, task.weights, path)
         with fixed(recnet):  # with each batch's statistics, for the reason that stands there
             recnet.train()
-            attack = held_out_reconstruction(loop, data, detector, bottleneck, attacker, task.edge_weight)
+            attack = held_out_reconstruction(loop, data, model, attacker, task.edge_weight)
             recnet.eval()
         total = terms["loss"] - task.privacy_weight * attack["loss"]
         return {**terms, **attack, "objective": terms["loss"], "L_rec": attack["loss"], "loss": total}
@@ -99,9 +103,9 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
     for step, batch in loop.steps(partial(batches_from, loop, data), save_models, held_out if data.held_out else None):
         pictures = as_pictures(batch)
         with loop.autocast():
-            features = features_of(detector, pictures)
+            features = features_of(model.detector, pictures)
             with torch.no_grad():
-                coded = bottleneck.encode(features)
+                coded = model.reduce(features)
             reconstruction = attacker(coded)
             recnet_loss = reconstruction_loss(reconstruction, pictures, task.edge_weight)
         loop.descend("recnet", recnet_loss)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 
-from featcodec.detectors import SplitDetector
+from featcodec.detectors import SplitDetector, load_detector
 from featcodec.errors import InputError
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, check_match, load_bottleneck, save_bottleneck
 from featcodec.packing.quantize import UniformQuantizer
@@ -24,7 +24,6 @@ from featcodec.training.setup import (
     as_pictures,
     batches_from,
     features_of,
-    frozen_detector,
     held_out_batches,
 )
 from featcodec.training.simulated_coding import SimulatedCoding
@@ -69,7 +68,7 @@ def train_bottleneck(task: BottleneckTask, data: TrainingData, options: LoopOpti
     settings = {"stage": "bottleneck", "data": data.describe(), **_describe(task)}
     loop = Loop(options, settings)
     torch.manual_seed(options.seed)
-    detector = frozen_detector(task.detector, task.split, loop.device)
+    detector = load_detector(task.detector, split=task.split, device=str(loop.device), half=False)
     bottleneck = _new_bottleneck(task, detector)
     path = loop.train("bottleneck", CodingPath(bottleneck, task.simulation))
     objective = Objective(detector)
@@ -117,7 +116,7 @@ def _new_bottleneck(task: BottleneckTask, detector: SplitDetector) -> Bottleneck
             ("hidden channels", config.hidden_channels, task.hidden_channels),
         ):
             if asked not in (None, has):
-                raise InputError(f"{task.start}: has {has} {what}, not {asked}; leave that out, or --start")
+                raise InputError(f"{task.start}: has {has} {what}, not {asked}; leave that out, or `start`")
         low, high = task.clip or (config.clip_low, config.clip_high)
         bottleneck.config = replace(config, clip_low=low, clip_high=high)
         return bottleneck

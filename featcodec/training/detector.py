@@ -146,7 +146,7 @@ def _new_detector(task: DetectorTask) -> tuple[DetectorConfig, list[Layer]]:
         ("width multiple", config.width_multiple, task.width_multiple),
     ):
         if asked not in (None, has):
-            raise InputError(f"{task.start}: has the {what} {has}, not {asked}; leave that out, or --start")
+            raise InputError(f"{task.start}: has the {what} {has}, not {asked}; leave that out, or `start`")
     return config, layers
 
 

@@ -19,17 +19,13 @@ from scipy.cluster.hierarchy import leaves_list, linkage, optimal_leaf_ordering
 from scipy.spatial.distance import squareform
 from torch import Tensor
 
-from featcodec.detectors import SplitDetector, load_detector
-from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import InputError
-from featcodec.fingerprints import joined_fingerprint
 from featcodec.images.letterbox import Letterbox
 from featcodec.images.reading import read_image
-from featcodec.networks.bottleneck import Bottleneck, choose_bottleneck
 from featcodec.networks.layouts import save_layout
 from featcodec.packing.layout import Layout, LayoutConfig
-from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
 from featcodec.packing.tiling import TileGrid
+from featcodec.split_model import SplitModel
 from featcodec.training.losses.distillation import BackEndOutput, prediction_matching, run_back_end
 
 GRAY = 72 / 255
@@ -79,18 +75,13 @@ def find_layout(task: LayoutTask, images: Sequence[Path], output: Path) -> Layou
     """
     if not images:
         raise InputError("no images; give some that the detector is made for")
-    detector = load_detector(task.detector, split=DEFAULT_SPLIT, device="cpu", half=False)
-    bottleneck = choose_bottleneck(task.bottleneck, detector.fingerprint)
-    if bottleneck is not None:
-        detector.split = bottleneck.config.split
-    samples, sensitivity = _statistics(task, detector, bottleneck, images)
-    quantizer = UniformQuantizer(*LATENT_CLIP) if bottleneck is None else bottleneck.config.quantizer()
-    learned = None if bottleneck is None else bottleneck.fingerprint()
+    model = SplitModel.load(task.detector, task.bottleneck, device="cpu", half=False)
+    samples, sensitivity = _statistics(task, model, images)
     config = LayoutConfig(
-        tensor_fingerprint=joined_fingerprint(detector.fingerprint, learned).hex(),
-        split=detector.split,
-        clip_low=quantizer.low,
-        clip_high=quantizer.high,
+        tensor_fingerprint=model.fingerprint.hex(),
+        split=model.split,
+        clip_low=model.quantizer.low,
+        clip_high=model.quantizer.high,
         training={**_describe(task), "images": len(images)},
     )
     layout = lay_out(config, samples, sensitivity**task.weight)
@@ -150,46 +141,42 @@ def _seriation(samples: Array) -> npt.NDArray[np.int64]:
     return np.asarray(leaves_list(tree), dtype=np.int64)
 
 
-def _statistics(
-    task: LayoutTask, detector: SplitDetector, bottleneck: Bottleneck | None, images: Sequence[Path]
-) -> tuple[Array, Array]:
+def _statistics(task: LayoutTask, model: SplitModel, images: Sequence[Path]) -> tuple[Array, Array]:
     """Samples of the channels, (C, N), and each channel's sensitivity, (C,)."""
     chance = np.random.default_rng(task.seed)
     samples, sensitivities = [], []
-    for number, features in enumerate(_features(task, detector, images)):
-        coded = features if bottleneck is None else bottleneck.encode(features)
-        places = coded[0].flatten(1)
+    for number, features in enumerate(_features(task, model, images)):
+        tensors = model.reduce(features)
+        places = tensors[0].flatten(1)
         samples.append(places[:, chance.integers(places.shape[1], size=_SAMPLES_AN_IMAGE)].double().numpy())
         if number < task.sensitivity_images:
-            sensitivities.append(_sensitivity(detector, bottleneck, features, coded, task.seed + number))
+            sensitivities.append(_sensitivity(model, features, tensors, task.seed + number))
     return np.concatenate(samples, 1), np.maximum(np.mean(sensitivities, axis=0), 1e-6)
 
 
-def _features(task: LayoutTask, detector: SplitDetector, images: Sequence[Path]) -> Iterator[Tensor]:
+def _features(task: LayoutTask, model: SplitModel, images: Sequence[Path]) -> Iterator[Tensor]:
     """(1, C, H, W) of each image."""
     for path in images:
         picture = read_image(path)
         letterbox = Letterbox.fit(picture.shape[1], picture.shape[0], task.image_size)
         pixels = torch.from_numpy(letterbox.apply(picture)).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
-            yield detector.front(pixels)
+            yield model.detector.front(pixels)
 
 
-def _sensitivity(
-    detector: SplitDetector, bottleneck: Bottleneck | None, features: Tensor, coded: Tensor, seed: int
-) -> Array:
+def _sensitivity(model: SplitModel, features: Tensor, tensors: Tensor, seed: int) -> Array:
     """By how much the predictions suffer when noise of one size is added to each channel alone, (C,)."""
     generator = torch.Generator().manual_seed(seed)
-    channels = range(coded.shape[1])
+    channels = range(tensors.shape[1])
     found = []
     with torch.inference_mode():
-        teacher = run_back_end(detector, features)
+        teacher = run_back_end(model.detector, features)
         for start in channels[::_CHANNELS_A_BATCH]:
             chosen = channels[start : start + _CHANNELS_A_BATCH]
-            noisy = coded.repeat(len(chosen), 1, 1, 1)
+            noisy = tensors.repeat(len(chosen), 1, 1, 1)
             for row, channel in enumerate(chosen):
-                noisy[row, channel] += _NOISE * torch.randn(coded.shape[2:], generator=generator)
-            student = run_back_end(detector, noisy if bottleneck is None else bottleneck.decode(noisy))
+                noisy[row, channel] += _NOISE * torch.randn(tensors.shape[2:], generator=generator)
+            student = run_back_end(model.detector, model.expand(noisy))
             found += [float(prediction_matching(_row(student, row), teacher)) for row in range(len(chosen))]
     return np.array(found)
 

@@ -43,7 +43,9 @@ class TrainingLog:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._board = SummaryWriter(str(self._folder / _TENSORBOARD), purge_step=self._first_step + 1)
             except OSError as error:
-                raise OutputError(f"{self._folder}: cannot be written ({error.strerror}); choose another -o") from None
+                raise OutputError(
+                    f"{self._folder}: cannot be written ({error.strerror}); choose another `output`"
+                ) from None
         return self
 
     def __exit__(

@@ -83,7 +83,7 @@ class Loop:
         self.settings = {**settings, **_identity(options)}
         self._state_path = options.output / STATE_FILE
         if self._state_path.exists() and not options.resume:
-            raise InputError(f"{options.output}: holds a training run; go on with --resume, or give another folder")
+            raise InputError(f"{options.output}: holds a training run; go on with `resume`, or give another folder")
         try:
             self.fabric = Fabric(
                 accelerator=options.accelerator,
@@ -95,7 +95,7 @@ class Loop:
                 raise ValueError("16-mixed needs a GPU; bf16-mixed runs on CPUs")
         except (ImportError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"cannot train there ({reason}); change --accelerator, --devices or --precision") from None
+            raise InputError(f"cannot train there ({reason}); change `accelerator`, `devices` or `precision`") from None
         self._modules: dict[str, nn.Module] = {}
         self._kept: dict[str, nn.Module] = {}
         self._wrapped: dict[str, Any] = {}

@@ -96,7 +96,7 @@ def train_plate_reader(task: PlateReaderTask, data: PlateData, options: LoopOpti
     torch.manual_seed(options.seed)
     reader = PlateReader(task.config) if task.start is None else load_plate_reader(task.start)
     if reader.config.alphabets != PLATE_FORMAT:
-        raise InputError(f"{task.start}: reads plates of another format; leave --start out")
+        raise InputError(f"{task.start}: reads plates of another format; leave `start` out")
     settings: dict[str, Any] = {
         "stage": "plate-reader",
         "data": {"plates": len(data.images), "held_out": len(data.held_out)},

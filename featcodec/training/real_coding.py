@@ -1,4 +1,4 @@
-"""What VVC really does to the coded tensors of a batch: quantize, tile, encode, decode, as `FeatureCodec` does.
+"""What VVC really does to the tensors of a batch: packed, encoded, decoded and unpacked, as `FeatureCodec` does.
 
 Nothing is kept: what is coded at a step, and at which QPs, is a function of (seed, step). A batch is coded in two
 groups, each by one encoder process at a QP of its own; two on every machine: no run depends on its number of cores.
@@ -17,9 +17,8 @@ from torch import Tensor
 
 from featcodec.bitstream import check_qp
 from featcodec.errors import InputError
-from featcodec.packing.layout import Layout
+from featcodec.packing.frames import Packing
 from featcodec.packing.quantize import UniformQuantizer
-from featcodec.packing.tiling import TileGrid
 from featcodec.system.batching import read_ahead
 from featcodec.training.simulated_coding import SimulatedCoding, simulate_coding
 from featcodec.video import VideoCodec
@@ -63,29 +62,22 @@ class QpRange:
         return [round(float(qp)) for qp in np.linspace(self.low, self.high, groups)]
 
 
-def real_coder(quantizer: UniformQuantizer, layout: Layout | None, vvc: VideoCodec) -> Coder:
-    """A coder through layout, quantizer, mosaic and VVC bitstream.
+def real_coder(packing: Packing, video: VideoCodec) -> Coder:
+    """A coder through packing and VVC bitstream, as `FeatureCodec` codes.
 
     Args:
-        quantizer: clip range and bit depth.
-        layout: of the mosaic, or None for the tensor as it is.
-        vvc: encodes and decodes the mosaics.
+        packing: how the tensors lie in frames.
+        video: encodes and decodes the frames.
 
     Raises (the coder):
         InputError: a tensor holds NaN.
         EncoderError: the VVC encoder failed.
     """
 
-    def code(coded: Tensor, qp: int) -> Tensor:
-        values = coded.float().cpu().contiguous().numpy()
-        if layout is not None:
-            values = layout.arrange(values)
-        grid = TileGrid.near_square(values.shape[1])
-        mosaics = [grid.tile(quantizer.quantize(tensor)) for tensor in values]
-        decoded = [vvc.decode(stream, mosaics[0].shape) for stream in vvc.encode(mosaics, qp)]
-        samples = np.stack([grid.untile(mosaic, values.shape[1]) for mosaic in decoded])
-        tensors = quantizer.dequantize(samples)
-        return torch.from_numpy(tensors if layout is None else layout.restore(tensors)).to(coded.device)
+    def code(tensors: Tensor, qp: int) -> Tensor:
+        frames = [packing.to_frame(tensor) for tensor in tensors.float().cpu().contiguous().numpy()]
+        decoded = [video.decode(stream, frames[0].shape) for stream in video.encode(frames, qp)]
+        return torch.from_numpy(np.stack([packing.to_tensor(frame) for frame in decoded])).to(tensors.device)
 
     return code
 

@@ -14,21 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featcodec.detectors import SplitDetector
 from featcodec.errors import WeightsError
-from featcodec.fingerprints import joined_fingerprint
-from featcodec.networks.bottleneck import Bottleneck, check_match, load_bottleneck
 from featcodec.privacy.image_quality import edge_psnr, mean_decibel, psnr
 from featcodec.privacy.recnet import RecNet, RecNetConfig, load_recnet, mirrored_repeats, save_recnet
+from featcodec.split_model import SplitModel
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.reconstruction import EDGE_WEIGHT, reconstruction_loss
 from featcodec.training.setup import (
     TrainingData,
     as_pictures,
     batches_from,
-    features_of,
-    frozen_detector,
+    frozen_model,
     held_out_batches,
+    tensors_of,
 )
 
 RECNET_FILE = "recnet.safetensors"
@@ -61,23 +59,19 @@ def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, sta
     Raises:
         FeatcodecError: bad input, or training that diverged.
     """
-    bottleneck = None if task.bottleneck is None else load_bottleneck(task.bottleneck)
+    model = frozen_model(task.detector, task.bottleneck)
     settings: dict[str, Any] = {
         "stage": stage,
         "data": data.describe(),
         "detector": Path(task.detector).name,
-        "bottleneck": None if bottleneck is None else bottleneck.fingerprint().hex(),
+        "bottleneck": None if model.bottleneck is None else model.bottleneck.fingerprint().hex(),
         "edge_weight": task.edge_weight,
         "start": None if task.start is None else task.start.name,
     }
     loop = Loop(options, settings)
     torch.manual_seed(options.seed)
-    split = 4 if bottleneck is None else bottleneck.config.split
-    detector = frozen_detector(task.detector, split, loop.device)
-    if task.bottleneck is not None and bottleneck is not None:
-        check_match(bottleneck.config, detector.fingerprint, detector.split, str(task.bottleneck))
-        bottleneck = bottleneck.to(loop.device)
-    recnet = new_recnet(detector, bottleneck) if task.start is None else recnet_for(task.start, detector, bottleneck)
+    recnet = new_recnet(model) if task.start is None else recnet_for(task.start, model)
+    model.to(loop.device)
     network = loop.train("recnet", recnet)
 
     def save_models(which: str, metrics: Mapping[str, float]) -> None:
@@ -85,12 +79,12 @@ def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, sta
         save_recnet(options.output / f"{which}-{RECNET_FILE}", recnet)
 
     def held_out() -> Mapping[str, float]:
-        return held_out_reconstruction(loop, data, detector, bottleneck, network, task.edge_weight)
+        return held_out_reconstruction(loop, data, model, network, task.edge_weight)
 
     for step, batch in loop.steps(partial(batches_from, loop, data), save_models, held_out if data.held_out else None):
         pictures = as_pictures(batch)
         with loop.autocast():
-            reconstruction = network(coded_tensor(detector, bottleneck, pictures))
+            reconstruction = network(tensors_of(model, pictures))
             loss = reconstruction_loss(reconstruction, pictures, task.edge_weight)
         loop.descend("recnet", loss)
         loop.log(step, {"loss": loss})
@@ -99,33 +93,25 @@ def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, sta
     return options.output / f"last-{RECNET_FILE}"
 
 
-def new_recnet(detector: SplitDetector, bottleneck: Bottleneck | None) -> RecNet:
-    """A RecNet with random weights that mirrors a detector's front-end and AE."""
-    config = None if bottleneck is None else bottleneck.config
+def new_recnet(model: SplitModel) -> RecNet:
+    """A RecNet with random weights that mirrors a model's front-end and AE."""
+    config = None if model.bottleneck is None else model.bottleneck.config
     return RecNet(
         RecNetConfig(
-            feature_channels=detector.feature_shape(64, 64)[0],
+            feature_channels=model.feature_channels,
             hidden_channels=0 if config is None else config.hidden_channels,
             channels=0 if config is None else config.channels,
-            repeats=mirrored_repeats(list(detector.layers)[: detector.split + 1]),
-            codec_fingerprint=fingerprint_of_codec(detector, bottleneck),
+            repeats=mirrored_repeats(list(model.detector.layers)[: model.split + 1]),
+            codec_fingerprint=model.fingerprint.hex(),
             training={},
         )
     )
 
 
-def coded_tensor(detector: SplitDetector, bottleneck: Bottleneck | None, pictures: Tensor) -> Tensor:
-    """What crosses the wire, uncompressed and without gradient: the coded tensor, or the features for latent coding."""
-    features = features_of(detector, pictures)
-    with torch.no_grad():
-        return features if bottleneck is None else bottleneck.encode(features)
-
-
 def held_out_reconstruction(
     loop: Loop,
     data: TrainingData,
-    detector: SplitDetector,
-    bottleneck: Bottleneck | None,
+    model: SplitModel,
     recnet: nn.Module,
     edge_weight: float,
 ) -> dict[str, float]:
@@ -136,7 +122,7 @@ def held_out_reconstruction(
     losses, qualities, edge_qualities = [], [], []
     for batch in held_out_batches(loop, data):
         pictures = as_pictures(batch)
-        reconstruction = recnet(coded_tensor(detector, bottleneck, pictures))
+        reconstruction = recnet(tensors_of(model, pictures))
         losses.append(float(reconstruction_loss(reconstruction, pictures, edge_weight)) * len(pictures))
         for original, found in zip(_as_arrays(pictures), _as_arrays(reconstruction.float()), strict=True):
             qualities.append(psnr(original, found))
@@ -149,23 +135,18 @@ def _as_arrays(pictures: Tensor) -> Any:
     return pictures.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def fingerprint_of_codec(detector: SplitDetector, bottleneck: Bottleneck | None) -> str:
-    """What a RecNet's config names; 16 hex digits."""
-    return joined_fingerprint(detector.fingerprint, None if bottleneck is None else bottleneck.fingerprint()).hex()
-
-
-def recnet_for(path: Path, detector: SplitDetector, bottleneck: Bottleneck | None) -> RecNet:
-    """A trained RecNet, for another codec of the same shape.
+def recnet_for(path: Path, model: SplitModel) -> RecNet:
+    """A trained RecNet, for another model of the same shape.
 
     Raises:
-        WeightsError: unreadable, or it takes another tensor than this codec gives.
+        WeightsError: unreadable, or it takes another tensor than this model gives.
     """
     recnet = load_recnet(path)
-    expected = new_recnet(detector, bottleneck).config
+    expected = new_recnet(model).config
     shape, needed = ((each.feature_channels, each.channels) for each in (recnet.config, expected))
     if shape != needed:
         raise WeightsError(
-            f"{path}: made for (feature, coded) channels {shape}, not {needed}; train a RecNet for this codec"
+            f"{path}: made for (feature, coded) channels {shape}, not {needed}; train a RecNet for this model"
         )
     recnet.config = replace(recnet.config, codec_fingerprint=expected.codec_fingerprint)
     return recnet

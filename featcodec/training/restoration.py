@@ -15,11 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featcodec.detectors import SplitDetector
-from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import InputError, WeightsError
 from featcodec.fingerprints import joined_fingerprint
-from featcodec.networks.bottleneck import Bottleneck, choose_bottleneck
 from featcodec.networks.layouts import choose_layout
 from featcodec.networks.restoration import (
     Restoration,
@@ -28,19 +25,19 @@ from featcodec.networks.restoration import (
     load_restoration,
     save_restoration,
 )
+from featcodec.packing.frames import Packing
 from featcodec.packing.layout import Layout
-from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
+from featcodec.split_model import SplitModel
 from featcodec.training.data.batches import TrainingBatch
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.objective import Objective, ObjectiveWeights, mean_of
 from featcodec.training.real_coding import GROUPS, Coder, QpRange, code_groups, one_ahead, real_coder, simulated_coder
-from featcodec.training.recnet import fingerprint_of_codec
 from featcodec.training.setup import (
     TrainingData,
     as_pictures,
     batches_from,
     features_of,
-    frozen_detector,
+    frozen_model,
     held_out_batches,
 )
 from featcodec.video import EncoderSettings, choose_profile, open_tried_codec
@@ -107,29 +104,23 @@ class CodedBatch:
 
 
 @dataclass(frozen=True, eq=False)
-class FrozenCodec:
-    """All that does not change: the codec whose noise is learned.
+class Wire:
+    """All that does not change: the networks, and what codes the tensors between them.
 
     Attributes:
-        detector: in eval mode.
-        bottleneck: AE and AD, or None for latent coding.
-        coder: what codes and decodes the coded tensor.
+        model: in eval mode.
+        coder: codes and decodes tensors.
     """
 
-    detector: SplitDetector
-    bottleneck: Bottleneck | None
+    model: SplitModel
     coder: Coder
 
-    def over_the_wire(self, batch: TrainingBatch, qps: list[int]) -> CodedBatch:
+    def cross(self, batch: TrainingBatch, qps: list[int]) -> CodedBatch:
         """Front-end, AE and coding, without gradient; QPs as `code_groups` takes them."""
-        features = features_of(self.detector, as_pictures(batch))
+        features = features_of(self.model.detector, as_pictures(batch))
         with torch.no_grad():
-            coded = features if self.bottleneck is None else self.bottleneck.encode(features)
-        return CodedBatch(batch, features, *code_groups(self.coder, coded, qps))
-
-    def finish(self, coded: Tensor) -> Tensor:
-        """AD, where there is one: the coded tensor to features."""
-        return coded if self.bottleneck is None else self.bottleneck.decode(coded)
+            tensors = self.model.reduce(features)
+        return CodedBatch(batch, features, *code_groups(self.coder, tensors, qps))
 
 
 def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOptions) -> Path:
@@ -141,18 +132,15 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
     Raises:
         FeatcodecError: bad input, or training that diverged.
     """
-    detector, bottleneck = _frozen_networks(task)
-    tensor = bytes.fromhex(fingerprint_of_codec(detector, bottleneck))
-    channels = detector.feature_shape(64, 64)[0] if bottleneck is None else bottleneck.config.channels
-    layout = choose_layout(task.layout, tensor, channels, detector.split)
-    fingerprint = joined_fingerprint(tensor, None if layout is None else layout.fingerprint()).hex()
-    encoder = task.profile.settings(bottleneck=bottleneck is not None)
-    loop = Loop(options, {"stage": "restoration", "data": data.describe(), **_describe(task, fingerprint, encoder)})
+    model = frozen_model(task.detector, task.bottleneck)
+    layout = choose_layout(task.layout, model.fingerprint, model.channels, model.split)
+    stream = joined_fingerprint(model.fingerprint, None if layout is None else layout.fingerprint()).hex()
+    encoder = task.profile.settings(bottleneck=model.bottleneck is not None)
+    loop = Loop(options, {"stage": "restoration", "data": data.describe(), **_describe(task, stream, encoder)})
     torch.manual_seed(options.seed)
-    restoration = _new_restoration(task, detector, channels, fingerprint)
-    coder = _coder(task, bottleneck, layout)
-    codec = FrozenCodec(detector.to(loop.device), None if bottleneck is None else bottleneck.to(loop.device), coder)
-    objective = Objective(detector)
+    restoration = _new_restoration(task, model, stream)
+    wire = Wire(model.to(loop.device), _coder(task, model, layout, encoder))
+    objective = Objective(model.detector)
     network = loop.train("restoration", restoration)
 
     def save_models(which: str, metrics: Mapping[str, float]) -> None:
@@ -160,21 +148,21 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
         save_restoration(options.output / f"{which}-{RESTORATION_FILE}", restoration)
 
     def held_out() -> Mapping[str, float]:
-        return held_out_objective(loop, data, task, codec, objective, network)
+        return held_out_objective(loop, data, task, wire, objective, network)
 
     def batches(first_step: int) -> Iterator[CodedBatch]:
-        return _coded_batches(loop, data, task.qps, codec, first_step)
+        return _coded_batches(loop, data, task.qps, wire, first_step)
 
     for step, coded in loop.steps(batches, save_models, held_out if data.held_out else None):
         with loop.autocast():
-            terms = _terms(task.weights, objective, codec, coded, network(coded.decoded, coded.qp))
+            terms = _terms(task.weights, objective, wire.model, coded, network(coded.decoded, coded.qp))
         loop.descend("restoration", terms["loss"])
         loop.log(step, terms)
     return options.output / f"last-{RESTORATION_FILE}"
 
 
 def held_out_objective(
-    loop: Loop, data: TrainingData, task: RestorationTask, codec: FrozenCodec, objective: Objective, network: nn.Module
+    loop: Loop, data: TrainingData, task: RestorationTask, wire: Wire, objective: Objective, network: nn.Module
 ) -> dict[str, float]:
     """Mean terms over the held-out images, at the same QPs every time, spread over the whole range.
 
@@ -185,86 +173,72 @@ def held_out_objective(
     qps = task.qps.spread(GROUPS * batches)
     found = []
     for number, batch in enumerate(held_out_batches(loop, data)):
-        coded = codec.over_the_wire(batch, qps[GROUPS * number : GROUPS * (number + 1)])
-        terms = _terms(task.weights, objective, codec, coded, network(coded.decoded, coded.qp))
-        without = _terms(task.weights, objective, codec, coded, coded.decoded)
+        coded = wire.cross(batch, qps[GROUPS * number : GROUPS * (number + 1)])
+        terms = _terms(task.weights, objective, wire.model, coded, network(coded.decoded, coded.qp))
+        without = _terms(task.weights, objective, wire.model, coded, coded.decoded)
         found.append((len(batch.images), {**terms, "loss unrestored": without["loss"]}))
     return mean_of(found)
 
 
-def _coded_batches(
-    loop: Loop, data: TrainingData, qps: QpRange, codec: FrozenCodec, first_step: int
-) -> Iterator[CodedBatch]:
+def _coded_batches(loop: Loop, data: TrainingData, qps: QpRange, wire: Wire, first_step: int) -> Iterator[CodedBatch]:
     seed, rank = loop.options.seed, loop.fabric.global_rank
 
     def code(numbered: tuple[int, TrainingBatch]) -> CodedBatch:
         step, batch = numbered
-        return codec.over_the_wire(batch, qps.drawn(seed, step, rank))
+        return wire.cross(batch, qps.drawn(seed, step, rank))
 
     return one_ahead(code, enumerate(batches_from(loop, data, first_step), first_step))
 
 
 def _terms(
-    weights: ObjectiveWeights, objective: Objective, codec: FrozenCodec, coded: CodedBatch, restored: Tensor
+    weights: ObjectiveWeights, objective: Objective, model: SplitModel, coded: CodedBatch, restored: Tensor
 ) -> dict[str, Tensor]:
-    return objective(weights, coded.batch, coded.features, codec.finish(restored), restored.new_zeros(()))
+    return objective(weights, coded.batch, coded.features, model.expand(restored), restored.new_zeros(()))
 
 
-def _frozen_networks(task: RestorationTask) -> tuple[SplitDetector, Bottleneck | None]:
-    """Detector and bottleneck, on the CPU."""
-    detector = frozen_detector(task.detector, DEFAULT_SPLIT, torch.device("cpu"))
-    bottleneck = choose_bottleneck(task.bottleneck, detector.fingerprint)
-    if bottleneck is not None:
-        detector.split = bottleneck.config.split
-    return detector, bottleneck
-
-
-def _coder(task: RestorationTask, bottleneck: Bottleneck | None, layout: Layout | None) -> Coder:
-    quantizer = UniformQuantizer(*LATENT_CLIP) if bottleneck is None else bottleneck.config.quantizer()
+def _coder(task: RestorationTask, model: SplitModel, layout: Layout | None, encoder: EncoderSettings) -> Coder:
     if task.simulated:
-        return simulated_coder(quantizer)
-    vvc = open_tried_codec("ffmpeg", task.profile.settings(bottleneck=bottleneck is not None))
-    return real_coder(quantizer if layout is None else layout.quantizer(), layout, vvc)
+        return simulated_coder(model.quantizer)
+    packing = Packing.near_square(model.channels, model.quantizer, layout)
+    return real_coder(packing, open_tried_codec("ffmpeg", encoder))
 
 
-def _new_restoration(
-    task: RestorationTask, detector: SplitDetector, channels: int, codec_fingerprint: str
-) -> Restoration:
+def _new_restoration(task: RestorationTask, model: SplitModel, stream: str) -> Restoration:
     if task.start is None:
         return Restoration(
             RestorationConfig(
-                channels=channels,
-                hidden_channels=task.hidden_channels or default_hidden_channels(channels),
+                channels=model.channels,
+                hidden_channels=task.hidden_channels or default_hidden_channels(model.channels),
                 blocks=DEFAULT_BLOCKS if task.blocks is None else task.blocks,
-                split=detector.split,
-                codec_fingerprint=codec_fingerprint,
+                split=model.split,
+                codec_fingerprint=stream,
                 training={},
             )
         )
     restoration = load_restoration(task.start)
     config = restoration.config
-    if (config.channels, config.split) != (channels, detector.split):
+    if (config.channels, config.split) != (model.channels, model.split):
         raise WeightsError(
-            f"{task.start}: made for {config.channels} channels behind layer {config.split}, not {channels} behind "
-            f"{detector.split}; train a restoration for this codec, without --start"
+            f"{task.start}: made for {config.channels} channels behind layer {config.split}, not {model.channels} "
+            f"behind {model.split}; train a restoration for this codec, without `start`"
         )
     for what, has, asked in (
         ("hidden channels", config.hidden_channels, task.hidden_channels),
         ("blocks", config.blocks, task.blocks),
     ):
         if asked not in (None, has):
-            raise InputError(f"{task.start}: has {has} {what}, not {asked}; leave that out, or --start")
-    restoration.config = replace(config, codec_fingerprint=codec_fingerprint)
+            raise InputError(f"{task.start}: has {has} {what}, not {asked}; leave that out, or `start`")
+    restoration.config = replace(config, codec_fingerprint=stream)
     return restoration
 
 
-def _describe(task: RestorationTask, codec_fingerprint: str, encoder: EncoderSettings) -> dict[str, Any]:
-    """The task for a checkpoint's config, without paths and what the codec's fingerprint says."""
+def _describe(task: RestorationTask, stream: str, encoder: EncoderSettings) -> dict[str, Any]:
+    """The task for a checkpoint's config, without paths and what the streams' fingerprint says."""
     description = asdict(task)
     del description["bottleneck"], description["layout"], description["profile"]
     if not task.simulated:
         description["encoder"] = {"preset": encoder.preset, "parameters": encoder.chosen}
-    description |= {"detector": Path(task.detector).name, "codec": codec_fingerprint}
+    description |= {"detector": Path(task.detector).name, "codec": stream}
     if task.start is not None:
         start = load_restoration(task.start)
         description["start"] = {"fingerprint": start.fingerprint().hex(), **start.config.training}

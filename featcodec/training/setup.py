@@ -1,4 +1,4 @@
-"""What every stage starts from: a frozen detector and the images."""
+"""What every stage starts from: the frozen networks and the images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from featcodec.detectors import SplitDetector, load_detector
+from featcodec.detectors import SplitDetector
+from featcodec.split_model import SplitModel
 from featcodec.training.data.batches import TrainingBatch, letterboxed_batches, training_batches
 from featcodec.training.data.datasets import LabelledImage
 from featcodec.training.data.samples import Augmentation
@@ -43,9 +44,13 @@ class TrainingData:
         }
 
 
-def frozen_detector(name_or_path: str | Path, split: int, device: torch.device) -> SplitDetector:
-    """The detector, in eval mode, without gradients of its own, in float32; autocast chooses the precision."""
-    return load_detector(name_or_path, split=split, device=str(device), half=False)
+def frozen_model(detector: str | Path, bottleneck: str | Path | None, split: int | None = None) -> SplitModel:
+    """The networks around the wire: on the CPU, in eval mode, without gradients, in float32 (autocast lowers it).
+
+    Args:
+        detector, bottleneck, split: as `SplitModel.load` takes them.
+    """
+    return SplitModel.load(detector, bottleneck, split=split, device="cpu", half=False)
 
 
 def batches_from(loop: Loop, data: TrainingData, first_step: int) -> Iterator[TrainingBatch]:
@@ -80,3 +85,9 @@ def features_of(detector: SplitDetector, pictures: Tensor) -> Tensor:
     """The front-end's feature tensor, without gradient."""
     with torch.no_grad():
         return detector.front(pictures)
+
+
+def tensors_of(model: SplitModel, pictures: Tensor) -> Tensor:
+    """What crosses the wire, uncompressed and without gradient."""
+    with torch.no_grad():
+        return model.encode(pictures)

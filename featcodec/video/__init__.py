@@ -18,7 +18,8 @@ from __future__ import annotations
 import numpy as np
 
 from featcodec.errors import InputError
-from featcodec.video.base import Frame, VideoCodec
+from featcodec.packing.frames import Frame
+from featcodec.video.base import VideoCodec
 from featcodec.video.profiles import DEFAULT_PROFILE, PROFILES, choose_profile
 from featcodec.video.settings import PRESETS, EncoderSettings
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from featcodec.bitstream import check_qp, nal
 from featcodec.errors import BitstreamError, EncoderError, InputError
-
-Frame: TypeAlias = npt.NDArray[np.uint8]
-"""A gray picture, (height, width) uint8."""
+from featcodec.packing.frames import Frame
 
 MIN_LUMA_SAMPLES = 32
 """Smaller frames are padded to this many rows and columns: VVenC codes no picture whose longer side is below 16, and
@@ -121,7 +119,7 @@ def split_batch(stream: bytes, count: int, encoder: str) -> list[bytes]:
     if len(pictures) != count or coded != count:
         raise EncoderError(
             f"{encoder} delivered {coded} of {count} pictures without saying why; "
-            "try again, or give it fewer pictures at once (--batch 1)"
+            "try again, or give it fewer pictures at once (`batch` 1)"
         )
     return [
         nal.join_units([nal.number_as_first_picture(unit, position) for unit in picture])

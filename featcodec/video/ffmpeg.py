@@ -14,9 +14,9 @@ import numpy.typing as npt
 from av.video.plane import VideoPlane
 
 from featcodec.errors import BitstreamError, EncoderError
+from featcodec.packing.frames import Frame
 from featcodec.video import process
 from featcodec.video.base import (
-    Frame,
     check_frames,
     coded_shape,
     from_10_bits,
@@ -33,9 +33,9 @@ _HINTS = (
     (
         _BUFFER_TOO_SMALL,
         "the bundled encoder's output buffer is too small for a picture this noisy at this QP; use a higher QP "
-        "(from about 16 on anything fits), or the official encoder with --codec vvenc",
+        "(from about 16 on anything fits), or the official encoder with `codec` vvenc",
     ),
-    ("Could not open encoder", "the encoder refuses these settings; check --encoder-param and --preset"),
+    ("Could not open encoder", "the encoder refuses these settings; check `encoder_parameters` and `preset`"),
     ("Unknown encoder 'libvvenc'", "this ffmpeg has no libvvenc; unset IMAGEIO_FFMPEG_EXE to use the bundled one"),
     process.DISK_FULL_HINT,
 )

@@ -8,7 +8,8 @@ import numpy as np
 
 from featcodec.bitstream import nal
 from featcodec.errors import BitstreamError
-from featcodec.video.base import Frame, check_frames
+from featcodec.packing.frames import Frame
+from featcodec.video.base import check_frames
 
 _HEADER = bytes([0, nal.UNSPECIFIED_28 << 3 | 1])
 _TRAILING = b"\x80"

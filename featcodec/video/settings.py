@@ -91,7 +91,7 @@ class EncoderSettings:
             if not isinstance(value, str):
                 raise InputError(f"encoder parameter {name}={value!r}: the value is to be a text")
             if name.lower() in _RESERVED:
-                raise InputError(f"encoder parameter {name} belongs to featcodec; leave it out (QP: --qp)")
+                raise InputError(f"encoder parameter {name} belongs to featcodec; leave it out (QP: `qp`)")
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
                 raise InputError(f"encoder parameter {name}={value} is not NAME=VALUE of letters, digits and _.+-")
 

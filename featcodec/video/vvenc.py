@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from featcodec.errors import BitstreamError, EncoderError
+from featcodec.packing.frames import Frame
 from featcodec.video import process
 from featcodec.video.base import (
-    Frame,
     check_frames,
     coded_shape,
     from_10_bits,
@@ -27,7 +27,7 @@ from featcodec.video.settings import EncoderSettings
 
 _CHECKOUT_BIN = Path(__file__).resolve().parents[2] / "bin"
 _HINTS = (
-    ("Unknown argument", "this vvencapp does not know one of the options; update it, or check --encoder-param"),
+    ("Unknown argument", "this vvencapp does not know one of the options; update it, or check `encoder_parameters`"),
     process.DISK_FULL_HINT,
 )
 
@@ -46,7 +46,7 @@ def find_program(name: str) -> str:
         return found
     raise EncoderError(
         f"{name} not found in $FEATCODEC_VVC_BIN, {_CHECKOUT_BIN} or PATH; build it from "
-        "https://github.com/fraunhoferhhi and put it there, or use --codec ffmpeg"
+        "https://github.com/fraunhoferhhi and put it there, or use `codec` ffmpeg"
     )
 
 

@@ -160,7 +160,7 @@ def test_more_bits_are_spent_at_lower_qps_and_more_is_found(ran: Run) -> None:
 
 def test_a_file_decodes_to_what_the_api_decodes(ran: Run, codec: FeatureCodec) -> None:
     truth = read_annotations(ran.folder / "scenes/annotations.json")
-    categories = truth.category_ids(codec.detector.names)
+    categories = truth.category_ids(codec.model.detector.names)
     stored = json.loads((ran.folder / "detections.json").read_text())
     assert len(stored) > 10 * len(ran.streams)
     for stream in ran.streams:

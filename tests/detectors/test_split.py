@@ -49,15 +49,24 @@ def test_shape_at_every_split(path_and_shapes: tuple[Path, list[tuple[int, int]]
 def test_predictions_do_not_depend_on_the_split(detector: SplitDetector, split: int) -> None:
     with torch.inference_mode():
         expected = detector.back(detector.front(pictures()))
-        features = detector.front(pictures(), split)
-        assert torch.equal(detector.back(features, split), expected)
+        elsewhere = detector.at(split)
+        assert torch.equal(elsewhere.back(elsewhere.front(pictures())), expected)
+
+
+def test_another_split_shares_the_layers(detector: SplitDetector) -> None:
+    elsewhere = detector.at(2)
+    assert (elsewhere.split, detector.split) == (2, 4)
+    assert elsewhere.fingerprint == detector.fingerprint
+    assert next(elsewhere.parameters()) is next(detector.parameters())
+    assert elsewhere.training == detector.training
+    assert detector.at(4) is detector
 
 
 def test_split_of_the_detector_is_the_default(path_and_shapes: tuple[Path, list[tuple[int, int]]]) -> None:
     path, _ = path_and_shapes
     second = load_detector(path, split=2, device="cpu")
     with torch.inference_mode():
-        assert torch.equal(second.front(pictures()), load_detector(path, device="cpu").front(pictures(), 2))
+        assert torch.equal(second.front(pictures()), load_detector(path, device="cpu").at(2).front(pictures()))
         assert torch.equal(second.back(second.front(pictures())), second.back(second.front(pictures(), 4), 4))
 
 
@@ -103,8 +112,6 @@ def test_split_beyond_the_backbone_is_refused(tiny_yolov5: Path, detector: Split
     with pytest.raises(InputError, match=rf"split layer {split} is outside 0\.\.4"):
         load_detector(tiny_yolov5, split=split)
     with pytest.raises(InputError, match="several tensors"):
-        detector.front(pictures(), split)
-    with pytest.raises(InputError, match="several tensors"):
-        detector.back(torch.zeros(1, 16, 8, 8), split)
+        detector.at(split)
     with pytest.raises(InputError, match="several tensors"):
         SplitDetector([Layer(nn.Identity(), (-1,))], [], b"", split)

@@ -147,7 +147,7 @@ def test_a_codec_runs_with_it(path: Path, bottleneck: str) -> None:
     codec = FeatureCodec.load(path, bottleneck=bottleneck, image_size=64)
     image = texture(80, 60, seed=1)
     data = codec.encode(image, 20)
-    assert bitstream.unpack(data)[0].fingerprint == codec.detector.fingerprint
+    assert bitstream.unpack(data)[0].fingerprint == codec.model.detector.fingerprint
     uncoded, decoded = codec.detect(image), FeatureCodec.load(path, bottleneck=bottleneck, image_size=64).decode(data)
     assert set(decoded.names) == set(CONFIG.names)
     assert len(uncoded.scores)

@@ -23,7 +23,6 @@ from featcodec.evaluation.sweep import Plan, sweep
 from featcodec.images.annotations import Annotations, read_annotations
 from featcodec.images.reading import read_image
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
-from featcodec.packing.quantize import UniformQuantizer
 from featcodec.privacy.attack import Attack
 from featcodec.privacy.recnet import RecNet, RecNetConfig
 from featcodec.system.paths import Source
@@ -42,7 +41,7 @@ def learned(tiny_yolov5: Path, tmp_path_factory: pytest.TempPathFactory, codec: 
     path = tmp_path_factory.mktemp("weights") / "bottleneck.safetensors"
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        bottleneck = Bottleneck(BottleneckConfig(16, 10, 6, -3.0, 3.0, 4, codec.detector.fingerprint.hex(), {}))
+        bottleneck = Bottleneck(BottleneckConfig(16, 10, 6, -3.0, 3.0, 4, codec.model.detector.fingerprint.hex(), {}))
     save_bottleneck(path, bottleneck)
     return FeatureCodec.load(tiny_yolov5, bottleneck=path, image_size=SIDE)
 
@@ -84,7 +83,7 @@ def test_streams_of_features_are_those_of_the_codec(codec: FeatureCodec) -> None
 
 
 def test_raw_samples_have_no_qp(codec: FeatureCodec) -> None:
-    method = FeatureMethod(dataclasses.replace(codec, vvc=open_codec("none")))
+    method = FeatureMethod(dataclasses.replace(codec, video=open_codec("none")))
     (data,) = method.encode(method.prepare([codec.letterbox(texture(*SIZE))]), None)
     assert bitstream.unpack(data)[0].is_raw
     identity = method.identity()
@@ -93,7 +92,8 @@ def test_raw_samples_have_no_qp(codec: FeatureCodec) -> None:
 
 @pytest.mark.parametrize("name", ["codec", "learned"])
 def test_uncoded_bytes_are_the_float32_tensor_and_nothing_is_lost(name: str, request: pytest.FixtureRequest) -> None:
-    codec: FeatureCodec = dataclasses.replace(request.getfixturevalue(name), quantizer=UniformQuantizer(-0.01, 0.01))
+    codec: FeatureCodec = request.getfixturevalue(name)
+    codec = dataclasses.replace(codec, packing=codec.packing.with_range(-0.01, 0.01, 8))
     method = UncodedMethod(codec)
     images = [codec.letterbox(texture(*SIZE, seed=seed)) for seed in range(2)]
     files = method.encode(method.prepare(images), None)
@@ -122,14 +122,13 @@ def test_uncoded_without_a_bottleneck_is_the_detector_exactly(codec: FeatureCode
 
 
 def test_uncoded_with_a_bottleneck_is_ae_ad_and_the_back_end(learned: FeatureCodec, codec: FeatureCodec) -> None:
-    assert learned.bottleneck is not None
+    assert learned.model.bottleneck is not None
     method = UncodedMethod(learned)
     image = learned.letterbox(texture(*SIZE))
     inputs = torch.from_numpy(image.pixels).permute(2, 0, 1)[None] / 255
     with torch.inference_mode():
-        restored = learned.bottleneck.decode(learned.bottleneck.encode(learned.detector.front(inputs)))
-        predictions = learned.detector.back(restored)
-    (expected,) = detections_of(predictions, [image.letterbox], learned.detector.names, learned.boxes)
+        predictions = learned.model.decode(learned.model.encode(inputs))
+    (expected,) = detections_of(predictions, [image.letterbox], learned.model.detector.names, learned.boxes)
     (data,) = method.encode(method.prepare([image]), None)
     (found,) = method.back_end([method.decode(data, SIZE)])
     np.testing.assert_allclose(found.scores, expected.scores, atol=1e-5)
@@ -156,7 +155,7 @@ def test_uncoded_is_attacked_through_what_it_sends(learned: FeatureCodec) -> Non
 
 def test_uncoded_keeps_half_precision(tiny_yolov5: Path) -> None:
     codec = FeatureCodec.load(tiny_yolov5, bottleneck=None, image_size=SIDE)
-    codec.detector.half()
+    codec.model.detector.half()
     letterbox, values = UncodedMethod(codec).decode(np.zeros(16 * 8 * 12, np.float32).tobytes(), SIZE)
     assert (values.dtype, tuple(values.shape)) == (torch.float16, (16, 8, 12))
     assert (letterbox.width, letterbox.height) == (96, 64)
@@ -185,8 +184,8 @@ def test_identities_say_what_differs(codec: FeatureCodec) -> None:
 
 
 def test_input_vvc_needs_the_codec_that_codes_colour(codec: FeatureCodec) -> None:
-    with pytest.raises(InputError, match="--codec ffmpeg only"):
-        InputVvcMethod(dataclasses.replace(codec, vvc=open_codec("none")))
+    with pytest.raises(InputError, match="`codec` ffmpeg only"):
+        InputVvcMethod(dataclasses.replace(codec, video=open_codec("none")))
 
 
 def test_input_vvc_at_qp_20_costs_less_than_a_point_of_ap50(shared: Path, yolov5n_path: Path, tmp_path: Path) -> None:
@@ -206,7 +205,7 @@ def check_input_vvc(codec: FeatureCodec, truth: Annotations, paths: list[Path], 
     dataset = open_dataset([Source(path, Path(path.name)) for path in paths], truth)
     (outcome,) = sweep([Plan(InputVvcMethod(codec), [20])], dataset, PointFile(tmp_path / "points.csv"))
     assert outcome.row is not None
-    categories = truth.category_ids(codec.detector.names)
+    categories = truth.category_ids(codec.model.detector.names)
     uncoded = [
         result
         for path, image_id in zip(paths, dataset.image_ids, strict=True)

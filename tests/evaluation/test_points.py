@@ -95,7 +95,9 @@ def test_a_file_of_an_older_version_is_read_but_not_appended_to(tmp_path: Path) 
     assert found == {**dict.fromkeys(COLUMNS, "x"), "qp": "7", "layout": "", "restoration": ""}
     with pytest.raises(InputError) as caught:
         PointFile(path)
-    assert str(caught.value) == (f"{path}: has no column 'layout'; an older featcodec wrote it: choose another -o")
+    assert str(caught.value) == (
+        f"{path}: has no column 'layout'; an older featcodec wrote it: choose another `output`"
+    )
 
 
 def test_missing_columns_and_files_are_one_line(tmp_path: Path) -> None:

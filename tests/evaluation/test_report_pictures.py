@@ -102,7 +102,7 @@ def test_images_in_common_are_needed(tmp_path: Path) -> None:
         read_grid([first, second], 6)
     (result,) = read_attack_results(first)
     add_attack_results(first, [dataclasses.replace(result, original="")])
-    with pytest.raises(InputError, match=r"no image with an original.*--originals where they are bitstreams"):
+    with pytest.raises(InputError, match=r"no image with an original.*`originals` where they are bitstreams"):
         read_grid([first], 6)
 
 

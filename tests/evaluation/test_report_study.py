@@ -112,7 +112,7 @@ def test_conditions_choose_rows(path: Path) -> None:
     assert [series.label for series in study.series] == ["compact"]
     assert len(study.rows) == 4
     assert study.rows[0][ORIGIN] == f"{path}, row 4", "numbered as in the file"
-    with pytest.raises(InputError, match=r"points\.csv: no row meets --where; measure with `featcodec sweep`"):
+    with pytest.raises(InputError, match=r"points\.csv: no row meets `where`; measure with `featcodec sweep`"):
         read_study([path], "ap50", {"method": "jpeg"})
     with pytest.raises(InputError, match=r"points\.csv: has no column 'colour'; give"):
         read_study([path], "ap50", {"colour": "red"})

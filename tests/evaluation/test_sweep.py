@@ -223,14 +223,14 @@ def test_psnr_is_of_the_pictures_without_border(tmp_path: Path, codec: FeatureCo
 def test_a_point_that_fails_costs_itself(
     tmp_path: Path, codec: FeatureCodec, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = type(codec.vvc).encode
+    encode = type(codec.video).encode
 
     def failing(self: Any, frames: Any, qp: int, **options: Any) -> list[bytes]:
         if qp == 36:
             raise EncoderError("no\nroom")
         return encode(self, frames, qp, **options)
 
-    monkeypatch.setattr(type(codec.vvc), "encode", failing)
+    monkeypatch.setattr(type(codec.video), "encode", failing)
     outcomes = measure(codec, folder, tmp_path / "points.csv", 36, 40)
     assert outcomes[0].error == "latent, qp 36: no room"
     assert outcomes[1].error is None
@@ -324,7 +324,7 @@ def test_command_crosses_splits_clips_and_presets(run: Any, arguments: list[obje
 
 
 def make_bottleneck(path: Path, codec: FeatureCodec) -> Path:
-    fingerprint = codec.detector.fingerprint.hex()
+    fingerprint = codec.model.detector.fingerprint.hex()
     save_bottleneck(path, Bottleneck(BottleneckConfig(16, 10, 6, -3.0, 3.0, 4, fingerprint, {})))
     return path
 

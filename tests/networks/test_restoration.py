@@ -219,39 +219,33 @@ def test_damaged_files_and_other_kinds_are_refused(tmp_path: Path) -> None:
 # The codec that it belongs to
 
 
-def four(_split: int) -> int:
-    """The coded channels of a codec."""
-    return 4
-
-
 def test_it_is_taken_for_its_codec_alone(tmp_path: Path) -> None:
     path = write(tmp_path / "a")
     codec = bytes.fromhex(CODEC)
-    for split in (None, 4):
-        chosen = choose_restoration(path, codec, four, split)
-        assert chosen is not None
-        assert chosen.config == SMALL
+    chosen = choose_restoration(path, codec, 4, 4)
+    assert chosen is not None
+    assert chosen.config == SMALL
     with pytest.raises(WeightsError) as caught:
-        choose_restoration(path, bytes(8), four)
+        choose_restoration(path, bytes(8), 4, 4)
     assert str(caught.value) == (
-        f"{path}: restores streams of the codec {CODEC}, but 0000000000000000 is loaded; give the --detector and "
-        "--bottleneck it was trained with, or --restoration none"
+        f"{path}: restores streams of the networks {CODEC}, but 0000000000000000 are loaded; give the `detector` and "
+        "`bottleneck` it was trained with, or `restoration` none"
     )
-    with pytest.raises(WeightsError, match="behind layer 4, not 3"):
-        choose_restoration(path, codec, four, 3)
-    with pytest.raises(WeightsError, match="takes 4 channels, not the codec's 5"):
-        choose_restoration(path, codec, lambda split: 5)
+    with pytest.raises(WeightsError, match="behind layer 4, but the streams are made behind layer 3"):
+        choose_restoration(path, codec, 4, 3)
+    with pytest.raises(WeightsError, match="takes 4 channels, the streams have 5"):
+        choose_restoration(path, codec, 5, 4)
 
 
 def test_none_and_what_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     codec = bytes.fromhex(CODEC)
-    assert choose_restoration("none", codec, four) is choose_restoration(None, codec, four) is None
-    assert choose_restoration("auto", codec, four) is None
+    assert choose_restoration("none", codec, 4, 4) is choose_restoration(None, codec, 4, 4) is None
+    assert choose_restoration("auto", codec, 4, 4) is None
     shipped = Shipped("some", CODEC, str(write(tmp_path / "a")), "for a test")
     monkeypatch.setattr("featcodec.networks.restoration.SHIPPED_RESTORATIONS", (shipped,))
-    assert choose_restoration("auto", codec, four) is not None
-    assert choose_restoration("auto", codec, four, split=3) is None
-    assert choose_restoration("auto", bytes(8), four) is None
+    assert choose_restoration("auto", codec, 4, 4) is not None
+    assert choose_restoration("auto", codec, 4, 3) is None
+    assert choose_restoration("auto", bytes(8), 4, 4) is None
     (tmp_path / "a").unlink()
     with pytest.raises(WeightsError, match="no such file"):
-        choose_restoration("auto", codec, four)
+        choose_restoration("auto", codec, 4, 4)

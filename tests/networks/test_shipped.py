@@ -177,8 +177,8 @@ def check_default(detector: str | Path, name: str, path: Path) -> None:
     image = read_image(path)
     data = codec.encode(image)
     header, _ = bitstream.unpack(data)
-    assert codec.bottleneck is not None
-    assert header.channels == codec.bottleneck.config.channels
+    assert codec.model.bottleneck is not None
+    assert header.channels == codec.model.bottleneck.config.channels
     assert len(data) < len(FeatureCodec.load(detector, bottleneck=None).encode(image))
     confident = codec.detect(image).scores > 0.5
     assert (codec.decode(data).scores > 0.4).sum() >= confident.sum() / 2

@@ -20,7 +20,7 @@ from featcodec.bitstream import unpack
 from featcodec.errors import BitstreamError, WeightsError
 from featcodec.fingerprints import joined_fingerprint
 from featcodec.networks.catalogue import Shipped
-from featcodec.networks.layouts import choose_layout, load_layout, save_layout, tensor_fingerprint
+from featcodec.networks.layouts import choose_layout, load_layout, model_fingerprint, save_layout
 from featcodec.packing.layout import Layout, LayoutConfig
 
 TENSOR = bytes(range(8))
@@ -35,14 +35,14 @@ def make_layout(channels: int = 5, seed: int = 0, tensor: bytes = TENSOR, split:
 
 
 @given(st.integers(1, 12), st.integers(0, 2**16))
-def test_restoring_undoes_arranging(channels: int, seed: int) -> None:
+def test_undo_undoes_arrange(channels: int, seed: int) -> None:
     layout = make_layout(channels, seed)
     tensors = np.random.default_rng(seed).normal(size=(2, channels, 3, 4)).astype(np.float32)
     arranged = layout.arrange(tensors)
     assert arranged.shape == tensors.shape
-    assert np.allclose(layout.restore(arranged), tensors, atol=1e-5)
+    assert np.allclose(layout.undo(arranged), tensors, atol=1e-5)
     assert np.array_equal(layout.arrange(tensors[0]), arranged[0])
-    assert np.array_equal(layout.restore(arranged[1]), layout.restore(arranged)[1])
+    assert np.array_equal(layout.undo(arranged[1]), layout.undo(arranged)[1])
 
 
 def test_a_tile_shows_its_channel() -> None:
@@ -102,17 +102,17 @@ def test_choosing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_it = joined_fingerprint(TENSOR, make_layout().fingerprint())
     assert choose_layout("none", TENSOR, 5, 4) is None
     assert choose_layout("auto", TENSOR, 5, 4) is None
-    assert tensor_fingerprint(with_it, "auto") == with_it
-    assert tensor_fingerprint(with_it, path) == TENSOR
+    assert model_fingerprint(with_it, "auto") == with_it
+    assert model_fingerprint(with_it, path) == TENSOR
     shipped = Shipped("some", TENSOR.hex(), str(path), "for a test")
     monkeypatch.setattr("featcodec.networks.layouts.SHIPPED_LAYOUTS", (shipped,))
     assert choose_layout("auto", TENSOR, 5, 4) is not None
     assert choose_layout("auto", TENSOR, 5, 3) is None
-    assert choose_layout("auto", TENSOR, 5, 4, codec=TENSOR) is None
-    assert choose_layout("auto", TENSOR, 5, 4, codec=with_it) is not None
-    assert tensor_fingerprint(with_it, "auto") == TENSOR
-    assert tensor_fingerprint(TENSOR, "auto") == TENSOR
-    assert tensor_fingerprint(None, "auto") is None
+    assert choose_layout("auto", TENSOR, 5, 4, stream=TENSOR) is None
+    assert choose_layout("auto", TENSOR, 5, 4, stream=with_it) is not None
+    assert model_fingerprint(with_it, "auto") == TENSOR
+    assert model_fingerprint(TENSOR, "auto") == TENSOR
+    assert model_fingerprint(None, "auto") is None
     for arguments, complaint in (((bytes(8), 5, 4), "lays out the tensor of"), ((TENSOR, 6, 4), "not 6 behind 4")):
         with pytest.raises(WeightsError, match=complaint):
             choose_layout(path, *arguments)
@@ -123,7 +123,7 @@ def laid_out(tmp_path: Path, tiny_yolov5: Path) -> tuple[FeatureCodec, FeatureCo
     """A codec with a layout, the same without, and the layout's checkpoint."""
     plain = FeatureCodec.load(tiny_yolov5, image_size=96, layout="none")
     path = tmp_path / "l.safetensors"
-    save_layout(path, make_layout(plain.coded_channels(), tensor=plain.tensor_fingerprint))
+    save_layout(path, make_layout(plain.model.channels, tensor=plain.model.fingerprint))
     return FeatureCodec.load(tiny_yolov5, image_size=96, layout=path), plain, path
 
 
@@ -131,13 +131,13 @@ def test_a_stream_names_its_layout_and_decodes_with_it_alone(
     laid_out: tuple[FeatureCodec, FeatureCodec, Path], tiny_yolov5: Path
 ) -> None:
     codec, plain, path = laid_out
-    assert codec.tensor_fingerprint == plain.tensor_fingerprint == plain.fingerprint != codec.fingerprint
+    assert codec.model.fingerprint == plain.model.fingerprint == plain.fingerprint != codec.fingerprint
     image = texture(96, 64)
     data = codec.encode(image, 8)
     for one, other in ((plain, data), (codec, plain.encode(image, 8))):
-        with pytest.raises(WeightsError, match="made with weights"):
+        with pytest.raises(WeightsError, match="made with networks"):
             one.decode(other)
-    named = FeatureCodec.load(tiny_yolov5, layout=path, fingerprint=unpack(data)[0].fingerprint)
+    named = FeatureCodec.load(tiny_yolov5, layout=path, stream=unpack(data)[0])
     assert np.array_equal(named.decode(data).scores, codec.decode(data).scores)
     # The networks and an attacker get the tensor as they know it.
     batch = [codec.letterbox(image)]

@@ -221,14 +221,14 @@ FAILURES = [
 def test_networks_that_fail_on_one_image_cost_that_image(
     tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch, failure: Exception, reason: str
 ) -> None:
-    front = codec.detector.front
+    front = codec.model.detector.front
 
     def failing(images: torch.Tensor) -> torch.Tensor:
         if (images.flatten(1).mean(1) > 0.99).any():
             raise failure
         return front(images)
 
-    monkeypatch.setattr(codec.detector, "front", failing)
+    monkeypatch.setattr(codec.model.detector, "front", failing)
     outcomes = run(codec, mark(tmp_path / "in"), tmp_path / "out", workers=1)
     assert sorted(outcome.source.path.name for outcome in outcomes) == [f"{number}.png" for number in range(5)]
     (failed,) = [outcome for outcome in outcomes if outcome.error]
@@ -241,16 +241,16 @@ def test_networks_that_fail_on_one_stream_cost_that_stream(
     tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch, failure: Exception, reason: str
 ) -> None:
     run(codec, mark(tmp_path / "in"), tmp_path / "out")
-    back = codec.detector.back
+    back = codec.model.detector.back
     seen: list[torch.Tensor] = []
 
-    def failing(features: torch.Tensor, split: int) -> torch.Tensor:
+    def failing(features: torch.Tensor) -> torch.Tensor:
         seen.append(features)
         if any(torch.equal(feature, seen[0][0]) for feature in features) and len(seen) > 1:
             raise failure
-        return back(features, split)
+        return back(features)
 
-    monkeypatch.setattr(codec.detector, "back", failing)
+    monkeypatch.setattr(codec.model.detector, "back", failing)
     marked = tmp_path / "out/2.266"
     codec.decode(marked.read_bytes())
     sources = streams_in(tmp_path / "out")
@@ -300,10 +300,10 @@ def wrapper(path: Path, body: str) -> str:
 
 
 def with_encoder(codec: FeatureCodec, executable: str) -> FeatureCodec:
-    settings = codec.vvc.settings  # type: ignore[attr-defined]
-    video = type(codec.vvc)(settings)  # type: ignore[call-arg]
+    settings = codec.video.settings  # type: ignore[attr-defined]
+    video = type(codec.video)(settings)  # type: ignore[call-arg]
     video.executable = executable
-    return dataclasses.replace(codec, vvc=video)
+    return dataclasses.replace(codec, video=video)
 
 
 def test_a_killed_encoder_costs_its_pictures_and_nothing_hangs(tmp_path: Path, codec: FeatureCodec) -> None:
@@ -317,7 +317,7 @@ def test_a_killed_encoder_costs_its_pictures_and_nothing_hangs(tmp_path: Path, c
 
 
 def test_an_encoder_killed_once_is_tried_again_picture_by_picture(tmp_path: Path, codec: FeatureCodec) -> None:
-    real = codec.vvc.executable  # type: ignore[attr-defined]
+    real = codec.video.executable  # type: ignore[attr-defined]
     body = f"""
 mark = {str(tmp_path / "killed")!r}
 if not os.path.exists(mark):
@@ -364,7 +364,7 @@ def test_abandoning_a_run_leaves_no_process_and_no_part_file(tmp_path: Path, cod
 
 
 def test_abandoning_one_run_does_not_hurt_another_of_the_same_process(tmp_path: Path, codec: FeatureCodec) -> None:
-    real = codec.vvc.executable  # type: ignore[attr-defined]
+    real = codec.video.executable  # type: ignore[attr-defined]
     encode = f"os.execv({real!r}, [{real!r}, *sys.argv[1:]])"
     wait = "\nimport time\nfor _ in range(2000):\n    if os.path.exists({go!r}): break\n    time.sleep(0.01)\n"
     started, go, first = (str(tmp_path / name) for name in ("started", "go", "first"))

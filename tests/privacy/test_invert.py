@@ -21,7 +21,6 @@ from featcodec.errors import BitstreamError, InputError, OutputError, WeightsErr
 from featcodec.images.reading import IMAGE_SUFFIXES, read_image
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
 from featcodec.networks.checkpoints import fingerprint
-from featcodec.packing.quantize import UniformQuantizer
 from featcodec.pipeline.encode import encode_files
 from featcodec.privacy.attack import Attack
 from featcodec.privacy.attack_results import read_attack_results
@@ -53,7 +52,7 @@ class Scripted(nn.Module):
 
 
 def config_for(codec: FeatureCodec, channels: int = FEATURES) -> RecNetConfig:
-    coded = 0 if codec.bottleneck is None else channels
+    coded = 0 if codec.model.bottleneck is None else channels
     return RecNetConfig(
         feature_channels=FEATURES if coded else channels,
         hidden_channels=HIDDEN if coded else 0,
@@ -89,8 +88,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory, codec: FeatureCodec, tiny_
     """A folder with bottleneck, latent (RecNet), attack (RecNet on the bottleneck), all `.safetensors`."""
     folder = tmp_path_factory.mktemp("recnets")
     torch.manual_seed(0)
-    fingerprint = codec.detector.fingerprint.hex()
-    config = BottleneckConfig(FEATURES, HIDDEN, CHANNELS, -3.0, 3.0, codec.detector.split, fingerprint, {})
+    fingerprint = codec.model.detector.fingerprint.hex()
+    config = BottleneckConfig(FEATURES, HIDDEN, CHANNELS, -3.0, 3.0, codec.model.detector.split, fingerprint, {})
     save_bottleneck(folder / "bottleneck.safetensors", Bottleneck(config))
     learned = FeatureCodec.load(tiny_yolov5, bottleneck=folder / "bottleneck.safetensors")
     save_recnet(folder / "latent.safetensors", random_recnet(config_for(codec)))
@@ -135,11 +134,11 @@ def test_an_image_is_attacked_through_its_unclipped_features(learned: FeatureCod
     batch = [codec.letterbox(texture(96, 64, seed)) for seed in range(2)]
     inputs = torch.stack([torch.from_numpy(image.pixels).permute(2, 0, 1) / 255 for image in batch])
     with torch.inference_mode():
-        features = codec.detector.front(inputs)
-        coded = learned.bottleneck.encode(features)
+        features = codec.model.detector.front(inputs)
+        coded = learned.model.bottleneck.encode(features)
     latent, attack = Scripted(codec, gray), Scripted(learned, gray, CHANNELS)
     for subject, recnet, expected in ((codec, latent, features), (learned, attack, coded)):
-        tight = dataclasses.replace(subject, quantizer=UniformQuantizer(-0.1, 0.1))
+        tight = dataclasses.replace(subject, packing=subject.packing.with_range(-0.1, 0.1, 8))
         assert expected.abs().max() > 0.1, "nothing to clip"
         assert len(Attack(tight, recnet).on_images(batch)) == 2
         assert torch.allclose(recnet.seen[0], expected, atol=1e-5)
@@ -148,14 +147,14 @@ def test_an_image_is_attacked_through_its_unclipped_features(learned: FeatureCod
 @pytest.mark.parametrize("name", ["codec", "learned"])
 def test_a_stream_is_attacked_through_what_the_decoder_gets(name: str, request: pytest.FixtureRequest) -> None:
     subject: FeatureCodec = request.getfixturevalue(name)
-    raw = dataclasses.replace(subject, vvc=open_codec("none"))
+    raw = dataclasses.replace(subject, video=open_codec("none"))
     image = texture(96, 64)
     uncoded = raw.uncoded_tensors([raw.letterbox(image)])
     recnet = Scripted(subject, gray, uncoded.shape[1])
     Attack(subject, recnet).on_streams([subject.decode_frame(raw.encode(image))])
     (coded,) = recnet.seen
-    error = (coded - uncoded.clamp(raw.quantizer.low, raw.quantizer.high)).abs().max()
-    assert 0 < error <= raw.quantizer.step * 0.501
+    error = (coded - uncoded.clamp(raw.packing.quantizer.low, raw.packing.quantizer.high)).abs().max()
+    assert 0 < error <= raw.packing.quantizer.step * 0.501
 
 
 def test_a_real_recnet_gives_pictures_that_differ_with_the_image(codec: FeatureCodec) -> None:
@@ -200,7 +199,7 @@ def test_a_recnet_of_another_codec_is_refused_with_both_fingerprints(
         path = weights / f"{name}.safetensors"
         with pytest.raises(WeightsError) as refusal:
             Attack.load(subject, path)
-        for part in (f"{path}: ", subject.fingerprint.hex(), other.fingerprint.hex(), "--detector and --bottleneck"):
+        for part in (f"{path}: ", subject.fingerprint.hex(), other.fingerprint.hex(), "`detector` and `bottleneck`"):
             assert part in str(refusal.value)
 
 
@@ -208,7 +207,7 @@ def test_a_forged_recnet_is_refused(tmp_path: Path, codec: FeatureCodec) -> None
     """The fingerprint can be copied."""
     forged = dataclasses.replace(config_for(codec), feature_channels=32)
     save_recnet(tmp_path / "forged", RecNet(forged))
-    with pytest.raises(WeightsError, match="takes 32 channels, not the codec's 16"):
+    with pytest.raises(WeightsError, match="takes 32 channels, not the model's 16"):
         Attack.load(codec, tmp_path / "forged")
 
 
@@ -218,7 +217,7 @@ def test_another_split_is_refused(tiny_yolov5: Path, codec: FeatureCodec) -> Non
     with pytest.raises(WeightsError, match="inverts split 4"):
         Attack(other, Scripted(other, gray))
     target = codec.decode_frame(other.encode(texture(96, 64)))
-    with pytest.raises(BitstreamError, match="made with --split 3"):
+    with pytest.raises(BitstreamError, match="made behind layer 3"):
         Attack(codec, Scripted(codec, gray)).on_streams([target])
 
 
@@ -317,7 +316,7 @@ def test_what_goes_wrong_costs_one_line_each_and_the_others_are_done(
     split.path.write_bytes(other.encode(read_image(images / split.relative.with_suffix(".png"))))
     attack = Attack(codec, Scripted(codec, gray))
     outcomes = list(invert_files(attack, sources, tmp_path / "out", originals=originals_of(sources, images)))
-    reasons = [None, "truncated", "91x91 pixels", "not a readable image", "no such file", "made with --split 3"]
+    reasons = [None, "truncated", "91x91 pixels", "not a readable image", "no such file", "made behind layer 3"]
     assert [outcome.source for outcome in outcomes] == sources
     for outcome, reason in zip(outcomes, reasons, strict=True):
         if reason is None:
@@ -400,7 +399,7 @@ def test_pictures_that_exist_are_in_the_way_unless_they_may_be_overwritten(tmp_p
     check_pictures(sources, tmp_path / "out", own, overwrite=False)
     for name in ("1/1.png", "side-by-side/1/1.png"):
         path = save_texture(tmp_path / "out" / name)
-        with pytest.raises(OutputError, match=rf"{name}: exists; use --overwrite"):
+        with pytest.raises(OutputError, match=rf"{name}: exists; use `overwrite`"):
             check_pictures(sources, tmp_path / "out", own, overwrite=False)
         check_pictures(sources, tmp_path / "out", own, overwrite=True)
         path.unlink()
@@ -672,7 +671,7 @@ def test_recnets_of_other_codecs_are_one_line(
     common = [audit / "in", "-o", tmp_path / "out", *model]
     assert_refused(run(*common, "--recnet", weights / "latent.safetensors"), *both, "latent.safetensors: ")
     wrong = ["--latent-recnet", weights / "attack.safetensors"]
-    assert_refused(run(*common, *wrong), *both, "attack.safetensors: ", "detector without bottleneck")
+    assert_refused(run(*common, *wrong), *both, "attack.safetensors: ", "(latent); give the --detector")
     assert not (tmp_path / "out").exists()
 
 

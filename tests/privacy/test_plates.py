@@ -48,7 +48,7 @@ class Painter(nn.Module):
 
 
 def recnet_config(codec: FeatureCodec) -> RecNetConfig:
-    sizes = (0, 0) if codec.bottleneck is None else (10, 6)
+    sizes = (0, 0) if codec.model.bottleneck is None else (10, 6)
     return RecNetConfig(FEATURES, *sizes, (2, 1), codec.fingerprint.hex(), {})
 
 
@@ -68,8 +68,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory, tiny_yolov5: Path) -> Path
     folder = tmp_path_factory.mktemp("recnets")
     codec = FeatureCodec.load(tiny_yolov5)
     torch.manual_seed(0)
-    fingerprint = codec.detector.fingerprint.hex()
-    bottleneck = BottleneckConfig(FEATURES, 10, 6, -3.0, 3.0, codec.detector.split, fingerprint, {})
+    fingerprint = codec.model.detector.fingerprint.hex()
+    bottleneck = BottleneckConfig(FEATURES, 10, 6, -3.0, 3.0, codec.model.detector.split, fingerprint, {})
     save_bottleneck(folder / "bottleneck.safetensors", Bottleneck(bottleneck))
     learned = FeatureCodec.load(tiny_yolov5, bottleneck=folder / "bottleneck.safetensors")
     save_recnet(folder / "latent.safetensors", RecNet(recnet_config(codec)))

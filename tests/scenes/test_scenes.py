@@ -175,7 +175,7 @@ def test_private_details_are_recorded_apart(drawn: Path) -> None:
 
 def test_a_used_folder_is_refused_and_left_alone(drawn: Path) -> None:
     before = contents(drawn)
-    with pytest.raises(OutputError, match=r"annotations\.json: exists; use --overwrite or another -o"):
+    with pytest.raises(OutputError, match=r"annotations\.json: exists; use `overwrite` or another `output`"):
         list(write_scenes(drawn, 1))
     assert contents(drawn) == before
 
@@ -213,7 +213,7 @@ def test_an_image_of_another_set_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images/000000.png").write_bytes(b"mine")
     for workers in (1, 2):
-        with pytest.raises(OutputError, match=r"000000\.png: exists and is another image; use --overwrite"):
+        with pytest.raises(OutputError, match=r"000000\.png: exists and is another image; use `overwrite`"):
             list(write_scenes(tmp_path, 2, workers=workers))
     assert (tmp_path / "images/000000.png").read_bytes() == b"mine"
 

@@ -39,7 +39,7 @@ def test_named_device_is_taken(machine: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["cuda", "cuda:0", "mps", "meta", "xpu"])
 @pytest.mark.usefixtures("machine")
 def test_absent_device_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=f"device {name} is not on this machine; use --device auto"):
+    with pytest.raises(InputError, match=f"device {name} is not on this machine; use `device` auto"):
         choose_device(name)
 
 

@@ -65,7 +65,7 @@ def test_a_layout_is_found_and_codes_pictures(tmp_path: Path, toy_set: Path, tin
     assert found.config.training["images"] == len(pictures)
     assert "bottleneck" not in found.config.training
     codec = FeatureCodec.load(tiny_yolov5, bottleneck=bottleneck, layout=output, image_size=64)
-    assert codec.layout is not None
+    assert codec.packing.layout is not None
     assert len(codec.decode(codec.encode(np.zeros((64, 64, 3), np.uint8), 30))) >= 0
 
 

@@ -21,6 +21,7 @@ from featcodec.errors import InputError, TrainingError, WeightsError
 from featcodec.networks.bottleneck import load_bottleneck
 from featcodec.networks.restoration import load_restoration
 from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
+from featcodec.split_model import SplitModel
 from featcodec.training.loop import LoopOptions
 from featcodec.training.losses.objective import ObjectiveWeights
 from featcodec.training.real_coding import (
@@ -72,14 +73,12 @@ def test_real_coding_is_the_codecs(tiny_yolov5: Path) -> None:
     """Each tensor as from its own bitstream, at the QP of its group."""
     codec = FeatureCodec.load(tiny_yolov5, bottleneck=None, image_size=64)
     batch = [codec.letterbox(texture(64, 64, seed=number)) for number in range(3)]
-    decoded, qp = code_groups(
-        real_coder(codec.quantizer, codec.layout, codec.vvc), codec.uncoded_tensors(batch), [30, 41]
-    )
+    decoded, qp = code_groups(real_coder(codec.packing, codec.video), codec.uncoded_tensors(batch), [30, 41])
     assert qp.tolist() == [30, 30, 41]
     for index, image in enumerate(batch):
         ((header, mosaic),) = codec.front_end([image], int(qp[index]))
-        (stream,) = codec.vvc.encode([mosaic], header.qp)
-        expected = codec.coded_tensors([(header, codec.vvc.decode(stream, header.mosaic_shape))])
+        (stream,) = codec.video.encode([mosaic], header.qp)
+        expected = codec.coded_tensors([(header, codec.video.decode(stream, header.mosaic_shape))])
         assert torch.equal(decoded[index], expected[0])
 
 
@@ -177,15 +176,17 @@ def test_it_learns_to_undo_coding_noise(
 def test_nothing_else_changes(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    networks = []
-    original = stage._frozen_networks
+    networks: list[torch.nn.Module] = []
+    original = stage.frozen_model
 
-    def load(task: RestorationTask) -> Any:
-        networks.extend(original(task))
+    def load(*arguments: Any) -> SplitModel:
+        model = original(*arguments)
+        assert model.bottleneck is not None
+        networks.extend((model.detector, model.bottleneck))
         networks.extend(copy.deepcopy(networks))
-        return networks[:2]
+        return model
 
-    monkeypatch.setattr(stage, "_frozen_networks", load)
+    monkeypatch.setattr(stage, "frozen_model", load)
     train_restoration(task_of(tiny_yolov5, bottleneck), data, toy_options(tmp_path, learning_rate=0.1))
     for after, before in zip(networks[:2], networks[2:], strict=True):
         assert unlike(before.state_dict(), after.state_dict()) == set()

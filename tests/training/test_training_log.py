@@ -104,7 +104,10 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(OutputError, match="choose another -o"), TrainingLog(tmp_path / "file", 0, is_writing=True):
+    with (
+        pytest.raises(OutputError, match="choose another `output`"),
+        TrainingLog(tmp_path / "file", 0, is_writing=True),
+    ):
         pass
     with pytest.raises(OutputError), TrainingLog(tmp_path / "file/run", 0, is_writing=True):
         pass

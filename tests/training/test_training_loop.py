@@ -263,7 +263,7 @@ def test_resuming_nothing_starts(tmp_path: Path) -> None:
 def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
     run(tmp_path)
     before = results(tmp_path)
-    with pytest.raises(InputError, match="holds a training run; go on with --resume"):
+    with pytest.raises(InputError, match="holds a training run; go on with `resume`"):
         run(tmp_path)
     assert results(tmp_path) == before
 
@@ -358,7 +358,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     ids=repr,
 )
 def test_a_machine_that_is_not_there_is_one_line(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"^cannot train there \(.*\); change --accelerator") as caught:
+    with pytest.raises(InputError, match=r"^cannot train there \(.*\); change `accelerator`") as caught:
         Run(toy_options(tmp_path, **changes))
     assert "\n" not in str(caught.value)
 
@@ -377,7 +377,7 @@ def test_numbers_that_no_optimizer_takes_are_refused(tmp_path: Path, changes: di
 
 def test_a_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"somebody's work")
-    with pytest.raises(OutputError, match="choose another -o"):
+    with pytest.raises(OutputError, match="choose another `output`"):
         run(tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"somebody's work"
 

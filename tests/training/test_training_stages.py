@@ -25,9 +25,10 @@ from toy_training import (
     toy_options,
 )
 
+import featcodec.split_model
 import featcodec.training.adversarial as adversarial_stage
+import featcodec.training.bottleneck as bottleneck_stage
 import featcodec.training.recnet as recnet_stage
-import featcodec.training.setup
 from featcodec.detectors import SplitDetector, load_detector
 from featcodec.errors import FeatcodecError, InputError, TrainingError, WeightsError
 from featcodec.fingerprints import joined_fingerprint
@@ -35,6 +36,7 @@ from featcodec.images.letterbox import Letterbox
 from featcodec.images.reading import read_image
 from featcodec.networks.bottleneck import Bottleneck, load_bottleneck
 from featcodec.privacy.recnet import RecNet, RecNetConfig, load_recnet
+from featcodec.split_model import SplitModel
 from featcodec.training.adversarial import AdversarialTask, fixed, train_adversarial
 from featcodec.training.attack import train_attack
 from featcodec.training.bottleneck import BottleneckTask, train_bottleneck
@@ -95,7 +97,8 @@ def detectors(monkeypatch: pytest.MonkeyPatch) -> list[tuple[SplitDetector, dict
         loaded.append((detector, copy.deepcopy(detector.state_dict())))
         return detector
 
-    monkeypatch.setattr(featcodec.training.setup, "load_detector", load)
+    for home in (featcodec.split_model, bottleneck_stage):
+        monkeypatch.setattr(home, "load_detector", load)
     return loaded
 
 
@@ -124,14 +127,14 @@ def test_a_detector_as_stages_load_it_never_changes(
     tmp_path: Path, bottleneck: Path, data: TrainingData, tiny_yolov5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = []
-    original = adversarial_stage.frozen_detector
+    original = adversarial_stage.frozen_model
 
-    def load(*arguments: Any) -> SplitDetector:
-        loaded.append(original(*arguments))
-        loaded.append(copy.deepcopy(loaded[0]))
-        return loaded[0]
+    def load(*arguments: Any) -> SplitModel:
+        model = original(*arguments)
+        loaded.extend((model.detector, copy.deepcopy(model.detector)))
+        return model
 
-    monkeypatch.setattr(adversarial_stage, "frozen_detector", load)
+    monkeypatch.setattr(adversarial_stage, "frozen_model", load)
     train_adversarial(AdversarialTask(tiny_yolov5, bottleneck, None), data, toy_options(tmp_path))
     assert loaded[0].dtype == torch.float32
     assert differences(loaded[1].state_dict(), loaded[0].state_dict()) == set()

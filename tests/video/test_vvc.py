@@ -159,7 +159,7 @@ def test_parameters_reach_the_encoder(vvc: VideoCodec) -> None:
 
 @pytest.mark.parametrize("parameters", [{"NoSuchOption": "1"}, {"CTUSize": "17"}, {"TransformSkip": "oops"}])
 def test_a_bad_parameter_is_an_error(vvc: VideoCodec, parameters: dict[str, str]) -> None:
-    with pytest.raises(EncoderError, match="--encoder-param"):
+    with pytest.raises(EncoderError, match="`encoder_parameters`"):
         encode(installed(vvc.name, parameters=parameters), mosaic(SHAPE), 30)
 
 
@@ -328,7 +328,7 @@ def test_noise_does_not_change_the_bytes_of_its_batch(vvc: VideoCodec) -> None:
 
 def test_a_frame_that_even_a_doubled_picture_cannot_hold_is_an_error_with_its_remedy(tmp_path: Path) -> None:
     body = "echo 'Error submitting video frame to the encoder' >&2; exit 187"
-    with pytest.raises(EncoderError, match=r"higher QP.*--codec vvenc"):
+    with pytest.raises(EncoderError, match=r"higher QP.*`codec` vvenc"):
         encode(with_encoder(installed("ffmpeg"), tmp_path, body), mosaic(SHAPE), 0)
 
 

@@ -181,14 +181,14 @@ def test_settings_are_described_by_what_people_would_say() -> None:
 
 
 def test_a_codec_takes_the_set_that_fits_its_bottleneck(tiny_yolov5: Path, tmp_path: Path) -> None:
-    fingerprint = FeatureCodec.load(tiny_yolov5, bottleneck=None).detector.fingerprint.hex()
+    fingerprint = FeatureCodec.load(tiny_yolov5, bottleneck=None).model.detector.fingerprint.hex()
     path = tmp_path / "b.safetensors"
     save_bottleneck(path, Bottleneck(BottleneckConfig(16, 10, 6, -3.0, 3.0, 4, fingerprint, {})))
     for name in PROFILES:
         for bottleneck, kind in ((None, "latent"), (path, "bottleneck")):
             codec = FeatureCodec.load(tiny_yolov5, bottleneck=bottleneck, profile=name)
-            assert codec.vvc.tag == open_codec("ffmpeg", settings_of(name, kind)).tag
-    assert FeatureCodec.load(tiny_yolov5, bottleneck=path).vvc.tag == settings_of(DEFAULT_PROFILE, "bottleneck").tag(
+            assert codec.video.tag == open_codec("ffmpeg", settings_of(name, kind)).tag
+    assert FeatureCodec.load(tiny_yolov5, bottleneck=path).video.tag == settings_of(DEFAULT_PROFILE, "bottleneck").tag(
         "ffmpeg"
     )
 

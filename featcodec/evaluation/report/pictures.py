@@ -68,7 +68,7 @@ def read_grid(folders: Sequence[Path], most: int) -> list[GridRow]:
     if not common:
         raise InputError(
             f"{', '.join(map(str, folders))}: no image with an original that all have in common; invert the same "
-            "images, with --originals where they are bitstreams"
+            "images, with `originals` where they are bitstreams"
         )
     return [
         _row(name, [(folder, attack[name]) for folder, attack in zip(folders, attacks, strict=True)])

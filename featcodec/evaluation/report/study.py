@@ -136,8 +136,8 @@ def read_study(paths: Sequence[Path], metric: str, conditions: Mapping[str, str]
                 _check_numbers(rows[-1])
     where = ", ".join(map(str, paths))
     if not rows:
-        raise InputError(f"{where}: no row{' meets --where' if conditions else ''}; measure with `featcodec sweep`")
-    _check_one(rows, where, "dataset", "data sets", ", or choose it with --where dataset=...")
+        raise InputError(f"{where}: no row{' meets `where`' if conditions else ''}; measure with `featcodec sweep`")
+    _check_one(rows, where, "dataset", "data sets", ", or choose it with `where` dataset=...")
     direct = [row for row in rows if is_detector_alone(row) or row["method"] in ("latent", *_pictures())]
     _check_one(direct, where, "fingerprint", "detectors")
     groups = split_rows(rows)

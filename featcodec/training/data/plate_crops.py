@@ -78,7 +78,7 @@ def read_plate_crops(details: PrivateDetails, folders: Sequence[Path], held_out:
         images = index_images(folder)
         present = [name for name in names if name in images and (number == 0 or name in sizes)]
         if not present:
-            raise InputError(f"{folder}: holds none of the images of {details.path} that show plates; check --images")
+            raise InputError(f"{folder}: holds none of the images of {details.path} that show plates; check `images`")
         if number == 0:
             if not 0 <= held_out < len(present):
                 raise InputError(f"{folder}: {len(present)} images with readable plates; hold out fewer than that")

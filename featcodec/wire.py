@@ -1,0 +1,88 @@
+"""The side info of a stream, from the parts of a codec that it describes, and back.
+
+`FeatureCodec` writes with `side_info_of` what a decoder needs besides the frame; with `check_tensor` and `packing_of`
+it reads what a stranger wrote.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+from featcodec.bitstream import RAW_QP, Header
+from featcodec.errors import BitstreamError
+from featcodec.images.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterboxed
+from featcodec.packing.frames import Packing
+from featcodec.packing.layout import Layout
+from featcodec.packing.quantize import UniformQuantizer
+from featcodec.packing.tiling import TileGrid
+from featcodec.split_model import SplitModel
+from featcodec.video import VideoCodec
+
+
+def side_info_of(
+    image: Letterboxed, model: SplitModel, packing: Packing, video: VideoCodec, fingerprint: bytes, qp: int
+) -> Header:
+    """The side info of one image's stream.
+
+    Args:
+        image: the image as the model sees it.
+        model, packing, video: what it is coded with.
+        fingerprint: 8 bytes that name model and layout.
+        qp: 0..63.
+
+    Raises:
+        BitstreamError: the frame would be larger than a bitstream may hold.
+    """
+    letterbox = image.letterbox
+    channels, height, width = model.tensor_shape(letterbox.width, letterbox.height)
+    header = Header(
+        original_width=letterbox.original_width,
+        original_height=letterbox.original_height,
+        letterboxed_width=letterbox.width,
+        letterboxed_height=letterbox.height,
+        channels=channels,
+        feature_height=height,
+        feature_width=width,
+        tile_rows=packing.grid.rows,
+        tile_cols=packing.grid.cols,
+        clip_low=packing.quantizer.low,
+        clip_high=packing.quantizer.high,
+        bits=packing.quantizer.bits,
+        split=model.split,
+        fingerprint=fingerprint,
+        qp=RAW_QP if video.name == "none" else int(qp),
+        encoder_tag=zlib.crc32(image.pixels.tobytes(), video.tag) & 0xFFFF,
+    )
+    # Before any time is spent on coding it.
+    header.check()
+    return header
+
+
+def check_tensor(header: Header, model: SplitModel, layout: Layout | None) -> None:
+    """Refuse a tensor that these networks cannot take: a fingerprint can be copied onto any side info.
+
+    Without bottleneck and layout the same weights decode every split; with one of them only their own.
+
+    Raises:
+        BitstreamError: no codec of ours makes such a tensor with this model.
+    """
+    size = header.letterboxed_width, header.letterboxed_height
+    is_bound = model.bottleneck is not None or layout is not None
+    split = model.split if is_bound else header.split
+    claimed = (header.channels, header.feature_height, header.feature_width)
+    is_absurd = any(side % STRIDE or side > MAX_IMAGE_SIZE for side in size)
+    if is_absurd or header.split != split or claimed != model.at(split).tensor_shape(*size):
+        raise BitstreamError(
+            f"claims a tensor of {claimed} for {size[0]}x{size[1]} pixels behind layer {header.split}; this model "
+            "does not make that: damaged or forged, encode the image again"
+        )
+
+
+def packing_of(header: Header, layout: Layout | None) -> Packing:
+    """How a stream's tensor lies in its frame: what the side info says, and the layout that the fingerprint names."""
+    return Packing(
+        header.channels,
+        UniformQuantizer(header.clip_low, header.clip_high, header.bits),
+        TileGrid(header.tile_rows, header.tile_cols),
+        layout,
+    )
