@@ -4,6 +4,8 @@ Every message is one line that names the file, the cause and the remedy. The lib
 alone turns an error into an exit code (`featcodec.cli`).
 """
 
+_REASON_LENGTH = 200
+
 
 class FeatcodecError(Exception):
     """Base of every error that featcodec raises on purpose."""
@@ -31,3 +33,17 @@ class OutputError(FeatcodecError):
 
 class TrainingError(FeatcodecError):
     """Training that cannot go on: a loss or a weight is not finite."""
+
+
+def reason_of(error: BaseException, otherwise: str = "") -> str:
+    """What an exception says, as a part of a message: its first line, as torch puts a trace of C++ behind it.
+
+    Args:
+        error: of any library.
+        otherwise: where it says nothing; else the exception's name.
+
+    Returns:
+        one line of at most 200 characters.
+    """
+    lines = str(error).strip().splitlines() or [""]
+    return lines[0].strip()[:_REASON_LENGTH] or otherwise or type(error).__name__

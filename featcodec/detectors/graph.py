@@ -17,7 +17,7 @@ from ultralytics.utils.tal import dist2bbox, make_anchors
 
 from featcodec.detectors.head import AnchorDetect
 from featcodec.detectors.unpickle import ModuleRecord
-from featcodec.errors import WeightsError
+from featcodec.errors import WeightsError, reason_of
 
 MAX_SPLIT = 4
 _MAX_LAYERS = 64
@@ -93,8 +93,9 @@ def build_layers(model: ModuleRecord) -> list[Layer]:
         except WeightsError as error:
             raise WeightsError(f"layer {index} ({record.kind}): {error}") from None
         except (IndexError, KeyError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-            reason = (str(error).splitlines() or ["?"])[0]
-            raise WeightsError(f"layer {index} ({record.kind}) is damaged: {reason}; download it again") from None
+            raise WeightsError(
+                f"layer {index} ({record.kind}) is damaged: {reason_of(error)}; download it again"
+            ) from None
         layers.append(Layer(module.eval().requires_grad_(False), sources))
     _check_split(layers)
     return layers

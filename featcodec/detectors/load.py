@@ -16,7 +16,7 @@ from featcodec.detectors.head import AnchorDetect
 from featcodec.detectors.split import DEFAULT_SPLIT, SplitDetector, check_split
 from featcodec.detectors.stored import SUFFIX, read_detector
 from featcodec.detectors.unpickle import ModuleRecord, read_checkpoint
-from featcodec.errors import WeightsError
+from featcodec.errors import WeightsError, reason_of
 from featcodec.networks.checkpoints import fingerprint
 from featcodec.networks.weights import locate_weights
 from featcodec.system.devices import choose_device
@@ -99,8 +99,7 @@ def _prove(detector: SplitDetector, path: Path) -> None:
         with torch.inference_mode():
             predictions = detector.back(detector.front(torch.zeros(1, 3, _PROOF_SIDE, _PROOF_SIDE)))
     except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
-        reason = (str(error).splitlines() or ["?"])[0]
-        raise WeightsError(f"{path}: its layers do not fit together ({reason}); download it again") from None
+        raise WeightsError(f"{path}: its layers do not fit together ({reason_of(error)}); download it again") from None
     if predictions.shape[1] != 4 + len(detector.names) or not torch.isfinite(predictions).all():
         raise WeightsError(f"{path}: its predictions are not finite boxes; download it again")
 

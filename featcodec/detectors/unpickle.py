@@ -22,7 +22,7 @@ from torch.serialization import (
     get_unsafe_globals_in_checkpoint,
 )
 
-from featcodec.errors import WeightsError
+from featcodec.errors import WeightsError, reason_of
 from featcodec.system.files import check_regular
 
 MAX_CHECKPOINT_BYTES = 2 << 30
@@ -123,7 +123,7 @@ def read_checkpoint(path: Path) -> ModuleRecord:
         with _safe_globals([]):
             names = set(get_unsafe_globals_in_checkpoint(path))
     except Exception as error:  # the pickle is hostile until it has been read
-        raise WeightsError(f"{path}: not a readable checkpoint ({_first_line(error)}); download it again") from None
+        raise WeightsError(f"{path}: not a readable checkpoint ({reason_of(error)}); download it again") from None
     if refused := sorted(names - _STAND_INS.keys()):
         raise WeightsError(
             f"{path}: refused, because it would need the Python class {refused[0]}, which no YOLOv5 detector has; "
@@ -133,7 +133,7 @@ def read_checkpoint(path: Path) -> ModuleRecord:
         with _safe_globals([(_STAND_INS[name], name) for name in names]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise WeightsError(f"{path}: refused by torch's unpickler ({_first_line(error)}); download it again") from None
+        raise WeightsError(f"{path}: refused by torch's unpickler ({reason_of(error)}); download it again") from None
     model = content
     if isinstance(content, dict):
         model = content.get("model") if content.get("ema") is None else content["ema"]
@@ -142,7 +142,7 @@ def read_checkpoint(path: Path) -> ModuleRecord:
     try:
         return _record(model, [0], 0)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise WeightsError(f"{path}: its module tree is damaged ({_first_line(error)}); download it again") from None
+        raise WeightsError(f"{path}: its module tree is damaged ({reason_of(error)}); download it again") from None
 
 
 @contextlib.contextmanager
@@ -165,7 +165,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
     except (OSError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path}: not a PyTorch checkpoint ({_first_line(error)}); download it again") from None
+        raise WeightsError(f"{path}: not a PyTorch checkpoint ({reason_of(error)}); download it again") from None
     if size > MAX_CHECKPOINT_BYTES:
         raise WeightsError(f"{path}: unpacks to {size >> 20} MiB, more than any YOLOv5; use another file")
 
@@ -198,7 +198,3 @@ def _own(name: str, tensor: Any) -> torch.Tensor:
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ValueError(f"{name} claims more numbers than the file holds")
     return tensor.detach().contiguous()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]

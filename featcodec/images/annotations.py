@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any
 
-from featcodec.errors import InputError
+from featcodec.errors import InputError, reason_of
 from featcodec.system.files import read_bounded
 
 _MAX_BYTES = 4 << 30
@@ -225,7 +225,7 @@ def read_json(path: Path, limit: int | None = None, what: str = "annotations") -
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({error}); make it again") from None
+        raise InputError(f"{path}: not JSON ({reason_of(error)}); make it again") from None
 
 
 def read_json_bytes(path: Path, limit: int | None = None, what: str = "annotations") -> bytes:

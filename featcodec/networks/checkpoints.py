@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from featcodec.bitstream.side_info import MAX_SPLIT
-from featcodec.errors import FeatcodecError, WeightsError
+from featcodec.errors import FeatcodecError, WeightsError, reason_of
 from featcodec.fingerprints import fingerprint_of_arrays
 from featcodec.system.files import check_regular, write_atomically
 
@@ -31,7 +31,6 @@ MAX_CHANNELS = 4096
 """The most channels that a network of ours has in one layer."""
 _METADATA_KEY = "featcodec"
 _MAX_BYTES = 1 << 30
-_REASON_LENGTH = 200
 
 C = TypeVar("C")
 N = TypeVar("N", bound=nn.Module)
@@ -76,7 +75,9 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
             config = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
     except (OSError, RecursionError, SafetensorError, ValueError) as error:
-        raise WeightsError(f"{path}: not a safetensors checkpoint ({error}); train or download it again") from None
+        raise WeightsError(
+            f"{path}: not a safetensors checkpoint ({reason_of(error)}); train or download it again"
+        ) from None
     if not isinstance(config, dict) or config.get("kind") != kind:
         raise WeightsError(f"{path}: not a {kind} of featcodec; use a checkpoint of `featcodec train`")
     if not isinstance(config.get("format"), int) or config["format"] > FORMAT:
@@ -139,8 +140,7 @@ def refusing(path: Path, problem: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (AttributeError, KeyError, OverflowError, RuntimeError, TypeError, ValueError, FeatcodecError) as error:
-        reason = " ".join(str(error).split())[:_REASON_LENGTH] or type(error).__name__
-        raise WeightsError(f"{path}: {problem} ({reason}); {remedy}") from None
+        raise WeightsError(f"{path}: {problem} ({reason_of(error)}); {remedy}") from None
 
 
 def config_from(config: type[C], content: Mapping[str, Any], aliases: Mapping[str, str] | None = None) -> C:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from featcodec.codec import FeatureCodec
-from featcodec.errors import FeatcodecError
+from featcodec.errors import FeatcodecError, reason_of
 from featcodec.system.batching import Batcher, cores, in_order, parts, read_ahead
 from featcodec.system.devices import beside_other_work
 from featcodec.system.paths import Source
@@ -64,7 +64,7 @@ def one_bad_apart(
             elif isinstance(error, FeatcodecError):
                 yield batch[0], str(error)
             else:
-                reason = (str(error).splitlines() or ["out of memory"])[0]
+                reason = reason_of(error, "out of memory")
                 yield batch[0], f"the networks failed on it ({reason}); use a smaller `image_size` or another `device`"
         else:
             yield from zip(batch, results, strict=True)

@@ -232,7 +232,7 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
     try:
         data = yaml.safe_load("\n".join(content))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(str(error).split())  # it says the line of the file in its last line
         raise InputError(f"{path}: not YAML ({reason}); correct it") from None
     if not isinstance(data, dict):
         raise InputError(f"{path}: not the YAML of a data set (names, train, val); give one")
