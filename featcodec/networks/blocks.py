@@ -1,4 +1,4 @@
-"""Layers that the bottleneck and RecNet share (paper, Fig. 2)."""
+"""Layers that networks share: those of the bottleneck and RecNet (paper, Fig. 2), and YOLOv5's convolution."""
 
 from __future__ import annotations
 
@@ -18,6 +18,27 @@ class ResBlock(nn.Module):
         """(B, channels, H, W) -> the same shape."""
         output: Tensor = x + self.body(x)
         return output
+
+
+class ConvBlock(nn.Sequential):
+    """Conv2d without bias, BatchNorm, SiLU.
+
+    Args:
+        inputs, outputs: channels.
+        kernel, stride, padding: as of Conv2d, (height, width) or one number for both.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int | tuple[int, int] = 3,
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 1,
+    ) -> None:
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
+        )
 
 
 def channel_stack(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:

@@ -18,6 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from featcodec.networks.blocks import ConvBlock
 from featcodec.networks.catalogue import SHIPPED_FOLDER
 from featcodec.networks.checkpoints import check_sizes, config_from, load_network, save_checkpoint
 
@@ -57,20 +58,6 @@ class PlateReaderConfig:
         return "".join(sorted(set("".join(self.alphabets))))
 
 
-class _Conv(nn.Sequential):
-    def __init__(
-        self,
-        inputs: int,
-        outputs: int,
-        kernel: tuple[int, int] = (3, 3),
-        stride: tuple[int, int] = (1, 1),
-        padding: tuple[int, int] = (1, 1),
-    ) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
-        )
-
-
 class PlateReader(nn.Module):
     """The network with its configuration; made in eval mode, to be trained or loaded."""
 
@@ -80,12 +67,12 @@ class PlateReader(nn.Module):
         first, second, third, fourth, last = config.channels
         characters, positions = config.characters, len(config.alphabets)
         self.features = nn.Sequential(
-            _Conv(3, first, stride=(2, 2)),
-            _Conv(first, second, stride=(2, 2)),
-            _Conv(second, third),
-            _Conv(third, fourth, stride=(2, 1)),
-            _Conv(fourth, last),
-            _Conv(last, last, kernel=(CROP_HEIGHT // 8, 1), padding=(0, 0)),
+            ConvBlock(3, first, stride=2),
+            ConvBlock(first, second, stride=2),
+            ConvBlock(second, third),
+            ConvBlock(third, fourth, stride=(2, 1)),
+            ConvBlock(fourth, last),
+            ConvBlock(last, last, kernel=(CROP_HEIGHT // 8, 1), padding=0),
         )
         self.attention = nn.Conv1d(last, positions, 1)
         # Where a character stands is known but for the margin: attention starts from the columns of even spacing.

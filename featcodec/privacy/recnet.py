@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from featcodec.errors import FeatcodecError, WeightsError
-from featcodec.networks.blocks import channel_stack
+from featcodec.networks.blocks import ConvBlock, channel_stack
 from featcodec.networks.catalogue import SHIPPED_FOLDER
 from featcodec.networks.checkpoints import (
     MAX_CHANNELS,
@@ -56,13 +56,6 @@ class RecNetConfig:
         return self.channels or self.feature_channels
 
 
-class _Conv(nn.Sequential):
-    def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.SiLU()
-        )
-
-
 class _Deconv(nn.Sequential):
     """Doubles height and width; its kernel and padding are those of the front-end's convolution that it inverts."""
 
@@ -81,7 +74,7 @@ class _InverseBottleneck(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(_Conv(channels, channels, 3), _Conv(channels, channels, 1))
+        self.body = nn.Sequential(ConvBlock(channels, channels), ConvBlock(channels, channels, 1, padding=0))
 
     def forward(self, x: Tensor) -> Tensor:
         output: Tensor = x + self.body(x)
@@ -93,10 +86,10 @@ class _InverseC3(nn.Module):
 
     def __init__(self, channels: int, repeats: int) -> None:
         super().__init__()
-        self.expand = _Conv(channels, 2 * channels, 1)
+        self.expand = ConvBlock(channels, 2 * channels, 1, padding=0)
         self.repeats = nn.Sequential(*(_InverseBottleneck(channels) for _ in range(repeats)))
-        self.through = _Conv(channels, channels, 1)
-        self.beside = _Conv(channels, channels, 1)
+        self.through = ConvBlock(channels, channels, 1, padding=0)
+        self.beside = ConvBlock(channels, channels, 1, padding=0)
 
     def forward(self, x: Tensor) -> Tensor:
         first, second = self.expand(x).chunk(2, 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from featcodec.networks.blocks import ResBlock, channel_stack
+from featcodec.networks.blocks import ConvBlock, ResBlock, channel_stack
 
 
 def test_channel_stack_is_conv_silu_resblock_conv() -> None:
@@ -17,3 +17,13 @@ def test_channel_stack_is_conv_silu_resblock_conv() -> None:
     for convolution in (first, block.body[0], block.body[2], last):
         assert (convolution.kernel_size, convolution.stride, convolution.padding) == ((3, 3), (1, 1), (1, 1))
     assert nn.Sequential(*layers)(torch.randn(2, 5, 7, 9)).shape == (2, 3, 7, 9)
+
+
+def test_conv_block_is_convolution_norm_and_activation() -> None:
+    block = ConvBlock(3, 4)
+    assert [type(layer) for layer in block] == [nn.Conv2d, nn.BatchNorm2d, nn.SiLU]
+    assert block[0].bias is None
+    assert block(torch.randn(2, 3, 8, 6)).shape == (2, 4, 8, 6)
+    assert ConvBlock(3, 4, stride=(2, 1))(torch.randn(2, 3, 8, 6)).shape == (2, 4, 4, 6)
+    assert ConvBlock(3, 4, 1, padding=0)(torch.randn(2, 3, 8, 6)).shape == (2, 4, 8, 6)
+    assert ConvBlock(3, 4, (4, 1), padding=0)(torch.randn(2, 3, 8, 6)).shape == (2, 4, 5, 6)
