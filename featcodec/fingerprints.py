@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,15 @@ def fingerprint_of_arrays(*states: Mapping[str, npt.NDArray[Any]], structure: st
             digest.update(f"{position}/{name}{tuple(array.shape)}".encode())
             digest.update(np.ascontiguousarray(values).tobytes())
     return digest.digest()[:FINGERPRINT_BYTES]
+
+
+class _Named(Protocol):
+    def fingerprint(self) -> bytes: ...
+
+
+def name_of(part: _Named | None) -> str:
+    """The fingerprint of a part of a codec in 16 hex digits, or nothing where there is none."""
+    return "" if part is None else part.fingerprint().hex()
 
 
 def joined_fingerprint(first: bytes, second: bytes | None) -> bytes:

@@ -27,8 +27,8 @@ from featcodec.errors import InputError
 from featcodec.evaluation.identity import common_identity, short, vvc_identity
 from featcodec.evaluation.jpeg import decode_jpeg, encode_jpeg, scan_bytes
 from featcodec.evaluation.points import Row
+from featcodec.fingerprints import name_of
 from featcodec.images.letterbox import Letterbox, Letterboxed
-from featcodec.networks import layouts, restoration
 from featcodec.packing.frames import Frame
 from featcodec.video.colour import ColourCodec
 from featcodec.video.ffmpeg import FfmpegCodec
@@ -130,8 +130,8 @@ class FeatureMethod:
             "clip_low": short(quantizer.low),
             "clip_high": short(quantizer.high),
             "bits": str(quantizer.bits),
-            "layout": layouts.name_of(self.codec.packing.layout),
-            "restoration": "" if self.codec.video.name == "none" else restoration.name_of(self.codec.restoration),
+            "layout": name_of(self.codec.packing.layout),
+            "restoration": "" if self.codec.video.name == "none" else name_of(self.codec.restoration),
         }
 
     def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[Header, Samples]]:

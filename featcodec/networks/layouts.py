@@ -24,11 +24,6 @@ from featcodec.packing.quantize import UniformQuantizer
 KIND = "layout"
 
 
-def name_of(layout: Layout | None) -> str:
-    """16 hex digits that name its numbers, or nothing without one."""
-    return "" if layout is None else layout.fingerprint().hex()
-
-
 def save_layout(path: Path, layout: Layout) -> None:
     """Write a `.safetensors` checkpoint; `load_layout` reads it.
 

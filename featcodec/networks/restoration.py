@@ -130,11 +130,6 @@ def restore(restoration: Restoration | None, tensors: Tensor, headers: Sequence[
         return torch.where(is_raw.reshape(-1, 1, 1, 1), tensors, restored)
 
 
-def name_of(restoration: Restoration | None) -> str:
-    """16 hex digits that name its weights, or nothing without one."""
-    return "" if restoration is None else restoration.fingerprint().hex()
-
-
 def save_restoration(path: Path, restoration: Restoration, *, half: bool = False) -> None:
     """Write a `.safetensors` checkpoint; `load_restoration` reads it.
 
