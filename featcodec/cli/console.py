@@ -13,6 +13,7 @@ import click
 
 if TYPE_CHECKING:
     from featcodec.images.annotations import Annotations
+    from rich.progress import Progress
 
 T = TypeVar("T")
 
@@ -72,28 +73,10 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """The items, with a progress bar on stderr when that is a terminal."""
-    if sys.stderr is None or not sys.stderr.isatty():  # None where it is closed
+    if not _can_show_bars():
         yield from items
         return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    with _bar(words_first=True) as bar:
         task = bar.add_task(what, total=total)
         for item in items:
             yield item
@@ -103,9 +86,20 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 @contextlib.contextmanager
 def training_progress(steps: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
     """A function that shows (step, values) on stderr: a progress bar on a terminal, else one line a call."""
-    if sys.stderr is None or not sys.stderr.isatty():
+    if not _can_show_bars():
         yield lambda step, values: click.echo(f"step {step}/{steps}  {_in_words(values)}", err=True)
         return
+    with _bar(words_first=False) as bar:
+        task = bar.add_task("", total=steps)
+        yield lambda step, values: bar.update(task, completed=step, description=_in_words(values))
+
+
+def _can_show_bars() -> bool:
+    return sys.stderr is not None and sys.stderr.isatty()  # None where it is closed
+
+
+def _bar(*, words_first: bool) -> Progress:
+    """A progress bar on stderr. Words before it say what runs, and it goes when that is done; words behind it stay."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -116,10 +110,10 @@ def training_progress(steps: int) -> Iterator[Callable[[int, Mapping[str, float]
         TimeRemainingColumn,
     )
 
-    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, TextColumn("{task.description}"), console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=steps)
-        yield lambda step, values: bar.update(task, completed=step, description=_in_words(values))
+    words = TextColumn("{task.description}")
+    columns = [BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()]
+    columns.insert(0 if words_first else len(columns), words)
+    return Progress(*columns, console=Console(stderr=True), transient=words_first)
 
 
 def _in_words(values: Mapping[str, float]) -> str:
