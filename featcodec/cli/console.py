@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from featcodec.images.annotations import Annotations
     from rich.progress import Progress
+
+    from featcodec.images.annotations import Annotations
 
 T = TypeVar("T")
 

@@ -14,7 +14,6 @@ from pathlib import Path
 import torch
 
 from featcodec.detectors import SplitDetector, load_detector
-from featcodec.errors import InputError
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, check_match, load_bottleneck, save_bottleneck
 from featcodec.packing.quantize import UniformQuantizer
 from featcodec.training.loop import Loop, LoopOptions
@@ -23,6 +22,7 @@ from featcodec.training.setup import (
     TrainingData,
     as_pictures,
     batches_from,
+    check_asked,
     features_of,
     held_out_batches,
 )
@@ -111,12 +111,11 @@ def _new_bottleneck(task: BottleneckTask, detector: SplitDetector) -> Bottleneck
         bottleneck = load_bottleneck(task.start)
         config = bottleneck.config
         check_match(config, detector.fingerprint, detector.split, str(task.start))
-        for what, has, asked in (
-            ("channels", config.channels, task.channels),
-            ("hidden channels", config.hidden_channels, task.hidden_channels),
-        ):
-            if asked not in (None, has):
-                raise InputError(f"{task.start}: has {has} {what}, not {asked}; leave that out, or `start`")
+        check_asked(
+            task.start,
+            ("{} channels", config.channels, task.channels),
+            ("{} hidden channels", config.hidden_channels, task.hidden_channels),
+        )
         low, high = task.clip or (config.clip_low, config.clip_high)
         bottleneck.config = replace(config, clip_low=low, clip_high=high)
         return bottleneck

@@ -25,7 +25,7 @@ from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.detection import DetectionLoss, detection_loss_for
 from featcodec.training.losses.objective import mean_of
 from featcodec.training.moving_average import MovingAverage
-from featcodec.training.setup import TrainingData, as_pictures, batches_from, held_out_batches
+from featcodec.training.setup import TrainingData, as_pictures, batches_from, check_asked, held_out_batches
 
 DETECTOR_FILE = "detector.safetensors"
 
@@ -140,13 +140,12 @@ def _new_detector(task: DetectorTask) -> tuple[DetectorConfig, list[Layer]]:
         )
         return config, build_yolov5(config)
     config, layers = read_detector(task.start)
-    for what, has, asked in (
-        ("classes", list(config.names), list(task.names)),
-        ("depth multiple", config.depth_multiple, task.depth_multiple),
-        ("width multiple", config.width_multiple, task.width_multiple),
-    ):
-        if asked not in (None, has):
-            raise InputError(f"{task.start}: has the {what} {has}, not {asked}; leave that out, or `start`")
+    check_asked(
+        task.start,
+        ("the classes {}", list(config.names), list(task.names)),
+        ("the depth multiple {}", config.depth_multiple, task.depth_multiple),
+        ("the width multiple {}", config.width_multiple, task.width_multiple),
+    )
     return config, layers
 
 

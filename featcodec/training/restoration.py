@@ -36,6 +36,7 @@ from featcodec.training.setup import (
     TrainingData,
     as_pictures,
     batches_from,
+    check_asked,
     features_of,
     frozen_model,
     held_out_batches,
@@ -222,12 +223,11 @@ def _new_restoration(task: RestorationTask, model: SplitModel, stream: str) -> R
             f"{task.start}: made for {config.channels} channels behind layer {config.split}, not {model.channels} "
             f"behind {model.split}; train a restoration for this codec, without `start`"
         )
-    for what, has, asked in (
-        ("hidden channels", config.hidden_channels, task.hidden_channels),
-        ("blocks", config.blocks, task.blocks),
-    ):
-        if asked not in (None, has):
-            raise InputError(f"{task.start}: has {has} {what}, not {asked}; leave that out, or `start`")
+    check_asked(
+        task.start,
+        ("{} hidden channels", config.hidden_channels, task.hidden_channels),
+        ("{} blocks", config.blocks, task.blocks),
+    )
     restoration.config = replace(config, codec_fingerprint=stream)
     return restoration
 

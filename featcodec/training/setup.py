@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from featcodec.detectors import SplitDetector
+from featcodec.errors import InputError
 from featcodec.split_model import SplitModel
 from featcodec.training.data.batches import TrainingBatch, letterboxed_batches, training_batches
 from featcodec.training.data.datasets import LabelledImage
@@ -51,6 +52,22 @@ def frozen_model(detector: str | Path, bottleneck: str | Path | None, split: int
         detector, bottleneck, split: as `SplitModel.load` takes them.
     """
     return SplitModel.load(detector, bottleneck, split=split, device="cpu", half=False)
+
+
+def check_asked(start: Path, *values: tuple[str, Any, Any]) -> None:
+    """Make sure that what a run goes on from is what was asked for.
+
+    Args:
+        start: the checkpoint.
+        values: of each its words for a message, with "{}" for the number, what the checkpoint has, and what was asked
+            for; None asks for nothing.
+
+    Raises:
+        InputError: it has another value.
+    """
+    for words, has, asked in values:
+        if asked not in (None, has):
+            raise InputError(f"{start}: has {words.format(has)}, not {asked}; leave that out, or `start`")
 
 
 def batches_from(loop: Loop, data: TrainingData, first_step: int) -> Iterator[TrainingBatch]:
