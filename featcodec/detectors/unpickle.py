@@ -57,7 +57,9 @@ _ULTRALYTICS_MODULES = (
 )
 # What training leaves in a checkpoint besides the network; remembered by nobody.
 _BYSTANDERS = (
-    *("argparse.Namespace", "pathlib.Path", "pathlib.PosixPath", "pathlib.WindowsPath"),
+    "argparse.Namespace",
+    # Python 3.13 alone has them in pathlib._local.
+    *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("Path", "PosixPath", "WindowsPath")),
     *("ultralytics.utils.IterableSimpleNamespace", "ultralytics.yolo.utils.IterableSimpleNamespace"),
     *(f"{numpy}.multiarray.{name}" for numpy in ("numpy.core", "numpy._core") for name in ("scalar", "_reconstruct")),
     *("numpy.ndarray", "numpy.dtype", "numpy.float64", "datetime.datetime"),
