@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from featcodec import FeatureCodec, bitstream
-from featcodec.bitstream import Header
+from featcodec.bitstream import SideInfo
 from featcodec.codec import letterbox_of
 from featcodec.detections import BoxFilter, Detections
 from featcodec.detections.boxes import default_category_ids
@@ -34,7 +34,7 @@ from featcodec.evaluation.curves import CurvePoint, RateCurve
 from featcodec.images.annotations import Annotations
 from featcodec.images.reading import read_image
 from featcodec.training.losses.distillation import BackEndOutput, neck_matching, prediction_matching, run_back_end
-from featcodec.video import EncoderSettings, Frame, open_codec
+from featcodec.video import EncoderSettings, Frame, open_video_codec
 
 BOXES = BoxFilter(conf=0.01, max_det=100)
 SURE = 0.25
@@ -49,12 +49,12 @@ class Picture:
     """One picture, as far as it does not depend on the encoder.
 
     Attributes:
-        header, frame: its side info and mosaic.
+        side_info, frame: its side info and frame.
         teacher: what the back-end answers without VVC.
         found: what the uncoded detector finds.
     """
 
-    header: Header
+    side_info: SideInfo
     frame: Frame
     teacher: BackEndOutput
     found: Detections
@@ -62,7 +62,7 @@ class Picture:
     @property
     def pixels(self) -> int:
         """Pixels of the original image, which rates are relative to."""
-        return self.header.original_width * self.header.original_height
+        return self.side_info.original_width * self.side_info.original_height
 
 
 @dataclass(frozen=True)
@@ -106,8 +106,8 @@ class Gain:
         return self.rate < -self.error
 
 
-class Mosaics:
-    """The mosaics of some images, and what was measured on them so far.
+class Frames:
+    """The frames of some images, and what was measured on them so far.
 
     Args:
         codec: detector and bottleneck, if any.
@@ -132,20 +132,20 @@ class Mosaics:
 
     def _look(self, path: Path) -> Picture:
         image = self.codec.letterbox(read_image(path))
-        ((header, frame),) = self.codec.front_end([image], 0)
+        ((side_info, frame),) = self.codec.front_end([image], 0)
         detector = self.codec.model.detector
         with torch.inference_mode():
-            teacher = run_back_end(detector, self._features(self.codec.uncoded_tensors([image])))
-        return Picture(header, frame, teacher, self.codec.detect_letterboxed([image])[0])
+            teacher = run_back_end(detector, self._features(self.codec.tensors_of([image])))
+        return Picture(side_info, frame, teacher, self.codec.detect_letterboxed([image])[0])
 
     def _features(self, tensors: Tensor) -> Tensor:
         return tensors if self.codec.model.bottleneck is None else self.codec.model.bottleneck.decode(tensors)
 
-    def _boxes(self, output: BackEndOutput, header: Header) -> list[list[float]]:
+    def _boxes(self, output: BackEndOutput, side_info: SideInfo) -> list[list[float]]:
         detector = self.codec.model.detector
         with torch.inference_mode():
             predictions = detector.head.decode(output.raw)
-        (found,) = detections_of(predictions, [letterbox_of(header)], detector.names, BOXES)
+        (found,) = detections_of(predictions, [letterbox_of(side_info)], detector.names, BOXES)
         return [[*row["bbox"], row["score"], row["category_id"]] for row in found.to_coco(0)]
 
     def _read(self) -> Iterator[tuple[tuple[str, int], Measured]]:
@@ -175,20 +175,20 @@ class Mosaics:
             measured.seconds.append(seconds)
             for picture, stream in zip(batch, streams, strict=True):
                 output = self._decode(stream, picture)
-                measured.bytes.append(len(bitstream.pack(picture.header, stream)))
+                measured.bytes.append(len(bitstream.pack(picture.side_info, stream)))
                 measured.predictions.append(float(prediction_matching(output, picture.teacher)))
                 measured.neck.append(float(neck_matching(output, picture.teacher)))
-                measured.boxes.append(self._boxes(output, picture.header) if self.detect else [])
+                measured.boxes.append(self._boxes(output, picture.side_info) if self.detect else [])
         return measured
 
     def _decode(self, stream: bytes, picture: Picture) -> BackEndOutput:
-        frame = self.codec.video.decode(stream, picture.header.mosaic_shape)
+        frame = self.codec.video_codec.decode(stream, picture.side_info.frame_shape)
         with torch.inference_mode():
-            features = self._features(self.codec.coded_tensors([(picture.header, frame)]))
+            features = self._features(self.codec.decoded_tensors([(picture.side_info, frame)]))
             return run_back_end(self.codec.model.detector, features)
 
     def batches(self) -> Iterator[list[Picture]]:
-        """Pictures whose mosaics have one shape; an encoder process each."""
+        """Pictures whose frames have one shape; an encoder process each."""
         for shape in sorted({picture.frame.shape for picture in self.pictures}):
             yield [picture for picture in self.pictures if picture.frame.shape == shape]
 
@@ -259,7 +259,7 @@ class Mosaics:
 def encode_timed(settings: EncoderSettings, frames: Sequence[Frame], qp: int) -> tuple[list[bytes], float]:
     """The streams, and the seconds of one core that encoder processes took."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    streams = open_codec("ffmpeg", settings).encode(frames, qp)
+    streams = open_video_codec("ffmpeg", settings).encode(frames, qp)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return streams, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

@@ -128,9 +128,9 @@ def plain_encode(codec, images, qp: int, threads: int) -> None:  # type: ignore[
     from featcodec.images.reading import read_image
 
     for source in images:
-        ((header, frame),) = codec.front_end([codec.letterbox(read_image(source.path))], qp)
-        (stream,) = codec.video.encode([frame], qp, threads=threads)
-        bitstream.pack(header, stream)
+        ((side_info, frame),) = codec.front_end([codec.letterbox(read_image(source.path))], qp)
+        (stream,) = codec.video_codec.encode([frame], qp, threads=threads)
+        bitstream.pack(side_info, stream)
 
 
 def plain_decode(codec, folder: Path) -> None:  # type: ignore[no-untyped-def]
@@ -138,12 +138,12 @@ def plain_decode(codec, folder: Path) -> None:  # type: ignore[no-untyped-def]
     from featcodec.video.base import from_10_bits
 
     for path in sorted(folder.rglob("*.266")):
-        header, _ = bitstream.unpack(path.read_bytes())
-        height, width = header.mosaic_shape
+        side_info, _ = bitstream.unpack(path.read_bytes())
+        height, width = side_info.frame_shape
         command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-i", str(path), "-f", "rawvideo", "-"]
         raw = subprocess.run(command, capture_output=True, check=True).stdout
         luma = np.frombuffer(raw, "<u2", count=height * width).reshape(height, width)
-        codec.back_end([(header, from_10_bits(luma, (height, width)))])
+        codec.back_end([(side_info, from_10_bits(luma, (height, width)))])
 
 
 def report(

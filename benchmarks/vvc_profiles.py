@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from profile_search import Gain, Mosaics, encode_timed, text_of
+from profile_search import Frames, Gain, encode_timed, text_of
 
 from featcodec import FeatureCodec
 from featcodec.images.reading import IMAGE_SUFFIXES
@@ -85,13 +85,13 @@ def main() -> None:
             preset=FASTER.preset,
             image_size=options.image_size,
         )
-        search = Mosaics(codec, searched, QPS[kind], options.cache)
+        search = Frames(codec, searched, QPS[kind], options.cache)
         if "tools" in options.stages:
             print_tools(search, [set_of(tool) for tool in tried])
         if "combine" in options.stages:
             print_combination(search, tried, options.limit)
         if "profiles" in options.stages:
-            finalists = Mosaics(codec, confirmed, QPS[kind], options.cache, detect=True)
+            finalists = Frames(codec, confirmed, QPS[kind], options.cache, detect=True)
             print_profiles(finalists, options.profile or list(PROFILES))
 
 
@@ -140,7 +140,7 @@ def set_of(*tools: str, preset: str = FASTER.preset) -> EncoderSettings:
     return EncoderSettings(preset, tools=parse_parameters(tools))
 
 
-def print_tools(search: Mosaics, variants: Sequence[EncoderSettings]) -> None:
+def print_tools(search: Frames, variants: Sequence[EncoderSettings]) -> None:
     """Each against `faster`, the best first."""
     gains = [(search.by_error(FASTER, settings), settings) for settings in variants]
     print(f"\n{search.kind}, {len(search.pictures)} images, QPs {search.qps}: against `faster`\n")
@@ -156,7 +156,7 @@ def row(settings: EncoderSettings, *gains: Gain) -> str:
     return " | ".join([text_of(settings), *(f"{gain.rate:+.1f} +- {gain.error:.1f}" for gain in gains)])
 
 
-def print_combination(search: Mosaics, tools: Sequence[str], limit: float) -> None:
+def print_combination(search: Frames, tools: Sequence[str], limit: float) -> None:
     """Grow a set by what makes it better beyond the noise, or faster and no worse; then drop what it can do without.
 
     Tools come in the order of their gain alone, those that save time first: they pay for the others.
@@ -178,14 +178,14 @@ def print_combination(search: Mosaics, tools: Sequence[str], limit: float) -> No
     print(f"= {row(found, gain)}, {gain.time:.2f} times the time")
 
 
-def is_better(search: Mosaics, now: Sequence[str], then: Sequence[str], limit: float) -> bool:
+def is_better(search: Frames, now: Sequence[str], then: Sequence[str], limit: float) -> bool:
     """Whether another set is within the limit and gains beyond the standard error, or saves time and loses nothing."""
     step = search.by_error(set_of(*now), set_of(*then))
     within = search.by_error(FASTER, set_of(*then)).time <= limit
     return within and (step.sure or (step.time < CHEAPER and step.rate < step.error))
 
 
-def print_profiles(finalists: Mosaics, names: Sequence[str]) -> None:
+def print_profiles(finalists: Frames, names: Sequence[str]) -> None:
     """Those that ship, against `faster`: error, agreement, and the time of one run."""
     sets = {name: PROFILES[name].settings(bottleneck=finalists.kind == "bottleneck") for name in names}
     seconds = one_run(finalists, [FASTER, *sets.values()])
@@ -198,15 +198,15 @@ def print_profiles(finalists: Mosaics, names: Sequence[str]) -> None:
         print(f"| {name}: {row(settings, *gains)} | {taken / seconds[0]:.2f} | {taken:.3f} |", flush=True)
 
 
-def one_run(mosaics: Mosaics, settings: Sequence[EncoderSettings]) -> list[float]:
+def one_run(frames: Frames, settings: Sequence[EncoderSettings]) -> list[float]:
     """Core-seconds a picture of each, measured in turns, so that all of them meet the same load."""
-    batch = max(mosaics.batches(), key=len)[:TIMED]
+    batch = max(frames.batches(), key=len)[:TIMED]
     frames = [picture.frame for picture in batch]
     total = [0.0] * len(settings)
-    for qp in mosaics.qps:
+    for qp in frames.qps:
         for number, each in enumerate(settings):
             total[number] += encode_timed(each, frames, qp)[1]
-    return [seconds / len(frames) / len(mosaics.qps) for seconds in total]
+    return [seconds / len(frames) / len(frames.qps) for seconds in total]
 
 
 if __name__ == "__main__":

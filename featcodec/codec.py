@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from featcodec import bitstream
-from featcodec.bitstream import Header
+from featcodec.bitstream import SideInfo
 from featcodec.detections import BoxFilter, Detections
 from featcodec.detectors import detections_of
 from featcodec.errors import WeightsError
@@ -36,7 +36,7 @@ from featcodec.networks.weights import local_detectors
 from featcodec.packing.frames import Frame, Packing
 from featcodec.split_model import SplitModel
 from featcodec.system.batching import cores
-from featcodec.video import VideoCodec, choose_profile, open_codec, open_tried_codec
+from featcodec.video import VideoCodec, choose_profile, open_tried_video_codec, open_video_codec
 from featcodec.wire import check_tensor, packing_of, side_info_of
 
 DEFAULT_QP = 38
@@ -54,7 +54,7 @@ class FeatureCodec:
     Attributes:
         model: the networks around the wire: split detector, and bottleneck or none.
         packing: how the tensor lies in the frame that is coded.
-        video: the video codec of the frames.
+        video_codec: codes the frames.
         restoration: undoes coding noise in a decoder, or None; no bit of a stream depends on it.
         image_size: pixels of the letterboxed image's longer side.
         square: letterbox to a square instead of the minimum rectangle.
@@ -63,7 +63,7 @@ class FeatureCodec:
 
     model: SplitModel
     packing: Packing
-    video: VideoCodec
+    video_codec: VideoCodec
     restoration: Restoration | None = None
     image_size: int = DEFAULT_IMAGE_SIZE
     square: bool = False
@@ -83,7 +83,7 @@ class FeatureCodec:
         split: int | None = None,
         clip: tuple[float, float] | None = None,
         bits: int = 8,
-        codec: str = "ffmpeg",
+        video_codec: str = "ffmpeg",
         profile: str | None = None,
         preset: str | None = None,
         encoder_parameters: Mapping[str, str] | None = None,
@@ -92,7 +92,7 @@ class FeatureCodec:
         boxes: BoxFilter | None = None,
         device: str = "auto",
         half: bool | None = None,
-        stream: Header | None = None,
+        stream: SideInfo | None = None,
     ) -> FeatureCodec:
         """Load all parts by name.
 
@@ -105,7 +105,7 @@ class FeatureCodec:
             split: last layer of the front-end, 0..4; None means the bottleneck's own, or 4.
             clip: clip range, of the tensor as the layout arranges it; None means the bottleneck's own, or [-0.2786, 3].
             bits: sample bit depth, 1 to 8.
-            codec: the video codec: `ffmpeg`, `vvenc` or `none`.
+            video_codec: `ffmpeg`, `vvenc` or `none`.
             profile: a name in `featcodec.video.PROFILES`; None means "fast", unless there is a preset.
             preset: a plain VVenC preset, faster to slower, in place of a profile.
             encoder_parameters: further VVenC options.
@@ -122,7 +122,7 @@ class FeatureCodec:
         """
         encoder = choose_profile(profile, preset, encoder_parameters)
         # Before any weights are read: the encoder may refuse the parameters.
-        open_tried_codec(codec, encoder.settings(bottleneck=False))
+        open_tried_video_codec(video_codec, encoder.settings(bottleneck=False))
         named = None if stream is None else stream.fingerprint
         wanted = model_fingerprint(named, layout)
         model = SplitModel.load(detector, bottleneck, split=split, device=device, half=half, fingerprint=wanted)
@@ -136,7 +136,7 @@ class FeatureCodec:
         return cls(
             model,
             packing.with_range(low, high, bits),
-            open_codec(codec, encoder.settings(bottleneck=model.bottleneck is not None)),
+            open_video_codec(video_codec, encoder.settings(bottleneck=model.bottleneck is not None)),
             None if restorer is None else restorer.to(model.device),
             image_size,
             square,
@@ -156,17 +156,17 @@ class FeatureCodec:
             BitstreamError: damaged, truncated, or not of featcodec.
             WeightsError: made with networks that are not on this machine.
         """
-        header, _ = bitstream.unpack(data)
-        known = detector if detector is not None else detector_of(model_fingerprint(header.fingerprint, AUTO))
+        side_info, _ = bitstream.unpack(data)
+        known = detector if detector is not None else detector_of(model_fingerprint(side_info.fingerprint, AUTO))
         for candidate in local_detectors() if known is None else [known]:
             # Of weights that nobody asked for, damaged ones are passed over.
             with contextlib.suppress(WeightsError) if known is None else contextlib.nullcontext():
-                codec = cls.load(candidate, stream=header, **settings)
-                if codec.fingerprint == header.fingerprint:
+                codec = cls.load(candidate, stream=side_info, **settings)
+                if codec.fingerprint == side_info.fingerprint:
                     return codec
         raise WeightsError(
-            f"made with networks {header.fingerprint.hex()}, which are not known on this machine; give the `detector` "
-            "and `bottleneck` it was encoded with"
+            f"made with networks {side_info.fingerprint.hex()}, which are not known on this machine; give the "
+            "`detector` and `bottleneck` it was encoded with"
         )
 
     def without_bottleneck(self) -> FeatureCodec:
@@ -251,7 +251,7 @@ class FeatureCodec:
         letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], self.image_size, square=self.square)
         return Letterboxed(letterbox, letterbox.apply(pixels))
 
-    def front_end(self, batch: Sequence[Letterboxed], qp: int) -> list[tuple[Header, Frame]]:
+    def front_end(self, batch: Sequence[Letterboxed], qp: int) -> list[tuple[SideInfo, Frame]]:
         """What the edge computes before the video codec: side info and frame of each image.
 
         Args:
@@ -266,13 +266,13 @@ class FeatureCodec:
             BitstreamError: the frame would be larger than a bitstream may hold.
         """
         bitstream.check_qp(qp)
-        tensors = self.uncoded_tensors(batch).float().cpu().contiguous().numpy()
+        tensors = self.tensors_of(batch).float().cpu().contiguous().numpy()
         return [
             (self._side_info(image, qp), self.packing.to_frame(tensor))
             for image, tensor in zip(batch, tensors, strict=True)
         ]
 
-    def uncoded_tensors(self, batch: Sequence[Letterboxed]) -> Tensor:
+    def tensors_of(self, batch: Sequence[Letterboxed]) -> Tensor:
         """The tensors that cross the wire, before anything is clipped: `SplitModel.encode` of letterboxed images.
 
         Args:
@@ -284,23 +284,23 @@ class FeatureCodec:
         with torch.inference_mode():
             return self.model.encode(_as_pictures(batch))
 
-    def decode_frame(self, data: bytes) -> tuple[Header, Frame]:
+    def decode_frame(self, data: bytes) -> tuple[SideInfo, Frame]:
         """What the cloud computes before the networks: side info and decoded frame of one bitstream.
 
         Raises:
             BitstreamError, WeightsError: as `decode`.
         """
-        header, stream = bitstream.unpack(bytes(data))
-        if header.fingerprint != self.fingerprint:
+        side_info, stream = bitstream.unpack(bytes(data))
+        if side_info.fingerprint != self.fingerprint:
             raise WeightsError(
-                f"made with networks {header.fingerprint.hex()}, but {self.fingerprint.hex()} are loaded; "
+                f"made with networks {side_info.fingerprint.hex()}, but {self.fingerprint.hex()} are loaded; "
                 "give the `detector`, `bottleneck` and `layout` it was encoded with"
             )
-        check_tensor(header, self.model, self.packing.layout)
-        video = open_codec("none") if header.is_raw else self._decoder()
-        return header, video.decode(stream, header.mosaic_shape)
+        check_tensor(side_info, self.model, self.packing.layout)
+        decoder = open_video_codec("none") if side_info.is_raw else self._decoder()
+        return side_info, decoder.decode(stream, side_info.frame_shape)
 
-    def back_end(self, batch: Sequence[tuple[Header, Frame]]) -> list[Detections]:
+    def back_end(self, batch: Sequence[tuple[SideInfo, Frame]]) -> list[Detections]:
         """What the cloud computes after the video codec.
 
         Args:
@@ -309,16 +309,18 @@ class FeatureCodec:
         Returns:
             the detections of each.
         """
-        headers = [side_info for side_info, _ in batch]
-        tensors = restore(self.restoration, self.coded_tensors(batch), headers)
+        side_infos = [side_info for side_info, _ in batch]
+        tensors = restore(self.restoration, self.decoded_tensors(batch), side_infos)
         # Streams name their networks, not the split: without a bottleneck the same weights decode every split.
-        return self._finish(self.model.at(headers[0].split), tensors, [letterbox_of(header) for header in headers])
+        return self._finish(
+            self.model.at(side_infos[0].split), tensors, [letterbox_of(side_info) for side_info in side_infos]
+        )
 
     def finish(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Detections]:
         """The networks of the cloud alone: `SplitModel.decode`, then boxes.
 
         Args:
-            tensors: (B, C, H, W), what `uncoded_tensors` gives, or `coded_tensors`.
+            tensors: (B, C, H, W), what `tensors_of` gives, or `decoded_tensors`.
             letterboxes: of the B images.
 
         Returns:
@@ -326,7 +328,7 @@ class FeatureCodec:
         """
         return self._finish(self.model, tensors, letterboxes)
 
-    def coded_tensors(self, batch: Sequence[tuple[Header, Frame]]) -> Tensor:
+    def decoded_tensors(self, batch: Sequence[tuple[SideInfo, Frame]]) -> Tensor:
         """What came over the wire, unpacked: where restoration, AD and back-end start, and an attacker, too.
 
         Args:
@@ -335,7 +337,7 @@ class FeatureCodec:
         Returns:
             (B, C, H, W) on the model's device, in its precision.
         """
-        tensors = np.stack([packing_of(header, self.packing.layout).to_tensor(frame) for header, frame in batch])
+        tensors = np.stack([packing_of(side_info, self.packing.layout).to_tensor(frame) for side_info, frame in batch])
         return torch.from_numpy(tensors).to(self.model.device, self.model.detector.dtype)
 
     def detect_letterboxed(self, batch: Sequence[Letterboxed]) -> list[Detections]:
@@ -345,19 +347,20 @@ class FeatureCodec:
             predictions = detector.back(detector.front(_as_pictures(batch)))
         return detections_of(predictions, [image.letterbox for image in batch], detector.names, self.boxes)
 
-    def matches(self, header: Header, image: Letterboxed, qp: int) -> bool:
+    def matches(self, side_info: SideInfo, image: Letterboxed, qp: int) -> bool:
         """Whether a bitstream with this side info was made of that image, with the present settings, at that QP.
 
         Another image of the same size passes with a probability of 1 in 65,536.
         """
-        return letterbox_of(header) == image.letterbox and header == self._side_info(image, qp)
+        return letterbox_of(side_info) == image.letterbox and side_info == self._side_info(image, qp)
 
     def __repr__(self) -> str:
         layout = "none" if self.packing.layout is None else "yes"
         restoration = "none" if self.restoration is None else "yes"
         return (
-            f"FeatureCodec({self.model!r}, layout={layout}, restoration={restoration}, video={self.video.name!r}, "
-            f"image_size={self.image_size}, fingerprint={self.fingerprint.hex()})"
+            f"FeatureCodec({self.model!r}, layout={layout}, restoration={restoration}, "
+            f"video_codec={self.video_codec.name!r}, image_size={self.image_size}, "
+            f"fingerprint={self.fingerprint.hex()})"
         )
 
     def _batches(self, images: Iterable[ImageLike]) -> Iterator[list[Letterboxed]]:
@@ -367,20 +370,20 @@ class FeatureCodec:
                 yield batch
 
     def _encode_batch(self, batch: Sequence[Letterboxed], qp: int) -> list[bytes]:
-        headers, frames = zip(*self.front_end(batch, qp), strict=True)
-        streams = self.video.encode(frames, qp, threads=cores())
-        return [bitstream.pack(header, stream) for header, stream in zip(headers, streams, strict=True)]
+        side_infos, frames = zip(*self.front_end(batch, qp), strict=True)
+        streams = self.video_codec.encode(frames, qp, threads=cores())
+        return [bitstream.pack(side_info, stream) for side_info, stream in zip(side_infos, streams, strict=True)]
 
     def _finish(self, model: SplitModel, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Detections]:
         with torch.inference_mode():
             predictions = model.decode(tensors)
         return detections_of(predictions, letterboxes, model.detector.names, self.boxes)
 
-    def _side_info(self, image: Letterboxed, qp: int) -> Header:
-        return side_info_of(image, self.model, self.packing, self.video, self.fingerprint, qp)
+    def _side_info(self, image: Letterboxed, qp: int) -> SideInfo:
+        return side_info_of(image, self.model, self.packing, self.video_codec, self.fingerprint, qp)
 
     def _decoder(self) -> VideoCodec:
-        return open_codec("ffmpeg") if self.video.name == "none" else self.video
+        return open_video_codec("ffmpeg") if self.video_codec.name == "none" else self.video_codec
 
 
 def _stream_fingerprint(model: SplitModel, packing: Packing) -> bytes:

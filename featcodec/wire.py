@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import zlib
 
-from featcodec.bitstream import RAW_QP, Header
+from featcodec.bitstream import RAW_QP, SideInfo
 from featcodec.errors import BitstreamError
 from featcodec.images.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterboxed
 from featcodec.packing.frames import Packing
@@ -20,13 +20,13 @@ from featcodec.video import VideoCodec
 
 
 def side_info_of(
-    image: Letterboxed, model: SplitModel, packing: Packing, video: VideoCodec, fingerprint: bytes, qp: int
-) -> Header:
+    image: Letterboxed, model: SplitModel, packing: Packing, video_codec: VideoCodec, fingerprint: bytes, qp: int
+) -> SideInfo:
     """The side info of one image's stream.
 
     Args:
         image: the image as the model sees it.
-        model, packing, video: what it is coded with.
+        model, packing, video_codec: what it is coded with.
         fingerprint: 8 bytes that name model and layout.
         qp: 0..63.
 
@@ -35,7 +35,7 @@ def side_info_of(
     """
     letterbox = image.letterbox
     channels, height, width = model.tensor_shape(letterbox.width, letterbox.height)
-    header = Header(
+    side_info = SideInfo(
         original_width=letterbox.original_width,
         original_height=letterbox.original_height,
         letterboxed_width=letterbox.width,
@@ -50,15 +50,15 @@ def side_info_of(
         bits=packing.quantizer.bits,
         split=model.split,
         fingerprint=fingerprint,
-        qp=RAW_QP if video.name == "none" else int(qp),
-        encoder_tag=zlib.crc32(image.pixels.tobytes(), video.tag) & 0xFFFF,
+        qp=RAW_QP if video_codec.name == "none" else int(qp),
+        encoder_tag=zlib.crc32(image.pixels.tobytes(), video_codec.tag) & 0xFFFF,
     )
     # Before any time is spent on coding it.
-    header.check()
-    return header
+    side_info.check()
+    return side_info
 
 
-def check_tensor(header: Header, model: SplitModel, layout: Layout | None) -> None:
+def check_tensor(side_info: SideInfo, model: SplitModel, layout: Layout | None) -> None:
     """Refuse a tensor that these networks cannot take: a fingerprint can be copied onto any side info.
 
     Without bottleneck and layout the same weights decode every split; with one of them only their own.
@@ -66,23 +66,23 @@ def check_tensor(header: Header, model: SplitModel, layout: Layout | None) -> No
     Raises:
         BitstreamError: no codec of ours makes such a tensor with this model.
     """
-    size = header.letterboxed_width, header.letterboxed_height
+    size = side_info.letterboxed_width, side_info.letterboxed_height
     is_bound = model.bottleneck is not None or layout is not None
-    split = model.split if is_bound else header.split
-    claimed = (header.channels, header.feature_height, header.feature_width)
+    split = model.split if is_bound else side_info.split
+    claimed = (side_info.channels, side_info.feature_height, side_info.feature_width)
     is_absurd = any(side % STRIDE or side > MAX_IMAGE_SIZE for side in size)
-    if is_absurd or header.split != split or claimed != model.at(split).tensor_shape(*size):
+    if is_absurd or side_info.split != split or claimed != model.at(split).tensor_shape(*size):
         raise BitstreamError(
-            f"claims a tensor of {claimed} for {size[0]}x{size[1]} pixels behind layer {header.split}; this model "
+            f"claims a tensor of {claimed} for {size[0]}x{size[1]} pixels behind layer {side_info.split}; this model "
             "does not make that: damaged or forged, encode the image again"
         )
 
 
-def packing_of(header: Header, layout: Layout | None) -> Packing:
+def packing_of(side_info: SideInfo, layout: Layout | None) -> Packing:
     """How a stream's tensor lies in its frame: what the side info says, and the layout that the fingerprint names."""
     return Packing(
-        header.channels,
-        UniformQuantizer(header.clip_low, header.clip_high, header.bits),
-        TileGrid(header.tile_rows, header.tile_cols),
+        side_info.channels,
+        UniformQuantizer(side_info.clip_low, side_info.clip_high, side_info.bits),
+        TileGrid(side_info.tile_rows, side_info.tile_cols),
         layout,
     )

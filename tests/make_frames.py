@@ -1,4 +1,4 @@
-"""Deterministic gray frames that look to an encoder like mosaics of features: smooth, structured, a little noisy."""
+"""Deterministic gray frames that look to an encoder like frames of features: smooth, structured, a little noisy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy.typing as npt
 TILE = 32
 
 
-def mosaic(shape: tuple[int, int], seed: int = 0) -> npt.NDArray[np.uint8]:
+def make_frame(shape: tuple[int, int], seed: int = 0) -> npt.NDArray[np.uint8]:
     """A (height, width) uint8 frame; another one for every seed."""
     height, width = shape
     y, x = np.mgrid[:height, :width]

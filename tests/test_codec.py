@@ -38,11 +38,11 @@ def make_bottleneck(path: Path, codec: FeatureCodec, channels: int = 6) -> Path:
 def test_encode_gives_a_stream_that_decodes_to_detections_in_the_picture(codec: FeatureCodec) -> None:
     image = texture(200, 120)
     data = codec.encode(image, qp=30)
-    header, _ = bitstream.unpack(data)
-    assert (header.original_width, header.original_height) == (200, 120)
-    assert (header.letterboxed_width, header.letterboxed_height) == (160, 96)
-    assert (header.channels, header.feature_height, header.feature_width) == (16, 12, 20)
-    assert (header.tile_rows, header.tile_cols, header.qp) == (4, 4, 30)
+    side_info, _ = bitstream.unpack(data)
+    assert (side_info.original_width, side_info.original_height) == (200, 120)
+    assert (side_info.letterboxed_width, side_info.letterboxed_height) == (160, 96)
+    assert (side_info.channels, side_info.feature_height, side_info.feature_width) == (16, 12, 20)
+    assert (side_info.tile_rows, side_info.tile_cols, side_info.qp) == (4, 4, 30)
     detections = codec.decode(data)
     assert isinstance(detections, Detections)
     assert len(detections) > 0
@@ -66,12 +66,14 @@ def test_fine_quantization_approaches_the_uncoded_detector(codec: FeatureCodec) 
     clipped = np.clip(features, codec.packing.quantizer.low, codec.packing.quantizer.high)
 
     def error(data: bytes) -> float:
-        header, frame = codec.decode_frame(data)
-        tiles = frame.reshape(header.tile_rows, header.feature_height, header.tile_cols, header.feature_width)
+        side_info, frame = codec.decode_frame(data)
+        tiles = frame.reshape(
+            side_info.tile_rows, side_info.feature_height, side_info.tile_cols, side_info.feature_width
+        )
         samples = tiles.transpose(0, 2, 1, 3).reshape(features.shape)
         return float(np.abs(codec.packing.quantizer.dequantize(samples) - clipped).max())
 
-    raw = dataclasses.replace(codec, video=FeatureCodec.load.__globals__["open_codec"]("none"))
+    raw = dataclasses.replace(codec, video_codec=FeatureCodec.load.__globals__["open_video_codec"]("none"))
     assert error(raw.encode(image, 0)) <= codec.packing.quantizer.step * 0.501
     assert error(codec.encode(image, 0)) <= codec.packing.quantizer.step * 1.501
     assert error(codec.encode(image, 5)) < error(codec.encode(image, 40))
@@ -101,9 +103,9 @@ def test_bottleneck_codes_fewer_channels_and_is_named_in_the_fingerprint(
     path = make_bottleneck(tmp_path / "b.safetensors", codec)
     learned = FeatureCodec.load(tiny_yolov5, bottleneck=path, image_size=160)
     data = learned.encode(texture(160, 120), 30)
-    header, _ = bitstream.unpack(data)
-    assert (header.channels, header.tile_rows, header.tile_cols) == (6, 2, 3)
-    assert (header.clip_low, header.clip_high) == (-3.0, 3.0)
+    side_info, _ = bitstream.unpack(data)
+    assert (side_info.channels, side_info.tile_rows, side_info.tile_cols) == (6, 2, 3)
+    assert (side_info.clip_low, side_info.clip_high) == (-3.0, 3.0)
     assert len(learned.decode(data)) > 0
     with pytest.raises(WeightsError, match=rf"{learned.fingerprint.hex()}.*{codec.fingerprint.hex()}"):
         codec.decode(data)
@@ -116,15 +118,15 @@ def test_bottleneck_of_another_detector_is_refused(tmp_path: Path, tiny_yolov5u:
 
 
 def test_a_forged_header_is_refused_before_the_networks_run(codec: FeatureCodec) -> None:
-    header, stream = bitstream.unpack(codec.encode(texture(160, 96), 40))
+    side_info, stream = bitstream.unpack(codec.encode(texture(160, 96), 40))
     for change in (
         {"channels": 15},
         {"split": 2},
-        {"letterboxed_width": header.letterboxed_width * 2},
+        {"letterboxed_width": side_info.letterboxed_width * 2},
         {"feature_height": 24, "letterboxed_height": 192},
     ):
         with pytest.raises(BitstreamError):
-            codec.decode(bitstream.pack(dataclasses.replace(header, **change), stream))
+            codec.decode(bitstream.pack(dataclasses.replace(side_info, **change), stream))
 
 
 @pytest.mark.parametrize("split", range(4))
@@ -134,9 +136,9 @@ def test_no_forged_split_passes_behind_a_bottleneck(
     """Its channels are the same behind every split; the split itself is what the bottleneck was trained behind."""
     path = make_bottleneck(tmp_path / "b.safetensors", codec)
     learned = FeatureCodec.load(tiny_yolov5, bottleneck=path, image_size=128)
-    header, stream = bitstream.unpack(learned.encode(texture(128, 128), 40))
-    side = header.feature_width * 128 // learned.model.detector.at(split).feature_shape(128, 128)[2]
-    forged = dataclasses.replace(header, split=split, letterboxed_width=side, letterboxed_height=side)
+    side_info, stream = bitstream.unpack(learned.encode(texture(128, 128), 40))
+    side = side_info.feature_width * 128 // learned.model.detector.at(split).feature_shape(128, 128)[2]
+    forged = dataclasses.replace(side_info, split=split, letterboxed_width=side, letterboxed_height=side)
     with pytest.raises(BitstreamError, match="damaged or forged"):
         learned.decode(bitstream.pack(forged, stream))
 
@@ -167,7 +169,7 @@ def test_qp_out_of_range_is_refused(codec: FeatureCodec, qp: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"image_size": 100}, {"codec": "h264"}, {"preset": "slowest"}, {"split": 5}, {"clip": (3, -3)}]
+    "settings", [{"image_size": 100}, {"video_codec": "h264"}, {"preset": "slowest"}, {"split": 5}, {"clip": (3, -3)}]
 )
 def test_settings_out_of_range_are_refused(tiny_yolov5: Path, settings: dict[str, object]) -> None:
     with pytest.raises(InputError):
@@ -253,9 +255,9 @@ def test_a_decoder_takes_the_bottleneck_that_the_stream_names(
     ship(monkeypatch, codec, *files)
     for choice in ("none", "first", "second"):
         data = FeatureCodec.load(tiny_yolov5, bottleneck=choice, image_size=96).encode(texture(96, 64))
-        header, _ = bitstream.unpack(data)
-        assert FeatureCodec.load(tiny_yolov5, stream=header).fingerprint == header.fingerprint
-    unknown = FeatureCodec.load(tiny_yolov5, stream=dataclasses.replace(header, fingerprint=bytes(8))).fingerprint
+        side_info, _ = bitstream.unpack(data)
+        assert FeatureCodec.load(tiny_yolov5, stream=side_info).fingerprint == side_info.fingerprint
+    unknown = FeatureCodec.load(tiny_yolov5, stream=dataclasses.replace(side_info, fingerprint=bytes(8))).fingerprint
     assert unknown == FeatureCodec.load(tiny_yolov5, bottleneck="first").fingerprint
 
 
@@ -287,9 +289,9 @@ def test_a_restoration_changes_detections_but_no_bit(
     assert not np.array_equal(restoring.decode(data).scores, plain.decode(data).scores)
     # Neither what is not coded nor what an attacker gets is restored.
     batch = [plain.decode_frame(data)]
-    assert torch.equal(restoring.coded_tensors(batch), plain.coded_tensors(batch))
+    assert torch.equal(restoring.decoded_tensors(batch), plain.decoded_tensors(batch))
     assert np.array_equal(restoring.detect(image).scores, plain.detect(image).scores)
-    uncoded = plain.uncoded_tensors([plain.letterbox(image)])
+    uncoded = plain.tensors_of([plain.letterbox(image)])
     letterboxes = [plain.letterbox(image).letterbox]
     one, other = (each.finish(uncoded, letterboxes)[0] for each in (plain, restoring))
     assert np.array_equal(one.scores, other.scores)
@@ -300,7 +302,7 @@ def test_raw_samples_and_streams_of_another_split_are_not_restored(
 ) -> None:
     path = make_restoration(tmp_path / "r.safetensors", codec)
     restoring = FeatureCodec.load(tiny_yolov5, image_size=96, restoration=path)
-    for settings in ({"codec": "none"}, {"split": 2}):
+    for settings in ({"video_codec": "none"}, {"split": 2}):
         data = FeatureCodec.load(tiny_yolov5, image_size=96, **settings).encode(texture(96, 64), 38)
         assert np.array_equal(restoring.decode(data).scores, codec.decode(data).scores)
 
@@ -386,7 +388,7 @@ def test_it_says_what_it_is(codec: FeatureCodec) -> None:
     text = repr(codec)
     assert text.startswith("FeatureCodec(SplitModel(3 classes, split=4, bottleneck=none")
     assert codec.fingerprint.hex() in text
-    assert "video='ffmpeg', image_size=160" in text
+    assert "video_codec='ffmpeg', image_size=160" in text
 
 
 def test_an_unknown_stream_finds_its_networks() -> None:

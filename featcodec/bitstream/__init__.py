@@ -13,7 +13,7 @@ from featcodec.bitstream.format import (
     read_file,
     unpack,
 )
-from featcodec.bitstream.side_info import MAX_QP, RAW_QP, VERSION, Header, check_qp
+from featcodec.bitstream.side_info import MAX_QP, RAW_QP, VERSION, SideInfo, check_qp
 
 __all__ = [
     "MAX_FILE_BYTES",
@@ -23,7 +23,7 @@ __all__ = [
     "UUID",
     "VERSION",
     "Breakdown",
-    "Header",
+    "SideInfo",
     "breakdown",
     "check_qp",
     "format_version",

@@ -1,8 +1,8 @@
 """The byte format of a `.266` file: side info <-> SEI; the fields are those of `side_info` (docs/bitstream.md).
 
-A file is a VVC Annex B byte stream of one intra picture, the tile mosaic. What a decoder needs besides rides in one
+A file is a VVC Annex B byte stream of one intra picture, the packed frame. What a decoder needs besides rides in one
 prefix SEI NAL unit, user_data_unregistered (Rec. ITU-T H.274 clause 8.3) under `UUID`, before the first slice.
-Files of `--codec none` hold the mosaic's raw samples in a NAL unit of the unspecified type 28 instead of a picture.
+Files of `--codec none` hold the frame's raw samples in a NAL unit of the unspecified type 28 instead of a picture.
 """
 
 from __future__ import annotations
@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcodec.bitstream import nal
-from featcodec.bitstream.side_info import RAW_QP, TRUNCATED, VERSION, Header, newest_version, read_fields, write_fields
+from featcodec.bitstream.side_info import (
+    RAW_QP,
+    TRUNCATED,
+    VERSION,
+    SideInfo,
+    newest_version,
+    read_fields,
+    write_fields,
+)
 from featcodec.errors import BitstreamError
 from featcodec.system.files import read_bounded
 
@@ -24,7 +32,7 @@ __all__ = [
     "UUID",
     "VERSION",
     "Breakdown",
-    "Header",
+    "SideInfo",
     "breakdown",
     "format_version",
     "pack",
@@ -54,7 +62,7 @@ class Breakdown:
     Attributes:
         slice_data: coded picture data, or raw samples.
         parameter_sets: SPS, PPS, APS and whatever else the VVC encoder wrote.
-        side_info: the SEI NAL unit with featcodec's header.
+        side_info: the SEI NAL unit with featcodec's side info.
         start_codes: the start codes of all NAL units.
     """
 
@@ -69,26 +77,26 @@ class Breakdown:
         return self.slice_data + self.parameter_sets + self.side_info + self.start_codes
 
 
-def pack(header: Header, vvc_stream: bytes, *, version: int | None = None) -> bytes:
+def pack(side_info: SideInfo, vvc_stream: bytes, *, version: int | None = None) -> bytes:
     """Put the side info into a coded picture.
 
     Args:
-        header: what the decoder needs.
+        side_info: what the decoder needs.
         vvc_stream: Annex B bytes of one picture, as a codec of `featcodec.video` makes them.
-        version: of the format, 1 or 2; None is the newest that the header fits.
+        version: of the format, 1 or 2; None is the newest that the side info fits.
 
     Raises:
-        BitstreamError: the header is out of range or does not fit the version, or the stream does not hold exactly one
-            picture.
+        BitstreamError: the side info is out of range or does not fit the version, or the stream does not hold exactly
+            one picture.
     """
-    header.check()
-    fields = write_fields(header, newest_version(header) if version is None else version)
+    side_info.check()
+    fields = write_fields(side_info, newest_version(side_info) if version is None else version)
     units = nal.split_units(vvc_stream)
-    first = _picture_position(units, header)
+    first = _picture_position(units, side_info)
     return nal.join_units([*units[:first], _write_sei(fields, units), *units[first:]])
 
 
-def unpack(data: bytes) -> tuple[Header, bytes]:
+def unpack(data: bytes) -> tuple[SideInfo, bytes]:
     """Read a file: its side info and the Annex B bytes of its picture without it.
 
     Every bit is checked: the CRC covers the side info and all other NAL units.
@@ -96,8 +104,8 @@ def unpack(data: bytes) -> tuple[Header, bytes]:
     Raises:
         BitstreamError: not a featcodec bitstream, truncated, damaged, of a later version, or with absurd sizes.
     """
-    header, units, _ = _parse(data)
-    return header, nal.join_units(units)
+    side_info, units, _ = _parse(data)
+    return side_info, nal.join_units(units)
 
 
 def format_version(data: bytes) -> int:
@@ -146,17 +154,17 @@ def _checksum(fields: bytes, other_units: list[bytes]) -> int:
     return crc
 
 
-def _picture_position(units: list[bytes], header: Header) -> int:
+def _picture_position(units: list[bytes], side_info: SideInfo) -> int:
     """The index of the one NAL unit with the picture's samples."""
-    is_samples = (lambda unit: nal.nal_type(unit) == nal.UNSPECIFIED_28) if header.is_raw else nal.is_slice
+    is_samples = (lambda unit: nal.nal_type(unit) == nal.UNSPECIFIED_28) if side_info.is_raw else nal.is_slice
     positions = [index for index, unit in enumerate(units) if is_samples(unit)]
     if len(positions) != 1:
         raise BitstreamError(f"holds {len(positions)} coded pictures where one belongs")
     return positions[0]
 
 
-def _parse(data: bytes) -> tuple[Header, list[bytes], bytes]:
-    """The header, the NAL units without the SEI, and the SEI NAL unit."""
+def _parse(data: bytes) -> tuple[SideInfo, list[bytes], bytes]:
+    """The side info, the NAL units without the SEI, and the SEI NAL unit."""
     if data.count(b"\x00\x00\x01") > _MAX_NAL_UNITS:
         raise BitstreamError("not a featcodec bitstream: it holds more than one picture's NAL units")
     units = nal.split_units(data)
@@ -168,9 +176,9 @@ def _parse(data: bytes) -> tuple[Header, list[bytes], bytes]:
     units.remove(sei)
     if _checksum(fields, units) != crc:
         raise BitstreamError("damaged or truncated: its checksum does not match; transfer or encode it again")
-    header = read_fields(fields)
-    _picture_position(units, header)
-    return header, units, sei
+    side_info = read_fields(fields)
+    _picture_position(units, side_info)
+    return side_info, units, sei
 
 
 def _read_sei(sei: bytes) -> tuple[bytes, int]:

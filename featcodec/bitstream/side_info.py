@@ -1,7 +1,7 @@
 """The fields of the side info <-> bytes, in every version of the format (docs/bitstream.md).
 
-Version 2 is the compact one. Version 1 is read for ever, and written where a header does not fit version 2. What stands
-around the fields, the SEI message with its UUID and the CRC, is `featcodec.bitstream.format`'s.
+Version 2 is the compact one. Version 1 is always read, and written where the side info does not fit version 2. What
+stands around the fields, the SEI message with its UUID and the CRC, belongs to `featcodec.bitstream.format`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VERSION = 2
 RAW_QP = 255
 """The QP field of a file whose samples are not VVC coded."""
 
-MAX_MOSAIC_SAMPLES = 1 << 26
+MAX_FRAME_SAMPLES = 1 << 26
 MAX_CHANNELS = 4096
 MAX_SPLIT = 4
 MAX_QP = 63
@@ -44,7 +44,7 @@ TRUNCATED = "damaged or truncated inside its side info; transfer or encode it ag
 
 
 @dataclass(frozen=True)
-class Header:
+class SideInfo:
     """The side info of one picture. Every field is checked by `pack` and `unpack`; see docs/bitstream.md.
 
     Attributes:
@@ -80,8 +80,8 @@ class Header:
     encoder_tag: int
 
     @property
-    def mosaic_shape(self) -> tuple[int, int]:
-        """Height and width of the tile mosaic in samples."""
+    def frame_shape(self) -> tuple[int, int]:
+        """Height and width of the packed frame in samples."""
         return self.tile_rows * self.feature_height, self.tile_cols * self.feature_width
 
     @property
@@ -124,47 +124,50 @@ class Header:
         ):
             if feature < 1 or letterboxed % feature or letterboxed // feature not in (1, 2, 4, 8, 16, 32):
                 raise BitstreamError(f"{letterboxed} letterboxed pixels cannot make {feature} feature samples")
-        height, width = self.mosaic_shape
-        if height * width > MAX_MOSAIC_SAMPLES:
-            raise BitstreamError(f"a mosaic of {width}x{height} samples is over the limit of {MAX_MOSAIC_SAMPLES}")
+        height, width = self.frame_shape
+        if height * width > MAX_FRAME_SAMPLES:
+            raise BitstreamError(f"a frame of {width}x{height} samples is over the limit of {MAX_FRAME_SAMPLES}")
 
 
-def newest_version(header: Header) -> int:
-    """The newest version that a header fits: 2 for what our letterbox makes, 1 for whatever else a header can say.
+def newest_version(side_info: SideInfo) -> int:
+    """The newest version that side info fits: 2 for what our letterbox makes, 1 for whatever else it can say.
 
     Args:
-        header: one that passes `Header.check`.
+        side_info: one that passes `SideInfo.check`.
     """
-    sides = (header.letterboxed_width, header.letterboxed_height)
-    strides = {header.letterboxed_width // header.feature_width, header.letterboxed_height // header.feature_height}
+    sides = (side_info.letterboxed_width, side_info.letterboxed_height)
+    strides = {
+        side_info.letterboxed_width // side_info.feature_width,
+        side_info.letterboxed_height // side_info.feature_height,
+    }
     fits = len(strides) == 1 and all(side % _UNIT == 0 and side // _UNIT <= 0xFF for side in sides)
     return 2 if fits else 1
 
 
-def write_fields(header: Header, version: int) -> bytes:
+def write_fields(side_info: SideInfo, version: int) -> bytes:
     """The fields, the version byte first.
 
     Args:
-        header: one that passes `Header.check`.
+        side_info: one that passes `SideInfo.check`.
         version: of the format, 1 or 2.
 
     Raises:
-        BitstreamError: the header does not fit that version, or there is no such version.
+        BitstreamError: the side info does not fit that version, or there is no such version.
     """
     if version == 1:
-        return _write_version_1(header)
+        return _write_version_1(side_info)
     if version != VERSION:
         raise BitstreamError(f"there is no format version {version}; use 1..{VERSION}")
-    if newest_version(header) < version:
+    if newest_version(side_info) < version:
         raise BitstreamError(
             f"format version {version} holds letterboxed sides that are multiples of {_UNIT} up to {0xFF * _UNIT}, and "
             "one stride for both; use version 1"
         )
-    return _write_version_2(header)
+    return _write_version_2(side_info)
 
 
-def read_fields(fields: bytes) -> Header:
-    """The header that `write_fields` wrote, checked.
+def read_fields(fields: bytes) -> SideInfo:
+    """The side info that `write_fields` wrote, checked.
 
     Args:
         fields: at least the version byte, which is 1 or 2.
@@ -172,45 +175,45 @@ def read_fields(fields: bytes) -> Header:
     Raises:
         BitstreamError: they are not as long as they say, or hold what no encoder of ours writes.
     """
-    header = _read_version_1(fields) if fields[0] == 1 else _read_version_2(fields)
-    header.check()
-    return header
+    side_info = _read_version_1(fields) if fields[0] == 1 else _read_version_2(fields)
+    side_info.check()
+    return side_info
 
 
-def _write_version_1(header: Header) -> bytes:
+def _write_version_1(side_info: SideInfo) -> bytes:
     # Its fields stand in the order of the table of version 1.
-    return _VERSION_1.pack(1, *astuple(header))
+    return _VERSION_1.pack(1, *astuple(side_info))
 
 
-def _read_version_1(fields: bytes) -> Header:
+def _read_version_1(fields: bytes) -> SideInfo:
     if len(fields) != _VERSION_1.size:
         raise BitstreamError(TRUNCATED)
-    return Header(*_VERSION_1.unpack(fields)[1:])
+    return SideInfo(*_VERSION_1.unpack(fields)[1:])
 
 
-def _write_version_2(header: Header) -> bytes:
-    grid = TileGrid(header.tile_rows, header.tile_cols)
-    is_usual_grid = grid == TileGrid.near_square(header.channels)
-    clip = _CLIP.pack(header.clip_low, header.clip_high)
+def _write_version_2(side_info: SideInfo) -> bytes:
+    grid = TileGrid(side_info.tile_rows, side_info.tile_cols)
+    is_usual_grid = grid == TileGrid.near_square(side_info.channels)
+    clip = _CLIP.pack(side_info.clip_low, side_info.clip_high)
     clip_code = _CLIPS.index(clip) if clip in _CLIPS else 0
-    stride_exponent = (header.letterboxed_width // header.feature_width).bit_length() - 1
+    stride_exponent = (side_info.letterboxed_width // side_info.feature_width).bit_length() - 1
     fields = _VERSION_2.pack(
         2,
-        header.original_width,
-        header.original_height,
-        header.letterboxed_width // _UNIT,
-        header.letterboxed_height // _UNIT,
-        (0 if is_usual_grid else _GRID_FOLLOWS) | header.split << 3 | stride_exponent,
-        (header.bits - 1) << 4 | clip_code,
-        header.channels,
-        header.fingerprint,
-        header.qp,
-        header.encoder_tag,
+        side_info.original_width,
+        side_info.original_height,
+        side_info.letterboxed_width // _UNIT,
+        side_info.letterboxed_height // _UNIT,
+        (0 if is_usual_grid else _GRID_FOLLOWS) | side_info.split << 3 | stride_exponent,
+        (side_info.bits - 1) << 4 | clip_code,
+        side_info.channels,
+        side_info.fingerprint,
+        side_info.qp,
+        side_info.encoder_tag,
     )
     return fields + (b"" if is_usual_grid else _GRID.pack(grid.rows, grid.cols)) + (b"" if clip_code else clip)
 
 
-def _read_version_2(fields: bytes) -> Header:
+def _read_version_2(fields: bytes) -> SideInfo:
     if len(fields) < _VERSION_2.size:
         raise BitstreamError(TRUNCATED)
     _, original_width, original_height, columns, rows, layout, samples, channels, fingerprint, qp, encoder_tag = (
@@ -226,7 +229,7 @@ def _read_version_2(fields: bytes) -> Header:
         raise BitstreamError(TRUNCATED)
     grid = TileGrid(*_GRID.unpack_from(rest)) if has_grid else TileGrid.near_square(channels)
     clip_low, clip_high = _CLIP.unpack(_CLIPS[clip_code] or rest[-_CLIP.size :])
-    return Header(
+    return SideInfo(
         original_width=original_width,
         original_height=original_height,
         letterboxed_width=columns * _UNIT,

@@ -54,7 +54,9 @@ if TYPE_CHECKING:
 @model_options
 @restoration_option
 @click.option(
+    "--video-codec",
     "--codec",
+    "video_codec",
     type=click.Choice(["ffmpeg", "vvenc"]),
     default="ffmpeg",
     show_default=True,
@@ -87,7 +89,7 @@ def command(
     device: str,
     half: bool | None,
     restoration: str,
-    codec: str,
+    video_codec: str,
     conf: float,
     iou: float,
     max_det: int,
@@ -128,7 +130,7 @@ def command(
         layout,
         device,
         half,
-        codec=codec,
+        video_codec=video_codec,
         restoration=restoration,
         boxes=box_filter(conf, iou, max_det),
         stream=first_side_info(stream.path for stream in known),

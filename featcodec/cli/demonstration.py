@@ -33,8 +33,8 @@ from featcodec.images.side_by_side import Panel, save_png, side_by_side
 from featcodec.pipeline import decode_files, encode_files
 from featcodec.pipeline.encode import output_path
 from featcodec.privacy.attack import Attack
+from featcodec.privacy.attack_files import Attacked, attack_files
 from featcodec.privacy.image_quality import mean_decibel
-from featcodec.privacy.invert import Inverted, invert_files
 from featcodec.privacy.plate_reader import cut_plates
 from featcodec.privacy.plate_text import characters_guessed, characters_read
 from featcodec.privacy.plates import PlateAudit, ReadPlate
@@ -82,7 +82,7 @@ class Demo:
         images: how many.
         rows: PNG, JPEG and latent coding at the bottleneck's accuracy or better, and the bottleneck.
         guessing: share of characters that a reader gets who sees nothing.
-        picture: original, detections, mosaic and what attackers see, as one PNG.
+        picture: original, detections, frame and what attackers see, as one PNG.
     """
 
     images: int
@@ -136,7 +136,7 @@ def run_demo(
     attacks = Attack.load(codec, None), Attack.load(latent, None)
     audit = PlateAudit.load(scenes / PRIVATE, None, [source.path for source in sources])
     originals = {source.path: source.path for source in sources}
-    inversion = invert_files(
+    inversion = attack_files(
         attacks[0], sources, folder / "attack", originals=originals, latent=attacks[1], plates=audit, workers=workers
     )
     with closing(inversion) as outcomes:
@@ -192,7 +192,7 @@ def _coded(codec: FeatureCodec, dataset: Dataset, folder: Path, qp: int, workers
 
 
 def _anchors(
-    rows: Sequence[Row], dataset: Dataset, coded: tuple[float, float], inverted: Sequence[Inverted]
+    rows: Sequence[Row], dataset: Dataset, coded: tuple[float, float], inverted: Sequence[Attacked]
 ) -> list[DemoRow]:
     """PNG, and JPEG and latent coding where they are as accurate as the bottleneck for the fewest bits."""
     _, ap50 = coded
@@ -212,7 +212,7 @@ def _anchors(
     ]
 
 
-def _bottleneck_row(coded: tuple[float, float], inverted: Sequence[Inverted], qp: int) -> DemoRow:
+def _bottleneck_row(coded: tuple[float, float], inverted: Sequence[Attacked], qp: int) -> DemoRow:
     psnr = mean_decibel(one.quality.psnr for one in inverted if one.quality is not None)
     return DemoRow(f"bottleneck, QP {qp}", *coded, psnr, _read(inverted, "reconstruction"))
 
@@ -224,7 +224,7 @@ def _cheapest(rows: Sequence[Row], method: str, ap50: float) -> Row:
     return enough[0] if enough else max(points, key=lambda row: float(row["ap50"]))
 
 
-def _read(inverted: Sequence[Inverted], name: str) -> float | None:
+def _read(inverted: Sequence[Attacked], name: str) -> float | None:
     plates: list[ReadPlate] = [plate for one in inverted for plate in one.plates or ()]
     return characters_read((plate.text, plate.found[name]) for plate in plates) if plates else None
 
@@ -232,10 +232,10 @@ def _read(inverted: Sequence[Inverted], name: str) -> float | None:
 def _picture(
     codec: FeatureCodec, attacks: tuple[Attack, Attack], audit: PlateAudit, source: Source, stream: Path
 ) -> Pixels:
-    """Two rows of three: original, detections, mosaic; both attacks, and the largest plate on each."""
+    """Two rows of three: original, detections, frame; both attacks, and the largest plate on each."""
     original = read_image(source.path)
     data = read_file(stream)
-    _, mosaic = codec.decode_frame(data)
+    _, frame = codec.decode_frame(data)
     letterboxed = codec.letterbox(original)
     seen = [np.rint(attack.on_images([letterboxed])[0] * 255).astype(np.uint8) for attack in (attacks[1], attacks[0])]
     side = original.shape[1]
@@ -243,7 +243,7 @@ def _picture(
     upper = [
         Panel(original, ("what the camera sees",)),
         Panel(draw_boxes(original, codec.decode(data)), ("what the cloud finds",)),
-        Panel(_as_wide(mosaic, side), (f"what is sent: {bits:.2f} bits a pixel",)),
+        Panel(_as_wide(frame, side), (f"what is sent: {bits:.2f} bits a pixel",)),
     ]
     lower = [
         Panel(seen[0], ("attack on latent features",)),
@@ -276,11 +276,11 @@ def _plates(audit: PlateAudit, original: Path, pictures: Sequence[Pixels]) -> Pi
     return canvas
 
 
-def _as_wide(mosaic: Pixels, side: int) -> Pixels:
-    """A gray mosaic as RGB, its samples enlarged until it fits a square."""
-    factor = side / max(mosaic.shape)
-    size = round(mosaic.shape[1] * factor), round(mosaic.shape[0] * factor)
-    return np.asarray(Image.fromarray(mosaic).resize(size, Image.Resampling.NEAREST).convert("RGB"))
+def _as_wide(frame: Pixels, side: int) -> Pixels:
+    """A gray frame as RGB, its samples enlarged until it fits a square."""
+    factor = side / max(frame.shape)
+    size = round(frame.shape[1] * factor), round(frame.shape[0] * factor)
+    return np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.NEAREST).convert("RGB"))
 
 
 def _size(path: Path) -> tuple[int, int]:

@@ -39,7 +39,9 @@ from featcodec.cli.options import (
 )
 @model_options
 @click.option(
+    "--video-codec",
     "--codec",
+    "video_codec",
     type=click.Choice(["ffmpeg", "vvenc", "none"]),
     default="ffmpeg",
     show_default=True,
@@ -79,7 +81,7 @@ def command(
     layout: str,
     device: str,
     half: bool | None,
-    codec: str,
+    video_codec: str,
     profile: str | None,
     preset: str | None,
     encoder_params: tuple[str, ...],
@@ -116,7 +118,7 @@ def command(
         device,
         half,
         restoration="none",
-        codec=codec,
+        video_codec=video_codec,
         profile=profile,
         preset=preset,
         encoder_parameters=parse_parameters(encoder_params),

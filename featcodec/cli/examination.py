@@ -14,7 +14,7 @@ import numpy as np
 from featcodec.errors import FeatcodecError
 from featcodec.system.paths import weights_folder
 from featcodec.version import __version__
-from featcodec.video import EncoderSettings, open_codec
+from featcodec.video import EncoderSettings, open_video_codec
 from featcodec.video.process import run
 
 _PACKAGES = ("torch", "torchvision", "ultralytics-opencv-headless", "imageio-ffmpeg", "av", "pycocotools")
@@ -55,12 +55,12 @@ def _packages() -> Iterator[Check]:
 
 
 def _codec(name: str, *, optional: bool) -> Check:
-    """Prove a codec by coding and decoding a small mosaic."""
+    """Prove a codec by coding and decoding a small frame."""
     topic = f"codec {name}"
     rows, columns = np.mgrid[0:64, 0:96]
     frame = (128 + 60 * np.sin(rows / 7) * np.cos(columns / 9)).astype(np.uint8)
     try:
-        codec = open_codec(name, EncoderSettings())
+        codec = open_video_codec(name, EncoderSettings())
     except FeatcodecError as error:
         return Check(topic, "missing" if optional else "broken", str(error))
     try:

@@ -49,18 +49,22 @@ def describe(path: Path) -> dict[str, Any]:
     from featcodec.bitstream.rate import bits_per_pixel
 
     data = bitstream.read_file(path)
-    header, _ = bitstream.unpack(data)
+    side_info, _ = bitstream.unpack(data)
     bytes_by_use = bitstream.breakdown(data)
-    fields = {**asdict(header), "fingerprint": header.fingerprint.hex(), "qp": None if header.is_raw else header.qp}
-    size = (len(data), header.original_width, header.original_height)
-    height, width = header.mosaic_shape
+    fields = {
+        **asdict(side_info),
+        "fingerprint": side_info.fingerprint.hex(),
+        "qp": None if side_info.is_raw else side_info.qp,
+    }
+    size = (len(data), side_info.original_width, side_info.original_height)
+    height, width = side_info.frame_shape
     return {
         "file": str(path),
         "format_version": bitstream.format_version(data),
-        "coded_as": "raw samples" if header.is_raw else "VVC intra picture",
+        "coded_as": "raw samples" if side_info.is_raw else "VVC intra picture",
         **fields,
-        "mosaic_width": width,
-        "mosaic_height": height,
+        "frame_width": width,
+        "frame_height": height,
         **{f"{name}_bytes": value for name, value in asdict(bytes_by_use).items()},
         "total_bytes": len(data),
         "bpp": round(bits_per_pixel([size]), 6),

@@ -26,8 +26,8 @@ from featcodec.cli.plates import plate_line, plate_summary, plates_json
 
 if TYPE_CHECKING:
     from featcodec.privacy.attack import Attack
+    from featcodec.privacy.attack_files import Attacked
     from featcodec.privacy.attack_results import AttackResult
-    from featcodec.privacy.invert import Inverted
     from featcodec.system.paths import Source
 
 AUTO = "auto"
@@ -127,8 +127,8 @@ def command(
 
     from featcodec.errors import FeatcodecError
     from featcodec.privacy.attack import Attack
+    from featcodec.privacy.attack_files import attack_files, check_pictures
     from featcodec.privacy.attack_results import add_attack_results, check_attack_results
-    from featcodec.privacy.invert import check_pictures, invert_files
     from featcodec.privacy.plates import PlateAudit
 
     files, are_streams = _expand(sources)
@@ -150,9 +150,9 @@ def command(
     latent = None
     if latent_recnet is not None:
         latent = Attack.load(codec.without_bottleneck(), _given(latent_recnet))
-    done: list[Inverted] = []
+    done: list[Attacked] = []
     started = time.perf_counter()
-    outcomes = invert_files(attack, known, output, originals=matched, latent=latent, plates=plates, workers=workers)
+    outcomes = attack_files(attack, known, output, originals=matched, latent=latent, plates=plates, workers=workers)
     with contextlib.closing(outcomes):
         for outcome in progress(outcomes, len(known), "invert"):
             if outcome.error is None:
@@ -180,7 +180,7 @@ def command(
 
 
 def _results(
-    done: Sequence[Inverted], attack: Attack, output: Path, originals: Mapping[Path, Path], bottleneck: str
+    done: Sequence[Attacked], attack: Attack, output: Path, originals: Mapping[Path, Path], bottleneck: str
 ) -> Iterator[AttackResult]:
     """The rows of attack.csv."""
     from featcodec.networks.checkpoints import fingerprint
@@ -213,7 +213,7 @@ def _expand(arguments: Sequence[str]) -> tuple[list[Source], bool]:
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.errors import InputError
     from featcodec.images.reading import IMAGE_SUFFIXES
-    from featcodec.privacy.invert import is_stream
+    from featcodec.privacy.attack_files import is_stream
     from featcodec.system.paths import expand_sources
 
     files = expand_sources(arguments, IMAGE_SUFFIXES | {STREAM_SUFFIX}, "bitstreams or images")
@@ -247,13 +247,13 @@ def _match(
     return matched, unmatched
 
 
-def _measured(outcome: Inverted, attack: str) -> dict[str, float]:
+def _measured(outcome: Attacked, attack: str) -> dict[str, float]:
     """PSNR and edge-PSNR of an attack by their names in JSON; empty where it was not measured."""
     quality = outcome.latent_quality if attack else outcome.quality
     return {} if quality is None else {f"{attack}{name}": getattr(quality, name) for name in _MEASURES}
 
 
-def _means(done: Sequence[Inverted], attacks: Sequence[str]) -> dict[str, float]:
+def _means(done: Sequence[Attacked], attacks: Sequence[str]) -> dict[str, float]:
     from featcodec.privacy.image_quality import mean_decibel
 
     return {
@@ -263,7 +263,7 @@ def _means(done: Sequence[Inverted], attacks: Sequence[str]) -> dict[str, float]
     }
 
 
-def _say_what_the_means_lack(done: Sequence[Inverted], attacks: Sequence[str]) -> None:
+def _say_what_the_means_lack(done: Sequence[Attacked], attacks: Sequence[str]) -> None:
     for attack in attacks:
         for name in _MEASURES:
             values = [_measured(outcome, attack)[f"{attack}{name}"] for outcome in done]
@@ -278,7 +278,7 @@ def _title(attack: str, name: str) -> str:
     return f"{attack.replace('_', ' ')}{'edge-' if name.startswith('edge') else ''}PSNR"
 
 
-def _print_table(done: Sequence[Inverted], attacks: Sequence[str]) -> None:
+def _print_table(done: Sequence[Attacked], attacks: Sequence[str]) -> None:
     columns = [_title(attack, name) for attack in attacks for name in _MEASURES]
     rows = []
     for outcome in done:
@@ -292,7 +292,7 @@ def _print_table(done: Sequence[Inverted], attacks: Sequence[str]) -> None:
     )
 
 
-def _print_json(done: Sequence[Inverted], attacks: Sequence[str], counts: Mapping[str, Any], output: Path) -> None:
+def _print_json(done: Sequence[Attacked], attacks: Sequence[str], counts: Mapping[str, Any], output: Path) -> None:
     def finite(values: dict[str, float]) -> dict[str, float | None]:
         return {name: value if math.isfinite(value) else None for name, value in values.items()}
 

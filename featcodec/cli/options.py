@@ -14,7 +14,7 @@ from featcodec.video.profiles import DEFAULT_PROFILE, PROFILES, summaries
 from featcodec.video.settings import PRESETS
 
 if TYPE_CHECKING:
-    from featcodec.bitstream import Header
+    from featcodec.bitstream import SideInfo
     from featcodec.codec import FeatureCodec
     from featcodec.detections import BoxFilter
 
@@ -65,7 +65,7 @@ layout_option = click.option(
     "--layout",
     default="auto",
     show_default=True,
-    help="Order and scale of the channels in the mosaic: checkpoint (.safetensors) of `train layout`, none, or "
+    help="Order and scale of the channels in the frame: checkpoint (.safetensors) of `train layout`, none, or "
     "auto: that of the first bitstream, if there is one, else the one that ships for these networks, if any.",
 )
 restoration_option = click.option(
@@ -186,7 +186,7 @@ def bottleneck_label(name: str, codec: FeatureCodec) -> str:
     return names.get(codec.model.fingerprint, "")
 
 
-def first_side_info(streams: Iterable[Path]) -> Header | None:
+def first_side_info(streams: Iterable[Path]) -> SideInfo | None:
     """The side info of the first intact bitstream; what is wrong with others shows when they are decoded."""
     from featcodec.bitstream import read_file, unpack
     from featcodec.errors import FeatcodecError

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from featcodec.privacy.invert import Inverted
+    from featcodec.privacy.attack_files import Attacked
     from featcodec.privacy.plates import ReadPlate
 
 _PICTURES = ("original", "latent", "reconstruction")
 
 
-def plate_summary(done: Sequence[Inverted], alphabets: Sequence[str]) -> dict[str, Any]:
+def plate_summary(done: Sequence[Attacked], alphabets: Sequence[str]) -> dict[str, Any]:
     """How many plates there were, and which shares were read, for JSON.
 
     Args:

@@ -136,7 +136,9 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
 )
 @bits_option
 @click.option(
+    "--video-codec",
     "--codec",
+    "video_codec",
     type=click.Choice(["ffmpeg", "vvenc", "none"]),
     default="ffmpeg",
     show_default=True,
@@ -254,7 +256,7 @@ def _value(row: Row) -> str:
 def _plans(options: dict[str, Any]) -> list[Plan[Any, Any]]:
     """All curves that the options ask for."""
     attackers = Attackers(options["recnets"])
-    restorations = Restorations(options["restoration"], raw=options["codec"] == "none")
+    restorations = Restorations(options["restoration"], raw=options["video_codec"] == "none")
     plans = [
         plan
         for method in dict.fromkeys(options["methods"] or ["auto"])
@@ -282,7 +284,7 @@ def _curves(
             if name == "none" or codec.model.bottleneck is not None:
                 yield Plan(UncodedMethod(codec, bottleneck_label(name, codec), *attackers.of(codec)), [None])
         return
-    raw = options["codec"] == "none"
+    raw = options["video_codec"] == "none"
     qps: Sequence[int | None] = [None] if raw else options["qps"]
     encoders = encoder_choices(options["profiles"], options["presets"])[: 1 if raw else None]
     if method == "input-vvc":
@@ -312,7 +314,7 @@ def _load(
         layout,
         options["device"],
         options["half"],
-        codec=options["codec"],
+        video_codec=options["video_codec"],
         encoder_parameters=parse_parameters(options["encoder_params"]),
         bits=options["bits"],
         image_size=options["image_size"],

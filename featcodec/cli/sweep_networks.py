@@ -25,7 +25,7 @@ class Attackers:
         self.unused = [path for path in dict.fromkeys(paths) if path != _AUTO]
         self.by_codec: dict[str, Path] = {}
         for path in self.unused:
-            fingerprint = load_recnet(path).config.codec_fingerprint
+            fingerprint = load_recnet(path).config.model_fingerprint
             if fingerprint in self.by_codec:
                 raise click.UsageError(f"{path} and {self.by_codec[fingerprint]} attack the same codec; give one")
             self.by_codec[fingerprint] = path
@@ -79,7 +79,7 @@ class Restorations:
         codec = load("none")
         if self.config is None or self.raw:
             return codec
-        if (codec.fingerprint.hex(), codec.model.detector.split) != (self.config.codec_fingerprint, self.config.split):
+        if (codec.fingerprint.hex(), codec.model.split) != (self.config.stream_fingerprint, self.config.split):
             return codec
         self.is_unused = False
         return load(self.choice)

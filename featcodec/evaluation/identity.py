@@ -35,12 +35,12 @@ def common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
 
 def vvc_identity(codec: FeatureCodec) -> Row:
     """The picture codec and its settings."""
-    identity = {"codec": codec.video.name, "codec_version": ""}
-    settings = getattr(codec.video, "settings", None)
+    identity = {"codec": codec.video_codec.name, "codec_version": ""}
+    settings = getattr(codec.video_codec, "settings", None)
     if settings is not None:
         identity["preset"] = settings.preset
         identity["encoder_params"] = settings.chosen_text
-    if isinstance(codec.video, FfmpegCodec):
+    if isinstance(codec.video_codec, FfmpegCodec):
         identity["codec_version"] = imageio_ffmpeg.get_ffmpeg_version()
     return identity
 

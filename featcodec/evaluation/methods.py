@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from featcodec import bitstream
-from featcodec.bitstream import Header, nal
+from featcodec.bitstream import SideInfo, nal
 from featcodec.codec import FeatureCodec
 from featcodec.detections import Detections
 from featcodec.errors import InputError
@@ -44,9 +44,9 @@ D = TypeVar("D")
 
 
 class Attacker(Protocol):
-    """Who turns decoded mosaics back into pictures; `featcodec.privacy.attack.Attack` is one."""
+    """Who turns decoded frames back into pictures; `featcodec.privacy.attack.Attack` is one."""
 
-    def on_streams(self, batch: Sequence[tuple[Header, Frame]]) -> list[Picture]:
+    def on_streams(self, batch: Sequence[tuple[SideInfo, Frame]]) -> list[Picture]:
         """Reconstructions from `FeatureCodec.decode_frame` results of one letterboxed size."""
 
     def on_tensors(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Picture]:
@@ -131,32 +131,34 @@ class FeatureMethod:
             "clip_high": short(quantizer.high),
             "bits": str(quantizer.bits),
             "layout": name_of(self.codec.packing.layout),
-            "restoration": "" if self.codec.video.name == "none" else name_of(self.codec.restoration),
+            "restoration": "" if self.codec.video_codec.name == "none" else name_of(self.codec.restoration),
         }
 
-    def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[Header, Samples]]:
+    def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[SideInfo, Samples]]:
         """See `Method.prepare`."""
         return self.codec.front_end(batch, qp=0)
 
-    def encode(self, batch: Sequence[tuple[Header, Samples]], value: int | None) -> list[bytes]:
+    def encode(self, batch: Sequence[tuple[SideInfo, Samples]], value: int | None) -> list[bytes]:
         """See `Method.encode`."""
-        streams = self.codec.video.encode([samples for _, samples in batch], value or 0)
-        headers = [header if value is None else dataclasses.replace(header, qp=value) for header, _ in batch]
-        return [bitstream.pack(*pair) for pair in zip(headers, streams, strict=True)]
+        streams = self.codec.video_codec.encode([samples for _, samples in batch], value or 0)
+        side_infos = [
+            side_info if value is None else dataclasses.replace(side_info, qp=value) for side_info, _ in batch
+        ]
+        return [bitstream.pack(*pair) for pair in zip(side_infos, streams, strict=True)]
 
     def slice_bytes(self, data: bytes) -> int:
         """See `Method.slice_bytes`."""
         return bitstream.breakdown(data).slice_data
 
-    def decode(self, data: bytes, original: tuple[int, int]) -> tuple[Header, Frame]:
+    def decode(self, data: bytes, original: tuple[int, int]) -> tuple[SideInfo, Frame]:
         """See `Method.decode`."""
         return self.codec.decode_frame(data)
 
-    def back_end(self, batch: Sequence[tuple[Header, Frame]]) -> list[Detections]:
+    def back_end(self, batch: Sequence[tuple[SideInfo, Frame]]) -> list[Detections]:
         """See `Method.back_end`."""
         return self.codec.back_end(batch)
 
-    def attack(self, batch: Sequence[tuple[Header, Frame]]) -> list[Picture]:
+    def attack(self, batch: Sequence[tuple[SideInfo, Frame]]) -> list[Picture]:
         """See `Method.attack`."""
         return [] if self.attacker is None else self.attacker.on_streams(batch)
 
@@ -189,7 +191,7 @@ class UncodedMethod:
 
     def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[None, Samples]]:
         """See `Method.prepare`; the samples are the bytes of the float32 tensor."""
-        tensors = self.codec.uncoded_tensors(batch).float().cpu().contiguous().numpy()
+        tensors = self.codec.tensors_of(batch).float().cpu().contiguous().numpy()
         return [(None, tensor.view(np.uint8)) for tensor in tensors]
 
     def encode(self, batch: Sequence[tuple[None, Samples]], value: int | None) -> list[bytes]:
@@ -258,12 +260,12 @@ class InputVvcMethod(_PictureMethod):
     name = "input-vvc"
 
     def __init__(self, codec: FeatureCodec) -> None:
-        if not isinstance(codec.video, FfmpegCodec):
-            raise InputError(f"{self.name} is coded with `codec` ffmpeg only; leave the method or the option out")
-        # Tools were chosen for mosaics; on pictures they would handicap the anchor.
-        video = FfmpegCodec(dataclasses.replace(codec.video.settings, tools={}))
-        super().__init__(dataclasses.replace(codec, video=video))
-        self._colour = ColourCodec(video)
+        if not isinstance(codec.video_codec, FfmpegCodec):
+            raise InputError(f"{self.name} is coded with `video_codec` ffmpeg only; leave the method or the option out")
+        # Tools were chosen for frames; on pictures they would handicap the anchor.
+        video_codec = FfmpegCodec(dataclasses.replace(codec.video_codec.settings, tools={}))
+        super().__init__(dataclasses.replace(codec, video_codec=video_codec))
+        self._colour = ColourCodec(video_codec)
 
     def identity(self) -> Row:
         """See `Method.identity`."""

@@ -32,7 +32,7 @@ IDENTITY = (
 
 method: bottleneck, latent, input-vvc, input-jpeg or uncoded. fingerprint: of detector and bottleneck weights. codec,
 codec_version: the picture codec. split: last layer at the edge. clip_low, clip_high, bits: the quantizer. layout: 16
-hex digits that name the mosaic's, or nothing without one. restoration: 16 hex digits that name what undid coding
+hex digits that name the frame's, or nothing without one. restoration: 16 hex digits that name what undid coding
 noise in the decoder, or nothing. image_size, square: the letterbox. precision: what the networks compute in. conf, iou,
 max_det: which boxes count. dataset: 16 hex digits that name the annotation file's bytes and the ids of the images.
 images: how many. version: of featcodec.

@@ -27,7 +27,7 @@ class Rate:
 
 
 def rate_of_streams(paths: Sequence[Path]) -> Rate:
-    """The rate of `.266` files, from their sizes and the original sizes that their headers give.
+    """The rate of `.266` files, from their sizes and the original sizes that their side_infos give.
 
     Raises:
         BitstreamError: one is no intact featcodec bitstream; the message names it.
@@ -37,8 +37,8 @@ def rate_of_streams(paths: Sequence[Path]) -> Rate:
     for path in paths:
         data = bitstream.read_file(path)
         try:
-            header, _ = bitstream.unpack(data)
+            side_info, _ = bitstream.unpack(data)
         except BitstreamError as error:
             raise BitstreamError(f"{path}: {error}") from None
-        sizes.append((len(data), header.original_width, header.original_height))
+        sizes.append((len(data), side_info.original_width, side_info.original_height))
     return Rate(len(sizes), sum(size for size, _, _ in sizes), bits_per_pixel(sizes))

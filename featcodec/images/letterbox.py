@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from featcodec.bitstream import Header
+from featcodec.bitstream import SideInfo
 from featcodec.errors import InputError
 
 STRIDE = 32
@@ -123,9 +123,11 @@ class Letterboxed:
     pixels: npt.NDArray[np.uint8]
 
 
-def letterbox_of(header: Header) -> Letterbox:
+def letterbox_of(side_info: SideInfo) -> Letterbox:
     """How the image of a bitstream lay in the detector's input."""
-    return Letterbox(header.original_width, header.original_height, header.letterboxed_width, header.letterboxed_height)
+    return Letterbox(
+        side_info.original_width, side_info.original_height, side_info.letterboxed_width, side_info.letterboxed_height
+    )
 
 
 def _scaled(side: int, gain: float) -> int:

@@ -22,6 +22,7 @@ from featcodec.packing.layout import Layout, LayoutConfig
 from featcodec.packing.quantize import UniformQuantizer
 
 KIND = "layout"
+_OLD_KEYS = {"model_fingerprint": "tensor_fingerprint"}
 
 
 def save_layout(path: Path, layout: Layout) -> None:
@@ -43,10 +44,10 @@ def load_layout(path: Path) -> Layout:
     """
     content, state = load_checkpoint(path, KIND)
     with refusing(path, "not a layout", "find it again with `featcodec train layout`"):
-        config = config_from(LayoutConfig, content)
+        config = config_from(LayoutConfig, content, _OLD_KEYS)
         UniformQuantizer(config.clip_low, config.clip_high)
         check_split(config.split)
-        check_fingerprint("tensor fingerprint", config.tensor_fingerprint)
+        check_fingerprint("model fingerprint", config.model_fingerprint)
         if missing := [name for name in ("order", "scale", "offset") if name not in state]:
             raise ValueError(f"{missing[0]} is missing")
         order, scale, offset = (state[name] for name in ("order", "scale", "offset"))
@@ -77,9 +78,9 @@ def choose_layout(
         layouts = (load_layout(shipped.path) for shipped in shipped_for(SHIPPED_LAYOUTS, model))
         return next((layout for layout in layouts if layout.config.split == split), None)
     layout = load_layout(Path(name_or_path))
-    if layout.config.tensor_fingerprint != model.hex():
+    if layout.config.model_fingerprint != model.hex():
         raise WeightsError(
-            f"{name_or_path}: lays out the tensor of {layout.config.tensor_fingerprint}, but {model.hex()} is loaded; "
+            f"{name_or_path}: lays out the tensor of {layout.config.model_fingerprint}, but {model.hex()} is loaded; "
             "give the `detector` and `bottleneck` it was found with, or `layout` none"
         )
     if layout.config.split != split or len(layout.order) != channels:
@@ -107,7 +108,7 @@ def model_fingerprint(stream: bytes | None, name_or_path: str | Path | None) -> 
     if name_or_path not in (None, NONE, AUTO):
         paths.append(Path(str(name_or_path)))
     for layout in map(load_layout, paths if stream else ()):
-        model = bytes.fromhex(layout.config.tensor_fingerprint)
+        model = bytes.fromhex(layout.config.model_fingerprint)
         if stream == joined_fingerprint(model, layout.fingerprint()):
             return model
     return stream

@@ -1,6 +1,6 @@
 """Restoration: a light network in the cloud that undoes coding noise before AD and back-end; no bit depends on it.
 
-VVC codes the channels of a mosaic one beside the other and cannot predict one from another. This network sees all of
+VVC codes the channels of a frame one beside the other and cannot predict one from another. This network sees all of
 them at once: Conv3x3 (channels and one plane with the QP) -> hidden, SiLU, ResBlocks, Conv3x3 hidden -> channels. What
 it adds grows with VVC's step size, which doubles every 6 QPs (H.266, clause 8.7.3), up to QP 40.
 """
@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featcodec.bitstream import Header
+from featcodec.bitstream import SideInfo
 from featcodec.errors import WeightsError
 from featcodec.networks.blocks import ResBlock
 from featcodec.networks.catalogue import AUTO, NONE, SHIPPED_RESTORATIONS, shipped_for
@@ -31,6 +31,7 @@ from featcodec.networks.checkpoints import (
 )
 
 KIND = "restoration"
+_OLD_KEYS = {"stream_fingerprint": "codec_fingerprint"}
 FULL_STRENGTH_QP = 40
 """From here on the correction counts in full."""
 QPS_PER_DOUBLING = 6
@@ -47,7 +48,7 @@ class RestorationConfig:
         hidden_channels: width inside.
         blocks: how many ResBlocks.
         split: the detector layer behind which the tensor was taken, 0..4.
-        codec_fingerprint: 16 hex digits; the codec whose streams it restores, as the bitstreams name it.
+        stream_fingerprint: 16 hex digits; the fingerprint that stands in the streams that it restores.
         training: how it came to be (stage, data, hyper-parameters, metrics); free form, for people.
     """
 
@@ -55,7 +56,7 @@ class RestorationConfig:
     hidden_channels: int
     blocks: int
     split: int
-    codec_fingerprint: str
+    stream_fingerprint: str
     training: dict[str, Any]
 
 
@@ -107,7 +108,7 @@ def default_hidden_channels(channels: int) -> int:
     return min(max(channels, 48), 96)
 
 
-def restore(restoration: Restoration | None, tensors: Tensor, headers: Sequence[Header]) -> Tensor:
+def restore(restoration: Restoration | None, tensors: Tensor, side_infos: Sequence[SideInfo]) -> Tensor:
     """What the cloud makes of the tensors of streams before AD and back-end.
 
     Streams that it was not trained for stay as they are: raw samples, which have no coding noise, and tensors of
@@ -116,15 +117,15 @@ def restore(restoration: Restoration | None, tensors: Tensor, headers: Sequence[
     Args:
         restoration: the network, or None for none.
         tensors: (B, C, H, W), dequantized.
-        headers: of the B streams, all of one split.
+        side_infos: of the B streams, all of one split.
 
     Returns:
         (B, C, H, W) in the dtype of `tensors`, on their device.
     """
-    if restoration is None or headers[0].split != restoration.config.split:
+    if restoration is None or side_infos[0].split != restoration.config.split:
         return tensors
-    qp = torch.tensor([float(header.qp) for header in headers], device=tensors.device)
-    is_raw = torch.tensor([header.is_raw for header in headers], device=tensors.device)
+    qp = torch.tensor([float(side_info.qp) for side_info in side_infos], device=tensors.device)
+    is_raw = torch.tensor([side_info.is_raw for side_info in side_infos], device=tensors.device)
     with torch.inference_mode():
         restored = restoration(tensors, torch.where(is_raw, torch.zeros_like(qp), qp))
         return torch.where(is_raw.reshape(-1, 1, 1, 1), tensors, restored)
@@ -158,11 +159,11 @@ def load_restoration(path: Path) -> Restoration:
 
 
 def _read_config(content: Mapping[str, Any]) -> RestorationConfig:
-    config = config_from(RestorationConfig, content)
+    config = config_from(RestorationConfig, content, _OLD_KEYS)
     check_sizes("channels", (config.channels, config.hidden_channels), 1, MAX_CHANNELS)
     check_sizes("blocks", [config.blocks], 0, _MAX_BLOCKS)
     check_split(config.split)
-    check_fingerprint("codec fingerprint", config.codec_fingerprint)
+    check_fingerprint("stream fingerprint", config.stream_fingerprint)
     return config
 
 
@@ -195,9 +196,9 @@ def choose_restoration(name_or_path: str | Path | None, stream: bytes, channels:
 
 def _check_match(config: RestorationConfig, stream: bytes, channels: int, split: int, path: str) -> None:
     """Raise WeightsError unless it restores streams of that fingerprint, split and number of channels."""
-    if config.codec_fingerprint != stream.hex():
+    if config.stream_fingerprint != stream.hex():
         raise WeightsError(
-            f"{path}: restores streams of the networks {config.codec_fingerprint}, but {stream.hex()} are loaded; "
+            f"{path}: restores streams of the networks {config.stream_fingerprint}, but {stream.hex()} are loaded; "
             "give the `detector` and `bottleneck` it was trained with, or `restoration` none"
         )
     if config.split != split:

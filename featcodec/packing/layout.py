@@ -1,4 +1,4 @@
-"""The layout of a mosaic: which channel lies where, and on what scale; fixed a model, no bit of a stream.
+"""The layout of a frame: which channel lies where, and on what scale; fixed a model, no bit of a stream.
 
 Neighbouring tiles that resemble each other cost fewer bits. So channels are put into another order, turned in sign and
 moved until their usual value is one gray (one for each sign); a channel to which the detector's predictions are
@@ -31,13 +31,13 @@ class LayoutConfig:
     """What a layout's checkpoint says besides its numbers.
 
     Attributes:
-        tensor_fingerprint: 16 hex digits; the networks whose tensor it lays out (detector, and bottleneck if any).
+        model_fingerprint: 16 hex digits; the networks whose tensor it lays out (detector, and bottleneck if any).
         split: the detector layer behind which it was found, 0..4.
         clip_low, clip_high: clip range of the tensor once it is laid out.
         training: how it was found; free form, for people.
     """
 
-    tensor_fingerprint: str
+    model_fingerprint: str
     split: int
     clip_low: float
     clip_high: float

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from featcodec import bitstream
-from featcodec.bitstream import Header
+from featcodec.bitstream import SideInfo
 from featcodec.codec import FeatureCodec
 from featcodec.detections import Detections
 from featcodec.packing.frames import Frame
@@ -33,11 +33,11 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class _Mosaic:
-    """A decoded mosaic on its way to the back-end."""
+class _DecodedFrame:
+    """A decoded frame on its way to the back-end."""
 
     source: Source
-    header: Header
+    side_info: SideInfo
     frame: Frame
     bytes: int
 
@@ -55,7 +55,7 @@ def decode_files(
     return batched_outcomes(
         sources,
         partial(_read, codec),
-        lambda mosaic: (mosaic.header.letterboxed_width, mosaic.header.letterboxed_height, mosaic.header.split),
+        _kind,
         partial(_back, codec),
         lambda source, error: Decoded(source, error=one_line(error, source.path)),
         batch=network_batch(codec),
@@ -63,22 +63,28 @@ def decode_files(
     )
 
 
-def _read(codec: FeatureCodec, source: Source) -> _Mosaic:
+def _kind(decoded: _DecodedFrame) -> tuple[int, int, int]:
+    """What has to be equal in a batch."""
+    side_info = decoded.side_info
+    return side_info.letterboxed_width, side_info.letterboxed_height, side_info.split
+
+
+def _read(codec: FeatureCodec, source: Source) -> _DecodedFrame:
     data = bitstream.read_file(source.path)
-    header, frame = codec.decode_frame(data)
-    return _Mosaic(source, header, frame, len(data))
+    side_info, frame = codec.decode_frame(data)
+    return _DecodedFrame(source, side_info, frame, len(data))
 
 
-def _back(codec: FeatureCodec, group: Sequence[_Mosaic]) -> list[Decoded]:
-    def run(mosaics: Sequence[_Mosaic]) -> list[Detections]:
-        return codec.back_end([(mosaic.header, mosaic.frame) for mosaic in mosaics])
+def _back(codec: FeatureCodec, group: Sequence[_DecodedFrame]) -> list[Decoded]:
+    def run(frames: Sequence[_DecodedFrame]) -> list[Detections]:
+        return codec.back_end([(each.side_info, each.frame) for each in frames])
 
-    pixels = max(mosaic.header.letterboxed_width * mosaic.header.letterboxed_height for mosaic in group)
+    pixels = max(each.side_info.letterboxed_width * each.side_info.letterboxed_height for each in group)
     outcomes = []
-    for mosaic, result in one_bad_apart(run, group, pixels):
+    for decoded, result in one_bad_apart(run, group, pixels):
         if isinstance(result, str):
-            failure = one_line(result, mosaic.source.path)
-            outcomes.append(Decoded(mosaic.source, bytes=mosaic.bytes, error=failure))
+            failure = one_line(result, decoded.source.path)
+            outcomes.append(Decoded(decoded.source, bytes=decoded.bytes, error=failure))
         else:
-            outcomes.append(Decoded(mosaic.source, result, mosaic.bytes))
+            outcomes.append(Decoded(decoded.source, result, decoded.bytes))
     return outcomes

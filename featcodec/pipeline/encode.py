@@ -14,7 +14,7 @@ from itertools import chain
 from pathlib import Path
 
 from featcodec import bitstream
-from featcodec.bitstream import STREAM_SUFFIX, Header
+from featcodec.bitstream import STREAM_SUFFIX, SideInfo
 from featcodec.codec import FeatureCodec
 from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, OutputError
 from featcodec.images.letterbox import Letterboxed
@@ -67,11 +67,11 @@ class _Job:
 
 @dataclass(frozen=True)
 class _FrameJob:
-    """A mosaic on its way to its file."""
+    """A frame on its way to its file."""
 
     source: Source
     output: Path
-    header: Header
+    side_info: SideInfo
     frame: Frame
 
 
@@ -171,19 +171,19 @@ def _load(codec: FeatureCodec, source: Source, output: Path, qp: int, *, overwri
 def _existing(codec: FeatureCodec, source: Source, output: Path, image: Letterboxed, qp: int) -> Encoded:
     try:
         data = bitstream.read_file(output)
-        header, _ = bitstream.unpack(data)
+        side_info, _ = bitstream.unpack(data)
     except BitstreamError as error:
         raise OutputError(f"{output}: exists and is no intact bitstream ({error}); use `overwrite`") from None
-    if not codec.matches(header, image, qp):
+    if not codec.matches(side_info, image, qp):
         raise OutputError(
             f"{output}: exists, made of another image or with other weights or settings; use `overwrite` or "
             "another `output`"
         )
-    return Encoded(source, output, len(data), header.original_width * header.original_height, skipped=True)
+    return Encoded(source, output, len(data), side_info.original_width * side_info.original_height, skipped=True)
 
 
 def _front(codec: FeatureCodec, group: list[_Job], qp: int) -> Iterator[_FrameJob | Encoded]:
-    def run(jobs: Sequence[_Job]) -> list[tuple[Header, Frame]]:
+    def run(jobs: Sequence[_Job]) -> list[tuple[SideInfo, Frame]]:
         with beside_other_work(max(1, cores() // _CORES_PER_NETWORK_THREAD)):
             return codec.front_end([job.image for job in jobs], qp)
 
@@ -199,7 +199,7 @@ def _code(codec: FeatureCodec, group: Sequence[_FrameJob], qp: int, owner: objec
     started = time.perf_counter()
     try:
         with owned_by(owner):
-            streams = codec.video.encode([job.frame for job in group], qp)
+            streams = codec.video_codec.encode([job.frame for job in group], qp)
     except EncoderError as error:
         if len(group) > 1:
             # Only the guilty image shall fail.
@@ -211,11 +211,11 @@ def _code(codec: FeatureCodec, group: Sequence[_FrameJob], qp: int, owner: objec
 
 def _write(job: _FrameJob, stream: bytes, seconds: float) -> Encoded:
     try:
-        data = bitstream.pack(job.header, stream)
+        data = bitstream.pack(job.side_info, stream)
         write_atomically(job.output, data)
     except FeatcodecError as error:
         return Encoded(job.source, job.output, error=one_line(error, job.source.path))
-    pixels = job.header.original_width * job.header.original_height
+    pixels = job.side_info.original_width * job.side_info.original_height
     return Encoded(job.source, job.output, len(data), pixels, coding_seconds=seconds)
 
 

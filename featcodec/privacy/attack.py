@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from featcodec.bitstream import Header
+from featcodec.bitstream import SideInfo
 from featcodec.codec import FeatureCodec
 from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import BitstreamError, InputError, WeightsError
@@ -42,9 +42,9 @@ class Attack:
 
     def __post_init__(self) -> None:
         model, config = self.codec.model, self.recnet.config
-        if config.codec_fingerprint != model.fingerprint.hex():
+        if config.model_fingerprint != model.fingerprint.hex():
             raise WeightsError(
-                f"a RecNet for the networks {config.codec_fingerprint:.16}, but {model.fingerprint.hex()} are attacked "
+                f"a RecNet for the networks {config.model_fingerprint:.16}, but {model.fingerprint.hex()} are attacked "
                 f"({model.kind}); give the `detector` and `bottleneck` it was trained on, or another RecNet"
             )
         if model.split != DEFAULT_SPLIT:
@@ -74,20 +74,20 @@ class Attack:
 
     def on_images(self, batch: Sequence[Letterboxed]) -> list[Picture]:
         """Reconstructions from uncompressed features of images of one letterboxed shape."""
-        return self.on_tensors(self.codec.uncoded_tensors(batch), [image.letterbox for image in batch])
+        return self.on_tensors(self.codec.tensors_of(batch), [image.letterbox for image in batch])
 
-    def on_streams(self, batch: Sequence[tuple[Header, Frame]]) -> list[Picture]:
+    def on_streams(self, batch: Sequence[tuple[SideInfo, Frame]]) -> list[Picture]:
         """Reconstructions from `decode_frame` results of one letterboxed size.
 
         Raises:
             BitstreamError: one was split elsewhere, which equal weights and an equal shape do not tell.
         """
-        for header, _ in batch:
-            if header.split != self.codec.model.split:
+        for side_info, _ in batch:
+            if side_info.split != self.codec.model.split:
                 raise BitstreamError(
-                    f"made behind layer {header.split}, but a RecNet inverts split {DEFAULT_SPLIT}; encode with that"
+                    f"made behind layer {side_info.split}, but a RecNet inverts split {DEFAULT_SPLIT}; encode with that"
                 )
-        return self.on_tensors(self.codec.coded_tensors(batch), [letterbox_of(header) for header, _ in batch])
+        return self.on_tensors(self.codec.decoded_tensors(batch), [letterbox_of(side_info) for side_info, _ in batch])
 
     def on_tensors(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Picture]:
         """Reconstructions from (B, C, H, W) tensors of the codec, coded or not.

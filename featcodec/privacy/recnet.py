@@ -27,6 +27,7 @@ from featcodec.networks.checkpoints import (
 )
 
 KIND = "recnet"
+_OLD_KEYS = {"model_fingerprint": "codec_fingerprint"}
 _LEAST_CHANNELS = 4  # they are halved twice
 _MAX_REPEATS = 64
 
@@ -39,7 +40,7 @@ class RecNetConfig:
         feature_channels: channels of the detector's feature tensor behind model.4 (192 for yolov5m).
         hidden_channels, channels: the bottleneck's, or both 0 for RecNet-latent.
         repeats: inverse bottlenecks in the two inverse-C3 blocks, deepest first (paper, yolov5m: 4 and 2).
-        codec_fingerprint: 16 hex digits; whose tensors it attacks (`FeatureCodec.model.fingerprint`).
+        model_fingerprint: 16 hex digits; whose tensors it attacks (`SplitModel.fingerprint`).
         training: how it came to be (stage, data, hyper-parameters, metrics); free form, for people.
     """
 
@@ -47,7 +48,7 @@ class RecNetConfig:
     hidden_channels: int
     channels: int
     repeats: tuple[int, int]
-    codec_fingerprint: str
+    model_fingerprint: str
     training: dict[str, Any]
 
     @property
@@ -177,7 +178,7 @@ def load_recnet(path: Path) -> RecNet:
 
 
 def _read_config(content: Mapping[str, Any]) -> RecNetConfig:
-    config = config_from(RecNetConfig, content)
+    config = config_from(RecNetConfig, content, _OLD_KEYS)
     check_sizes("feature channels", [config.feature_channels], _LEAST_CHANNELS, MAX_CHANNELS)
     inner = (config.hidden_channels, config.channels)
     # RecNet-latent has neither.
@@ -185,7 +186,7 @@ def _read_config(content: Mapping[str, Any]) -> RecNetConfig:
     if any(inner) != all(inner):
         raise ValueError(f"channels {inner}: one is 0, the other is not")
     check_sizes("repeats", config.repeats, 0, _MAX_REPEATS)
-    check_fingerprint("codec fingerprint", config.codec_fingerprint)
+    check_fingerprint("model fingerprint", config.model_fingerprint)
     return config
 
 
@@ -210,6 +211,6 @@ def shipped_recnet(fingerprint: bytes) -> RecNet:
 def find_shipped_recnet(fingerprint: bytes) -> Path | None:
     """The checkpoint of `shipped_recnet`, or None where there is none."""
     for path in sorted(SHIPPED_FOLDER.glob("*-recnet.safetensors")):
-        if load_recnet(path).config.codec_fingerprint == fingerprint.hex():
+        if load_recnet(path).config.model_fingerprint == fingerprint.hex():
             return path
     return None

@@ -87,7 +87,7 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
         bottleneck.config = replace(bottleneck.config, training=training)
         # Its weights have changed since `model` was named.
         now = SplitModel(model.detector, bottleneck).fingerprint.hex()
-        recnet.config = replace(recnet.config, codec_fingerprint=now, training=training)
+        recnet.config = replace(recnet.config, model_fingerprint=now, training=training)
         save_bottleneck(options.output / f"{which}-{BOTTLENECK_FILE}", bottleneck)
         save_recnet(options.output / f"{which}-{RECNET_FILE}", recnet)
 

@@ -1,4 +1,4 @@
-"""Find the layout of a coded tensor's mosaic from images: gray levels, signs, steps and order of the channels.
+"""Find the layout of a coded tensor's frame from images: gray levels, signs, steps and order of the channels.
 
 Nothing is trained. Every channel's median becomes one gray level; channels that mostly move against the others are
 turned in sign, and lie apart from them, about another gray; channels to which the detector's predictions are more
@@ -78,7 +78,7 @@ def find_layout(task: LayoutTask, images: Sequence[Path], output: Path) -> Layou
     model = SplitModel.load(task.detector, task.bottleneck, device="cpu", half=False)
     samples, sensitivity = _statistics(task, model, images)
     config = LayoutConfig(
-        tensor_fingerprint=model.fingerprint.hex(),
+        model_fingerprint=model.fingerprint.hex(),
         split=model.split,
         clip_low=model.quantizer.low,
         clip_high=model.quantizer.high,

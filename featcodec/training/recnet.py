@@ -102,7 +102,7 @@ def new_recnet(model: SplitModel) -> RecNet:
             hidden_channels=0 if config is None else config.hidden_channels,
             channels=0 if config is None else config.channels,
             repeats=mirrored_repeats(list(model.detector.layers)[: model.split + 1]),
-            codec_fingerprint=model.fingerprint.hex(),
+            model_fingerprint=model.fingerprint.hex(),
             training={},
         )
     )
@@ -148,5 +148,5 @@ def recnet_for(path: Path, model: SplitModel) -> RecNet:
         raise WeightsError(
             f"{path}: made for (feature, coded) channels {shape}, not {needed}; train a RecNet for this model"
         )
-    recnet.config = replace(recnet.config, codec_fingerprint=expected.codec_fingerprint)
+    recnet.config = replace(recnet.config, model_fingerprint=expected.model_fingerprint)
     return recnet

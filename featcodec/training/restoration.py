@@ -41,7 +41,7 @@ from featcodec.training.setup import (
     frozen_model,
     held_out_batches,
 )
-from featcodec.video import EncoderSettings, choose_profile, open_tried_codec
+from featcodec.video import EncoderSettings, choose_profile, open_tried_video_codec
 from featcodec.video.profiles import Profile
 
 RESTORATION_FILE = "restoration.safetensors"
@@ -201,7 +201,7 @@ def _coder(task: RestorationTask, model: SplitModel, layout: Layout | None, enco
     if task.simulated:
         return simulated_coder(model.quantizer)
     packing = Packing.near_square(model.channels, model.quantizer, layout)
-    return real_coder(packing, open_tried_codec("ffmpeg", encoder))
+    return real_coder(packing, open_tried_video_codec("ffmpeg", encoder))
 
 
 def _new_restoration(task: RestorationTask, model: SplitModel, stream: str) -> Restoration:
@@ -212,7 +212,7 @@ def _new_restoration(task: RestorationTask, model: SplitModel, stream: str) -> R
                 hidden_channels=task.hidden_channels or default_hidden_channels(model.channels),
                 blocks=DEFAULT_BLOCKS if task.blocks is None else task.blocks,
                 split=model.split,
-                codec_fingerprint=stream,
+                stream_fingerprint=stream,
                 training={},
             )
         )
@@ -228,7 +228,7 @@ def _new_restoration(task: RestorationTask, model: SplitModel, stream: str) -> R
         ("{} hidden channels", config.hidden_channels, task.hidden_channels),
         ("{} blocks", config.blocks, task.blocks),
     )
-    restoration.config = replace(config, codec_fingerprint=stream)
+    restoration.config = replace(config, stream_fingerprint=stream)
     return restoration
 
 

@@ -1,6 +1,6 @@
 """What VVC does to the coded tensor, simulated so that gradients pass, and how many bits that would cost.
 
-Beyond the paper, off by default. VVC codes blocks of the mosaic in the frequency domain: it transforms, divides by the
+Beyond the paper, off by default. VVC codes blocks of the frame in the frequency domain: it transforms, divides by the
 step size and rounds. So do we, by the DCT of 8x8 blocks, with VVC's step size at a QP, 2 ** ((QP - 4) / 6) samples of 8
 bits (H.266, clause 8.7.3). Rounding passes gradients straight through (Bengio et al., arXiv:1308.3432). The rate proxy
 is sum log2(1 + |coefficient| / step): a smooth count of the bits of sparse coefficients, in place of the mean |DCT|

@@ -1,6 +1,6 @@
-"""Coding mosaics as VVC pictures: one interface, three codecs.
+"""Coding frames as VVC pictures: one interface, three codecs.
 
-    codec = open_codec("ffmpeg", EncoderSettings(preset="faster"))
+    codec = open_video_codec("ffmpeg", EncoderSettings(preset="faster"))
     streams = codec.encode([frame, frame], qp=38)   # one standalone Annex B stream per frame
     frame = codec.decode(streams[0], (height, width))
 
@@ -32,14 +32,14 @@ __all__ = [
     "Frame",
     "VideoCodec",
     "choose_profile",
-    "open_codec",
-    "open_tried_codec",
+    "open_tried_video_codec",
+    "open_video_codec",
 ]
 
 CODECS = ("ffmpeg", "vvenc", "none")
 
 
-def open_codec(name: str = "ffmpeg", settings: EncoderSettings | None = None) -> VideoCodec:
+def open_video_codec(name: str = "ffmpeg", settings: EncoderSettings | None = None) -> VideoCodec:
     """The codec of that name.
 
     Args:
@@ -67,13 +67,13 @@ def open_codec(name: str = "ffmpeg", settings: EncoderSettings | None = None) ->
     raise InputError(f"unknown codec {name!r}; choose one of {', '.join(CODECS)}")
 
 
-def open_tried_codec(name: str, settings: EncoderSettings) -> VideoCodec:
+def open_tried_video_codec(name: str, settings: EncoderSettings) -> VideoCodec:
     """The codec, after a first encode where the user chose encoder parameters: it may refuse them.
 
     Raises:
-        InputError, EncoderError: as `open_codec`; EncoderError also where the parameters are refused.
+        InputError, EncoderError: as `open_video_codec`; EncoderError also where the parameters are refused.
     """
-    codec = open_codec(name, settings)
+    codec = open_video_codec(name, settings)
     if settings.parameters:
         codec.encode([np.zeros((64, 64), np.uint8)], 38)
     return codec

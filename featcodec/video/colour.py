@@ -1,4 +1,4 @@
-"""Colour pictures as VVC: what an input anchor codes, with the same encoder and the same settings as the mosaics.
+"""Colour pictures as VVC: what an input anchor codes, with the same encoder and the same settings as the frames.
 
 RGB becomes 10-bit Y'CbCr 4:2:0 in the limited range by BT.709's matrix (Rec. ITU-R BT.709-6, items 3.2 to 3.5 and 4.6):
 libvvenc takes 10 bits only, so that limited range loses no more than full range would (on photographs both come back

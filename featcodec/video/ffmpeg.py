@@ -33,7 +33,7 @@ _HINTS = (
     (
         _BUFFER_TOO_SMALL,
         "the bundled encoder's output buffer is too small for a picture this noisy at this QP; use a higher QP "
-        "(from about 16 on anything fits), or the official encoder with `codec` vvenc",
+        "(from about 16 on anything fits), or the official encoder with `video_codec` vvenc",
     ),
     ("Could not open encoder", "the encoder refuses these settings; check `encoder_parameters` and `preset`"),
     ("Unknown encoder 'libvvenc'", "this ffmpeg has no libvvenc; unset IMAGEIO_FFMPEG_EXE to use the bundled one"),

@@ -1,6 +1,6 @@
-"""Named sets of VVenC options: how many bits a mosaic takes against how long it takes to encode.
+"""Named sets of VVenC options: how many bits a frame takes against how long it takes to encode.
 
-A profile is a preset and some tools, one set for latent mosaics and one for those of a bottleneck, which are smoother
+A profile is a preset and some tools, one set for latent frames and one for those of a bottleneck, which are smoother
 and want others. They were found by benchmarks/vvc_profiles.py on COCO *train* images and are judged by what the
 detector still sees, not by PSNR, which ranks some tools the other way round (docs/experiments.md, VVC profiles).
 """
@@ -22,8 +22,8 @@ class Profile:
 
     Attributes:
         summary: one line for people.
-        latent: settings for mosaics of the features themselves.
-        bottleneck: settings for mosaics of what a bottleneck makes of them.
+        latent: settings for frames of the features themselves.
+        bottleneck: settings for frames of what a bottleneck makes of them.
     """
 
     summary: str
@@ -46,7 +46,7 @@ _QUICK_BLOCKS = {
     **_NO_LOOP_FILTERS,
     # Leaving 4x4 blocks out loses 3 and saves a third of the time, which pays for what replaces them:
     "MinQTLumaISlice": "8",
-    # intra sub-partitions, of which 3 tries fewer than 1. All together -7.2 on the latent mosaics searched on and -3.0
+    # intra sub-partitions, of which 3 tries fewer than 1. All together -7.2 on the latent frames searched on and -3.0
     # on others, but by AP50 no gain was found; so `fast` does without.
     "ISP": "3",
 }
@@ -63,7 +63,7 @@ PROFILES: Mapping[str, Profile] = {
         EncoderSettings("faster", tools=_NO_LOOP_FILTERS),
         EncoderSettings("faster", tools=_NO_LOOP_FILTERS),
     ),
-    # Multiple transforms: all together -9.8 on latent mosaics. On the smoother ones of a bottleneck it takes all
+    # Multiple transforms: all together -9.8 on latent frames. On the smoother ones of a bottleneck it takes all
     # sub-partitions as well: -4.1.
     "balanced": Profile(
         "fewer bits for up to twice the time",
@@ -118,7 +118,7 @@ def describe(preset: str, parameters: str, *, bottleneck: bool) -> str:
 
     Args:
         preset, parameters: as in the rows of a sweep, parameters joined by colons.
-        bottleneck: whether a bottleneck's mosaics are coded.
+        bottleneck: whether a bottleneck's frames are coded.
     """
     for name, profile in PROFILES.items():
         settings = profile.settings(bottleneck=bottleneck)

@@ -28,7 +28,7 @@ STILL_PICTURES: Mapping[str, str] = {
     "AccessUnitDelimiter": "0",
     # Timing in the sequence parameter set, which tells a single picture nothing: 11 bytes.
     "HrdParametersPresent": "0",
-    # Its parameters cost a picture 20 to 60 bytes outside the slice, its search costs time, and on feature mosaics it
+    # Its parameters cost a picture 20 to 60 bytes outside the slice, its search costs time, and on feature frames it
     # buys nothing (ARCHITECTURE.md has the figures).
     "ALF": "0",
 }

@@ -46,7 +46,7 @@ def find_program(name: str) -> str:
         return found
     raise EncoderError(
         f"{name} not found in $FEATCODEC_VVC_BIN, {_CHECKOUT_BIN} or PATH; build it from "
-        "https://github.com/fraunhoferhhi and put it there, or use `codec` ffmpeg"
+        "https://github.com/fraunhoferhhi and put it there, or use `video_codec` ffmpeg"
     )
 
 

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from make_frames import mosaic
+from make_frames import make_frame
 
 from featcodec import bitstream
-from featcodec.bitstream import Header, nal
+from featcodec.bitstream import SideInfo, nal
 from featcodec.errors import BitstreamError
 from featcodec.packing.tiling import TileGrid
-from featcodec.video import open_codec
+from featcodec.video import open_video_codec
 
 REPO = Path(__file__).resolve().parents[2]
 UUID_BYTES = bytes.fromhex("5f6c3da88936582ba12bb97cf95638ba")
@@ -32,7 +32,7 @@ RAW_PICTURE = b"\0\0\0\1" + RAW
 
 LATENT_LOW = struct.unpack(">f", bytes.fromhex("be8ea4a9"))[0]
 
-HEADER = Header(
+SIDE_INFO = SideInfo(
     original_width=640,
     original_height=427,
     letterboxed_width=512,
@@ -52,39 +52,41 @@ HEADER = Header(
 )
 
 
-def first_fields_by_hand(header: Header, version: int = 1) -> bytes:
+def first_fields_by_hand(side_info: SideInfo, version: int = 1) -> bytes:
     """The 38 bytes from the version to the encoder tag, written down from version 1's table in docs/bitstream.md."""
     parts = [
         struct.pack(">B", version),
-        struct.pack(">HH", header.original_width, header.original_height),
-        struct.pack(">HH", header.letterboxed_width, header.letterboxed_height),
-        struct.pack(">HHH", header.channels, header.feature_height, header.feature_width),
-        struct.pack(">BB", header.tile_rows, header.tile_cols),
-        struct.pack(">ff", header.clip_low, header.clip_high),
-        struct.pack(">BB", header.bits, header.split),
-        header.fingerprint,
-        struct.pack(">BH", header.qp, header.encoder_tag),
+        struct.pack(">HH", side_info.original_width, side_info.original_height),
+        struct.pack(">HH", side_info.letterboxed_width, side_info.letterboxed_height),
+        struct.pack(">HHH", side_info.channels, side_info.feature_height, side_info.feature_width),
+        struct.pack(">BB", side_info.tile_rows, side_info.tile_cols),
+        struct.pack(">ff", side_info.clip_low, side_info.clip_high),
+        struct.pack(">BB", side_info.bits, side_info.split),
+        side_info.fingerprint,
+        struct.pack(">BH", side_info.qp, side_info.encoder_tag),
     ]
     return b"".join(parts)
 
 
-def compact_fields_by_hand(header: Header, version: int = 2, *, grid: bool = False, clip_code: int = 0) -> bytes:
+def compact_fields_by_hand(side_info: SideInfo, version: int = 2, *, grid: bool = False, clip_code: int = 0) -> bytes:
     """The 22 to 32 bytes from the version to the clip range, written down from version 2's table in docs/bitstream.md.
 
     Grid and clip range stand there unless the arguments say otherwise.
     """
     strides = {1: 0, 2: 1, 4: 2, 8: 3, 16: 4, 32: 5}
-    layout = (128 if grid else 0) + 8 * header.split + strides[header.letterboxed_width // header.feature_width]
+    layout = (
+        (128 if grid else 0) + 8 * side_info.split + strides[side_info.letterboxed_width // side_info.feature_width]
+    )
     parts = [
         struct.pack(">B", version),
-        struct.pack(">HH", header.original_width, header.original_height),
-        struct.pack(">BB", header.letterboxed_width // 32, header.letterboxed_height // 32),
-        struct.pack(">BB", layout, 16 * (header.bits - 1) + clip_code),
-        struct.pack(">H", header.channels),
-        header.fingerprint,
-        struct.pack(">BH", header.qp, header.encoder_tag),
-        struct.pack(">BB", header.tile_rows, header.tile_cols) if grid else b"",
-        b"" if clip_code else struct.pack(">ff", header.clip_low, header.clip_high),
+        struct.pack(">HH", side_info.original_width, side_info.original_height),
+        struct.pack(">BB", side_info.letterboxed_width // 32, side_info.letterboxed_height // 32),
+        struct.pack(">BB", layout, 16 * (side_info.bits - 1) + clip_code),
+        struct.pack(">H", side_info.channels),
+        side_info.fingerprint,
+        struct.pack(">BH", side_info.qp, side_info.encoder_tag),
+        struct.pack(">BB", side_info.tile_rows, side_info.tile_cols) if grid else b"",
+        b"" if clip_code else struct.pack(">ff", side_info.clip_low, side_info.clip_high),
     ]
     return b"".join(parts)
 
@@ -111,15 +113,15 @@ def file_by_hand(fields: bytes) -> bytes:
 @pytest.fixture(scope="module", params=[1, 2])
 def real_file(request: pytest.FixtureRequest) -> bytes:
     """A small real picture as a file of about 200 bytes, in either version."""
-    header = dataclasses.replace(
-        HEADER, channels=6, feature_height=32, feature_width=32, tile_rows=2, tile_cols=3, letterboxed_height=512
+    side_info = dataclasses.replace(
+        SIDE_INFO, channels=6, feature_height=32, feature_width=32, tile_rows=2, tile_cols=3, letterboxed_height=512
     )
-    (stream,) = open_codec("ffmpeg").encode([mosaic(header.mosaic_shape)], 40)
-    return bitstream.pack(header, stream, version=request.param)
+    (stream,) = open_video_codec("ffmpeg").encode([make_frame(side_info.frame_shape)], 40)
+    return bitstream.pack(side_info, stream, version=request.param)
 
 
 @st.composite
-def compact_headers(draw: st.DrawFn) -> Header:
+def compact_headers(draw: st.DrawFn) -> SideInfo:
     """Headers that fit version 2, with grids and clip ranges of the codec's own and with others."""
     stride = draw(st.sampled_from([1, 2, 4, 8, 16, 32]))
     width, height = draw(st.integers(1, 255)), draw(st.integers(1, 255))
@@ -132,7 +134,7 @@ def compact_headers(draw: st.DrawFn) -> Header:
     low, high = draw(st.one_of(st.sampled_from([(-3.0, 3.0), (LATENT_LOW, 3.0)]), ranges.map(tuple)))
     assume(grid.rows * height * 32 * grid.cols * width * 32 <= stride**2 << 26)
     return dataclasses.replace(
-        draw(headers()),
+        draw(side_infos()),
         letterboxed_width=32 * width,
         letterboxed_height=32 * height,
         channels=channels,
@@ -146,8 +148,8 @@ def compact_headers(draw: st.DrawFn) -> Header:
 
 
 @st.composite
-def headers(draw: st.DrawFn) -> Header:
-    """Any header that the format allows, raw files included."""
+def side_infos(draw: st.DrawFn) -> SideInfo:
+    """Any side_info that the format allows, raw files included."""
     height, width = draw(st.integers(1, 2047)), draw(st.integers(1, 2047))
     rows = draw(st.integers(1, min(255, (1 << 26) // (height * width))))
     cols = draw(st.integers(1, min(255, (1 << 26) // (height * width * rows))))
@@ -155,7 +157,7 @@ def headers(draw: st.DrawFn) -> Header:
     letterboxed_height, letterboxed_width = height * draw(strides), width * draw(strides)
     finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
     low, high = sorted(draw(st.lists(finite, min_size=2, max_size=2, unique=True)))
-    return Header(
+    return SideInfo(
         original_width=draw(st.integers(1, 0xFFFF)),
         original_height=draw(st.integers(1, 0xFFFF)),
         letterboxed_width=letterboxed_width,
@@ -179,8 +181,8 @@ def headers(draw: st.DrawFn) -> Header:
 
 
 def test_the_file_is_byte_for_byte_what_the_document_says() -> None:
-    assert bitstream.pack(HEADER, PICTURE) == file_by_hand(compact_fields_by_hand(HEADER, clip_code=1))
-    assert bitstream.pack(HEADER, PICTURE, version=1) == file_by_hand(first_fields_by_hand(HEADER))
+    assert bitstream.pack(SIDE_INFO, PICTURE) == file_by_hand(compact_fields_by_hand(SIDE_INFO, clip_code=1))
+    assert bitstream.pack(SIDE_INFO, PICTURE, version=1) == file_by_hand(first_fields_by_hand(SIDE_INFO))
 
 
 def test_known_bytes() -> None:
@@ -190,7 +192,7 @@ def test_known_bytes() -> None:
     )
     expected += struct.pack(">I", zlib.crc32(expected[20:] + b"".join(others))) + b"\x80"
     assert len(expected) == 47
-    assert nal.split_units(bitstream.pack(HEADER, PICTURE)) == [SPS, PPS, APS, expected, SLICE]
+    assert nal.split_units(bitstream.pack(SIDE_INFO, PICTURE)) == [SPS, PPS, APS, expected, SLICE]
 
 
 def test_known_bytes_of_version_1() -> None:
@@ -201,7 +203,7 @@ def test_known_bytes_of_version_1() -> None:
     )
     expected += struct.pack(">I", zlib.crc32(expected[20:] + b"".join(others))) + b"\x80"
     assert len(expected) == 63
-    assert nal.split_units(bitstream.pack(HEADER, PICTURE, version=1)) == [SPS, PPS, APS, expected, SLICE]
+    assert nal.split_units(bitstream.pack(SIDE_INFO, PICTURE, version=1)) == [SPS, PPS, APS, expected, SLICE]
 
 
 @pytest.mark.parametrize(
@@ -227,17 +229,17 @@ def test_known_bytes_of_version_1() -> None:
 def test_grid_and_clip_range_stand_there_only_where_they_are_unusual(
     change: dict[str, Any], tail: dict[str, Any]
 ) -> None:
-    header = dataclasses.replace(HEADER, **change)
-    expected = compact_fields_by_hand(header, **tail)
-    assert bitstream.pack(header, PICTURE) == file_by_hand(expected)
+    side_info = dataclasses.replace(SIDE_INFO, **change)
+    expected = compact_fields_by_hand(side_info, **tail)
+    assert bitstream.pack(side_info, PICTURE) == file_by_hand(expected)
 
 
-@given(headers())
-@example(dataclasses.replace(HEADER, fingerprint=bytes(8), clip_low=0.0, encoder_tag=0))
-def test_every_header_can_be_written_as_the_document_says_of_version_1(header: Header) -> None:
-    units = [RAW] if header.qp == 255 else [SPS, PPS, APS, SLICE]
-    sei = side_info_by_hand(first_fields_by_hand(header), units)
-    data = bitstream.pack(header, RAW_PICTURE if header.qp == 255 else PICTURE, version=1)
+@given(side_infos())
+@example(dataclasses.replace(SIDE_INFO, fingerprint=bytes(8), clip_low=0.0, encoder_tag=0))
+def test_every_header_can_be_written_as_the_document_says_of_version_1(side_info: SideInfo) -> None:
+    units = [RAW] if side_info.qp == 255 else [SPS, PPS, APS, SLICE]
+    sei = side_info_by_hand(first_fields_by_hand(side_info), units)
+    data = bitstream.pack(side_info, RAW_PICTURE if side_info.qp == 255 else PICTURE, version=1)
     assert nal.split_units(data) == [*units[:-1], sei, units[-1]]
 
 
@@ -257,15 +259,15 @@ def test_the_worked_examples_of_the_document_are_golden_files(name: str, at: int
 # Which version.
 
 
-@given(headers())
-def test_what_does_not_fit_version_2_is_written_in_version_1(header: Header) -> None:
-    sides = header.letterboxed_width, header.letterboxed_height
+@given(side_infos())
+def test_what_does_not_fit_version_2_is_written_in_version_1(side_info: SideInfo) -> None:
+    sides = side_info.letterboxed_width, side_info.letterboxed_height
     fits = all(side % 32 == 0 and side <= 255 * 32 for side in sides)
-    fits = fits and sides[0] * header.feature_height == sides[1] * header.feature_width
-    stream = RAW_PICTURE if header.qp == 255 else PICTURE
-    data = bitstream.pack(header, stream)
+    fits = fits and sides[0] * side_info.feature_height == sides[1] * side_info.feature_width
+    stream = RAW_PICTURE if side_info.qp == 255 else PICTURE
+    data = bitstream.pack(side_info, stream)
     assert bitstream.format_version(data) == (2 if fits else 1)
-    assert data == bitstream.pack(header, stream, version=2 if fits else 1)
+    assert data == bitstream.pack(side_info, stream, version=2 if fits else 1)
 
 
 @pytest.mark.parametrize(
@@ -279,56 +281,56 @@ def test_what_does_not_fit_version_2_is_written_in_version_1(header: Header) -> 
     ids=str,
 )
 def test_version_2_is_refused_where_it_cannot_hold_the_header(change: dict[str, Any]) -> None:
-    header = dataclasses.replace(HEADER, **change)
+    side_info = dataclasses.replace(SIDE_INFO, **change)
     with pytest.raises(BitstreamError, match="use version 1"):
-        bitstream.pack(header, PICTURE, version=2)
-    data = bitstream.pack(header, PICTURE)
+        bitstream.pack(side_info, PICTURE, version=2)
+    data = bitstream.pack(side_info, PICTURE)
     assert bitstream.format_version(data) == 1
-    assert bitstream.unpack(data) == (header, PICTURE)
+    assert bitstream.unpack(data) == (side_info, PICTURE)
 
 
 @pytest.mark.parametrize("version", [-1, 0, 3])
 def test_a_version_that_does_not_exist_is_not_written(version: int) -> None:
     with pytest.raises(BitstreamError, match=rf"no format version {version}; use 1\.\.2"):
-        bitstream.pack(HEADER, PICTURE, version=version)
+        bitstream.pack(SIDE_INFO, PICTURE, version=version)
 
 
 def test_the_side_info_stands_before_the_slice_and_the_picture_is_unchanged(real_file: bytes) -> None:
     units = nal.split_units(real_file)
     assert [nal.nal_type(unit) for unit in units] == [nal.SPS, nal.PPS, nal.PREFIX_SEI, nal.IDR_N_LP]
-    header, stream = bitstream.unpack(real_file)
+    side_info, stream = bitstream.unpack(real_file)
     assert nal.split_units(stream) == [units[0], units[1], units[3]]
-    # Any VVC decoder shows the mosaic: the side info changes no sample.
-    codec = open_codec("ffmpeg")
-    shape = header.mosaic_shape
+    # Any VVC decoder shows the frame: the side info changes no sample.
+    codec = open_video_codec("ffmpeg")
+    shape = side_info.frame_shape
     assert (codec.decode(real_file, shape) == codec.decode(stream, shape)).all()
 
 
 # Round trips.
 
 
-@given(headers())
-def test_unpack_undoes_pack_in_version_1(header: Header) -> None:
-    stream = RAW_PICTURE if header.qp == 255 else PICTURE
-    data = bitstream.pack(header, stream, version=1)
-    assert bitstream.unpack(data) == (header, stream)
+@given(side_infos())
+def test_unpack_undoes_pack_in_version_1(side_info: SideInfo) -> None:
+    stream = RAW_PICTURE if side_info.qp == 255 else PICTURE
+    data = bitstream.pack(side_info, stream, version=1)
+    assert bitstream.unpack(data) == (side_info, stream)
     assert bitstream.format_version(data) == 1
-    assert header.is_raw == (header.qp == 255)
+    assert side_info.is_raw == (side_info.qp == 255)
 
 
 @given(compact_headers())
-def test_unpack_undoes_pack_in_version_2(header: Header) -> None:
-    stream = RAW_PICTURE if header.qp == 255 else PICTURE
-    data = bitstream.pack(header, stream)
-    assert bitstream.unpack(data) == (header, stream)
+def test_unpack_undoes_pack_in_version_2(side_info: SideInfo) -> None:
+    stream = RAW_PICTURE if side_info.qp == 255 else PICTURE
+    data = bitstream.pack(side_info, stream)
+    assert bitstream.unpack(data) == (side_info, stream)
     assert bitstream.format_version(data) == 2
-    assert len(data) < len(bitstream.pack(header, stream, version=1))
+    assert len(data) < len(bitstream.pack(side_info, stream, version=1))
 
 
-@given(headers(), st.sampled_from([1, None]))
-def test_the_parts_of_a_breakdown_add_up(header: Header, version: int | None) -> None:
-    raw = header.qp == 255
-    data = bitstream.pack(header, RAW_PICTURE if raw else PICTURE, version=version)
+@given(side_infos(), st.sampled_from([1, None]))
+def test_the_parts_of_a_breakdown_add_up(side_info: SideInfo, version: int | None) -> None:
+    raw = side_info.qp == 255
+    data = bitstream.pack(side_info, RAW_PICTURE if raw else PICTURE, version=version)
     parts = bitstream.breakdown(data)
     assert parts.total == len(data)
     assert parts.slice_data == len(RAW if raw else SLICE)
@@ -342,11 +344,11 @@ def test_the_parts_of_a_breakdown_add_up(header: Header, version: int | None) ->
 
 @pytest.mark.parametrize("qp", [0, 20, 30, 38, 45, 63])
 def test_all_but_the_slice_takes_under_100_bytes(qp: int) -> None:
-    header = dataclasses.replace(
-        HEADER, feature_height=16, feature_width=16, letterboxed_height=128, letterboxed_width=128
+    side_info = dataclasses.replace(
+        SIDE_INFO, feature_height=16, feature_width=16, letterboxed_height=128, letterboxed_width=128
     )
-    (stream,) = open_codec("ffmpeg").encode([mosaic(header.mosaic_shape)], qp)
-    parts = bitstream.breakdown(bitstream.pack(dataclasses.replace(header, qp=qp), stream))
+    (stream,) = open_video_codec("ffmpeg").encode([make_frame(side_info.frame_shape)], qp)
+    parts = bitstream.breakdown(bitstream.pack(dataclasses.replace(side_info, qp=qp), stream))
     assert parts.total - parts.slice_data < 100
 
 
@@ -405,8 +407,8 @@ def test_inserted_and_overwritten_bytes_are_detected(real_file: bytes, data: st.
 def test_a_superfluous_emulation_prevention_byte_is_detected(real_file: bytes) -> None:
     (sei,) = (unit for unit in nal.split_units(real_file) if UUID_BYTES in unit)
     # Directly after the first two zero bytes, where undoing the prevention drops it again.
-    header, stream = bitstream.unpack(real_file)
-    data = bitstream.pack(dataclasses.replace(header, fingerprint=b"\0\0\7fedcb"), stream, version=sei[20])
+    side_info, stream = bitstream.unpack(real_file)
+    data = bitstream.pack(dataclasses.replace(side_info, fingerprint=b"\0\0\7fedcb"), stream, version=sei[20])
     assert data.count(b"\0\0\7fedcb") == 1
     with pytest.raises(BitstreamError, match="damaged"):
         bitstream.unpack(data.replace(b"\0\0\7fedcb", b"\0\0\3\7fedcb"))
@@ -414,13 +416,13 @@ def test_a_superfluous_emulation_prevention_byte_is_detected(real_file: bytes) -
 
 def test_a_slice_of_another_file_is_detected(real_file: bytes) -> None:
     units = nal.split_units(real_file)
-    (stream,) = open_codec("ffmpeg").encode([mosaic((64, 96), seed=1)], 40)
+    (stream,) = open_video_codec("ffmpeg").encode([make_frame((64, 96), seed=1)], 40)
     with pytest.raises(BitstreamError, match="checksum"):
         bitstream.unpack(nal.join_units([*units[:-1], nal.split_units(stream)[-1]]))
 
 
 def test_nal_units_in_another_order_are_detected() -> None:
-    sps, pps, aps, sei, coded = nal.split_units(bitstream.pack(HEADER, PICTURE))
+    sps, pps, aps, sei, coded = nal.split_units(bitstream.pack(SIDE_INFO, PICTURE))
     with pytest.raises(BitstreamError, match="checksum"):
         bitstream.unpack(nal.join_units([pps, sps, aps, sei, coded]))
 
@@ -444,19 +446,19 @@ def test_foreign_bytes_are_refused(data: bytes) -> None:
 
 
 def test_a_plain_vvc_stream_is_refused() -> None:
-    (stream,) = open_codec("ffmpeg").encode([mosaic((64, 96))], 40)
+    (stream,) = open_video_codec("ffmpeg").encode([make_frame((64, 96))], 40)
     with pytest.raises(BitstreamError, match="not a featcodec bitstream"):
         bitstream.unpack(stream)
 
 
 def test_side_info_under_another_uuid_is_refused() -> None:
-    data = bitstream.pack(HEADER, PICTURE).replace(UUID_BYTES, UUID_BYTES[::-1])
+    data = bitstream.pack(SIDE_INFO, PICTURE).replace(UUID_BYTES, UUID_BYTES[::-1])
     with pytest.raises(BitstreamError, match="not a featcodec bitstream"):
         bitstream.unpack(data)
 
 
 def test_two_side_infos_are_refused() -> None:
-    sps, pps, aps, sei, coded = nal.split_units(bitstream.pack(HEADER, PICTURE))
+    sps, pps, aps, sei, coded = nal.split_units(bitstream.pack(SIDE_INFO, PICTURE))
     with pytest.raises(BitstreamError):
         bitstream.unpack(nal.join_units([sps, pps, aps, sei, sei, coded]))
 
@@ -464,18 +466,18 @@ def test_two_side_infos_are_refused() -> None:
 @pytest.mark.parametrize("version", [3, 4, 255])
 def test_a_later_version_is_refused_by_its_number(version: int) -> None:
     with pytest.raises(BitstreamError, match=rf"version {version}\b.*reads up to 2"):
-        bitstream.unpack(file_by_hand(compact_fields_by_hand(HEADER, version)))
-    longer = side_info_by_hand(compact_fields_by_hand(HEADER, version) + b"more", [SLICE])
+        bitstream.unpack(file_by_hand(compact_fields_by_hand(SIDE_INFO, version)))
+    longer = side_info_by_hand(compact_fields_by_hand(SIDE_INFO, version) + b"more", [SLICE])
     with pytest.raises(BitstreamError, match=rf"version {version}\b"):
         bitstream.unpack(nal.join_units([longer, SLICE]))
 
 
 def test_version_0_is_refused() -> None:
     with pytest.raises(BitstreamError, match="damaged"):
-        bitstream.unpack(file_by_hand(first_fields_by_hand(HEADER, 0)))
+        bitstream.unpack(file_by_hand(first_fields_by_hand(SIDE_INFO, 0)))
 
 
-@pytest.mark.parametrize("fields", [first_fields_by_hand(HEADER), compact_fields_by_hand(HEADER, clip_code=1)])
+@pytest.mark.parametrize("fields", [first_fields_by_hand(SIDE_INFO), compact_fields_by_hand(SIDE_INFO, clip_code=1)])
 @pytest.mark.parametrize("length", range(1, 60))
 def test_fields_of_another_length_are_refused_though_their_checksum_is_right(fields: bytes, length: int) -> None:
     other = fields[:length].ljust(length, b"\1")
@@ -488,8 +490,8 @@ def test_fields_of_another_length_are_refused_though_their_checksum_is_right(fie
 @pytest.mark.parametrize("grid", [False, True])
 @pytest.mark.parametrize("clip_code", [0, 1])
 def test_what_is_usual_may_stand_there_nevertheless(grid: bool, clip_code: int) -> None:
-    fields = compact_fields_by_hand(HEADER, grid=grid, clip_code=clip_code)
-    assert bitstream.unpack(file_by_hand(fields)) == (HEADER, PICTURE)
+    fields = compact_fields_by_hand(SIDE_INFO, grid=grid, clip_code=clip_code)
+    assert bitstream.unpack(file_by_hand(fields)) == (SIDE_INFO, PICTURE)
 
 
 @pytest.mark.parametrize(
@@ -503,7 +505,7 @@ def test_what_is_usual_may_stand_there_nevertheless(grid: bool, clip_code: int) 
     ],
 )
 def test_values_that_version_2_leaves_unused_are_refused(at: int, value: int) -> None:
-    fields = bytearray(compact_fields_by_hand(HEADER, clip_code=1))
+    fields = bytearray(compact_fields_by_hand(SIDE_INFO, clip_code=1))
     fields[at] = value
     with pytest.raises(BitstreamError) as caught:
         bitstream.unpack(file_by_hand(bytes(fields)))
@@ -541,12 +543,12 @@ IMPOSSIBLE: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("change", IMPOSSIBLE, ids=str)
 def test_impossible_fields_are_neither_read_nor_written(change: dict[str, Any]) -> None:
-    header = dataclasses.replace(HEADER, **change)
+    side_info = dataclasses.replace(SIDE_INFO, **change)
     with pytest.raises(BitstreamError) as caught:
-        bitstream.unpack(file_by_hand(first_fields_by_hand(header)))
+        bitstream.unpack(file_by_hand(first_fields_by_hand(side_info)))
     assert "checksum" not in str(caught.value)
     with pytest.raises(BitstreamError):
-        bitstream.pack(header, PICTURE)
+        bitstream.pack(side_info, PICTURE)
 
 
 @pytest.mark.parametrize(
@@ -565,12 +567,12 @@ def test_impossible_fields_are_neither_read_nor_written(change: dict[str, Any]) 
 )
 def test_fields_that_do_not_fit_are_not_written(change: dict[str, Any]) -> None:
     with pytest.raises(BitstreamError):
-        bitstream.pack(dataclasses.replace(HEADER, **change), PICTURE)
+        bitstream.pack(dataclasses.replace(SIDE_INFO, **change), PICTURE)
 
 
 def test_absurd_sizes_are_refused_before_anything_is_allocated() -> None:
     sides = {"feature_height": 65535, "feature_width": 65535, "letterboxed_height": 65535, "letterboxed_width": 65535}
-    absurd = dataclasses.replace(HEADER, **sides, tile_rows=255, tile_cols=255)
+    absurd = dataclasses.replace(SIDE_INFO, **sides, tile_rows=255, tile_cols=255)
     compact = dataclasses.replace(absurd, letterboxed_height=8160, letterboxed_width=8160)
     compact = dataclasses.replace(compact, feature_height=8160, feature_width=8160)
     tracemalloc.start()
@@ -585,15 +587,15 @@ def test_absurd_sizes_are_refused_before_anything_is_allocated() -> None:
 
 def test_the_largest_mosaic_is_allowed() -> None:
     largest = dataclasses.replace(
-        HEADER, feature_height=1024, feature_width=1024, letterboxed_height=8192, letterboxed_width=8192
+        SIDE_INFO, feature_height=1024, feature_width=1024, letterboxed_height=8192, letterboxed_width=8192
     )
-    assert bitstream.unpack(bitstream.pack(largest, PICTURE))[0].mosaic_shape == (8192, 8192)
+    assert bitstream.unpack(bitstream.pack(largest, PICTURE))[0].frame_shape == (8192, 8192)
     with pytest.raises(BitstreamError, match="over the limit"):
         bitstream.pack(dataclasses.replace(largest, tile_rows=9), PICTURE)
 
 
 def test_more_nal_units_than_a_picture_has_are_refused() -> None:
-    sei_first = nal.split_units(bitstream.pack(HEADER, PICTURE))[3]
+    sei_first = nal.split_units(bitstream.pack(SIDE_INFO, PICTURE))[3]
     with pytest.raises(BitstreamError, match="more than one picture"):
         bitstream.unpack(nal.join_units([sei_first, *[SPS] * 100, SLICE]))
 
@@ -609,17 +611,17 @@ def test_more_nal_units_than_a_picture_has_are_refused() -> None:
     ],
 )
 def test_exactly_one_picture_of_the_right_kind(qp: int, units: list[bytes], count: int) -> None:
-    header = dataclasses.replace(HEADER, qp=qp)
+    side_info = dataclasses.replace(SIDE_INFO, qp=qp)
     with pytest.raises(BitstreamError, match=f"holds {count} coded pictures"):
-        bitstream.pack(header, nal.join_units(units))
-    sei = side_info_by_hand(compact_fields_by_hand(header), units)
+        bitstream.pack(side_info, nal.join_units(units))
+    sei = side_info_by_hand(compact_fields_by_hand(side_info), units)
     with pytest.raises(BitstreamError, match=f"holds {count} coded pictures"):
         bitstream.unpack(nal.join_units([*units, sei]))
 
 
 def test_a_mosaic_has_rows_of_tiles() -> None:
-    header = dataclasses.replace(HEADER, tile_rows=12, tile_cols=16)
-    assert header.mosaic_shape == (12 * 44, 16 * 64)
+    side_info = dataclasses.replace(SIDE_INFO, tile_rows=12, tile_cols=16)
+    assert side_info.frame_shape == (12 * 44, 16 * 64)
 
 
 # Files.

@@ -10,18 +10,18 @@ import pytest
 from PIL import Image
 
 from featcodec import bitstream
-from featcodec.bitstream import Header
+from featcodec.bitstream import SideInfo
 from featcodec.errors import EncoderError
 from featcodec.packing.tiling import TileGrid
-from featcodec.video import open_codec
+from featcodec.video import open_video_codec
 
 FOLDER = Path(__file__).parents[1] / "golden"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.266"))
 
 
-def expected_header(name: str) -> Header:
+def expected_header(name: str) -> SideInfo:
     fields = json.loads((FOLDER / f"{name}.json").read_text())
-    return Header(**{**fields, "fingerprint": bytes.fromhex(fields["fingerprint"])})
+    return SideInfo(**{**fields, "fingerprint": bytes.fromhex(fields["fingerprint"])})
 
 
 def data_of(name: str) -> bytes:
@@ -38,22 +38,22 @@ def test_the_golden_files_are_there() -> None:
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("codec", ["ffmpeg", "vvenc", "none"])
 def test_golden_files_decode_to_their_samples(name: str, codec: str) -> None:
-    header, stream = bitstream.unpack(data_of(name))
-    assert header == expected_header(name)
-    if header.is_raw != (codec == "none"):
-        pytest.skip("holds raw samples" if header.is_raw else "holds a VVC picture")
+    side_info, stream = bitstream.unpack(data_of(name))
+    assert side_info == expected_header(name)
+    if side_info.is_raw != (codec == "none"):
+        pytest.skip("holds raw samples" if side_info.is_raw else "holds a VVC picture")
     try:
-        decoder = open_codec(codec)
+        decoder = open_video_codec(codec)
     except EncoderError as error:
         pytest.skip(str(error))
     samples = np.asarray(Image.open(FOLDER / f"{name}.png"))
     assert samples.dtype == np.uint8
-    assert np.array_equal(decoder.decode(stream, header.mosaic_shape), samples)
-    assert TileGrid(header.tile_rows, header.tile_cols).untile(samples, header.channels).any()
+    assert np.array_equal(decoder.decode(stream, side_info.frame_shape), samples)
+    assert TileGrid(side_info.tile_rows, side_info.tile_cols).untile(samples, side_info.channels).any()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_writer_still_makes_the_same_bytes(name: str) -> None:
     data = data_of(name)
-    header, stream = bitstream.unpack(data)
-    assert bitstream.pack(header, stream, version=bitstream.format_version(data)) == data
+    side_info, stream = bitstream.unpack(data)
+    assert bitstream.pack(side_info, stream, version=bitstream.format_version(data)) == data

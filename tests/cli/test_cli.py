@@ -164,7 +164,7 @@ def test_decode_restores(run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Pat
         assert run(*decode, output, "--restoration", choice)[0] == 0
         found[choice] = output.read_bytes()
     assert found["auto"] == found["none"] != found[path]
-    restoration.config = dataclasses.replace(restoration.config, codec_fingerprint="00" * 8)
+    restoration.config = dataclasses.replace(restoration.config, stream_fingerprint="00" * 8)
     save_restoration(path, restoration)
     code, out, err = run(*decode, tmp_path / "other.json", "--restoration", path)
     assert (code, out) == (1, "")

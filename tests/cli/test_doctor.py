@@ -64,7 +64,7 @@ def test_an_encoder_whose_picture_comes_back_wrong_is_broken(monkeypatch: pytest
 
             return np.zeros(shape, np.uint8)
 
-    monkeypatch.setattr("featcodec.cli.examination.open_codec", lambda *_: Wrong())
+    monkeypatch.setattr("featcodec.cli.examination.open_video_codec", lambda *_: Wrong())
     check = _codec("ffmpeg", optional=False)
     assert check.status == "broken"
     assert "came back" in check.detail

@@ -26,7 +26,7 @@ from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bot
 from featcodec.privacy.attack import Attack
 from featcodec.privacy.recnet import RecNet, RecNetConfig
 from featcodec.system.paths import Source
-from featcodec.video import open_codec
+from featcodec.video import open_video_codec
 
 SIZE = (120, 80)
 
@@ -83,7 +83,7 @@ def test_streams_of_features_are_those_of_the_codec(codec: FeatureCodec) -> None
 
 
 def test_raw_samples_have_no_qp(codec: FeatureCodec) -> None:
-    method = FeatureMethod(dataclasses.replace(codec, video=open_codec("none")))
+    method = FeatureMethod(dataclasses.replace(codec, video_codec=open_video_codec("none")))
     (data,) = method.encode(method.prepare([codec.letterbox(texture(*SIZE))]), None)
     assert bitstream.unpack(data)[0].is_raw
     identity = method.identity()
@@ -97,7 +97,7 @@ def test_uncoded_bytes_are_the_float32_tensor_and_nothing_is_lost(name: str, req
     method = UncodedMethod(codec)
     images = [codec.letterbox(texture(*SIZE, seed=seed)) for seed in range(2)]
     files = method.encode(method.prepare(images), None)
-    tensors = codec.uncoded_tensors(images)
+    tensors = codec.tensors_of(images)
     assert tensors.abs().max() > 0.01, "nothing to clip"
     for data, tensor in zip(files, tensors, strict=True):
         assert len(data) == method.slice_bytes(data) == 4 * tensor.numel()
@@ -184,8 +184,8 @@ def test_identities_say_what_differs(codec: FeatureCodec) -> None:
 
 
 def test_input_vvc_needs_the_codec_that_codes_colour(codec: FeatureCodec) -> None:
-    with pytest.raises(InputError, match="`codec` ffmpeg only"):
-        InputVvcMethod(dataclasses.replace(codec, video=open_codec("none")))
+    with pytest.raises(InputError, match="`video_codec` ffmpeg only"):
+        InputVvcMethod(dataclasses.replace(codec, video_codec=open_video_codec("none")))
 
 
 def test_input_vvc_at_qp_20_costs_less_than_a_point_of_ap50(shared: Path, yolov5n_path: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from featcodec.evaluation.bd import compare
 from featcodec.evaluation.curves import CurvePoint, RateCurve
 from featcodec.evaluation.mpeg_vcm import write_table
 
-HEADER = [
+SIDE_INFO = [
     *("Data set", "Point", "Anchor QP", "Anchor Rate [bpp]", "Anchor mAP@0.5 [%]", "Anchor Enc T [s]"),
     *("Anchor Dec T [s]", "Test QP", "Test Rate [bpp]", "Test mAP@0.5 [%]", "Test Enc T [s]", "Test Dec T [s]"),
     *("BD-rate [%]", "BD-mAP@0.5 [%]", "Enc T [%]", "Dec T [%]"),
@@ -33,8 +33,8 @@ def table(path: Path, anchor: RateCurve, test: RateCurve) -> list[list[str]]:
 
 
 def test_points_stand_side_by_side_and_deltas_in_the_first_row(tmp_path: Path) -> None:
-    header, *rows = table(tmp_path / "table.csv", curve(1, 4), curve(0.5, 3))
-    assert header == HEADER
+    side_info, *rows = table(tmp_path / "table.csv", curve(1, 4), curve(0.5, 3))
+    assert side_info == SIDE_INFO
     assert len(rows) == 4
     assert rows[0][:7] == ["ab12", "1", "41", "0.800000", "45.0000", "4.000", "0.750"]
     assert rows[0][7:12] == ["42", "0.200000", "40.0000", "2.000", "0.750"]

@@ -138,7 +138,7 @@ def test_front_end_runs_once_an_image_and_decoders_get_bytes(
 ) -> None:
     images: list[int] = []
     decoded: list[object] = []
-    original, decode = FeatureCodec.uncoded_tensors, FeatureCodec.decode_frame
+    original, decode = FeatureCodec.tensors_of, FeatureCodec.decode_frame
 
     def front(self: FeatureCodec, batch: Any) -> Any:
         images.append(len(batch))
@@ -148,7 +148,7 @@ def test_front_end_runs_once_an_image_and_decoders_get_bytes(
         decoded.append(data)
         return decode(self, data)
 
-    monkeypatch.setattr(FeatureCodec, "uncoded_tensors", front)
+    monkeypatch.setattr(FeatureCodec, "tensors_of", front)
     monkeypatch.setattr(FeatureCodec, "decode_frame", frame)
     rows = rows_of(measure(codec, folder, tmp_path / "points.csv", 30, 35, 40))
     assert sum(images) == 5
@@ -199,10 +199,10 @@ class Gray:
 
     def on_streams(self, batch: Any) -> list[Any]:
         pictures = []
-        for header, _ in batch:
-            assert header.qp == 30
-            gain = SIDE / max(header.original_width, header.original_height)
-            size = (round(header.original_height * gain), round(header.original_width * gain))
+        for side_info, _ in batch:
+            assert side_info.qp == 30
+            gain = SIDE / max(side_info.original_width, side_info.original_height)
+            size = (round(side_info.original_height * gain), round(side_info.original_width * gain))
             pictures.append(np.full((*size, 3), 0.5, np.float32))
         return pictures
 
@@ -223,14 +223,14 @@ def test_psnr_is_of_the_pictures_without_border(tmp_path: Path, codec: FeatureCo
 def test_a_point_that_fails_costs_itself(
     tmp_path: Path, codec: FeatureCodec, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encode = type(codec.video).encode
+    encode = type(codec.video_codec).encode
 
     def failing(self: Any, frames: Any, qp: int, **options: Any) -> list[bytes]:
         if qp == 36:
             raise EncoderError("no\nroom")
         return encode(self, frames, qp, **options)
 
-    monkeypatch.setattr(type(codec.video), "encode", failing)
+    monkeypatch.setattr(type(codec.video_codec), "encode", failing)
     outcomes = measure(codec, folder, tmp_path / "points.csv", 36, 40)
     assert outcomes[0].error == "latent, qp 36: no room"
     assert outcomes[1].error is None
@@ -241,14 +241,14 @@ def test_a_front_end_that_fails_once_is_run_again_for_the_next_point(
     tmp_path: Path, codec: FeatureCodec, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = [RuntimeError("can't allocate memory")]
-    original = FeatureCodec.uncoded_tensors
+    original = FeatureCodec.tensors_of
 
     def front(self: FeatureCodec, batch: Any) -> Any:
         if failures:
             raise failures.pop()
         return original(self, batch)
 
-    monkeypatch.setattr(FeatureCodec, "uncoded_tensors", front)
+    monkeypatch.setattr(FeatureCodec, "tensors_of", front)
     outcomes = measure(codec, folder, tmp_path / "points.csv", 36, 40)
     assert outcomes[0].error == "latent, qp 36: can't allocate memory"
     assert outcomes[1].row is not None

@@ -5,7 +5,7 @@
 Files here are never regenerated, only added. The script makes what is missing and touches nothing that exists; a file
 that no longer decodes means that the decoder broke, or that the format needs a new version (docs/bitstream.md).
 
-Per case: NAME.266, the bitstream; NAME.json, its header; NAME.png, the decoded mosaic as an 8-bit gray picture. The
+Per case: NAME.266, the bitstream; NAME.json, its side info; NAME.png, the decoded frame as an 8-bit gray picture. The
 samples are synthetic patterns; no photograph is in them.
 """
 
@@ -20,10 +20,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from featcodec import bitstream
-from featcodec.bitstream import RAW_QP, Header
+from featcodec.bitstream import RAW_QP, SideInfo
 from featcodec.packing.tiling import TileGrid
 from featcodec.system.files import write_atomically
-from featcodec.video import EncoderSettings, open_codec
+from featcodec.video import EncoderSettings, open_video_codec
 
 FOLDER = Path(__file__).parent
 FINGERPRINT = bytes.fromhex("00000102030405ff")
@@ -43,8 +43,8 @@ def waves(rows: int, cols: int, side: int) -> npt.NDArray[np.uint8]:
     y, x = np.mgrid[: rows * side, : cols * side]
     wave = 60 + 50 * np.sin(y / 9) * np.cos(x / 13) + (x // side + y // side) % 3 * 15
     noise = np.random.default_rng(0).normal(0, 2, wave.shape)
-    mosaic = np.rint(wave + (3 * x + 2 * y) // 17 % 2 * 12 + noise).astype(np.uint8)
-    return TileGrid(rows, cols).untile(mosaic, rows * cols)
+    frame = np.rint(wave + (3 * x + 2 * y) // 17 % 2 * 12 + noise).astype(np.uint8)
+    return TileGrid(rows, cols).untile(frame, rows * cols)
 
 
 def sparse(channels: int, height: int, width: int) -> npt.NDArray[np.uint8]:
@@ -73,8 +73,8 @@ def add(
         print(f"{name}: exists, left alone")
         return
     grid = grid or TileGrid.near_square(samples.shape[0])
-    codec = open_codec("none" if qp == RAW_QP else "ffmpeg", EncoderSettings(preset, parameters or {}))
-    header = Header(
+    codec = open_video_codec("none" if qp == RAW_QP else "ffmpeg", EncoderSettings(preset, parameters or {}))
+    side_info = SideInfo(
         original_width=original[0],
         original_height=original[1],
         letterboxed_width=samples.shape[2] * stride,
@@ -93,11 +93,11 @@ def add(
         encoder_tag=codec.tag,
     )
     (stream,) = codec.encode([grid.tile(samples)], 0 if qp == RAW_QP else qp)
-    data = bitstream.pack(header, stream, version=version)
+    data = bitstream.pack(side_info, stream, version=version)
     write_atomically(FOLDER / f"{name}.266", data)
-    text = json.dumps({**vars(header), "fingerprint": header.fingerprint.hex()}, indent=2)
+    text = json.dumps({**vars(side_info), "fingerprint": side_info.fingerprint.hex()}, indent=2)
     write_atomically(FOLDER / f"{name}.json", f"{text}\n".encode())
-    Image.fromarray(codec.decode(stream, header.mosaic_shape)).save(FOLDER / f"{name}.png")
+    Image.fromarray(codec.decode(stream, side_info.frame_shape)).save(FOLDER / f"{name}.png")
     print(f"{name}: {len(data)} bytes")
 
 

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from featcodec.bitstream import RAW_QP, Header
+from featcodec.bitstream import RAW_QP, SideInfo
 from featcodec.errors import WeightsError
 from featcodec.networks.catalogue import Shipped
 from featcodec.networks.restoration import (
@@ -31,7 +31,7 @@ SMALL = RestorationConfig(
     hidden_channels=6,
     blocks=1,
     split=4,
-    codec_fingerprint=CODEC,
+    stream_fingerprint=CODEC,
     training={"stage": "restoration", "steps": 2000, "metrics": {"loss": 0.5}},
 )
 
@@ -68,8 +68,8 @@ def refusal(path: Path) -> str:
     return message
 
 
-def header(qp: int = 38, split: int = 4) -> Header:
-    return Header(
+def side_info(qp: int = 38, split: int = 4) -> SideInfo:
+    return SideInfo(
         *(96, 64, 96, 64, 4, 8, 12, 2, 2, -3.0, 3.0, 8), split=split, fingerprint=bytes(8), qp=qp, encoder_tag=0
     )
 
@@ -133,16 +133,16 @@ def test_it_is_light() -> None:
 
 def test_streams_are_restored_at_the_qp_of_their_headers() -> None:
     restoration = small()
-    found = restore(restoration, coded(), [header(30), header(38), header(44)])
+    found = restore(restoration, coded(), [side_info(30), side_info(38), side_info(44)])
     assert torch.equal(found, restoration(coded(), torch.tensor([30.0, 38.0, 44.0])))
 
 
 def test_raw_samples_and_other_splits_stay_as_they_are() -> None:
-    mixed = restore(small(), coded(), [header(RAW_QP), header(38), header(RAW_QP)])
+    mixed = restore(small(), coded(), [side_info(RAW_QP), side_info(38), side_info(RAW_QP)])
     assert torch.equal(mixed[::2], coded()[::2])
     assert not torch.allclose(mixed[1], coded()[1], atol=1e-4)
-    assert torch.equal(restore(small(), coded(), [header(split=3)] * 3), coded())
-    assert torch.equal(restore(None, coded(), [header()] * 3), coded())
+    assert torch.equal(restore(small(), coded(), [side_info(split=3)] * 3), coded())
+    assert torch.equal(restore(None, coded(), [side_info()] * 3), coded())
 
 
 # Checkpoints
@@ -184,10 +184,10 @@ def test_half_precision_is_for_shipping(tmp_path: Path) -> None:
         {"split": 5},
         {"split": [4]},
         {"split": None},
-        {"codec_fingerprint": None},
-        {"codec_fingerprint": 7},
-        {"codec_fingerprint": "0011"},
-        {"codec_fingerprint": "spam\n" * 99},
+        {"stream_fingerprint": None},
+        {"stream_fingerprint": 7},
+        {"stream_fingerprint": "0011"},
+        {"stream_fingerprint": "spam\n" * 99},
         {"training": None},
     ],
     ids=lambda changes: repr(changes)[:40],

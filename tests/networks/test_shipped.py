@@ -73,7 +73,7 @@ def test_layouts_belong_to_tensors_that_people_have() -> None:
     assert set(named) <= tensors
     for shipped in SHIPPED_LAYOUTS:
         config = load_layout(shipped.path).config
-        assert (config.tensor_fingerprint, config.split) == (shipped.made_for, DEFAULT_SPLIT)
+        assert (config.model_fingerprint, config.split) == (shipped.made_for, DEFAULT_SPLIT)
 
 
 def test_restorations_belong_to_codecs_that_people_have() -> None:
@@ -88,7 +88,7 @@ def test_restorations_belong_to_codecs_that_people_have() -> None:
     assert set(named) <= {codec.hex() for codec in tensors | laid_out}
     for shipped in SHIPPED_RESTORATIONS:
         config = load_restoration(shipped.path).config
-        assert (config.codec_fingerprint, config.split) == (shipped.made_for, DEFAULT_SPLIT)
+        assert (config.stream_fingerprint, config.split) == (shipped.made_for, DEFAULT_SPLIT)
 
 
 @each_shipped
@@ -176,9 +176,9 @@ def check_default(detector: str | Path, name: str, path: Path) -> None:
     assert codec.fingerprint == FeatureCodec.load(detector, bottleneck=name).fingerprint
     image = read_image(path)
     data = codec.encode(image)
-    header, _ = bitstream.unpack(data)
+    side_info, _ = bitstream.unpack(data)
     assert codec.model.bottleneck is not None
-    assert header.channels == codec.model.bottleneck.config.channels
+    assert side_info.channels == codec.model.bottleneck.config.channels
     assert len(data) < len(FeatureCodec.load(detector, bottleneck=None).encode(image))
     confident = codec.detect(image).scores > 0.5
     assert (codec.decode(data).scores > 0.4).sum() >= confident.sum() / 2

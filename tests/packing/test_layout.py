@@ -76,8 +76,8 @@ def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
         ({}, {"clip_low": 7.0}),
         ({}, {"clip_low": "x"}),
         ({}, {"split": 5}),
-        ({}, {"tensor_fingerprint": 3}),
-        ({}, {"tensor_fingerprint": "zz" * 8}),
+        ({}, {"model_fingerprint": 3}),
+        ({}, {"model_fingerprint": "zz" * 8}),
         ({"order": [2.0, 0.0, 1.0]}, {}),
         ({"scale": [1.0, 1e30, 1.0]}, {}),
         ({"offset": [1.0, 1e30, 1.0]}, {}),
@@ -141,17 +141,17 @@ def test_a_stream_names_its_layout_and_decodes_with_it_alone(
     assert np.array_equal(named.decode(data).scores, codec.decode(data).scores)
     # The networks and an attacker get the tensor as they know it.
     batch = [codec.letterbox(image)]
-    uncoded = codec.uncoded_tensors(batch)
-    assert torch.equal(uncoded, plain.uncoded_tensors(batch))
-    error = (codec.coded_tensors([codec.decode_frame(data)]) - uncoded).abs().mean()
+    uncoded = codec.tensors_of(batch)
+    assert torch.equal(uncoded, plain.tensors_of(batch))
+    error = (codec.decoded_tensors([codec.decode_frame(data)]) - uncoded).abs().mean()
     step = 12 / 255 / np.abs(make_layout(16).scale).min()
     assert error < step
 
 
 def test_a_forged_split_is_refused(laid_out: tuple[FeatureCodec, FeatureCodec, Path]) -> None:
     codec, _, _ = laid_out
-    header, stream = unpack(codec.encode(texture(96, 64), 30))
-    forged = bitstream.pack(dataclasses.replace(header, split=3), stream)
+    side_info, stream = unpack(codec.encode(texture(96, 64), 30))
+    forged = bitstream.pack(dataclasses.replace(side_info, split=3), stream)
     with pytest.raises(BitstreamError, match="damaged or forged"):
         codec.decode(forged)
 
@@ -163,13 +163,13 @@ def test_half_precision_changes_neither_fingerprint_nor_layout(
     half = FeatureCodec.load(tiny_yolov5, image_size=96, layout=path, half=True)
     assert half.fingerprint == codec.fingerprint
     frame = codec.decode_frame(codec.encode(texture(96, 64), 20))
-    assert half.coded_tensors([frame]).dtype == torch.float16
-    assert torch.allclose(half.coded_tensors([frame]).float(), codec.coded_tensors([frame]), rtol=1e-2, atol=1e-2)
+    assert half.decoded_tensors([frame]).dtype == torch.float16
+    assert torch.allclose(half.decoded_tensors([frame]).float(), codec.decoded_tensors([frame]), rtol=1e-2, atol=1e-2)
 
 
 def test_a_file_of_another_layout_is_not_taken_for_done(laid_out: tuple[FeatureCodec, FeatureCodec, Path]) -> None:
     codec, plain, _ = laid_out
     image = codec.letterbox(texture(96, 64))
-    ((header, _),) = codec.front_end([image], 30)
-    assert codec.matches(header, image, 30)
-    assert not plain.matches(header, image, 30)
+    ((side_info, _),) = codec.front_end([image], 30)
+    assert codec.matches(side_info, image, 30)
+    assert not plain.matches(side_info, image, 30)

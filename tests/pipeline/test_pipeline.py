@@ -272,9 +272,9 @@ def test_a_stream_that_claims_a_huge_image_is_refused_before_memory_is_spent(
     tmp_path: Path, codec: FeatureCodec
 ) -> None:
     """Fingerprint, checksum and proportions are right: anybody can copy them. No image is letterboxed to 8192."""
-    header, stream = bitstream.unpack(codec.encode(texture(96, 64), QP))
+    side_info, stream = bitstream.unpack(codec.encode(texture(96, 64), QP))
     forged = dataclasses.replace(
-        header, letterboxed_width=8192, letterboxed_height=8192, feature_width=1024, feature_height=1024
+        side_info, letterboxed_width=8192, letterboxed_height=8192, feature_width=1024, feature_height=1024
     )
     data = bitstream.pack(forged, stream)
     tracemalloc.start()
@@ -284,9 +284,9 @@ def test_a_stream_that_claims_a_huge_image_is_refused_before_memory_is_spent(
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 1 << 20, "the mosaic alone has 16 MiB"
+    assert peak < 1 << 20, "the frame alone has 16 MiB"
     (tmp_path / "forged.266").write_bytes(data)
-    (tmp_path / "good.266").write_bytes(bitstream.pack(header, stream))
+    (tmp_path / "good.266").write_bytes(bitstream.pack(side_info, stream))
     first, second = decode_files(codec, streams_in(tmp_path), workers=1)
     assert "forged.266: claims a tensor" in str(first.error)
     assert second.error is None
@@ -300,10 +300,10 @@ def wrapper(path: Path, body: str) -> str:
 
 
 def with_encoder(codec: FeatureCodec, executable: str) -> FeatureCodec:
-    settings = codec.video.settings  # type: ignore[attr-defined]
-    video = type(codec.video)(settings)  # type: ignore[call-arg]
+    settings = codec.video_codec.settings  # type: ignore[attr-defined]
+    video = type(codec.video_codec)(settings)  # type: ignore[call-arg]
     video.executable = executable
-    return dataclasses.replace(codec, video=video)
+    return dataclasses.replace(codec, video_codec=video)
 
 
 def test_a_killed_encoder_costs_its_pictures_and_nothing_hangs(tmp_path: Path, codec: FeatureCodec) -> None:
@@ -317,7 +317,7 @@ def test_a_killed_encoder_costs_its_pictures_and_nothing_hangs(tmp_path: Path, c
 
 
 def test_an_encoder_killed_once_is_tried_again_picture_by_picture(tmp_path: Path, codec: FeatureCodec) -> None:
-    real = codec.video.executable  # type: ignore[attr-defined]
+    real = codec.video_codec.executable  # type: ignore[attr-defined]
     body = f"""
 mark = {str(tmp_path / "killed")!r}
 if not os.path.exists(mark):
@@ -364,7 +364,7 @@ def test_abandoning_a_run_leaves_no_process_and_no_part_file(tmp_path: Path, cod
 
 
 def test_abandoning_one_run_does_not_hurt_another_of_the_same_process(tmp_path: Path, codec: FeatureCodec) -> None:
-    real = codec.video.executable  # type: ignore[attr-defined]
+    real = codec.video_codec.executable  # type: ignore[attr-defined]
     encode = f"os.execv({real!r}, [{real!r}, *sys.argv[1:]])"
     wait = "\nimport time\nfor _ in range(2000):\n    if os.path.exists({go!r}): break\n    time.sleep(0.01)\n"
     started, go, first = (str(tmp_path / name) for name in ("started", "go", "first"))

@@ -23,7 +23,7 @@ from featcodec.images.reading import read_image
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
 from featcodec.pipeline.encode import encode_files
 from featcodec.privacy.attack import Attack
-from featcodec.privacy.invert import Inverted, invert_files
+from featcodec.privacy.attack_files import Attacked, attack_files
 from featcodec.privacy.plate_reader import PLATE_FORMAT, PlateReader, PlateReaderConfig, save_plate_reader
 from featcodec.privacy.plate_text import characters_read
 from featcodec.privacy.plates import PlateAudit, ReadPlate
@@ -99,7 +99,7 @@ def test_plates_are_read_on_every_picture_at_its_own_scale(
     source, own = Source(path, Path(path.name)), {path: path}
 
     def read(attack: Attack, latent: Attack | None, folder: str) -> tuple[ReadPlate, ...]:
-        outcomes = invert_files(attack, [source], tmp_path / folder, originals=own, latent=latent, plates=audit)
+        outcomes = attack_files(attack, [source], tmp_path / folder, originals=own, latent=latent, plates=audit)
         (outcome,) = outcomes
         assert outcome.error is None
         assert outcome.plates is not None
@@ -125,9 +125,9 @@ def test_images_that_are_not_listed_or_have_no_original_are_not_audited(
     audit = PlateAudit.load(scenes / "private.json", None, [listed])
     attack = Attack(codec, Painter(codec, np.full((8, 8, 3), 0.5)))
     own = {source.path: source.path for source in sources}
-    found = list(invert_files(attack, sources, tmp_path / "a", originals=own, plates=audit))
+    found = list(attack_files(attack, sources, tmp_path / "a", originals=own, plates=audit))
     assert [outcome.plates is None for outcome in found] == [False, True]
-    found = list(invert_files(attack, sources, tmp_path / "b", plates=audit))
+    found = list(attack_files(attack, sources, tmp_path / "b", plates=audit))
     assert [outcome.plates for outcome in found] == [None, None]
 
 
@@ -142,15 +142,15 @@ def test_an_audit_needs_details_of_these_images_and_a_reader(scenes: Path, tmp_p
 # How it is told
 
 
-def outcome(*plates: ReadPlate) -> Inverted:
-    return Inverted(Source(Path("a.png"), Path("a.png")), Path("b.png"), plates=plates)
+def outcome(*plates: ReadPlate) -> Attacked:
+    return Attacked(Source(Path("a.png"), Path("a.png")), Path("b.png"), plates=plates)
 
 
 def test_the_summary_counts_images_plates_and_characters() -> None:
     done = [
         outcome(ReadPlate("AB", {"original": "AB", "reconstruction": "XX"})),
         outcome(),
-        Inverted(Source(Path("c.png"), Path("c.png")), Path("d.png")),
+        Attacked(Source(Path("c.png"), Path("c.png")), Path("d.png")),
         outcome(ReadPlate("CD", {"original": "CX", "reconstruction": "XD"})),
     ]
     summary = plate_summary(done, ["AB", "ABCD"])

@@ -23,7 +23,7 @@ SMALL = RecNetConfig(
     hidden_channels=6,
     channels=4,
     repeats=(2, 1),
-    codec_fingerprint="0011223344556677",
+    model_fingerprint="0011223344556677",
     training={"stage": "attack", "steps": 1200, "metrics": {"PSNR": 17.28}},
 )
 LATENT = dataclasses.replace(SMALL, hidden_channels=0, channels=0)
@@ -250,8 +250,8 @@ def test_checkpoint_of_a_later_minor_version_may_say_more(tmp_path: Path) -> Non
         {"repeats": {"2": 1}},
         {"repeats": [[2], [1]]},
         {"repeats": None},
-        {"codec_fingerprint": 7},
-        {"codec_fingerprint": None},
+        {"model_fingerprint": 7},
+        {"model_fingerprint": None},
         {"training": None},
     ],
     ids=repr,

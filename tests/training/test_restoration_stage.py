@@ -34,7 +34,7 @@ from featcodec.training.real_coding import (
 )
 from featcodec.training.restoration import RestorationTask, train_restoration
 from featcodec.training.setup import TrainingData
-from featcodec.video import EncoderSettings, choose_profile, open_codec
+from featcodec.video import EncoderSettings, choose_profile, open_video_codec
 
 QPS = QpRange(38, 46)
 LATENT = UniformQuantizer(*LATENT_CLIP)
@@ -73,12 +73,12 @@ def test_real_coding_is_the_codecs(tiny_yolov5: Path) -> None:
     """Each tensor as from its own bitstream, at the QP of its group."""
     codec = FeatureCodec.load(tiny_yolov5, bottleneck=None, image_size=64)
     batch = [codec.letterbox(texture(64, 64, seed=number)) for number in range(3)]
-    decoded, qp = code_groups(real_coder(codec.packing, codec.video), codec.uncoded_tensors(batch), [30, 41])
+    decoded, qp = code_groups(real_coder(codec.packing, codec.video_codec), codec.tensors_of(batch), [30, 41])
     assert qp.tolist() == [30, 30, 41]
     for index, image in enumerate(batch):
-        ((header, mosaic),) = codec.front_end([image], int(qp[index]))
-        (stream,) = codec.video.encode([mosaic], header.qp)
-        expected = codec.coded_tensors([(header, codec.video.decode(stream, header.mosaic_shape))])
+        ((side_info, frame),) = codec.front_end([image], int(qp[index]))
+        (stream,) = codec.video_codec.encode([frame], side_info.qp)
+        expected = codec.decoded_tensors([(side_info, codec.video_codec.decode(stream, side_info.frame_shape))])
         assert torch.equal(decoded[index], expected[0])
 
 
@@ -166,7 +166,7 @@ def test_it_learns_to_undo_coding_noise(
     config = restoration.config
     assert (config.channels, config.hidden_channels, config.blocks, config.split) == (16 if latent else 4, 8, 1, 4)
     codec = FeatureCodec.load(tiny_yolov5, bottleneck=None if latent else bottleneck, restoration=written)
-    assert config.codec_fingerprint == codec.fingerprint.hex()
+    assert config.stream_fingerprint == codec.fingerprint.hex()
     assert config.training["stage"] == "restoration"
     assert config.training["simulated"] is simulated
     assert config.training["metrics"]["loss"] == pytest.approx(held_out[-1]["held-out loss"], rel=1e-5)
@@ -231,9 +231,9 @@ def test_the_encoders_settings_count(
 
     def spy(name: str, given: EncoderSettings) -> Any:
         settings.append(given)
-        return open_codec(name, given)
+        return open_video_codec(name, given)
 
-    monkeypatch.setattr(stage, "open_tried_codec", spy)
+    monkeypatch.setattr(stage, "open_tried_video_codec", spy)
     profile = choose_profile(preset="fast", parameters={"ISP": "3"})
     written = train_restoration(task_of(tiny_yolov5, profile=profile), data, toy_options(tmp_path, steps=1))
     assert settings == [EncoderSettings("fast", {"ISP": "3"})]
@@ -252,7 +252,7 @@ def test_it_goes_on_from_another_of_the_same_shape(
     start = load_restoration(first)
     for name, tensor in start.state_dict().items():
         assert torch.allclose(second.state_dict()[name], tensor, atol=1e-7)
-    assert second.config.codec_fingerprint != start.config.codec_fingerprint
+    assert second.config.stream_fingerprint != start.config.stream_fingerprint
     assert (second.config.hidden_channels, second.config.blocks) == (8, 2)
     assert second.config.training["start"] == {"fingerprint": start.fingerprint().hex(), **start.config.training}
     for changes, message in (({"blocks": 1}, "has 2 blocks, not 1"), ({"hidden_channels": 9}, "has 8 hidden channels")):

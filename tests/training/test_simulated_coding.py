@@ -24,7 +24,7 @@ from featcodec.training.simulated_coding import (
     _to_frequency,
     simulate_coding,
 )
-from featcodec.video import open_codec
+from featcodec.video import open_video_codec
 
 LOW, HIGH = -3.0, 3.0
 SAMPLE = (HIGH - LOW) / 255
@@ -230,10 +230,10 @@ def test_ranges_that_are_none_are_refused(values: tuple[float, ...]) -> None:
 
 
 def real_coding(coded: Tensor, qp: int) -> tuple[Tensor, float]:
-    """What VVC makes of the mosaic, and its bits per pixel of the letterboxed image."""
+    """What VVC makes of the frame, and its bits per pixel of the letterboxed image."""
     quantizer, grid = UniformQuantizer(LOW, HIGH), TileGrid.near_square(coded.shape[1])
     frame = grid.tile(quantizer.quantize(coded[0].numpy()))
-    codec = open_codec("ffmpeg")
+    codec = open_video_codec("ffmpeg")
     stream = codec.encode([frame], qp)[0]
     samples = grid.untile(codec.decode(stream, (frame.shape[0], frame.shape[1])), coded.shape[1])
     pixels = coded.shape[2] * coded.shape[3] * 64

@@ -336,7 +336,7 @@ def test_the_attacker_learns(
     assert sizes == ((16, 0, 0) if latent else (16, 8, 4))
     assert recnet.config.repeats == (2, 1)
     named = joined_fingerprint(detector.fingerprint, None if latent else coding.fingerprint())
-    assert recnet.config.codec_fingerprint == named.hex()
+    assert recnet.config.model_fingerprint == named.hex()
     assert recnet.config.training["stage"] == ("attack" if final else "recnet")
     assert recnet.config.training["edge_weight"] == (0 if final else 5)
     pictures, features = held_out_features(data, detector)
@@ -390,7 +390,7 @@ def test_an_attacker_goes_on_from_another_of_the_same_shape(
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
             assert torch.allclose(weights[name], tensor, atol=1e-7)
     named = joined_fingerprint(detector.fingerprint, load_bottleneck(other).fingerprint())
-    assert load_recnet(second).config.codec_fingerprint == named.hex()
+    assert load_recnet(second).config.model_fingerprint == named.hex()
     with pytest.raises(WeightsError, match="train a RecNet for this codec"):
         train_recnet(RecNetTask(tiny_yolov5, None, start=first), data, toy_options(tmp_path / "c"))
 
@@ -558,7 +558,7 @@ def test_stage_3_starts_from_stage_2(
     name = "invert.1.0.weight"
     assert torch.allclose(attacker.state_dict()[name], load_recnet(recnet).state_dict()[name], atol=1e-7)
     named = joined_fingerprint(detector.fingerprint, coding.fingerprint())
-    assert attacker.config.codec_fingerprint == named.hex()
+    assert attacker.config.model_fingerprint == named.hex()
     assert coding.config.training["stage"] == attacker.config.training["stage"] == "adversarial"
     assert coding.config.training["privacy_weight"] == 0.1
 

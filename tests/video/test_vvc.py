@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from make_frames import mosaic, noise
+from make_frames import make_frame, noise
 
 from featcodec.bitstream import nal
 from featcodec.errors import BitstreamError, EncoderError, InputError
-from featcodec.video import PRESETS, EncoderSettings, Frame, VideoCodec, open_codec
+from featcodec.video import PRESETS, EncoderSettings, Frame, VideoCodec, open_video_codec
 from featcodec.video.base import coded_shape, from_10_bits, split_batch, to_yuv420p10
 from featcodec.video.ffmpeg import FfmpegCodec, decode_picture
 from featcodec.video.settings import STILL_PICTURES
@@ -24,7 +24,7 @@ EXECUTABLE = {"ffmpeg": "executable", "vvenc": "encoder"}
 def installed(name: str, preset: str = "faster", parameters: Mapping[str, str] | None = None) -> VideoCodec:
     """The codec, or a skip that says why it is not there."""
     try:
-        return open_codec(name, EncoderSettings(preset, dict(parameters or {})))
+        return open_video_codec(name, EncoderSettings(preset, dict(parameters or {})))
     except EncoderError as error:
         pytest.skip(str(error))
 
@@ -66,7 +66,7 @@ def errors(codec: VideoCodec, frame: Frame, qp: int) -> npt.NDArray[np.int_]:
 @pytest.mark.parametrize("shape", [SHAPE, (128, 128)])
 @pytest.mark.parametrize("seed", range(4))
 def test_qp_0_is_within_1_of_every_sample(codec: VideoCodec, shape: tuple[int, int], seed: int) -> None:
-    off = errors(codec, mosaic(shape, seed), 0)
+    off = errors(codec, make_frame(shape, seed), 0)
     if codec.name == "none":
         assert off.max() == 0
     else:
@@ -108,7 +108,7 @@ def test_features_of_a_scene_at_qp_0_are_within_1(vvc: VideoCodec, drawn_scenes:
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (16, 8), (8, 16), (1, 70), (70, 1), (31, 33), (130, 66)])
 @pytest.mark.parametrize("qp", [0, 38])
 def test_odd_and_tiny_frames_come_back_in_shape(codec: VideoCodec, shape: tuple[int, int], qp: int) -> None:
-    off = errors(codec, mosaic(shape), qp)
+    off = errors(codec, make_frame(shape), qp)
     if qp == 0:
         assert off.max() <= 2
         assert np.count_nonzero(off > 1) <= 3
@@ -123,7 +123,7 @@ def test_tiny_frames_are_coded_even_when_noisy(vvc: VideoCodec, shape: tuple[int
 
 
 def test_qp_is_not_shifted() -> None:
-    frame = mosaic((128, 128))
+    frame = make_frame((128, 128))
     codec, shifted = installed("ffmpeg"), installed("ffmpeg", parameters={"IntraQPOffset": "-3"})
     for qp in (24, 30, 36):
         # By VVenC's own offset of -3, the slice at QP q is bit for bit the one that we get at QP q - 3.
@@ -132,7 +132,7 @@ def test_qp_is_not_shifted() -> None:
 
 
 def test_a_higher_qp_gives_fewer_bytes_and_a_larger_error(vvc: VideoCodec) -> None:
-    frame = mosaic((128, 128))
+    frame = make_frame((128, 128))
     streams = [encode(vvc, frame, qp) for qp in (0, 20, 30, 40, 63)]
     sizes = [slice_bytes(stream) for stream in streams]
     assert sizes == sorted(set(sizes), reverse=True)
@@ -142,7 +142,7 @@ def test_a_higher_qp_gives_fewer_bytes_and_a_larger_error(vvc: VideoCodec) -> No
 
 @pytest.mark.parametrize("preset", PRESETS[:3])
 def test_presets_are_applied(preset: str) -> None:
-    frames = [mosaic(SHAPE, seed) for seed in range(8)]
+    frames = [make_frame(SHAPE, seed) for seed in range(8)]
     codec = installed("ffmpeg", preset)
     streams = codec.encode(frames, 30)
     assert streams == [encode(codec, frame, 30) for frame in frames]
@@ -150,7 +150,7 @@ def test_presets_are_applied(preset: str) -> None:
 
 
 def test_parameters_reach_the_encoder(vvc: VideoCodec) -> None:
-    frame = mosaic(SHAPE)
+    frame = make_frame(SHAPE)
     tuned = installed(vvc.name, parameters={"DepQuant": "1", "SignHideFlag": "0"})
     stream = encode(tuned, frame, 30)
     assert stream != encode(vvc, frame, 30)
@@ -160,13 +160,13 @@ def test_parameters_reach_the_encoder(vvc: VideoCodec) -> None:
 @pytest.mark.parametrize("parameters", [{"NoSuchOption": "1"}, {"CTUSize": "17"}, {"TransformSkip": "oops"}])
 def test_a_bad_parameter_is_an_error(vvc: VideoCodec, parameters: dict[str, str]) -> None:
     with pytest.raises(EncoderError, match="`encoder_parameters`"):
-        encode(installed(vvc.name, parameters=parameters), mosaic(SHAPE), 30)
+        encode(installed(vvc.name, parameters=parameters), make_frame(SHAPE), 30)
 
 
 @pytest.mark.parametrize("qp", [-1, 64, 255])
 def test_an_impossible_qp_is_refused(vvc: VideoCodec, qp: int) -> None:
     with pytest.raises(InputError, match=f"QP {qp} is not a whole number from 0 to 63"):
-        encode(vvc, mosaic(SHAPE), qp)
+        encode(vvc, make_frame(SHAPE), qp)
 
 
 # Batches.
@@ -174,7 +174,7 @@ def test_an_impossible_qp_is_refused(vvc: VideoCodec, qp: int) -> None:
 
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 10, 16])
 def test_batches_give_the_same_bytes_and_samples_as_single_frames(codec: VideoCodec, count: int) -> None:
-    frames = [mosaic(SHAPE, seed) for seed in range(count)]
+    frames = [make_frame(SHAPE, seed) for seed in range(count)]
     batch = codec.encode(frames, 30)
     assert batch == [encode(codec, frame, 30) for frame in frames]
     assert len(set(batch)) == count
@@ -186,9 +186,9 @@ def test_batches_give_the_same_bytes_and_samples_as_single_frames(codec: VideoCo
 
 
 def test_neighbours_do_not_leak_into_a_frame(vvc: VideoCodec) -> None:
-    frame = mosaic(SHAPE)
-    alike = [mosaic(SHAPE, 0) for _ in range(4)]
-    unlike = [255 - mosaic(SHAPE, seed) for seed in range(1, 5)]
+    frame = make_frame(SHAPE)
+    alike = [make_frame(SHAPE, 0) for _ in range(4)]
+    unlike = [255 - make_frame(SHAPE, seed) for seed in range(1, 5)]
     for qp in (20, 38):
         beside_alike = vvc.encode([*alike[:2], frame, *alike[2:]], qp)[2]
         beside_unlike = vvc.encode([*unlike[:2], frame, *unlike[2:]], qp)[2]
@@ -206,18 +206,18 @@ def test_picture_numbers_that_wrap_do_not_show() -> None:
 
 @pytest.mark.parametrize("threads", [0, 1, 2])
 def test_threads_change_no_byte(codec: VideoCodec, threads: int) -> None:
-    frames = [mosaic((128, 128), seed) for seed in range(3)]
+    frames = [make_frame((128, 128), seed) for seed in range(3)]
     assert codec.encode(frames, 30, threads=threads) == [encode(codec, frame, 30) for frame in frames]
 
 
 def test_a_batch_of_different_or_no_frames_is_refused(codec: VideoCodec) -> None:
-    for frames in ([], [mosaic(SHAPE), mosaic((96, 64))]):
+    for frames in ([], [make_frame(SHAPE), make_frame((96, 64))]):
         with pytest.raises(InputError, match="frames of one shape"):
             codec.encode(frames, 30)
 
 
 def test_every_picture_of_a_batch_is_counted(vvc: VideoCodec) -> None:
-    frames: Sequence[Frame] = [mosaic(SHAPE, seed) for seed in range(3)]
+    frames: Sequence[Frame] = [make_frame(SHAPE, seed) for seed in range(3)]
     streams = vvc.encode(frames, 30)
     joined = b"".join(streams)
     assert len(split_batch(joined, 3, "test")) == 3
@@ -234,7 +234,7 @@ def test_frame_parallel_coding_loses_pictures_loudly_if_at_all(monkeypatch: pyte
     # This is why MaxParallelFrames=0 is the default: libvvenc exits with 0 and an empty file here.
     monkeypatch.setattr("featcodec.video.settings.STILL_PICTURES", {**STILL_PICTURES, "MaxParallelFrames": "-1"})
     codec = installed("ffmpeg")
-    frames = [mosaic(SHAPE, seed) for seed in range(7)]
+    frames = [make_frame(SHAPE, seed) for seed in range(7)]
     try:
         streams = codec.encode(frames, 30)
     except EncoderError as error:
@@ -248,7 +248,7 @@ def test_frame_parallel_coding_loses_pictures_loudly_if_at_all(monkeypatch: pyte
 
 def test_a_stream_is_one_intra_picture_of_known_nal_units(vvc: VideoCodec) -> None:
     for qp in (0, 20, 38):
-        units = nal.split_units(encode(vvc, mosaic((128, 128)), qp))
+        units = nal.split_units(encode(vvc, make_frame((128, 128)), qp))
         types = [nal.nal_type(unit) for unit in units]
         assert types[-1] == nal.IDR_N_LP
         assert set(types[:-1]) <= {nal.VPS, nal.SPS, nal.PPS, nal.PREFIX_APS}
@@ -257,7 +257,7 @@ def test_a_stream_is_one_intra_picture_of_known_nal_units(vvc: VideoCodec) -> No
 
 @pytest.mark.parametrize("shape", [(512, 640), (66, 98), (8, 8)])
 def test_the_parameter_sets_of_the_embedded_encoder_are_small(shape: tuple[int, int]) -> None:
-    units = nal.split_units(encode(installed("ffmpeg"), mosaic(shape), 46))
+    units = nal.split_units(encode(installed("ffmpeg"), make_frame(shape), 46))
     sizes = {nal.nal_type(unit): len(unit) for unit in units[:-1]}
     assert sizes.keys() == {nal.SPS, nal.PPS}
     assert sizes[nal.SPS] <= 24
@@ -268,7 +268,7 @@ def test_the_parameter_sets_of_the_embedded_encoder_are_small(shape: tuple[int, 
 def test_gray_pictures_spend_nothing_on_chroma_and_have_the_same_samples(qp: int) -> None:
     codec, shape = installed("ffmpeg"), (128, 192)
     assert isinstance(codec, FfmpegCodec)
-    frame = mosaic(shape)
+    frame = make_frame(shape)
     gray, coloured = (codec.encode_raw([to_yuv420p10(frame)], shape, qp, 1, gray=gray)[0] for gray in (True, False))
     assert encode(codec, frame, qp) == gray
     assert len(gray) < len(coloured)
@@ -281,12 +281,12 @@ def test_text_that_the_encoder_prints_stays_out_of_the_stream(
     vvc: VideoCodec, capfd: pytest.CaptureFixture[str]
 ) -> None:
     # With these settings VVenC prints "Configuration warning: ..." to stdout.
-    stream = encode(vvc, mosaic(SHAPE), 30)
+    stream = encode(vvc, make_frame(SHAPE), 30)
     assert b"onfiguration" not in stream
     assert nal.is_slice(nal.split_units(stream)[-1])
     for name in ("ffmpeg", "vvenc"):
         try:
-            decoder = open_codec(name)
+            decoder = open_video_codec(name)
         except EncoderError:
             continue
         assert decoder.decode(stream, SHAPE).shape == SHAPE
@@ -297,7 +297,7 @@ def test_every_decoder_gets_the_same_samples() -> None:
     codecs = [installed("ffmpeg"), installed("vvenc")]
     for encoder in codecs:
         for qp in (0, 30, 38):
-            stream = encode(encoder, mosaic((128, 128)), qp)
+            stream = encode(encoder, make_frame((128, 128)), qp)
             first, second = (decoder.decode(stream, (128, 128)) for decoder in codecs)
             assert np.array_equal(first, second)
 
@@ -322,51 +322,51 @@ def test_noise_at_qp_0_comes_back_though_it_outgrows_the_encoders_buffer(vvc: Vi
 
 
 def test_noise_does_not_change_the_bytes_of_its_batch(vvc: VideoCodec) -> None:
-    frames = [mosaic((128, 128)), noise((128, 128)), mosaic((128, 128), seed=1)]
+    frames = [make_frame((128, 128)), noise((128, 128)), make_frame((128, 128), seed=1)]
     assert vvc.encode(frames, 0) == [encode(vvc, frame, 0) for frame in frames]
 
 
 def test_a_frame_that_even_a_doubled_picture_cannot_hold_is_an_error_with_its_remedy(tmp_path: Path) -> None:
     body = "echo 'Error submitting video frame to the encoder' >&2; exit 187"
     with pytest.raises(EncoderError, match=r"higher QP.*`codec` vvenc"):
-        encode(with_encoder(installed("ffmpeg"), tmp_path, body), mosaic(SHAPE), 0)
+        encode(with_encoder(installed("ffmpeg"), tmp_path, body), make_frame(SHAPE), 0)
 
 
 def test_a_killed_encoder_is_an_error_that_names_the_signal(vvc: VideoCodec, tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="killed by SIGKILL"):
-        encode(with_encoder(vvc, tmp_path, "kill -KILL $$"), mosaic(SHAPE), 30)
+        encode(with_encoder(vvc, tmp_path, "kill -KILL $$"), make_frame(SHAPE), 30)
 
 
 def test_an_encoder_that_fails_is_quoted(vvc: VideoCodec, tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="ended with code 3 and said: out of luck"):
-        encode(with_encoder(vvc, tmp_path, "echo out of luck >&2; exit 3"), mosaic(SHAPE), 30)
+        encode(with_encoder(vvc, tmp_path, "echo out of luck >&2; exit 3"), make_frame(SHAPE), 30)
 
 
 def test_an_encoder_that_delivers_nothing_is_an_error(vvc: VideoCodec, tmp_path: Path) -> None:
     with pytest.raises(EncoderError, match="delivered 0 of 1 pictures"):
-        encode(with_encoder(vvc, tmp_path, "exit 0"), mosaic(SHAPE), 30)
+        encode(with_encoder(vvc, tmp_path, "exit 0"), make_frame(SHAPE), 30)
 
 
 def test_an_encoder_that_delivers_an_empty_file_is_an_error(vvc: VideoCodec, tmp_path: Path) -> None:
     # ffmpeg's output is its last argument; vvencapp's follows --output.
     script = 'for last in "$@"; do [ "$before" = --output ] && out=$last; before=$last; done; : > "${out:-$last}"'
     with pytest.raises(EncoderError, match="delivered 0 of 1 pictures"):
-        encode(with_encoder(vvc, tmp_path, script), mosaic(SHAPE), 30)
+        encode(with_encoder(vvc, tmp_path, script), make_frame(SHAPE), 30)
 
 
 def test_a_missing_encoder_is_an_error(vvc: VideoCodec, tmp_path: Path) -> None:
     setattr(vvc, EXECUTABLE[vvc.name], str(tmp_path / "missing"))
     with pytest.raises(EncoderError, match="missing cannot be started"):
-        encode(vvc, mosaic(SHAPE), 30)
+        encode(vvc, make_frame(SHAPE), 30)
 
 
 def test_nothing_is_left_in_the_temporary_folder(
     vvc: VideoCodec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    encode(vvc, mosaic(SHAPE), 30)
+    encode(vvc, make_frame(SHAPE), 30)
     with pytest.raises(EncoderError):
-        encode(installed(vvc.name, parameters={"NoSuchOption": "1"}), mosaic(SHAPE), 30)
+        encode(installed(vvc.name, parameters={"NoSuchOption": "1"}), make_frame(SHAPE), 30)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -378,7 +378,7 @@ def test_another_shape_than_expected_is_refused(codec: VideoCodec, shape: tuple[
     if codec.name == "none" and shape == (96, 64):
         pytest.skip("raw samples do not say how they lie")
     with pytest.raises(BitstreamError):
-        codec.decode(encode(codec, mosaic(SHAPE), 38), shape)
+        codec.decode(encode(codec, make_frame(SHAPE), 38), shape)
 
 
 def test_a_picture_larger_than_expected_is_refused_before_it_is_decoded() -> None:
@@ -398,13 +398,13 @@ def test_garbage_is_refused(codec: VideoCodec, stream: bytes) -> None:
 
 
 def test_two_pictures_are_refused(codec: VideoCodec) -> None:
-    first, second = codec.encode([mosaic(SHAPE, 0), mosaic(SHAPE, 1)], 38)
+    first, second = codec.encode([make_frame(SHAPE, 0), make_frame(SHAPE, 1)], 38)
     with pytest.raises(BitstreamError):
         codec.decode(first + second, SHAPE)
 
 
 def test_a_stream_without_its_parameter_sets_or_its_slice_is_refused(vvc: VideoCodec) -> None:
-    units = nal.split_units(encode(vvc, mosaic(SHAPE), 38))
+    units = nal.split_units(encode(vvc, make_frame(SHAPE), 38))
     for kept in (units[1:], units[:-1], units[-1:]):
         with pytest.raises(BitstreamError):
             vvc.decode(nal.join_units(kept), SHAPE)
@@ -413,7 +413,7 @@ def test_a_stream_without_its_parameter_sets_or_its_slice_is_refused(vvc: VideoC
 def test_damaged_streams_decode_to_a_frame_or_are_refused() -> None:
     # The CRC of featcodec.bitstream.format finds the damage; the decoder only must not fail in another way.
     codec = installed("ffmpeg")
-    stream = encode(codec, mosaic(SHAPE), 38)
+    stream = encode(codec, make_frame(SHAPE), 38)
     for bit in range(0, 8 * len(stream), 7):
         damaged = bytearray(stream)
         damaged[bit // 8] ^= 1 << bit % 8
@@ -424,11 +424,11 @@ def test_damaged_streams_decode_to_a_frame_or_are_refused() -> None:
 
 
 def test_raw_samples_and_pictures_are_told_apart() -> None:
-    raw, ffmpeg = open_codec("none"), installed("ffmpeg")
+    raw, ffmpeg = open_video_codec("none"), installed("ffmpeg")
     with pytest.raises(BitstreamError, match="raw samples"):
-        raw.decode(encode(ffmpeg, mosaic(SHAPE), 38), SHAPE)
+        raw.decode(encode(ffmpeg, make_frame(SHAPE), 38), SHAPE)
     with pytest.raises(BitstreamError):
-        ffmpeg.decode(encode(raw, mosaic(SHAPE), 38), SHAPE)
+        ffmpeg.decode(encode(raw, make_frame(SHAPE), 38), SHAPE)
 
 
 # The sample format.
@@ -459,4 +459,4 @@ def test_parameters_whose_stream_does_not_decode_are_an_error() -> None:
     codec = installed("ffmpeg", parameters={"ISP": "1"})
     object.__setattr__(codec.settings, "parameters", {"InternalBitDepth": "8"})
     with pytest.raises(EncoderError, match="does not decode"):
-        encode(codec, mosaic(SHAPE), 30)
+        encode(codec, make_frame(SHAPE), 30)

@@ -11,7 +11,7 @@ from typing import Any
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from make_frames import mosaic
+from make_frames import make_frame
 from pictures import save_texture
 from sweep_set import SIDE, make_sweep_set
 
@@ -21,7 +21,15 @@ from featcodec.errors import BitstreamError, EncoderError, InputError
 from featcodec.evaluation.methods import InputVvcMethod
 from featcodec.images.reading import read_image
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
-from featcodec.video import DEFAULT_PROFILE, PROFILES, EncoderSettings, Frame, VideoCodec, choose_profile, open_codec
+from featcodec.video import (
+    DEFAULT_PROFILE,
+    PROFILES,
+    EncoderSettings,
+    Frame,
+    VideoCodec,
+    choose_profile,
+    open_video_codec,
+)
 from featcodec.video.profiles import describe
 from featcodec.video.settings import NEAR_LOSSLESS_QP, parse_parameters
 
@@ -38,7 +46,7 @@ def settings_of(name: str, kind: str) -> EncoderSettings:
 @pytest.fixture(params=["ffmpeg", "vvenc"])
 def backend(request: pytest.FixtureRequest) -> str:
     try:
-        open_codec(request.param)
+        open_video_codec(request.param)
     except EncoderError as error:
         pytest.skip(str(error))
     name: str = request.param
@@ -47,18 +55,18 @@ def backend(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(params=SETS, ids="-".join)
 def vvc(request: pytest.FixtureRequest, backend: str) -> VideoCodec:
-    return open_codec(backend, settings_of(*request.param))
+    return open_video_codec(backend, settings_of(*request.param))
 
 
 @pytest.fixture(scope="module")
 def scene_mosaics(drawn_scenes: Path) -> dict[bool, Frame]:
-    """A scene's mosaic by whether there is a bottleneck; a quarter as wide as usual, as `dense` takes its time."""
+    """A scene's frame by whether there is a bottleneck; a quarter as wide as usual, as `dense` takes its time."""
     image = read_image(min((drawn_scenes / "images").iterdir()))
-    mosaics = {}
+    frames = {}
     for bottleneck in (False, True):
         codec = FeatureCodec.load("scenes", bottleneck="street" if bottleneck else None, device="cpu", image_size=128)
-        ((_, mosaics[bottleneck]),) = codec.front_end([codec.letterbox(image)], 0)
-    return mosaics
+        ((_, frames[bottleneck]),) = codec.front_end([codec.letterbox(image)], 0)
+    return frames
 
 
 # Every set keeps the contract.
@@ -66,7 +74,7 @@ def scene_mosaics(drawn_scenes: Path) -> dict[bool, Frame]:
 
 @pytest.mark.parametrize("shape", [(96, 64), (31, 70), (8, 8)])
 def test_qp_0_is_near_lossless(vvc: VideoCodec, shape: tuple[int, int]) -> None:
-    frame = mosaic(shape)
+    frame = make_frame(shape)
     off = np.abs(vvc.decode(vvc.encode([frame], 0)[0], shape).astype(int) - frame)
     # As of every codec in tests/test_vvc.py: VVenC misses by 2 in about one of 10,000 samples as noisy as these.
     assert off.max() <= 2
@@ -79,13 +87,13 @@ def test_qp_0_is_near_lossless(vvc: VideoCodec, shape: tuple[int, int]) -> None:
 def test_features_of_a_scene_are_within_1_or_2(
     backend: str, name: str, bottleneck: bool, qp: int, scene_mosaics: dict[bool, Frame]
 ) -> None:
-    frame, codec = scene_mosaics[bottleneck], open_codec(backend, PROFILES[name].settings(bottleneck=bottleneck))
+    frame, codec = scene_mosaics[bottleneck], open_video_codec(backend, PROFILES[name].settings(bottleneck=bottleneck))
     off = np.abs(codec.decode(codec.encode([frame], qp)[0], frame.shape).astype(int) - frame)
     assert off.max() <= (1 if qp == 0 else 2)
 
 
 def test_streams_of_a_batch_equal_single_streams(vvc: VideoCodec) -> None:
-    frames = [mosaic((64, 64), seed) for seed in range(4)]
+    frames = [make_frame((64, 64), seed) for seed in range(4)]
     batch = vvc.encode(frames, 36)
     assert batch == [vvc.encode([frame], 36)[0] for frame in frames]
     assert len(set(batch)) == len(frames)
@@ -93,7 +101,7 @@ def test_streams_of_a_batch_equal_single_streams(vvc: VideoCodec) -> None:
 
 def test_every_decoder_gets_the_samples_that_the_encoder_meant(vvc: VideoCodec, tmp_path: Path) -> None:
     """ffmpeg's own decoder in a process of its own, which nothing of featcodec stands around."""
-    frame = mosaic(SHAPE)
+    frame = make_frame(SHAPE)
     for qp in (NEAR_LOSSLESS_QP + 1, 40):
         (stream,) = vvc.encode([frame], qp)
         path = tmp_path / "picture.266"
@@ -105,12 +113,12 @@ def test_every_decoder_gets_the_samples_that_the_encoder_meant(vvc: VideoCodec, 
 
 
 def test_threads_change_no_byte(vvc: VideoCodec) -> None:
-    frames = [mosaic((64, 160))]
+    frames = [make_frame((64, 160))]
     assert vvc.encode(frames, 40, threads=2) == vvc.encode(frames, 40)
 
 
 def test_a_damaged_stream_is_refused_or_decodes_in_shape(vvc: VideoCodec) -> None:
-    (stream,) = vvc.encode([mosaic(SHAPE)], 36)
+    (stream,) = vvc.encode([make_frame(SHAPE)], 36)
     with pytest.raises(BitstreamError):
         vvc.decode(stream[: len(stream) // 2], (128, 128))
 
@@ -187,10 +195,10 @@ def test_a_codec_takes_the_set_that_fits_its_bottleneck(tiny_yolov5: Path, tmp_p
     for name in PROFILES:
         for bottleneck, kind in ((None, "latent"), (path, "bottleneck")):
             codec = FeatureCodec.load(tiny_yolov5, bottleneck=bottleneck, profile=name)
-            assert codec.video.tag == open_codec("ffmpeg", settings_of(name, kind)).tag
-    assert FeatureCodec.load(tiny_yolov5, bottleneck=path).video.tag == settings_of(DEFAULT_PROFILE, "bottleneck").tag(
-        "ffmpeg"
-    )
+            assert codec.video_codec.tag == open_video_codec("ffmpeg", settings_of(name, kind)).tag
+    assert FeatureCodec.load(tiny_yolov5, bottleneck=path).video_codec.tag == settings_of(
+        DEFAULT_PROFILE, "bottleneck"
+    ).tag("ffmpeg")
 
 
 def test_pictures_are_coded_without_tools(tiny_yolov5: Path) -> None:

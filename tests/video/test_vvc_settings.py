@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from make_frames import mosaic
+from make_frames import make_frame
 
 from featcodec.errors import InputError
-from featcodec.video import CODECS, PRESETS, EncoderSettings, open_codec
+from featcodec.video import CODECS, PRESETS, EncoderSettings, open_video_codec
 from featcodec.video.settings import STILL_PICTURES, parse_parameters
 
 
@@ -89,14 +89,14 @@ def test_tags_tell_settings_apart() -> None:
 
 def test_codecs_carry_the_tag_of_their_settings() -> None:
     settings = EncoderSettings("fast", {"ISP": "1"})
-    assert open_codec("ffmpeg", settings).tag == settings.tag("ffmpeg")
-    assert open_codec("ffmpeg").tag == EncoderSettings().tag("ffmpeg")
-    assert open_codec("none", settings).tag == 0
+    assert open_video_codec("ffmpeg", settings).tag == settings.tag("ffmpeg")
+    assert open_video_codec("ffmpeg").tag == EncoderSettings().tag("ffmpeg")
+    assert open_video_codec("none", settings).tag == 0
 
 
 def test_an_unknown_codec_is_refused() -> None:
     with pytest.raises(InputError, match="choose one of ffmpeg, vvenc, none"):
-        open_codec("h264")
+        open_video_codec("h264")
     assert CODECS == ("ffmpeg", "vvenc", "none")
 
 
@@ -108,8 +108,8 @@ def test_the_lowest_qps_are_spared_rate_distortion_optimization() -> None:
 
 @pytest.mark.parametrize("preset", PRESETS[:3])
 def test_every_preset_codes_at_the_lowest_qps(preset: str) -> None:
-    codec = open_codec("ffmpeg", EncoderSettings(preset))
-    frame = mosaic((64, 96))
+    codec = open_video_codec("ffmpeg", EncoderSettings(preset))
+    frame = make_frame((64, 96))
     for qp in (0, 3):
         (stream,) = codec.encode([frame], qp)
         assert np.abs(codec.decode(stream, frame.shape).astype(int) - frame).max() <= 2

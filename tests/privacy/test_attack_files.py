@@ -23,12 +23,12 @@ from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bot
 from featcodec.networks.checkpoints import fingerprint
 from featcodec.pipeline.encode import encode_files
 from featcodec.privacy.attack import Attack
+from featcodec.privacy.attack_files import Attacked, attack_files, check_pictures
 from featcodec.privacy.attack_results import read_attack_results
 from featcodec.privacy.image_quality import image_quality
-from featcodec.privacy.invert import Inverted, check_pictures, invert_files
 from featcodec.privacy.recnet import RecNet, RecNetConfig, load_recnet, save_recnet
 from featcodec.system.paths import Source, expand_sources
-from featcodec.video import open_codec
+from featcodec.video import open_video_codec
 
 QP = 30
 SIZE = 96
@@ -58,7 +58,7 @@ def config_for(codec: FeatureCodec, channels: int = FEATURES) -> RecNetConfig:
         hidden_channels=HIDDEN if coded else 0,
         channels=coded,
         repeats=(2, 1),
-        codec_fingerprint=codec.fingerprint.hex(),
+        model_fingerprint=codec.fingerprint.hex(),
         training={"stage": "test"},
     )
 
@@ -147,9 +147,9 @@ def test_an_image_is_attacked_through_its_unclipped_features(learned: FeatureCod
 @pytest.mark.parametrize("name", ["codec", "learned"])
 def test_a_stream_is_attacked_through_what_the_decoder_gets(name: str, request: pytest.FixtureRequest) -> None:
     subject: FeatureCodec = request.getfixturevalue(name)
-    raw = dataclasses.replace(subject, video=open_codec("none"))
+    raw = dataclasses.replace(subject, video_codec=open_video_codec("none"))
     image = texture(96, 64)
-    uncoded = raw.uncoded_tensors([raw.letterbox(image)])
+    uncoded = raw.tensors_of([raw.letterbox(image)])
     recnet = Scripted(subject, gray, uncoded.shape[1])
     Attack(subject, recnet).on_streams([subject.decode_frame(raw.encode(image))])
     (coded,) = recnet.seen
@@ -232,7 +232,7 @@ def test_streams_are_reconstructed_in_order_and_measured_against_their_originals
     attack = Attack.load(learned, weights / "attack.safetensors")
     latent = Attack.load(codec, weights / "latent.safetensors")
     outcomes = list(
-        invert_files(
+        attack_files(
             attack,
             sources,
             tmp_path / "out",
@@ -273,11 +273,11 @@ def test_images_are_their_own_originals_when_told_so_and_else_are_not_measured(
 ) -> None:
     sources = sources_in(make_set(tmp_path / "in", 3))
     attack = Attack(codec, Scripted(codec, gray))
-    for outcome in invert_files(attack, sources, tmp_path / "a", workers=1):
+    for outcome in attack_files(attack, sources, tmp_path / "a", workers=1):
         assert (outcome.quality, outcome.side_by_side, outcome.error) == (None, None, None)
     assert not (tmp_path / "a/side-by-side").exists()
     own = {source.path: source.path for source in sources}
-    for outcome in invert_files(attack, sources, tmp_path / "b", originals=own, workers=1):
+    for outcome in attack_files(attack, sources, tmp_path / "b", originals=own, workers=1):
         assert 5 < outcome.quality.psnr < 20
         assert (pixels_of(outcome.output) == 128).all()
 
@@ -288,7 +288,7 @@ def test_some_originals_are_enough_for_those_that_have_one(tmp_path: Path, codec
     sources = sources_in(tmp_path / "in")
     attack = Attack(codec, Scripted(codec, gray))
     own = {source.path: source.path for source in sources[1::2]}
-    outcomes = list(invert_files(attack, sources, tmp_path / "out", originals=own, latent=attack))
+    outcomes = list(attack_files(attack, sources, tmp_path / "out", originals=own, latent=attack))
     assert [outcome.quality is None for outcome in outcomes] == [True, False, True, False]
     assert [outcome.latent_quality for outcome in outcomes] == [outcome.quality for outcome in outcomes]
 
@@ -298,7 +298,7 @@ def test_a_perfect_attack_is_infinitely_good(tmp_path: Path, codec: FeatureCodec
     Image.new("RGB", (96, 64), "white").save(tmp_path / "in/white.png")
     (source,) = sources_in(tmp_path / "in")
     attack = Attack(codec, Scripted(codec, lambda height, width: gray(height, width) * 9))
-    (outcome,) = invert_files(attack, [source], tmp_path / "out", originals={source.path: source.path})
+    (outcome,) = attack_files(attack, [source], tmp_path / "out", originals={source.path: source.path})
     assert (outcome.quality.psnr, outcome.quality.edge_psnr) == (math.inf, math.inf)
 
 
@@ -315,7 +315,7 @@ def test_what_goes_wrong_costs_one_line_each_and_the_others_are_done(
     other = FeatureCodec.load(tiny_yolov5, image_size=SIZE, split=3)
     split.path.write_bytes(other.encode(read_image(images / split.relative.with_suffix(".png"))))
     attack = Attack(codec, Scripted(codec, gray))
-    outcomes = list(invert_files(attack, sources, tmp_path / "out", originals=originals_of(sources, images)))
+    outcomes = list(attack_files(attack, sources, tmp_path / "out", originals=originals_of(sources, images)))
     reasons = [None, "truncated", "91x91 pixels", "not a readable image", "no such file", "made behind layer 3"]
     assert [outcome.source for outcome in outcomes] == sources
     for outcome, reason in zip(outcomes, reasons, strict=True):
@@ -327,7 +327,7 @@ def test_what_goes_wrong_costs_one_line_each_and_the_others_are_done(
     assert len(list((tmp_path / "out").rglob("*.*"))) == 2
 
 
-def assert_one_line(outcome: Inverted, reason: str) -> None:
+def assert_one_line(outcome: Attacked, reason: str) -> None:
     message = str(outcome.error)
     assert str(outcome.source.path) in message
     assert reason in message
@@ -350,8 +350,8 @@ def test_networks_that_fail_on_one_image_cost_that_image(
 
     for number in range(5):
         save_texture(tmp_path / f"in/{number}.png", 96, 64, seed=number)
-    bad = codec.uncoded_tensors([codec.letterbox(texture(96, 64, 2))])[0]
-    outcomes = list(invert_files(Attack(codec, Failing(codec, gray)), sources_in(tmp_path / "in"), tmp_path / "out"))
+    bad = codec.tensors_of([codec.letterbox(texture(96, 64, 2))])[0]
+    outcomes = list(attack_files(Attack(codec, Failing(codec, gray)), sources_in(tmp_path / "in"), tmp_path / "out"))
     assert [outcome.source.path.stem for outcome in outcomes if outcome.error] == ["2"]
     assert_one_line(outcomes[2], reason)
     assert "long trace" not in str(outcomes[2].error)
@@ -362,7 +362,7 @@ def test_a_disk_that_refuses_costs_its_pictures(tmp_path: Path, codec: FeatureCo
     sources = sources_in(make_set(tmp_path / "in", 4))
     (tmp_path / "out").mkdir()
     (tmp_path / "out/1").write_text("a file where a folder should be")
-    outcomes = list(invert_files(Attack(codec, Scripted(codec, gray)), sources, tmp_path / "out", workers=1))
+    outcomes = list(attack_files(Attack(codec, Scripted(codec, gray)), sources, tmp_path / "out", workers=1))
     assert ["cannot be written" in str(outcome.error) for outcome in outcomes] == [False, False, True, True]
 
 
@@ -383,7 +383,7 @@ def test_a_rare_shape_holds_back_a_bounded_number_of_results(
     monkeypatch.setattr(bitstream, "read_file", counted)
     sources = sources_in(tmp_path)
     attack = Attack(codec, Scripted(codec, gray))
-    for done, outcome in enumerate(invert_files(attack, sources, tmp_path / "out", workers=1)):
+    for done, outcome in enumerate(attack_files(attack, sources, tmp_path / "out", workers=1)):
         assert outcome.source == sources[done]
         assert outcome.error is None
         assert len(read) <= done + ahead

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from featcodec import bitstream
-from featcodec.bitstream import STREAM_SUFFIX, Header
+from featcodec.bitstream import STREAM_SUFFIX, SideInfo
 from featcodec.errors import FeatcodecError, InputError, OutputError
 from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
 from featcodec.images.reading import read_image
@@ -33,7 +33,7 @@ _PICTURE_SUFFIX = ".png"
 
 
 @dataclass(frozen=True)
-class Inverted:
+class Attacked:
     """What became of one bitstream or image.
 
     Attributes:
@@ -62,7 +62,7 @@ class _Job:
     """A file on its way through the networks; `original` is letterboxed like the target."""
 
     source: Source
-    target: tuple[Header, Frame] | Letterboxed
+    target: tuple[SideInfo, Frame] | Letterboxed
     letterbox: Letterbox
     original: Letterboxed | None
 
@@ -91,7 +91,7 @@ def side_by_side_path(source: Source, folder: Path) -> Path:
 def check_pictures(
     sources: Sequence[Source], folder: Path, originals: Mapping[Path, Path] | None = None, *, overwrite: bool
 ) -> None:
-    """Make sure, before anything is computed, that `invert_files` destroys nothing; arguments as there.
+    """Make sure, before anything is computed, that `attack_files` destroys nothing; arguments as there.
 
     Raises:
         OutputError: the folder is a file, a picture exists already (unless it may be overwritten), or would take the
@@ -114,7 +114,7 @@ def check_pictures(
             raise OutputError(f"{output}: exists; use `overwrite` or another `output`")
 
 
-def invert_files(
+def attack_files(
     attack: Attack,
     sources: Sequence[Source],
     folder: Path,
@@ -123,7 +123,7 @@ def invert_files(
     latent: Attack | None = None,
     plates: PlateAudit | None = None,
     workers: int | None = None,
-) -> Generator[Inverted, None, None]:
+) -> Generator[Attacked, None, None]:
     """Reconstruct pictures and write them; yields one outcome a file, in the order of the sources.
 
     Pictures have the size of the letterboxed image without its border, and are measured there, against the original
@@ -139,7 +139,7 @@ def invert_files(
         plates: reads the number plates on originals and reconstructions.
         workers: threads; None means one a core.
     """
-    inversion = _Inversion(attack, latent, folder, originals or {}, plates)
+    inversion = _Run(attack, latent, folder, originals or {}, plates)
     return batched_outcomes(
         sources,
         partial(_read, inversion),
@@ -152,7 +152,7 @@ def invert_files(
 
 
 @dataclass(frozen=True, eq=False)
-class _Inversion:
+class _Run:
     """What the steps of a run share."""
 
     attack: Attack
@@ -161,13 +161,13 @@ class _Inversion:
     originals: Mapping[Path, Path]
     plates: PlateAudit | None
 
-    def failure(self, source: Source, error: Exception | str) -> Inverted:
-        return Inverted(source, picture_path(source, self.folder), error=one_line(error, source.path))
+    def failure(self, source: Source, error: Exception | str) -> Attacked:
+        return Attacked(source, picture_path(source, self.folder), error=one_line(error, source.path))
 
 
-def _read(inversion: _Inversion, source: Source) -> _Job:
+def _read(inversion: _Run, source: Source) -> _Job:
     codec = inversion.attack.codec
-    target: tuple[Header, Frame] | Letterboxed
+    target: tuple[SideInfo, Frame] | Letterboxed
     if is_stream(source):
         target = codec.decode_frame(bitstream.read_file(source.path))
         letterbox = letterbox_of(target[0])
@@ -195,7 +195,7 @@ def _letterboxed_original(path: Path, letterbox: Letterbox) -> Letterboxed:
     return Letterboxed(letterbox, letterbox.apply(image))
 
 
-def _invert(inversion: _Inversion, group: Sequence[_Job]) -> list[Inverted]:
+def _invert(inversion: _Run, group: Sequence[_Job]) -> list[Attacked]:
     def run(jobs: Sequence[_Job]) -> list[tuple[Picture, Picture | None]]:
         # Each of these holds all jobs or none, as they are of one kind.
         images = [job.target for job in jobs if isinstance(job.target, Letterboxed)]
@@ -220,11 +220,11 @@ def _invert(inversion: _Inversion, group: Sequence[_Job]) -> list[Inverted]:
     return outcomes
 
 
-def _write(inversion: _Inversion, job: _Job, picture: Picture, latent: Picture | None) -> Inverted:
+def _write(inversion: _Run, job: _Job, picture: Picture, latent: Picture | None) -> Attacked:
     output = picture_path(job.source, inversion.folder)
     save_png(output, _to_pixels(picture))
     if job.original is None:
-        return Inverted(job.source, output, qp=_qp(job.target))
+        return Attacked(job.source, output, qp=_qp(job.target))
     pixels = job.letterbox.crop(job.original.pixels)
     original = pixels.astype(np.float32) / 255
     quality = image_quality(original, picture)
@@ -238,11 +238,11 @@ def _write(inversion: _Inversion, job: _Job, picture: Picture, latent: Picture |
     save_png(comparison, side_by_side(panels))
     pictures = {"original": pixels, "latent": None if latent is None else _to_pixels(latent)}
     plates = _read_plates(inversion, job, {**pictures, "reconstruction": _to_pixels(picture)})
-    return Inverted(job.source, output, quality, latent_quality, comparison, _qp(job.target), plates)
+    return Attacked(job.source, output, quality, latent_quality, comparison, _qp(job.target), plates)
 
 
 def _read_plates(
-    inversion: _Inversion, job: _Job, pictures: Mapping[str, npt.NDArray[np.uint8] | None]
+    inversion: _Run, job: _Job, pictures: Mapping[str, npt.NDArray[np.uint8] | None]
 ) -> tuple[ReadPlate, ...] | None:
     if inversion.plates is None:
         return None
@@ -251,20 +251,20 @@ def _read_plates(
     return inversion.plates.read(inversion.originals[job.source.path], size, present)
 
 
-def _qp(target: tuple[Header, Frame] | Letterboxed) -> str:
+def _qp(target: tuple[SideInfo, Frame] | Letterboxed) -> str:
     if isinstance(target, Letterboxed):
         return ""
     return "raw" if target[0].is_raw else str(target[0].qp)
 
 
 def _panel(
-    picture: Picture, attack: Attack, target: tuple[Header, Frame] | Letterboxed | None, quality: ImageQuality
+    picture: Picture, attack: Attack, target: tuple[SideInfo, Frame] | Letterboxed | None, quality: ImageQuality
 ) -> Panel:
     space = attack.codec.model.kind
     what = f"{space} features"
     if isinstance(target, tuple):
-        header = target[0]
-        what = f"{space} stream, " + ("no VVC" if header.is_raw else f"QP {header.qp}")
+        side_info = target[0]
+        what = f"{space} stream, " + ("no VVC" if side_info.is_raw else f"QP {side_info.qp}")
     measured = f"PSNR {quality.psnr:.2f} dB, edge-PSNR {quality.edge_psnr:.2f} dB"
     return Panel(_to_pixels(picture), (what, measured))
 
