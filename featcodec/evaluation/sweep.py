@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 
 from featcodec.bitstream.rate import bits_per_pixel
-from featcodec.errors import FeatcodecError, InputError, OutputError, reason_of
+from featcodec.errors import FeatcodecError, InputError, OutputError
 from featcodec.evaluation.bootstrap import ap50_interval
 from featcodec.evaluation.coco import accuracy_of, match_boxes
 from featcodec.evaluation.crew import Crew, Spool
@@ -117,7 +117,7 @@ def _point(curve: _Curve[S, D], value: int | None, file: PointFile, bootstrap: i
     except (InputError, OutputError):
         raise
     except (FeatcodecError, RuntimeError, MemoryError) as error:
-        reason = reason_of(error, "out of memory")
+        reason = " ".join(str(error).split()) or "out of memory"
         return Outcome(point, error=f"{point['method']}, {_value_in_words(point)}: {reason}")
     row = _keep_measured({**point, **measured}, file.find(point))
     file.append(row)
