@@ -1,1 +1,1 @@
-"""The command line: one file per command, each thin over library functions."""
+"""The command line: one file per command. Each command is a thin layer over library functions."""

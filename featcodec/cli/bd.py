@@ -10,7 +10,7 @@ import rich_click as click
 from featcodec.cli.console import complain, print_json
 from featcodec.cli.options import conditions_of, json_option, metric_option
 
-_CONDITION_HELP = "Which curve of {}, where it holds several; e.g. method=latent or fingerprint=1a2b; may be repeated."
+_CONDITION_HELP = "Which curve of {} to use if it has several, e.g. method=latent or fingerprint=1a2b. May be repeated."
 
 
 @click.command("bd")
@@ -22,12 +22,12 @@ _CONDITION_HELP = "Which curve of {}, where it holds several; e.g. method=latent
     type=click.Choice(["pchip", "cubic", "akima"]),
     default="pchip",
     show_default=True,
-    help="How curves are interpolated; pchip is the one of the common test conditions.",
+    help="How curves are interpolated. The common test conditions use pchip.",
 )
 @click.option("--anchor", "of_anchor", multiple=True, metavar="COLUMN=VALUE", help=_CONDITION_HELP.format("ANCHOR"))
 @click.option("--test", "of_test", multiple=True, metavar="COLUMN=VALUE", help=_CONDITION_HELP.format("TEST"))
 @click.option(
-    "--mpeg-vcm", type=click.Path(path_type=Path), help="CSV file for the table of MPEG VCM's reporting template."
+    "--mpeg-vcm", type=click.Path(path_type=Path), help="CSV file to write, with the table of MPEG VCM's template."
 )
 @json_option
 def command(
@@ -42,9 +42,9 @@ def command(
 ) -> int:
     """Compare two rate-accuracy curves by Bjontegaard deltas.
 
-    ANCHOR and TEST are CSV files of `featcodec sweep`, or others with the columns bpp and ap50 (or ap); they may be the
-    same file. Negative BD-rate: TEST needs less rate for the same accuracy. Negative BD-PSNR: at the same accuracy an
-    attacker sees less.
+    ANCHOR and TEST are CSV files from `featcodec sweep`, or other CSV files with the columns bpp and ap50 (or ap). Both
+    may be the same file. If BD-rate is negative, TEST needs less rate for the same accuracy. If BD-PSNR is negative, an
+    attacker sees less at the same accuracy.
     """
     from featcodec.evaluation.bd import compare
     from featcodec.evaluation.curves import read_curve

@@ -1,4 +1,4 @@
-"""What commands print and how: results on stdout, everything else on stderr."""
+"""How commands print: results go to stdout, everything else goes to stderr."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ T = TypeVar("T")
 
 _PARAMETER = re.compile(r"`([a-z][a-z_]*)`")
 _OPTIONS = {"output": "-o", "encoder_parameters": "--encoder-param"}
-"""Options that are not called as the parameter is."""
+"""Options whose name differs from the name of the parameter."""
 
 
 def complain(message: str) -> None:
-    """One line on stderr, with options in place of the library's parameters."""
+    """Print one line on stderr, with options in place of the library's parameters."""
     click.echo(f"featcodec: {with_options(message)}", err=True)
 
 
@@ -35,7 +35,7 @@ def with_options(message: str) -> str:
 
 
 def note_classes(annotations: Annotations, names: Sequence[str]) -> None:
-    """Say which of a detector's classes the annotations lack, as their boxes do not count.
+    """Note on stderr which of a detector's classes the annotations lack. Boxes of these classes do not count.
 
     Raises:
         InputError: as `Annotations.category_ids`.
@@ -43,24 +43,24 @@ def note_classes(annotations: Annotations, names: Sequence[str]) -> None:
     annotations.category_ids(names)
     if unknown := annotations.without_category(names):
         complain(
-            f"note: {annotations.path} has no category {annotations.in_words(unknown)}; boxes of such classes are left "
-            "out"
+            f"note: {annotations.path} has no category {annotations.in_words(unknown)}; boxes of these classes are "
+            "left out"
         )
 
 
 def print_json(value: Any) -> None:
-    """A JSON document on stdout."""
+    """Print a JSON document on stdout."""
     click.echo(json.dumps(value, indent=2))
 
 
 def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
-    """A table on stdout, as wide as the terminal, or as wide as it needs where there is none."""
+    """Print a table on stdout. It is as wide as the terminal; without a terminal, it is as wide as it needs."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    # As texts: file names and messages may hold what rich would take for markup.
+    # Cells are plain texts: file names and messages may hold characters that rich reads as markup.
     table = Table(title=Text(title) if title else None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(column, overflow="fold")
@@ -73,7 +73,7 @@ def print_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[str]
 
 
 def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """The items, with a progress bar on stderr when that is a terminal."""
+    """Yield the items and show a progress bar on stderr if stderr is a terminal."""
     if not _can_show_bars():
         yield from items
         return
@@ -86,7 +86,7 @@ def progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
 
 @contextlib.contextmanager
 def training_progress(steps: int) -> Iterator[Callable[[int, Mapping[str, float]], None]]:
-    """A function that shows (step, values) on stderr: a progress bar on a terminal, else one line a call."""
+    """Yield a function that shows (step, values) on stderr: a progress bar on a terminal, else one line per call."""
     if not _can_show_bars():
         yield lambda step, values: click.echo(f"step {step}/{steps}  {_in_words(values)}", err=True)
         return
@@ -96,11 +96,11 @@ def training_progress(steps: int) -> Iterator[Callable[[int, Mapping[str, float]
 
 
 def _can_show_bars() -> bool:
-    return sys.stderr is not None and sys.stderr.isatty()  # None where it is closed
+    return sys.stderr is not None and sys.stderr.isatty()  # None if stderr is closed
 
 
 def _bar(*, words_first: bool) -> Progress:
-    """A progress bar on stderr. Words before it say what runs, and it goes when that is done; words behind it stay."""
+    """A progress bar on stderr. With words first, it disappears at the end; with words last, it stays."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     "--output",
     type=click.Path(path_type=Path),
     required=True,
-    help="Detections: a .json file (COCO results), a .csv file, or a folder (YOLO text).",
+    help="Where to write the detections: a .json file (COCO results), a .csv file, or a folder (YOLO text).",
 )
 @click.option(
     "--format",
@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     "--annotations",
     type=click.Path(path_type=Path),
     default=None,
-    help="COCO annotation file: image ids by file name, category ids by class name. "
-    "[default: numeric file names, COCO's own ids or the class ids]",
+    help="COCO annotation file. It gives the image id for a file name, and the category id for a class name. "
+    "[default: numeric file names are the image ids; COCO's own ids or the class ids are the category ids]",
 )
 @model_options
 @restoration_option
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     type=click.Choice(["ffmpeg", "vvenc"]),
     default="ffmpeg",
     show_default=True,
-    help="VVC decoder: embedded, or official (vvdecapp).",
+    help="VVC decoder. ffmpeg is embedded; vvenc uses the official decoder (vvdecapp).",
 )
 @box_options
 @click.option(
@@ -70,10 +70,10 @@ if TYPE_CHECKING:
     help="Folder of the original images, for --draw.",
 )
 @click.option(
-    "--draw", type=click.Path(path_type=Path), default=None, help="Folder for images with boxes; needs --images."
+    "--draw", type=click.Path(path_type=Path), default=None, help="Folder for images with boxes. Needs --images."
 )
 @click.option(
-    "--draw-conf", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Least score of a drawn box."
+    "--draw-conf", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Lowest score of a drawn box."
 )
 @workers_option
 @overwrite_option
@@ -100,10 +100,10 @@ def command(
     overwrite: bool,
     as_json: bool,
 ) -> int:
-    """Finish the detection from feature bitstreams.
+    """Decode feature bitstreams and finish the detection.
 
-    SRC are .266 files, folders (searched recursively) or glob patterns. A stream decodes from itself and the weights
-    that it was made with; other weights are refused.
+    SRC are .266 files, folders (searched recursively) or glob patterns. Decoding needs only the bitstream and the
+    weights that it was made with. Other weights are refused.
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.detections.drawing import open_drawing
@@ -114,7 +114,7 @@ def command(
     from featcodec.system.paths import expand_sources
 
     if (draw is None) != (images is None):
-        raise click.UsageError("--draw and --images go together: where to draw, and on which images")
+        raise click.UsageError("--draw and --images belong together: the folder to draw into, and the images")
     file_format = file_format or format_of(output)
     check_output(output, file_format, overwrite=overwrite)
     streams = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams")
@@ -152,7 +152,7 @@ def command(
             if drawing is not None:
                 try:
                     drawing(name, outcome.detections)
-                except (FeatcodecError, OSError) as error:  # a path that is too long, say
+                except (FeatcodecError, OSError) as error:  # for example a path that is too long
                     complain(str(error))
                     counts["not_drawn"] += 1
         if not counts["decoded"]:
@@ -162,7 +162,7 @@ def command(
 
 
 def _is_annotated(stream: Source, annotations: Annotations) -> bool:
-    """Whether the annotations list the image; complains before any time is spent on it."""
+    """Whether the annotations list the image. If not, say so before any time is spent on the stream."""
     from featcodec.errors import InputError
 
     try:

@@ -1,4 +1,4 @@
-"""featcodec demo: the whole of it on drawn scenes, in a minute."""
+"""featcodec demo: everything on drawn scenes, in a minute."""
 
 from __future__ import annotations
 
@@ -26,22 +26,26 @@ from featcodec.cli.options import json_option, overwrite_option, workers_option
     "-n", "--count", type=click.IntRange(1, 10_000), default=24, show_default=True, help="Number of street scenes."
 )
 @click.option(
-    "--seed", type=click.IntRange(0, 2**63 - 1), default=2026, show_default=True, help="Same seed, same scenes."
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=2026,
+    show_default=True,
+    help="The same seed draws the same scenes.",
 )
 @click.option(
     "--qp",
     type=click.IntRange(0, 63),
     default=38,
     show_default=True,
-    help="VVC quantization parameter of the bottleneck.",
+    help="VVC quantization parameter for the bottleneck: 0 is finest, 63 is coarsest.",
 )
 @workers_option
 @overwrite_option
 @json_option
 def command(output: Path, count: int, seed: int, qp: int, workers: int | None, overwrite: bool, as_json: bool) -> int:
-    """Show all of featcodec on street scenes that it draws: code, detect, attack, compare. Needs no network.
+    """Show all of featcodec on drawn street scenes: code, detect, attack, compare. Needs no internet connection.
 
-    The detector `scenes` and its bottleneck come with featcodec. They know drawn scenes and no photographs.
+    The detector `scenes` and its bottleneck come with featcodec. They know drawn scenes, not photographs.
     """
     from featcodec.cli.demonstration import remove_older, run_demo
 
@@ -62,8 +66,8 @@ def command(output: Path, count: int, seed: int, qp: int, workers: int | None, o
         ),
     )
     click.echo(
-        "JPEG and latent: the fewest bits measured that are as accurate as the bottleneck, else the most accurate. "
-        f"Guessing reads {_percent(demo.guessing)}."
+        "JPEG and latent: the measured point with the fewest bits that is as accurate as the bottleneck, or the most "
+        f"accurate point if none is. Guessing reads {_percent(demo.guessing)} of the characters."
     )
     click.echo(f"{seconds:.1f} s -> {demo.picture}")
     return 0

@@ -1,7 +1,7 @@
-"""All of featcodec on street scenes that it draws itself: what `featcodec demo`, and so bin/quickstart, shows.
+"""All of featcodec on street scenes that it draws itself. `featcodec demo` shows this, and bin/quickstart runs it.
 
-Nothing here is special to the demonstration: scenes, encode, decode, evaluate, sweep and invert, each as its command
-does it.
+Nothing here is special to the demonstration: scenes, encode, decode, evaluate, sweep and invert work as their commands
+do.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ LATENT_QPS = (34, 38, 40, 42, 44, 46)
 JPEG_QUALITIES = (5, 10, 20, 30, 50, 70, 90)
 PICTURE = "demo.png"
 CONTENTS = ("scenes", "streams", "attack", "points.csv", PICTURE)
-"""What a folder holds, and what may be removed from it to start anew."""
+"""What the output folder holds. Only these may be removed to start anew."""
 _PLATE_ZOOM = 4
 _GRAY = 127
 
@@ -61,8 +61,8 @@ class DemoRow:
     Attributes:
         name: what is sent.
         bpp: bits per pixel.
-        ap50: percent, of what is received.
-        psnr: of an attacker's pictures on uncompressed features, in dB, or None where the picture itself is sent.
+        ap50: AP50 in percent, measured on what is received.
+        psnr: PSNR of an attacker's pictures from uncompressed features, in dB; None where the picture itself is sent.
         plates: share of the characters on readable plates that are read on what is sent or reconstructed, in [0, 1];
             None where it was not measured.
     """
@@ -76,12 +76,12 @@ class DemoRow:
 
 @dataclass(frozen=True)
 class Demo:
-    """What came of it.
+    """The result of the demonstration.
 
     Attributes:
-        images: how many.
+        images: number of images.
         rows: PNG, JPEG and latent coding at the bottleneck's accuracy or better, and the bottleneck.
-        guessing: share of characters that a reader gets who sees nothing.
+        guessing: share of characters that a guess gets right.
         picture: original, detections, frame and what attackers see, as one PNG.
     """
 
@@ -97,10 +97,10 @@ def run_demo(
     """Draw scenes, code them, finish the detection, attack, and compare.
 
     Args:
-        folder: where everything goes; must be new or empty.
-        count, seed: of the scenes.
-        qp: of the bottleneck's streams, 0..63.
-        workers: encoder processes and threads at a time; None means one a core.
+        folder: output folder; must be new or empty.
+        count, seed: number of scenes, and their seed.
+        qp: QP of the bottleneck's streams, 0..63.
+        workers: encoder processes and threads at a time; None means one per core.
         say: called with one line before each step.
 
     Raises:
@@ -151,16 +151,16 @@ def run_demo(
 
 
 def remove_older(folder: Path) -> None:
-    """Remove what an earlier run left, also one that was killed; nothing where the folder holds anything else.
+    """Remove what an earlier run left, even a run that was killed. If the folder holds anything else, remove no file.
 
     Raises:
-        OutputError: it holds other things, or is no folder.
-        OSError: something cannot be removed.
+        OutputError: the folder holds other things, or is not a folder.
+        OSError: a file cannot be removed.
     """
     if not folder.exists():
         return
     if not folder.is_dir():
-        raise OutputError(f"{folder}: is no folder; choose another -o")
+        raise OutputError(f"{folder}: is not a folder; choose another -o")
     older = sorted(folder.iterdir())
     for path in older:
         if path.name not in CONTENTS and not (path.name.startswith(".") and path.suffix == PART_SUFFIX):
@@ -175,7 +175,7 @@ def remove_older(folder: Path) -> None:
 
 
 def _coded(codec: FeatureCodec, dataset: Dataset, folder: Path, qp: int, workers: int | None) -> tuple[float, float]:
-    """Bits per pixel and AP50 of the streams, from the files alone."""
+    """Write the streams, then measure bits per pixel and AP50 from the files alone."""
     with closing(encode_files(codec, dataset.sources, folder, qp, workers=workers)) as encoded:
         _check(outcome.error for outcome in encoded)
     streams = [Source(output_path(source, folder), source.relative) for source in dataset.sources]
@@ -194,7 +194,7 @@ def _coded(codec: FeatureCodec, dataset: Dataset, folder: Path, qp: int, workers
 def _anchors(
     rows: Sequence[Row], dataset: Dataset, coded: tuple[float, float], inverted: Sequence[Attacked]
 ) -> list[DemoRow]:
-    """PNG, and JPEG and latent coding where they are as accurate as the bottleneck for the fewest bits."""
+    """PNG, and the points of JPEG and latent coding that need the fewest bits to be as accurate as the bottleneck."""
     _, ap50 = coded
     pixels = [(source.path.stat().st_size, *_size(source.path)) for source in dataset.sources]
     uncoded = next(row for row in rows if row["method"] == "uncoded")
@@ -218,7 +218,7 @@ def _bottleneck_row(coded: tuple[float, float], inverted: Sequence[Attacked], qp
 
 
 def _cheapest(rows: Sequence[Row], method: str, ap50: float) -> Row:
-    """The cheapest point that is at least so accurate; the most accurate one where none is."""
+    """The cheapest point that is at least this accurate, or the most accurate point if none is."""
     points = sorted((row for row in rows if row["method"] == method), key=lambda row: float(row["bpp"]))
     enough = [row for row in points if float(row["ap50"]) >= ap50]
     return enough[0] if enough else max(points, key=lambda row: float(row["ap50"]))
@@ -232,7 +232,7 @@ def _read(inverted: Sequence[Attacked], name: str) -> float | None:
 def _picture(
     codec: FeatureCodec, attacks: tuple[Attack, Attack], audit: PlateAudit, source: Source, stream: Path
 ) -> Pixels:
-    """Two rows of three: original, detections, frame; both attacks, and the largest plate on each."""
+    """Two rows of three pictures: original, detections, frame; then both attacks, and the largest plate on each."""
     original = read_image(source.path)
     data = read_file(stream)
     _, frame = codec.decode_frame(data)
@@ -243,7 +243,7 @@ def _picture(
     upper = [
         Panel(original, ("what the camera sees",)),
         Panel(draw_boxes(original, codec.decode(data)), ("what the cloud finds",)),
-        Panel(_as_wide(frame, side), (f"what is sent: {bits:.2f} bits a pixel",)),
+        Panel(_as_wide(frame, side), (f"what is sent: {bits:.2f} bits per pixel",)),
     ]
     lower = [
         Panel(seen[0], ("attack on latent features",)),
@@ -258,7 +258,7 @@ def _picture(
 
 
 def _plates(audit: PlateAudit, original: Path, pictures: Sequence[Pixels]) -> Pixels:
-    """The largest readable plate on each picture, enlarged, below each other."""
+    """The largest readable plate on each picture, enlarged, one below the other."""
     height, width = pictures[0].shape[:2]
     canvas = np.full((height, width, 3), _GRAY, np.uint8)
     plates = audit.details.plates(original)

@@ -13,7 +13,7 @@ from featcodec.cli.options import json_option
 @click.command("doctor")
 @json_option
 def command(as_json: bool) -> int:
-    """Check which codecs, weights and devices this machine has, proving the encoder with a real encode."""
+    """Check the video codecs, weights and devices of this machine. Each video codec codes a test picture."""
     from featcodec.cli.examination import examine
 
     checks = list(examine())

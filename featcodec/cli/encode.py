@@ -35,7 +35,7 @@ from featcodec.cli.options import (
     type=click.IntRange(0, 63),
     default=38,
     show_default=True,
-    help="VVC quantization parameter: 0 is finest, 63 smallest.",
+    help="VVC quantization parameter: 0 is finest, 63 gives the smallest files.",
 )
 @model_options
 @click.option(
@@ -45,7 +45,7 @@ from featcodec.cli.options import (
     type=click.Choice(["ffmpeg", "vvenc", "none"]),
     default="ffmpeg",
     show_default=True,
-    help="VVC encoder: embedded, official (vvencapp), or none (raw 8-bit samples).",
+    help="VVC encoder. ffmpeg is embedded; vvenc uses the official encoder (vvencapp); none stores raw 8-bit samples.",
 )
 @profile_option
 @preset_option
@@ -55,19 +55,19 @@ from featcodec.cli.options import (
     type=(float, float),
     default=None,
     metavar="LOW HIGH",
-    help="Clip range in feature units, once a layout is applied. [default: the bottleneck's own, or -0.2786 3]",
+    help="Clip range in feature units, after the layout is applied. [default: the bottleneck's own, or -0.2786 3]",
 )
 @bits_option
 @click.option(
     "--split",
     type=click.IntRange(0, 4),
     default=None,
-    help="Last detector layer at the edge. [default: the bottleneck's own, or 4]",
+    help="Last detector layer that runs at the edge. [default: the bottleneck's own, or 4]",
 )
 @image_size_option
 @square_option
 @click.option(
-    "--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Most images an encoder process codes."
+    "--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Most images per encoder process."
 )
 @workers_option
 @overwrite_option
@@ -97,8 +97,8 @@ def command(
 ) -> int:
     """Code images as feature bitstreams.
 
-    SRC are image files, folders (searched recursively) or glob patterns. Each image becomes one .266 file under
-    the output folder. Files that are there already with the same settings are skipped, so an interrupted run resumes.
+    SRC are image files, folders (searched recursively) or glob patterns. Each image becomes one .266 file in the output
+    folder. Files that already exist with the same settings are skipped. After an interruption, run the command again.
     """
     from featcodec.bitstream.rate import bits_per_pixel
     from featcodec.errors import OutputError
@@ -108,7 +108,7 @@ def command(
     from featcodec.video.settings import parse_parameters
 
     if output.exists() and not output.is_dir():
-        raise OutputError(f"{output}: is no folder; choose another -o")
+        raise OutputError(f"{output}: is not a folder; choose another -o")
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")
     note_photographs(detector, (source.path for source in images))
     feature_codec = load_codec(

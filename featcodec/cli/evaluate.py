@@ -20,14 +20,14 @@ from featcodec.cli.options import json_option
     "--streams",
     multiple=True,
     metavar="SRC",
-    help="Bitstreams (files, folders or patterns) whose bytes make the bpp; may be repeated.",
+    help="Bitstreams (files, folders or patterns) to compute the bpp from. May be repeated.",
 )
 @json_option
 def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_json: bool) -> int:
-    """Score detections (a COCO results file) against annotations, by pycocotools.
+    """Score detections (a COCO results file) against annotations with pycocotools.
 
-    bpp counts every byte of the bitstream files, per pixel of the original images. Categories are matched by name
-    where the results have names (decode writes them), else by id.
+    The bpp counts every byte of the bitstream files, per pixel of the original images. Categories are matched by name
+    if the results have names (decode writes them), otherwise by id.
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.evaluation.coco import score

@@ -1,4 +1,4 @@
-"""What this machine has: versions, codecs proven by a real encode, weights, devices."""
+"""The checks of `featcodec doctor`: versions, video codecs (proven by a real encode), weights and devices."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Check:
     """One finding.
 
     Attributes:
-        topic: what was looked at.
+        topic: what was checked.
         status: "ok", "missing" (optional and not there) or "broken".
         detail: versions, paths, or the reason and the remedy.
     """
@@ -37,7 +37,7 @@ class Check:
 
 
 def examine() -> Iterator[Check]:
-    """Look at everything featcodec needs or can use."""
+    """Check everything that featcodec needs or can use."""
     yield Check("featcodec", "ok", f"{__version__} on Python {platform.python_version()} ({sys.executable})")
     yield from _packages()
     yield _codec("ffmpeg", optional=False)
@@ -55,7 +55,7 @@ def _packages() -> Iterator[Check]:
 
 
 def _codec(name: str, *, optional: bool) -> Check:
-    """Prove a codec by coding and decoding a small frame."""
+    """Check a video codec: code and decode a small frame."""
     topic = f"codec {name}"
     rows, columns = np.mgrid[0:64, 0:96]
     frame = (128 + 60 * np.sin(rows / 7) * np.cos(columns / 9)).astype(np.uint8)
@@ -70,7 +70,7 @@ def _codec(name: str, *, optional: bool) -> Check:
         return Check(topic, "broken", str(error))
     mean_error = float(np.abs(decoded.astype(int) - frame).mean())
     if mean_error > 2:
-        return Check(topic, "broken", f"a test picture came back {mean_error:.1f} off a sample; reinstall it")
+        return Check(topic, "broken", f"a test picture came back wrong by {mean_error:.1f} per sample; reinstall it")
     return Check(topic, "ok", f"{_codec_version(codec)}; coded a test picture to {len(stream)} bytes and back")
 
 
@@ -105,7 +105,7 @@ def _weights() -> Iterator[Check]:
     if here:
         yield Check("weights", "ok", f"{', '.join(here)} in {weights_folder()}")
     else:
-        yield Check("weights", "missing", f"none in {weights_folder()}; see `featcodec models`; photographs need them")
+        yield Check("weights", "missing", f"none in {weights_folder()}; photographs need some, see `featcodec models`")
     yield Check("shipped weights", "ok" if shipped else "broken", ", ".join(shipped) or "none; install featcodec again")
     existing = next(folder for folder in weights_folder().absolute().parents if folder.is_dir())
     yield Check("disk", "ok", f"{shutil.disk_usage(existing).free >> 30} GiB free in {existing}")

@@ -1,4 +1,4 @@
-"""featcodec inspect: what stands in a bitstream."""
+"""featcodec inspect: what is in a bitstream."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from featcodec.cli.options import json_option, sources_argument
 @sources_argument
 @json_option
 def command(sources: tuple[str, ...], as_json: bool) -> int:
-    """Show the side info of bitstreams and where their bytes go, of each and of all together. Needs no weights.
+    """Show the side info of bitstreams and where their bytes go, per file and in all. Needs no weights.
 
     SRC are .266 files, folders (searched recursively) or glob patterns.
     """
@@ -39,12 +39,12 @@ def command(sources: tuple[str, ...], as_json: bool) -> int:
             print_table(entry["file"], ("field", "value"), rows)
         if described:
             files_in_words = "1 file" if len(described) == 1 else f"{len(described)} files"
-            print_table(files_in_words, ("bytes of", "in all", "a file", "share"), byte_rows(described))
+            print_table(files_in_words, ("bytes of", "in all", "per file", "share"), byte_rows(described))
     return 0 if len(described) == len(files) else 1
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Everything that stands in a bitstream file, as plain values."""
+    """Everything that is in a bitstream file, as plain values."""
     from featcodec import bitstream
     from featcodec.bitstream.rate import bits_per_pixel
 
@@ -72,7 +72,7 @@ def describe(path: Path) -> dict[str, Any]:
 
 
 def byte_rows(described: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
-    """Where the bytes of some files go, as rows of texts: what for, in all, a file, and the share of all bytes.
+    """Where the bytes of some files go, as rows of texts: the use, bytes in all, bytes per file, share of all bytes.
 
     Args:
         described: at least one result of `describe`.

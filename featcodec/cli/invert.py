@@ -1,4 +1,4 @@
-"""featcodec invert: the privacy audit, pictures from bitstreams or features by a trained RecNet."""
+"""featcodec invert: the privacy audit. A trained RecNet makes pictures from bitstreams or features."""
 
 from __future__ import annotations
 
@@ -42,53 +42,53 @@ _ATTACKS = ("", "latent_")
     "--output",
     type=click.Path(path_type=Path),
     required=True,
-    help="Folder for the reconstructions (.png); pictures beside their originals go into its folder side-by-side.",
+    help="Folder for the reconstructions (.png). Its folder side-by-side shows them beside their originals.",
 )
 @click.option(
     "--recnet",
     type=click.Path(path_type=Path),
     default=Path(AUTO),
     show_default=True,
-    help="RecNet checkpoint (.safetensors), trained on this detector and bottleneck, or auto: the one that ships for "
-    "them.",
+    help="RecNet checkpoint (.safetensors), trained on this detector and bottleneck; or auto: the one that ships for "
+    "these networks.",
 )
 @model_options
 @click.option(
     "--originals",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=None,
-    help="Folder of the original images, to measure against; matched by relative name. "
-    "[default: SRC itself where it is images]",
+    help="Folder of the original images to compare with. They are matched by relative name. "
+    "[default: SRC itself if it is images]",
 )
 @click.option(
     "--latent-recnet",
     type=click.Path(path_type=Path),
     default=None,
-    help="Second RecNet, trained on this detector without bottleneck, or auto. It attacks the uncompressed features "
-    "of the originals, for comparison.",
+    help="Second RecNet, trained on this detector without a bottleneck; or auto: the one that ships. It attacks the "
+    "uncompressed features of the originals, for comparison.",
 )
 @click.option(
     "--image-size",
     type=int,
     default=512,
     show_default=True,
-    help="Letterboxed longer side in pixels, a multiple of 32, where SRC is images. Streams say theirs.",
+    help="If SRC is images: longer side of the letterboxed image in pixels, a multiple of 32. Bitstreams store theirs.",
 )
 @click.option(
-    "--square", is_flag=True, help="Letterbox SRC that is images to a square instead of the minimum rectangle."
+    "--square", is_flag=True, help="If SRC is images: letterbox to a square instead of the minimum rectangle."
 )
 @click.option(
     "--private",
     type=click.Path(path_type=Path),
     default=None,
-    help="private.json of `featcodec scenes`, of the originals: how much of their number plates can still be read?",
+    help="private.json of the originals, from `featcodec scenes`: measure how much can be read on number plates.",
 )
 @click.option(
     "--plate-reader",
     type=click.Path(path_type=Path),
     default=Path(AUTO),
     show_default=True,
-    help="Reader of `featcodec train plate-reader` for --private, or auto: the one that ships.",
+    help="Plate reader from `featcodec train plate-reader`, for --private; or auto: the one that ships.",
 )
 @workers_option
 @overwrite_option
@@ -114,15 +114,16 @@ def command(
 ) -> int:
     """Reconstruct pictures from bitstreams or features: how much of an image would an attacker see?
 
-    SRC are .266 files, which are attacked as they are, or images, of which the uncompressed features are attacked
-    (no clipping, quantization or VVC); files, folders (searched recursively) or glob patterns, of one of the two kinds.
+    SRC are .266 files or images, but not both: files, folders (searched recursively) or glob patterns. Bitstreams are
+    attacked as they are. For images, the uncompressed features are attacked (no clipping, quantization or VVC).
 
-    With originals, PSNR and edge-PSNR of every image and their means over images are printed, in dB (lower is more
-    private), and each reconstruction is shown beside its original. They are measured at the detector's resolution,
-    without the letterbox's border. The same figures stand in DIR/attack.csv, which `featcodec report` reads.
+    If there are originals, the command prints the PSNR and edge-PSNR of each image and their means over images, in dB
+    (lower is more private). It also saves each reconstruction beside its original. Both values are measured at the
+    detector's resolution, without the letterbox's border. They are also in the file attack.csv of the output folder,
+    which `featcodec report` reads.
 
-    With --private, a network reads the number plates that can be read on the originals, there and on the
-    reconstructions; the share of characters that it reads is printed (lower is more private).
+    With --private, a network reads number plates, on the originals and on the reconstructions. Only plates that can be
+    read on the originals count. The command prints the share of characters that are read (lower is more private).
     """
 
     from featcodec.errors import FeatcodecError
@@ -136,9 +137,9 @@ def command(
     if are_streams and originals is None:
         _refuse_without_originals(latent_recnet, private)
     for source in unmatched:
-        complain(f"{source.path}: no image of that name in {originals}; it is left out")
+        complain(f"{source.path}: no image of that name in {originals}; the file is left out")
     if len(unmatched) == len(files):
-        raise FeatcodecError(f"{originals}: holds the original of none of {len(files)} files; check --originals")
+        raise FeatcodecError(f"{originals}: has no original for any of the {len(files)} files; check --originals")
     known = [source for source in files if source not in unmatched]
     check_pictures(known, output, matched, overwrite=overwrite)
     check_attack_results(output)
@@ -221,8 +222,8 @@ def _expand(arguments: Sequence[str]) -> tuple[list[Source], bool]:
     if streams and len(streams) < len(files):
         image = next(source for source in files if not is_stream(source))
         raise InputError(
-            f"{streams[0].path} is a bitstream and {image.path} an image; invert them apart, as a mean over both says "
-            "nothing"
+            f"{streams[0].path} is a bitstream and {image.path} is an image; invert them separately, because a mean "
+            "over both has no meaning"
         )
     return files, bool(streams)
 
@@ -230,7 +231,7 @@ def _expand(arguments: Sequence[str]) -> tuple[list[Source], bool]:
 def _match(
     files: Sequence[Source], originals: Path | None, *, are_streams: bool
 ) -> tuple[dict[Path, Path], set[Source]]:
-    """The original of each source that has one, by the source's path, and the sources that lack theirs."""
+    """The original of each source, by the source's path; and the sources without an original."""
     from featcodec.detections.drawing import index_images
 
     if originals is None:
@@ -248,7 +249,7 @@ def _match(
 
 
 def _measured(outcome: Attacked, attack: str) -> dict[str, float]:
-    """PSNR and edge-PSNR of an attack by their names in JSON; empty where it was not measured."""
+    """PSNR and edge-PSNR of an attack by their names in JSON; empty if the attack was not measured."""
     quality = outcome.latent_quality if attack else outcome.quality
     return {} if quality is None else {f"{attack}{name}": getattr(quality, name) for name in _MEASURES}
 
@@ -271,7 +272,7 @@ def _say_what_the_means_lack(done: Sequence[Attacked], attacks: Sequence[str]) -
             if exact:
                 complain(f"note: exact, so infinite and not in the mean {_title(attack, name)}: {exact} images")
             if undefined:
-                complain(f"note: under 3x3 pixels and not in the mean {_title(attack, name)}: {undefined} images")
+                complain(f"note: below 3x3 pixels, so not in the mean {_title(attack, name)}: {undefined} images")
 
 
 def _title(attack: str, name: str) -> str:

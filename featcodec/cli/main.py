@@ -1,4 +1,4 @@
-"""The `featcodec` program: commands, and the only place where errors become exit codes."""
+"""The `featcodec` program: its commands, and the only place where errors become exit codes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ COMMANDS = (
 
 
 class _LazyGroup(click.RichGroup):
-    """Loads a command's module only when that command runs, so that --help is instant."""
+    """Loads a command's module only when it is needed, so that a command starts fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -51,10 +51,10 @@ class _LazyGroup(click.RichGroup):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="featcodec")
 def cli() -> None:
-    """Code what a detector needs of an image, not the image.
+    """Code what a detector needs from an image instead of the image itself.
 
-    featcodec splits a YOLOv5 detector: `encode` runs its front-end and codes the feature tensor as one VVC picture,
-    `decode` finishes the detection from the bitstream.
+    featcodec splits a YOLOv5 detector. `encode` runs the front-end and codes its feature tensor as one VVC picture.
+    `decode` finishes the detection from the bitstream. Start with `featcodec demo`.
     """
 
 
@@ -62,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the program and exit: 0 when every input succeeded, 1 when something failed, 2 on wrong usage."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _terminate)
     try:
         result: Any = cli.main(args=arguments, prog_name="featcodec", standalone_mode=False)
@@ -75,12 +75,12 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(EXIT_FAILED)
     except (KeyboardInterrupt, click.Abort):
         complain(
-            "interrupted; no file is half written; encode and sweep go on when they are run again, a training with "
-            "--resume, everything else starts anew"
+            "interrupted; no file is half written; run encode or sweep again to go on, or train with --resume; other "
+            "commands start anew"
         )
         sys.exit(EXIT_INTERRUPTED)
     except BrokenPipeError:
-        # The reader (head, less) has gone; Python would complain once more while flushing.
+        # The program that reads the output (head, less) has ended. Without this, Python would complain while flushing.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(EXIT_FAILED)
     except OSError as error:

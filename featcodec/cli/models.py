@@ -1,4 +1,4 @@
-"""featcodec models: detectors known by name, and what ships."""
+"""featcodec models: the detectors known by name, and the other networks that ship."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from featcodec.cli.options import json_option
 @click.command("models")
 @json_option
 def command(as_json: bool) -> int:
-    """List the detectors known by name, whether their weights are here, and what else ships."""
+    """List the detectors known by name, whether this machine has their weights, and the other networks that ship."""
     from featcodec.networks.catalogue import SHIPPED_BOTTLENECKS, SHIPPED_LAYOUTS, SHIPPED_RESTORATIONS, list_shipped
     from featcodec.networks.weights import list_models
     from featcodec.system.paths import weights_folder
@@ -31,7 +31,7 @@ def command(as_json: bool) -> int:
         shown = ("name", made_for, "licence", "description")
         print_table(kind.capitalize(), shown, [[each[column] for column in shown] for each in listed])
     click.echo(
-        f"weights are looked for in {weights_folder()}; --detector also takes the path of a .pt file, or of a "
-        ".safetensors file of `featcodec train detector`"
+        f"weights are searched in {weights_folder()}; --detector also takes the path of a .pt file, or of a "
+        ".safetensors file from `featcodec train detector`"
     )
     return 0

@@ -22,15 +22,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 sources_argument = click.argument("sources", metavar="SRC...", nargs=-1, required=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-overwrite_option = click.option("--overwrite", is_flag=True, help="Replace output that exists.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace output that already exists.")
 detector_option = click.option(
     "--detector",
     default="yolov5n",
     show_default=True,
-    help="Name (see `featcodec models`) or path of a YOLOv5 checkpoint (.pt, or .safetensors of `train detector`).",
+    help="Name (see `featcodec models`), or path of a YOLOv5 checkpoint (.pt, or .safetensors from `train detector`).",
 )
 workers_option = click.option(
-    "--workers", type=click.IntRange(1, 256), default=None, help="VVC processes or threads at a time. [default: cores]"
+    "--workers",
+    type=click.IntRange(1, 256),
+    default=None,
+    help="VVC processes or threads at a time. [default: one per core]",
 )
 
 profile_option = click.option(
@@ -40,45 +43,45 @@ profile_option = click.option(
     help=f"Set of VVenC options: {summaries()}. [default: {DEFAULT_PROFILE}]",
 )
 preset_option = click.option(
-    "--preset", type=click.Choice(PRESETS), default=None, help="VVenC's own speed preset, in place of a profile."
+    "--preset", type=click.Choice(PRESETS), default=None, help="VVenC's own speed preset, instead of a profile."
 )
 encoder_params_option = click.option(
     "--encoder-param",
     "encoder_params",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Further VVenC option, by its vvencFFapp name; may be repeated.",
+    help="Another VVenC option, by its vvencFFapp name. May be repeated.",
 )
 metric_option = click.option(
-    "--metric", type=click.Choice(["ap50", "ap"]), default="ap50", show_default=True, help="Which accuracy counts."
+    "--metric", type=click.Choice(["ap50", "ap"]), default="ap50", show_default=True, help="Which accuracy to use."
 )
-bits_option = click.option("--bits", type=click.IntRange(1, 8), default=8, show_default=True, help="Sample bit depth.")
+bits_option = click.option("--bits", type=click.IntRange(1, 8), default=8, show_default=True, help="Bits per sample.")
 image_size_option = click.option(
     "--image-size",
     type=int,
     default=512,
     show_default=True,
-    help="Letterboxed longer side in pixels, a multiple of 32.",
+    help="Longer side of the letterboxed image in pixels, a multiple of 32.",
 )
 square_option = click.option("--square", is_flag=True, help="Letterbox to a square instead of the minimum rectangle.")
 layout_option = click.option(
     "--layout",
     default="auto",
     show_default=True,
-    help="Order and scale of the channels in the frame: checkpoint (.safetensors) of `train layout`, none, or "
-    "auto: that of the first bitstream, if there is one, else the one that ships for these networks, if any.",
+    help="Order and scale of the channels in the frame: a checkpoint (.safetensors) from `train layout`, none, or "
+    "auto: the layout of the first bitstream; without bitstreams, the layout that ships for these networks, if any.",
 )
 restoration_option = click.option(
     "--restoration",
     default="auto",
     show_default=True,
-    help="What undoes coding noise before the back-end: checkpoint (.safetensors) of `train restoration`, none, or "
-    "auto: the one that ships for what the streams were made with, if any.",
+    help="Network that undoes coding noise in the decoder: a checkpoint (.safetensors) from `train restoration`, none, "
+    "or auto: the restoration that ships for these bitstreams, if any.",
 )
 
 
 def model_options(function: F) -> F:
-    """Which networks: --detector, --bottleneck, --layout, --device, --half."""
+    """Add the options that choose the networks: --detector, --bottleneck, --layout, --device, --half."""
     for option in reversed(
         (
             detector_option,
@@ -87,7 +90,8 @@ def model_options(function: F) -> F:
                 default="auto",
                 show_default=True,
                 help="Checkpoint (.safetensors), name of a shipped bottleneck (see `featcodec models`), none (code the "
-                "features directly), or auto: what the first bitstream was made with, else the detector's shipped one.",
+                "features directly), or auto: the bottleneck of the first bitstream; without bitstreams, the "
+                "bottleneck that ships for the detector.",
             ),
             layout_option,
             click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
@@ -99,17 +103,21 @@ def model_options(function: F) -> F:
 
 
 def box_options(function: F) -> F:
-    """Which boxes count: --conf, --iou, --max-det."""
+    """Add the options that choose which boxes count: --conf, --iou, --max-det."""
     for option in reversed(
         (
             click.option(
-                "--conf", type=click.FloatRange(0, 1), default=0.001, show_default=True, help="Least score of a box."
+                "--conf", type=click.FloatRange(0, 1), default=0.001, show_default=True, help="Lowest score of a box."
             ),
             click.option(
-                "--iou", type=click.FloatRange(0, 1), default=0.6, show_default=True, help="NMS IoU threshold."
+                "--iou",
+                type=click.FloatRange(0, 1),
+                default=0.6,
+                show_default=True,
+                help="IoU threshold of NMS: boxes of a class that overlap more than this are one.",
             ),
             click.option(
-                "--max-det", type=click.IntRange(1), default=300, show_default=True, help="Most boxes an image."
+                "--max-det", type=click.IntRange(1), default=300, show_default=True, help="Most boxes per image."
             ),
         )
     ):
@@ -127,7 +135,7 @@ def load_codec(
 
 
 def encoder_choices(profiles: Sequence[str], presets: Sequence[str]) -> list[dict[str, str]]:
-    """What --profile and --preset, given several times, ask for, each once and as `FeatureCodec.load` takes it."""
+    """The encoders that --profile and --preset name, each encoder once, as keywords of `FeatureCodec.load`."""
     names = profiles or ([] if presets else [DEFAULT_PROFILE])
     return [
         *({"profile": name} for name in dict.fromkeys(names)),
@@ -136,12 +144,12 @@ def encoder_choices(profiles: Sequence[str], presets: Sequence[str]) -> list[dic
 
 
 def preset_of(encoder: Mapping[str, str]) -> str:
-    """The preset by itself of what `encoder_choices` gave."""
+    """The plain preset of an encoder from `encoder_choices`."""
     return encoder.get("preset") or PROFILES[encoder["profile"]].latent.preset
 
 
 def note_photographs(detector: str, images: Iterable[Path]) -> None:
-    """Say on stderr that a detector knows drawn scenes alone, where an image can be none: those are PNG files."""
+    """Note on stderr if a detector knows drawn scenes only, but an image is not a PNG file as drawn scenes are."""
     from featcodec.networks.catalogue import SHIPPED_DETECTORS
 
     other = next((path for path in images if path.suffix.lower() != ".png"), None)
@@ -153,7 +161,7 @@ def note_photographs(detector: str, images: Iterable[Path]) -> None:
 
 
 def conditions_of(texts: Iterable[str]) -> dict[str, str]:
-    """The values by column in options of the form COLUMN=VALUE."""
+    """The values by column, from options of the form COLUMN=VALUE."""
     conditions = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -164,11 +172,11 @@ def conditions_of(texts: Iterable[str]) -> dict[str, str]:
 
 
 def bottleneck_label(name: str, codec: FeatureCodec) -> str:
-    """What people call a codec's bottleneck; nothing where it has none.
+    """The name that people use for a codec's bottleneck, or an empty string without a bottleneck.
 
     Args:
-        name: what --bottleneck was given.
-        codec: the codec that came of it.
+        name: the value of --bottleneck.
+        codec: the codec that was loaded with it.
     """
     from featcodec.fingerprints import joined_fingerprint
     from featcodec.networks.bottleneck import load_bottleneck
@@ -187,7 +195,7 @@ def bottleneck_label(name: str, codec: FeatureCodec) -> str:
 
 
 def first_side_info(streams: Iterable[Path]) -> SideInfo | None:
-    """The side info of the first intact bitstream; what is wrong with others shows when they are decoded."""
+    """The side info of the first intact bitstream, or None. Damaged bitstreams are reported when they are decoded."""
     from featcodec.bitstream import read_file, unpack
     from featcodec.errors import FeatcodecError
 

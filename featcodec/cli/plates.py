@@ -1,4 +1,4 @@
-"""What `featcodec invert --private` says of the number plates that it read."""
+"""What `featcodec invert --private` prints about the number plates that it reads."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ _PICTURES = ("original", "latent", "reconstruction")
 
 
 def plate_summary(done: Sequence[Attacked], alphabets: Sequence[str]) -> dict[str, Any]:
-    """How many plates there were, and which shares were read, for JSON.
+    """How many plates there are, and which shares of them are read, for JSON.
 
     Args:
-        done: what was inverted.
-        alphabets: of the reader, for what guessing reads.
+        done: the files that were inverted.
+        alphabets: the reader's alphabets, for the share that guessing reads.
 
     Returns:
-        images and readable plates; `characters` and `whole` plates read, each by the name of the picture; `guessing`.
+        numbers of images and readable plates; shares of `characters` and `whole` plates read, by the name of the
+        picture; and the share that `guessing` reads.
     """
     from featcodec.privacy.plate_text import characters_guessed, characters_read, plates_read
 
@@ -44,7 +45,7 @@ def plate_line(summary: dict[str, Any], attacked: str) -> str:
     """The summary in one line.
 
     Args:
-        summary: of `plate_summary`.
+        summary: result of `plate_summary`.
         attacked: what the reconstructions were made from: "bottleneck", or "features" without one.
     """
     plates, images = (

@@ -17,27 +17,27 @@ _MAX_COMMANDS = 1 << 20
 
 @click.command("report")
 @click.argument("tables", metavar="CSV...", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="The page (.html).")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="File for the page (.html).")
 @click.option(
     "--markdown",
     type=click.Path(path_type=Path),
     default=None,
-    help="The same as Markdown (.md); its figures go beside it, named after it.",
+    help="Also write the page as Markdown (.md). Its figures are named after this file and go beside it.",
 )
 @click.option(
     "--attack",
     "attacks",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Output folder of `featcodec invert`, for the reconstruction grid; may be repeated, a column each.",
+    help="Output folder of `featcodec invert`: one column of the grid of reconstructions. May be repeated.",
 )
-@click.option("--pictures", type=click.IntRange(1, 100), default=6, show_default=True, help="Most images of the grid.")
-@click.option("--title", default="Rate, accuracy and privacy", show_default=True, help="Its heading.")
+@click.option("--pictures", type=click.IntRange(1, 100), default=6, show_default=True, help="Most images in the grid.")
+@click.option("--title", default="Rate, accuracy and privacy", show_default=True, help="Heading of the page.")
 @click.option(
     "--commands",
     type=click.Path(path_type=Path),
     default=None,
-    help="Text file with the commands that measured, to be shown.",
+    help="Text file with the commands that made the measurements. The page shows them.",
 )
 @metric_option
 @click.option(
@@ -45,8 +45,8 @@ _MAX_COMMANDS = 1 << 20
     "where",
     multiple=True,
     metavar="COLUMN=VALUE",
-    help="Only rows with that value; may be repeated. Of fingerprint, dataset, recnet and restoration the beginning is "
-    "enough.",
+    help="Use only rows with this value. May be repeated. For fingerprint, dataset, recnet and restoration, the first "
+    "characters are enough.",
 )
 @overwrite_option
 @json_option
@@ -65,8 +65,8 @@ def command(
 ) -> int:
     """Show sweeps and attacks as one self-contained page: curves, BD table, reconstructions, operating points.
 
-    CSV are files of `featcodec sweep`, of one detector and one data set. Rows of --method uncoded give the tables
-    without compression; a sweep with --recnet gives the privacy curve.
+    CSV are files from `featcodec sweep`, all for one detector and one data set. The tables without compression need a
+    sweep with --method uncoded. The privacy curve needs a sweep with --recnet.
     """
     from featcodec.errors import OutputError
     from featcodec.evaluation.report.page import Report, markdown_files, write_html, write_markdown

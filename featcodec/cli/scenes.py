@@ -1,4 +1,4 @@
-"""featcodec scenes: street scenes that are drawn."""
+"""featcodec scenes: draw street scenes."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from featcodec.cli.options import json_option, overwrite_option
     type=click.IntRange(0, 2**63 - 1),
     default=0,
     show_default=True,
-    help="Same seed, same pixels. Sets for training and validation take different ones.",
+    help="The same seed draws the same pixels. Use different seeds for training and validation.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1, 256), default=None, help="Processes that draw at a time. [default: cores]"
+    "--workers", type=click.IntRange(1, 256), default=None, help="Drawing processes at a time. [default: one per core]"
 )
 @overwrite_option
 @json_option
 def command(output: Path, count: int, seed: int, workers: int | None, overwrite: bool, as_json: bool) -> int:
     """Draw street scenes of 512x512 pixels, with boxes in COCO format.
 
-    Classes: car, truck, bus, pedestrian, bicycle, traffic sign, traffic light. Number plates, faces and posters are
-    recorded apart, in private.json. Scene number i depends on the seed and i alone. An interrupted run leaves no
-    annotations.json; run it again.
+    The classes are car, truck, bus, pedestrian, bicycle, traffic sign and traffic light. Number plates, faces and
+    posters are listed in a separate file, private.json. Scene number i depends only on the seed and i. An interrupted
+    run leaves no annotations.json; run the command again.
     """
     from featcodec.scenes.dataset import write_scenes
 

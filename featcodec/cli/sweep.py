@@ -1,4 +1,4 @@
-"""featcodec sweep: rate-accuracy points into a CSV."""
+"""featcodec sweep: measure rate-accuracy points and write them to a CSV file."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ _RANGE = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
 
 
 def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter, str], list[int]]:
-    """Reads whole numbers and ranges, separated by commas (34,36,38-42), each once, in the order given."""
+    """A reader of whole numbers and ranges, separated by commas (34,36,38-42). It keeps each number once, in order."""
 
     def read(ctx: click.Context, param: click.Parameter, text: str) -> list[int]:
         numbers: list[int] = []
         for part in text.replace(" ", ",").strip(",").split(","):
             match = _RANGE.fullmatch(part)
             if not match:
-                raise click.BadParameter(f"{part!r} is no whole number and no range like 38-42", ctx, param)
+                raise click.BadParameter(f"{part!r} is neither a whole number nor a range like 38-42", ctx, param)
             first, last = int(match[1]), int(match[2] or match[1])
             if not least <= first <= last <= most:
                 raise click.BadParameter(f"{part!r} is not within {least} to {most}", ctx, param)
@@ -74,16 +74,16 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     "--output",
     type=click.Path(path_type=Path),
     required=True,
-    help="CSV file; a row is appended for each point that it lacks.",
+    help="CSV file. The sweep appends one row per point that is not in the file yet.",
 )
 @click.option(
     "--method",
     "methods",
     type=click.Choice(_METHODS),
     multiple=True,
-    help="What is coded: bottleneck or latent features, or the letterboxed picture (input-vvc, input-jpeg), which the "
-    "whole detector then sees; uncoded is the detector alone, and behind each bottleneck, without any compression. May "
-    "be repeated. [default: bottleneck where there is one, else latent]",
+    help="What is coded. bottleneck: the bottleneck's tensor. latent: the features directly. input-vvc, input-jpeg: "
+    "the letterboxed picture, which the whole detector then sees. uncoded: no compression; the detector alone, and "
+    "with each bottleneck. May be repeated. [default: bottleneck if there is one, else latent]",
 )
 @click.option(
     "--qp",
@@ -101,22 +101,22 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     default="10,20,30,40,50,60,70,80,90",
     show_default=True,
     metavar="LIST",
-    help="JPEG qualities of input-jpeg.",
+    help="JPEG qualities for input-jpeg.",
 )
 @click.option(
     "--subsampling",
     type=click.Choice(["4:4:4", "4:2:2", "4:2:0"]),
     default="4:2:0",
     show_default=True,
-    help="Chroma of input-jpeg.",
+    help="Chroma subsampling for input-jpeg.",
 )
 @detector_option
 @click.option(
     "--bottleneck",
     "bottlenecks",
     multiple=True,
-    help="Checkpoint (.safetensors) or name of a shipped bottleneck; may be repeated. [default: the detector's shipped "
-    "one]",
+    help="Checkpoint (.safetensors), or name of a shipped bottleneck. May be repeated. [default: the bottleneck that "
+    "ships for the detector]",
 )
 @layout_option
 @click.option(
@@ -124,7 +124,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     "splits",
     type=click.IntRange(0, 4),
     multiple=True,
-    help="Last detector layer at the edge, for latent; may be repeated. [default: 4]",
+    help="Last detector layer that runs at the edge, for method latent. May be repeated. [default: 4]",
 )
 @click.option(
     "--clip",
@@ -132,7 +132,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     type=(float, float),
     multiple=True,
     metavar="LOW HIGH",
-    help="Clip range in feature units; may be repeated. [default: the bottleneck's own, or -0.2786 3]",
+    help="Clip range in feature units. May be repeated. [default: the bottleneck's own, or -0.2786 3]",
 )
 @bits_option
 @click.option(
@@ -142,21 +142,23 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     type=click.Choice(["ffmpeg", "vvenc", "none"]),
     default="ffmpeg",
     show_default=True,
-    help="VVC codec: embedded, official (vvencapp), or none (raw 8-bit samples, one point a curve).",
+    help="VVC codec. ffmpeg is embedded; vvenc uses the official codec (vvencapp); none stores raw 8-bit samples (one "
+    "point per curve).",
 )
 @click.option(
     "--profile",
     "profiles",
     type=click.Choice(list(PROFILES)),
     multiple=True,
-    help=f"Set of VVenC options, see encode; may be repeated. [default: {DEFAULT_PROFILE}, unless there is a --preset]",
+    help="Set of VVenC options, see `featcodec encode --help`. May be repeated. "
+    f"[default: {DEFAULT_PROFILE}, unless there is a --preset]",
 )
 @click.option(
     "--preset",
     "presets",
     type=click.Choice(PRESETS),
     multiple=True,
-    help="VVenC's own speed preset, without a profile's tools; may be repeated.",
+    help="VVenC's own speed preset, without the tools of a profile. May be repeated.",
 )
 @encoder_params_option
 @image_size_option
@@ -169,16 +171,16 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     type=click.IntRange(0, 100_000),
     default=0,
     show_default=True,
-    help="Resamples of the images for a 95 % interval of AP50; 0 means none, 1000 is usual.",
+    help="Number of resamples of the images for a 95 % interval of AP50. 0 means no interval, 1000 is usual.",
 )
-@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of the resampling.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of the resampling.")
 @click.option(
     "--recnet",
     "recnets",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="RecNet checkpoint whose PSNR and edge-PSNR on the coded features is measured, for the bottleneck (or latent "
-    "features) it was trained on; may be repeated. auto: those that ship.",
+    help="RecNet checkpoint. The sweep measures its PSNR and edge-PSNR on the decoded tensors, for the bottleneck (or "
+    "latent features) that it was trained on. May be repeated. auto: the RecNets that ship.",
 )
 @restoration_option
 @workers_option
@@ -193,10 +195,11 @@ def command(
     as_json: bool,
     **options: Any,
 ) -> int:
-    """Code, decode and score a set of images at many points, and append one row a point to a CSV file.
+    """Code, decode and score a set of images at many points, and append one row per point to a CSV file.
 
-    SRC are image files, folders (searched recursively) or glob patterns; only they count, for rate and accuracy. Points
-    that are in the file already are skipped, so that an interrupted sweep goes on; several may share a file.
+    SRC are image files, folders (searched recursively) or glob patterns. Only these images count for rate and accuracy.
+    Points that are already in the file are skipped. After an interruption, run the command again. Several sweeps may
+    share one file.
     """
     from featcodec.evaluation.dataset import open_dataset
     from featcodec.evaluation.points import PointFile
@@ -209,12 +212,14 @@ def command(
     truth = read_annotations(annotations)
     dataset = open_dataset(expand_sources(sources, IMAGE_SUFFIXES, "images"), truth)
     if len(dataset.sources) < len(truth.image_ids):
-        complain(f"note: {len(dataset.sources)} of the {len(truth.image_ids)} annotated images are given and count")
+        complain(
+            f"note: {len(dataset.sources)} of the {len(truth.image_ids)} annotated images are given; only they count"
+        )
     note_photographs(options["detector"], (source.path for source in dataset.sources))
     plans = _plans(options)
-    note_classes(dataset.annotations, plans[0].method.codec.model.detector.names)  # all are of one detector
+    note_classes(dataset.annotations, plans[0].method.codec.model.detector.names)  # all plans have one detector
     done: list[Outcome] = []
-    # Beside its bar rich sends what is printed to stderr: right on a terminal, wrong where stdout goes into a file.
+    # While it shows its bar, rich sends printed text to stderr: right on a terminal, wrong if stdout goes into a file.
     stdout = None if sys.stdout.isatty() else sys.stdout
     outcomes = sweep(plans, dataset, file, bootstrap=bootstrap, seed=seed, workers=workers)
     with contextlib.closing(outcomes):
@@ -270,7 +275,7 @@ def _plans(options: dict[str, Any]) -> list[Plan[Any, Any]]:
 def _curves(
     method: str, options: dict[str, Any], attackers: Attackers, restorations: Restorations
 ) -> Iterator[Plan[Any, Any]]:
-    """The curves of a method; "auto" is features through whatever bottleneck there is."""
+    """The curves of a method; "auto" means the bottleneck if there is one, else latent."""
     from featcodec.errors import InputError
     from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod, UncodedMethod
     from featcodec.evaluation.sweep import Plan

@@ -1,4 +1,4 @@
-"""Networks that `featcodec sweep` is given for some of its codecs: attackers, and a restoration."""
+"""The networks that `featcodec sweep` uses for some of its codecs: attackers, and a restoration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _AUTO = Path("auto")
 
 
 class Attackers:
-    """The RecNets of --recnet, each for the codec it was trained on; with auto also those that ship."""
+    """The RecNets of --recnet, each for the model that it was trained on. With auto, also the RecNets that ship."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
         from featcodec.privacy.recnet import load_recnet
@@ -27,11 +27,11 @@ class Attackers:
         for path in self.unused:
             fingerprint = load_recnet(path).config.model_fingerprint
             if fingerprint in self.by_codec:
-                raise click.UsageError(f"{path} and {self.by_codec[fingerprint]} attack the same codec; give one")
+                raise click.UsageError(f"{path} and {self.by_codec[fingerprint]} attack the same model; give only one")
             self.by_codec[fingerprint] = path
 
     def of(self, codec: FeatureCodec) -> tuple[Attacker | None, str]:
-        """The attacker of a codec and its fingerprint, or None and nothing."""
+        """The attacker of a codec and its fingerprint, or None and an empty string."""
         from featcodec.networks.checkpoints import fingerprint
         from featcodec.privacy.attack import Attack
         from featcodec.privacy.recnet import find_shipped_recnet
@@ -47,19 +47,19 @@ class Attackers:
         return attack, fingerprint(attack.recnet.state_dict()).hex()
 
     def check_all_used(self) -> None:
-        """Refuse a RecNet that attacks none of the codecs."""
+        """Refuse a RecNet that does not attack any of the codecs."""
         from featcodec.errors import WeightsError
 
         if self.unused:
             raise WeightsError(
-                f"{self.unused[0]}: trained on none of the swept codecs; give the --bottleneck or --method it attacks"
+                f"{self.unused[0]}: not trained on any swept model; give the --bottleneck or --method that it attacks"
             )
 
 
 class Restorations:
-    """What --restoration gives to each codec: none, what ships, or a checkpoint to the one that it was trained for.
+    """The restoration of each codec: none, the one that ships, or a checkpoint for the codec that it was trained for.
 
-    Raw samples have no coding noise, and so no restoration.
+    Raw samples have no coding noise, so they get no restoration.
     """
 
     def __init__(self, choice: str, *, raw: bool) -> None:
@@ -73,7 +73,7 @@ class Restorations:
         self.is_unused = self.path is not None
 
     def load(self, load: Callable[[str], FeatureCodec]) -> FeatureCodec:
-        """The codec that `load` makes of what --restoration is for it."""
+        """Load a codec by `load`, with the restoration that --restoration means for it."""
         if self.config is None and not self.raw:
             return load(self.choice)
         codec = load("none")
@@ -85,11 +85,11 @@ class Restorations:
         return load(self.choice)
 
     def check_used(self) -> None:
-        """Refuse a restoration of none of the codecs."""
+        """Refuse a restoration that was not trained for any of the codecs."""
         from featcodec.errors import WeightsError
 
         if self.is_unused:
             raise WeightsError(
-                f"{self.choice}: restores the streams of none of the swept codecs; give the --bottleneck or --method "
-                "latent it was trained with, and --codec ffmpeg or vvenc"
+                f"{self.choice}: does not restore the streams of any swept curve; give the --bottleneck or --method "
+                "latent that it was trained with, and --video-codec ffmpeg or vvenc"
             )

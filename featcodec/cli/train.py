@@ -1,4 +1,4 @@
-"""featcodec train: the stages, from L_obj to the final attack."""
+"""featcodec train: the training stages, from the detector to the final attack."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ class _Stages(click.RichGroup):
 
 @click.group("train", cls=_Stages)
 def command() -> None:
-    """Train a bottleneck and attackers: bottleneck, recnet, adversarial, then attack; or first a detector of your own.
+    """Train a bottleneck and attackers, stage by stage; train a detector of your own first, if you need one.
 
-    Every stage writes last-*.safetensors, best-*.safetensors (lowest loss on --held-out), log.csv, held-out.csv and
-    tensorboard/ into its folder. Behind `detector`, no stage changes the detector.
+    The order of the stages is bottleneck, recnet, adversarial, attack. Every stage writes into its folder:
+    last-*.safetensors, best-*.safetensors (lowest loss on --held-out), log.csv, held-out.csv and tensorboard/. Only the
+    stage `detector` changes the detector.
     """
 
 
@@ -55,13 +56,17 @@ def command() -> None:
 @with_options(LABELLED_OPTIONS)
 @with_options(SAMPLE_OPTIONS)
 @click.option(
-    "--depth", type=float, help="Multiple of YOLOv5's repeated blocks. [default: --start's, or 0.33 as yolov5n]"
+    "--depth",
+    type=float,
+    help="Multiple of YOLOv5's repeated blocks. [default: as in --start, or 0.33 as in yolov5n]",
 )
-@click.option("--width", type=float, help="Multiple of YOLOv5's channels. [default: --start's, or 0.25 as yolov5n]")
-@click.option("--start", type=PATH, help="Detector of this stage to go on from, instead of random weights.")
+@click.option(
+    "--width", type=float, help="Multiple of YOLOv5's channels. [default: as in --start, or 0.25 as in yolov5n]"
+)
+@click.option("--start", type=PATH, help="Detector from this stage to go on from, instead of random weights.")
 @with_options(LOOP_OPTIONS)
 def detector_command(**options: Any) -> None:
-    """Stage 0: a detector of your own in YOLOv5's architecture, on labelled images; every --detector takes it."""
+    """Stage 0: train your own detector in YOLOv5's architecture, on labelled images. Give it to any --detector."""
     from featcodec.training.detector import DetectorTask, train_detector
 
     names = _class_names(options)
@@ -75,20 +80,26 @@ def detector_command(**options: Any) -> None:
 @with_options(OBJECTIVE_OPTIONS)
 @click.option("--split", type=click.IntRange(0, 4), default=4, show_default=True, help="Last layer of the front-end.")
 @click.option(
-    "--channels", type=click.IntRange(1, 4096), help="Of the coded tensor. [default: a third of the features']"
+    "--channels",
+    type=click.IntRange(1, 4096),
+    help="Channels of the tensor. [default: a third of the feature channels]",
 )
-@click.option("--hidden", type=click.IntRange(1, 4096), help="Channels inside AE and AD. [default: two thirds]")
+@click.option(
+    "--hidden",
+    type=click.IntRange(1, 4096),
+    help="Channels inside AE and AD. [default: two thirds of the feature channels]",
+)
 @click.option(
     "--clip",
     type=(float, float),
     default=None,
     metavar="LOW HIGH",
-    help="Range of the coded tensor. [default: --start's, or -3 3]",
+    help="Clip range of the tensor. [default: as in --start, or -3 3]",
 )
 @click.option("--start", type=PATH, help="Bottleneck to go on from, instead of random weights.")
 @with_options(LOOP_OPTIONS)
 def bottleneck_command(**options: Any) -> None:
-    """Stage 1: AE and AD on the detector's own loss."""
+    """Stage 1: train a bottleneck (AE and AD) on the detector's own loss."""
     from featcodec.networks.bottleneck import load_bottleneck
     from featcodec.training.bottleneck import PAPER_CLIP, BottleneckTask, train_bottleneck
 
@@ -112,11 +123,11 @@ def bottleneck_command(**options: Any) -> None:
 
 @command.command("recnet")
 @with_options(DATA_OPTIONS)
-@click.option("--bottleneck", required=True, help="Checkpoint of stage 1, or none for latent features.")
+@click.option("--bottleneck", required=True, help="Checkpoint from stage 1, or none for latent features.")
 @click.option("--start", type=PATH, help="RecNet to go on from, instead of random weights.")
 @with_options(LOOP_OPTIONS)
 def recnet_command(**options: Any) -> None:
-    """Stage 2: the attacker on L_rec, with the bottleneck fixed."""
+    """Stage 2: train the attacker (RecNet) on L_rec, its reconstruction loss, with the bottleneck fixed."""
     from featcodec.training.recnet import RecNetTask, train_recnet
 
     data = _data(options)
@@ -127,13 +138,13 @@ def recnet_command(**options: Any) -> None:
 @command.command("adversarial")
 @with_options(DATA_OPTIONS)
 @with_options(OBJECTIVE_OPTIONS)
-@click.option("--bottleneck", type=PATH, required=True, help="Checkpoint of stage 1.")
-@click.option("--recnet", type=PATH, help="Checkpoint of stage 2. [default: random weights]")
-@click.option("--privacy-weight", type=float, default=0.1, show_default=True, help="The paper's w, of L_rec in L_tot.")
-@click.option("--recnet-learning-rate", type=float, help="RecNet's own peak. [default: --learning-rate]")
+@click.option("--bottleneck", type=PATH, required=True, help="Checkpoint from stage 1.")
+@click.option("--recnet", type=PATH, help="Checkpoint from stage 2. [default: random weights]")
+@click.option("--privacy-weight", type=float, default=0.1, show_default=True, help="Weight of L_rec, the paper's w.")
+@click.option("--recnet-learning-rate", type=float, help="RecNet's peak learning rate. [default: --learning-rate]")
 @with_options(LOOP_OPTIONS)
 def adversarial_command(**options: Any) -> None:
-    """Stage 3: the bottleneck on L_obj - w * L_rec, against a RecNet that learns along."""
+    """Stage 3: train the bottleneck on L_obj - w * L_rec, against a RecNet that learns at the same time."""
     from featcodec.networks.bottleneck import load_bottleneck
     from featcodec.training.adversarial import AdversarialTask, train_adversarial
 
@@ -155,7 +166,7 @@ def adversarial_command(**options: Any) -> None:
 @click.option("--bottleneck", required=True, help="Checkpoint to attack, or none for RecNet-latent.")
 @with_options(LOOP_OPTIONS)
 def attack_command(**options: Any) -> None:
-    """Stage 4: a fresh RecNet with L1 alone on a finished codec, for `featcodec invert`."""
+    """Stage 4: train a fresh RecNet with L1 alone on finished networks, for `featcodec invert`."""
     from featcodec.training.attack import train_attack
 
     data = _data(options)
@@ -168,9 +179,9 @@ def attack_command(**options: Any) -> None:
 @with_options(RESTORATION_OPTIONS)
 @with_options(LOOP_OPTIONS)
 def restoration_command(**options: Any) -> None:
-    """Beside the stages: a light network that undoes coding noise at the decoder; streams stay as they are.
+    """Optional: train a restoration, a light network that undoes coding noise in the decoder. Streams do not change.
 
-    It learns on what VVC really does to the coded tensor, or on simulated coding, and needs no labels.
+    The restoration learns from what VVC really does to the tensor, or from simulated coding. It needs no labels.
     """
     from featcodec.training.losses.objective import ObjectiveWeights
     from featcodec.training.real_coding import QpRange
@@ -202,17 +213,23 @@ def restoration_command(**options: Any) -> None:
 @command.command("layout")
 @sources_argument
 @detector_option
-@click.option("--bottleneck", default="auto", show_default=True, help="Checkpoint, name, or none (the features).")
+@click.option(
+    "--bottleneck",
+    default="auto",
+    show_default=True,
+    help="Checkpoint, name of a shipped bottleneck, none for latent features, or auto: the one that ships for the "
+    "detector.",
+)
 @click.option("-o", "--output", type=PATH, required=True, help="Checkpoint to write (.safetensors).")
-@click.option("--image-size", type=int, default=512, show_default=True, help="Longer side, in pixels.")
+@click.option("--image-size", type=int, default=512, show_default=True, help="Longer side of an image, in pixels.")
 @overwrite_option
 def layout_command(
     sources: tuple[str, ...], detector: str, bottleneck: str, output: Path, image_size: int, overwrite: bool
 ) -> None:
-    """Beside the stages: order, sign, gray level and step of the channels in the mosaic, found from images.
+    """Optional: find a layout from images: order, sign, gray level and step of the channels in the frame.
 
-    SRC are image files, folders (searched recursively) or glob patterns; some hundred photographs are plenty, and need
-    no labels. `encode --layout` and `decode --layout` take the checkpoint.
+    SRC are image files, folders (searched recursively) or glob patterns. A few hundred images without labels are
+    enough. Give the checkpoint to `encode --layout` and `decode --layout`.
     """
     from featcodec.errors import OutputError
     from featcodec.images.reading import IMAGE_SUFFIXES
@@ -230,10 +247,10 @@ def layout_command(
 @with_options(PLATE_OPTIONS)
 @with_options(LOOP_OPTIONS)
 def plate_reader_command(**options: Any) -> None:
-    """Apart from the stages: a reader of number plates, which tells how much private text an attack recovers.
+    """Optional: train a reader of number plates, which measures how much private text an attack recovers.
 
-    It learns from degraded originals. One that also learns from what an attack leaves is the stronger attacker: give
-    the folder of reconstructions by `featcodec invert` as a second --images.
+    The reader learns from degraded originals. It gets stronger if it also learns from what an attack leaves: give the
+    folder of reconstructions from `featcodec invert` as a second --images.
     """
     from featcodec.training.plate_reader import PlateData, PlateReaderTask, train_plate_reader
 
@@ -250,7 +267,7 @@ def _bottleneck(name: str) -> Path | None:
 
 
 def _class_names(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Of a detector that is to be trained: those of --start, else all that the data name, in their order."""
+    """The class names of a detector to train: those of --start, else all names in the data, in their order."""
     from featcodec.detectors import read_detector
     from featcodec.images.annotations import read_annotations
     from featcodec.training.data.datasets import read_class_names
@@ -266,7 +283,7 @@ def _class_names(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _data(options: Mapping[str, Any], names: Sequence[str] | None = None) -> TrainingData:
-    """The images that the options name, their labels as numbers of these class names, or of those of --detector."""
+    """The images that the options name. Labels become numbers of the given class names, or of those of --detector."""
     from featcodec.detectors import load_detector
     from featcodec.errors import InputError
     from featcodec.training.data.datasets import hold_out, read_coco, read_data_yaml, read_unlabelled
@@ -313,7 +330,7 @@ def _objective(options: Mapping[str, Any], data: TrainingData, clip: tuple[float
         rate=options["rate_weight"],
     )
     if weights == ObjectiveWeights(detection=0) and not options.get("privacy_weight"):
-        raise InputError("all weights are 0, so that nothing would be learned; give one of them")
+        raise InputError("all weights are 0, so nothing would be learned; give at least one weight above 0")
     if weights.detection and not any(image.labelled for image in data.images):
         raise InputError("L_obj needs labelled images; give --annotations or --data, or --detection-weight 0")
     if options["simulated_qp"] is None:
@@ -343,7 +360,7 @@ def _run(
         loop = LoopOptions(steps=steps, report=report, **{name: options[name] for name in _OF_THE_LOOP})
         written = train(loop)
     if os.environ.get("LOCAL_RANK", "0") != "0":
-        return  # lightning-fabric starts the other processes with this very command
+        return  # lightning-fabric starts the other processes with the same command
     if (best := written.with_name(written.name.replace("last-", "best-"))).exists():
         complain(f"lowest loss on the held-out images: {best}")
     click.echo(str(written))

@@ -1,4 +1,4 @@
-"""Options that the training stages share, as tuples that a stage puts together."""
+"""Options that the training stages share, as tuples that a stage combines."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 
 LABELLED_OPTIONS = (
-    click.option("--annotations", type=PATH, help="COCO annotation file; needs --images."),
+    click.option("--annotations", type=PATH, help="COCO annotation file. Needs --images."),
     click.option("--images", type=PATH, help="Folder with the images of --annotations."),
     click.option("--data", type=PATH, help="ultralytics data YAML, instead of --annotations and --images."),
 )
 UNLABELLED_OPTIONS = (
-    click.option("--unlabelled", multiple=True, metavar="SRC", help="Photographs without labels; may be repeated."),
+    click.option("--unlabelled", multiple=True, metavar="SRC", help="Images without labels. May be repeated."),
 )
 SAMPLE_OPTIONS = (
     click.option(
@@ -28,11 +28,18 @@ SAMPLE_OPTIONS = (
         type=click.IntRange(0),
         default=0,
         show_default=True,
-        help="Labelled images (else unlabelled ones) that are not trained on and choose the best checkpoint.",
+        help="Number of images that choose the best checkpoint and are not trained on (labelled images if there are "
+        "any).",
     ),
     click.option("--image-size", type=int, default=512, show_default=True, help="Longest side of an image, in pixels."),
-    click.option("--crop", type=int, help="Side of the augmented sample, in pixels. [default: image size]"),
-    click.option("--mosaic", type=click.FloatRange(0, 1), default=1.0, show_default=True, help="Share of mosaics."),
+    click.option("--crop", type=int, help="Side of an augmented sample, in pixels. [default: --image-size]"),
+    click.option(
+        "--mosaic",
+        type=click.FloatRange(0, 1),
+        default=1.0,
+        show_default=True,
+        help="Share of samples that are mosaics of four images.",
+    ),
     click.option(
         "--hsv",
         type=(float, float, float),
@@ -44,51 +51,83 @@ SAMPLE_OPTIONS = (
     click.option("--workers", type=click.IntRange(0), default=0, show_default=True, help="Processes that read images."),
 )
 DATA_OPTIONS = (detector_option, *LABELLED_OPTIONS, *UNLABELLED_OPTIONS, *SAMPLE_OPTIONS)
-"""Of the stages behind a detector."""
+"""Options of the stages that need a detector."""
 LOOP_OPTIONS = (
     click.option("-o", "--output", type=PATH, required=True, help="Folder for checkpoints and logs."),
     click.option(
         "--epochs",
         type=click.FloatRange(0, min_open=True),
-        help="Passes over the images. [default: the paper's, else YOLOv5's]",
+        help="Passes over the images. [default: as in the paper, else as in YOLOv5]",
     ),
-    click.option("--steps", type=click.IntRange(1), help="Updates, instead of --epochs."),
-    click.option("--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images a device."),
-    click.option("--learning-rate", type=float, default=1e-3, show_default=True, help="Its peak; falls as a cosine."),
-    click.option("--warmup-steps", type=click.IntRange(0), default=100, show_default=True, help="Rise to the peak."),
+    click.option("--steps", type=click.IntRange(1), help="Number of updates, instead of --epochs."),
+    click.option(
+        "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per step and device."
+    ),
+    click.option(
+        "--learning-rate",
+        type=float,
+        default=1e-3,
+        show_default=True,
+        help="Peak learning rate. The rate then falls as a cosine.",
+    ),
+    click.option(
+        "--warmup-steps",
+        type=click.IntRange(0),
+        default=100,
+        show_default=True,
+        help="Steps in which the learning rate rises to its peak.",
+    ),
     click.option(
         "--optimizer",
         type=click.Choice(["adamw", "sgd"]),
         default="adamw",
         show_default=True,
-        help="The paper's is sgd, with learning rate 0.01.",
+        help="Optimizer. The paper uses sgd with learning rate 0.01.",
     ),
-    click.option("--weight-decay", type=float, default=0.0, show_default=True, help="Of the optimizer."),
+    click.option("--weight-decay", type=float, default=0.0, show_default=True, help="Weight decay of the optimizer."),
     click.option(
-        "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of everything random."
+        "--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Seed of everything random."
     ),
     click.option("--resume", is_flag=True, help="Go on, bit for bit, where the run in -o stopped."),
-    click.option("--save-every", type=click.IntRange(1), default=200, show_default=True, help="In steps."),
-    click.option("--evaluate-every", type=click.IntRange(1), default=500, show_default=True, help="In steps."),
+    click.option(
+        "--save-every", type=click.IntRange(1), default=200, show_default=True, help="Steps between checkpoints."
+    ),
+    click.option(
+        "--evaluate-every",
+        type=click.IntRange(1),
+        default=500,
+        show_default=True,
+        help="Steps between evaluations on the held-out images.",
+    ),
     click.option("--accelerator", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
-    click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="How many."),
+    click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Number of devices."),
     click.option(
         "--precision",
         type=click.Choice(["32-true", "16-mixed", "bf16-mixed"]),
         default="32-true",
         show_default=True,
-        help="Of the networks.",
+        help="Number format of the networks' computations.",
     ),
-    click.option("--threads", type=click.IntRange(1), help="CPU threads of one network. [default: torch's]"),
+    click.option("--threads", type=click.IntRange(1), help="CPU threads for a network. [default: as torch chooses]"),
 )
 OBJECTIVE_OPTIONS = (
     click.option(
-        "--detection-weight", type=float, default=1.0, show_default=True, help="Of L_obj; 0 needs no labelled images."
+        "--detection-weight",
+        type=float,
+        default=1.0,
+        show_default=True,
+        help="Weight of L_obj, the detector's own loss. With 0, no labelled images are needed.",
     ),
-    click.option("--feature-weight", type=float, default=0.0, show_default=True, help="Of feature matching."),
-    click.option("--neck-weight", type=float, default=0.0, show_default=True, help="Of matching the neck's output."),
-    click.option("--prediction-weight", type=float, default=0.0, show_default=True, help="Of matching predictions."),
-    click.option("--rate-weight", type=float, default=0.0, show_default=True, help="Of the rate proxy (bits a pixel)."),
+    click.option("--feature-weight", type=float, default=0.0, show_default=True, help="Weight of feature matching."),
+    click.option(
+        "--neck-weight", type=float, default=0.0, show_default=True, help="Weight of matching the neck's output."
+    ),
+    click.option(
+        "--prediction-weight", type=float, default=0.0, show_default=True, help="Weight of matching the predictions."
+    ),
+    click.option(
+        "--rate-weight", type=float, default=0.0, show_default=True, help="Weight of the rate proxy (bits per pixel)."
+    ),
     click.option(
         "--simulated-qp",
         type=(float, float),
@@ -102,45 +141,55 @@ RESTORATION_OPTIONS = (
         "--bottleneck",
         default="auto",
         show_default=True,
-        help="Checkpoint, name of a shipped bottleneck, none for latent features, or auto: the detector's shipped one.",
+        help="Checkpoint, name of a shipped bottleneck, none for latent features, or auto: the one that ships for the "
+        "detector.",
     ),
     layout_option,
     click.option(
-        "--hidden", type=click.IntRange(1, 4096), help="Channels inside. [default: the coded tensor's, from 48 to 96]"
+        "--hidden",
+        type=click.IntRange(1, 4096),
+        help="Channels inside the restoration. [default: as in --start, or as in the tensor, but from 48 to 96]",
     ),
-    click.option("--blocks", type=click.IntRange(0, 64), help="Residual blocks. [default: --start's, or 1]"),
-    click.option("--feature-weight", type=float, default=0.3, show_default=True, help="Of feature matching."),
-    click.option("--neck-weight", type=float, default=1.0, show_default=True, help="Of matching the neck's output."),
-    click.option("--prediction-weight", type=float, default=0.3, show_default=True, help="Of matching predictions."),
+    click.option(
+        "--blocks", type=click.IntRange(0, 64), help="Number of residual blocks. [default: as in --start, or 1]"
+    ),
+    click.option("--feature-weight", type=float, default=0.3, show_default=True, help="Weight of feature matching."),
+    click.option(
+        "--neck-weight", type=float, default=1.0, show_default=True, help="Weight of matching the neck's output."
+    ),
+    click.option(
+        "--prediction-weight", type=float, default=0.3, show_default=True, help="Weight of matching the predictions."
+    ),
     click.option(
         "--qp",
         type=(click.IntRange(0, 63), click.IntRange(0, 63)),
         default=(32, 44),
         show_default=True,
         metavar="LOW HIGH",
-        help="QPs of the coding noise; it may be used at others.",
+        help="QPs of the coding noise to learn from. The restoration may be used at other QPs too.",
     ),
-    click.option("--simulated", is_flag=True, help="Simulate coding, which is faster, instead of running VVC."),
+    click.option("--simulated", is_flag=True, help="Simulate coding instead of running VVC. This is faster."),
     profile_option,
     preset_option,
     encoder_params_option,
-    click.option("--start", type=PATH, help="Restoration to go on from, instead of one without effect."),
+    click.option("--start", type=PATH, help="Restoration to go on from, instead of a new one, which has no effect."),
 )
 PLATE_OPTIONS = (
-    click.option("--private", type=PATH, required=True, help="private.json of `featcodec scenes`."),
+    click.option("--private", type=PATH, required=True, help="private.json from `featcodec scenes`."),
     click.option(
         "--images",
         type=PATH,
         multiple=True,
         required=True,
-        help="Folder with its images. Repeated: the same images as an attacker reconstructed them, in any size.",
+        help="Folder with the images of --private. Repeat the option for folders with the same images as an attacker "
+        "reconstructed them, in any size.",
     ),
     click.option(
         "--held-out",
         type=click.IntRange(0),
         default=0,
         show_default=True,
-        help="Images with readable plates that are not trained on and choose the best checkpoint.",
+        help="Number of images with readable plates that choose the best checkpoint and are not trained on.",
     ),
     click.option("--start", type=PATH, help="Plate reader to go on from, instead of random weights."),
 )

@@ -1,4 +1,4 @@
-"""Training: the losses, and one file a stage."""
+"""Training: the losses, and one file per stage."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Stage 3: the bottleneck against RecNet (paper, section III-C).
+"""Stage 3: train the bottleneck against RecNet (paper, section III-C).
 
-Per batch: (1, 2) RecNet learns from L_rec, the bottleneck is fixed; (3, 4) the bottleneck learns from
-L_tot = L_obj - w * L_rec, RecNet is fixed. The detector is frozen and in eval mode all along. L_obj may be joined by
-the optional terms of `objective`.
+Each batch has four steps. In steps 1 and 2, RecNet learns from L_rec and the bottleneck is fixed. In steps 3 and 4, the
+bottleneck learns from L_tot = L_obj - w * L_rec and RecNet is fixed. The detector is frozen and in eval mode the whole
+time. The optional terms of `objective` can be added to L_obj.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from featcodec.training.setup import TrainingData, as_pictures, batches_from, fe
 from featcodec.training.simulated_coding import SimulatedCoding
 
 PRIVACY_WEIGHT = 0.1
-"""The paper's w; its authors later used 0.5 to 2. YOLOv5 multiplies its L_obj by the batch size,
-ours is a mean: if theirs was so multiplied, their 0.1 is 0.1 divided by the batch size here."""
+"""The paper's w. Its authors later used 0.5 to 2. YOLOv5 multiplies its L_obj by the batch size; L_obj here is a mean.
+If the authors multiplied L_obj too, their 0.1 is 0.1 divided by the batch size here."""
 _SHOWN = 4
 
 
 @dataclass(frozen=True)
 class AdversarialTask:
-    """Who fights whom.
+    """Which networks train against each other, and how.
 
     Attributes:
         detector: name or path.
@@ -44,9 +44,9 @@ class AdversarialTask:
         recnet: checkpoint of stage 2, or None to start with random weights.
         privacy_weight: w of L_tot.
         edge_weight: beta of L_rec.
-        weights: of the terms that stand for L_obj.
-        simulation: QPs of simulated coding, or None for none.
-        recnet_learning_rate: RecNet's own peak, or None for the bottleneck's.
+        weights: weights of the loss terms; their sum takes the place of L_obj.
+        simulation: QPs of simulated coding, or None for no simulated coding.
+        recnet_learning_rate: RecNet's own peak learning rate, or None for the bottleneck's.
     """
 
     detector: str | Path
@@ -63,7 +63,8 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
     """Run the stage.
 
     Returns:
-        the checkpoints of bottleneck and RecNet after the last step; the best on the held-out images lie beside them.
+        the checkpoints of bottleneck and RecNet after the last step. The checkpoints that are best on the held-out
+            images are in the same folder.
 
     Raises:
         FeatcodecError: bad input, or training that diverged.
@@ -85,7 +86,7 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
     def save_models(which: str, metrics: Mapping[str, float]) -> None:
         training = {**loop.settings, "metrics": dict(metrics)}
         bottleneck.config = replace(bottleneck.config, training=training)
-        # Its weights have changed since `model` was named.
+        # The bottleneck's weights have changed since the fingerprint of `model` was computed.
         now = SplitModel(model.detector, bottleneck).fingerprint.hex()
         recnet.config = replace(recnet.config, model_fingerprint=now, training=training)
         save_bottleneck(options.output / f"{which}-{BOTTLENECK_FILE}", bottleneck)
@@ -93,7 +94,7 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
 
     def held_out() -> Mapping[str, float]:
         terms = held_out_objective(loop, data, objective, task.weights, path)
-        with fixed(recnet):  # with each batch's statistics, for the reason that stands there
+        with fixed(recnet):  # with the statistics of each batch; `fixed` says why
             recnet.train()
             attack = held_out_reconstruction(loop, data, model, attacker, task.edge_weight)
             recnet.eval()
@@ -125,9 +126,9 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
 
 @contextmanager
 def fixed(network: nn.Module) -> Iterator[None]:
-    """Neither weights nor BatchNorm statistics change, but BatchNorm still uses the batch's own.
+    """Keep a network's weights and BatchNorm statistics unchanged. BatchNorm still uses the statistics of the batch.
 
-    With running statistics the bottleneck could win by drifting away from them, which fools no attacker that is
+    With running statistics, the bottleneck could win by drifting away from them. That does not fool an attacker that is
     trained afresh.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -1,7 +1,7 @@
-"""Stage 4: the attack that is reported (paper, section IV-A). A fresh RecNet, L1 alone, on a finished codec.
+"""Stage 4: train the attack that is reported (paper, section IV-A): a fresh RecNet with L1 alone, on finished networks.
 
-RecNet-bottleneck attacks a bottleneck's coded tensor, RecNet-latent (no bottleneck) the detector's features. Give both
-the same budget, and enough of it: a weak attacker flatters the defence.
+RecNet-bottleneck attacks the tensor of a bottleneck. RecNet-latent (no bottleneck) attacks the detector's features.
+Train both equally long, and long enough: a weak attacker makes the defence look better than it is.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ def train_attack(detector: str | Path, bottleneck: Path | None, data: TrainingDa
     Args:
         detector: name or path.
         bottleneck: checkpoint of AE and AD, or None for RecNet-latent.
-        data: what the attacker has; its held-out metrics tell when more steps no longer help.
-        options: how long, how fast, where.
+        data: the images that the attacker has. The metrics on its held-out images show when more steps no longer help.
+        options: settings of the run.
 
     Returns:
-        the checkpoint of the last step; the best on the held-out images lies beside it.
+        the checkpoint of the last step. The checkpoint that is best on the held-out images is in the same folder.
 
     Raises:
         FeatcodecError: bad input, or training that diverged.

@@ -1,7 +1,7 @@
 """Stage 1: train AE and AD on the detector's own loss (paper, section IV), with the optional terms of `objective`.
 
-The detector is frozen and in eval mode. A quick start is a first run on feature matching alone, which needs no back-end
-and no labels, and a second one that goes on from it with the other terms and a fresh optimizer.
+The detector is frozen and in eval mode. For a quick start, train twice. The first run uses feature matching alone: this
+needs no back-end and no labels. The second run goes on from the first one, with the other terms and a fresh optimizer.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ class BottleneckTask:
     Attributes:
         detector: name or path.
         split: last layer of the front-end, 0..4.
-        channels, hidden_channels: of the bottleneck; None means a third and two thirds of the feature channels.
-        clip: clip range of the coded tensor; None means that of `start`, else [-3, 3], the paper's.
-        weights: of the loss terms.
-        simulation: QPs of simulated coding, or None for none.
+        channels, hidden_channels: sizes of the bottleneck; None means a third and two thirds of the feature channels.
+        clip: clip range of the tensor; None means the range of `start`, or [-3, 3] as in the paper.
+        weights: weights of the loss terms.
+        simulation: QPs of simulated coding, or None for no simulated coding.
         start: a bottleneck to go on from, instead of random weights.
     """
 
@@ -60,7 +60,7 @@ def train_bottleneck(task: BottleneckTask, data: TrainingData, options: LoopOpti
     """Run the stage.
 
     Returns:
-        the checkpoint of the last step; the best on the held-out images lies beside it.
+        the checkpoint of the last step. The checkpoint that is best on the held-out images is in the same folder.
 
     Raises:
         FeatcodecError: bad input, or training that diverged.
@@ -94,7 +94,7 @@ def train_bottleneck(task: BottleneckTask, data: TrainingData, options: LoopOpti
 def held_out_objective(
     loop: Loop, data: TrainingData, objective: Objective, weights: ObjectiveWeights, path: CodingPath
 ) -> dict[str, float]:
-    """Mean terms over the held-out images; the same simulated QPs every time."""
+    """Means of the terms over the held-out images, always at the same simulated QPs."""
     found = []
     for number, batch in enumerate(held_out_batches(loop, data)):
         torch.manual_seed(number)
@@ -106,7 +106,7 @@ def held_out_objective(
 
 def _new_bottleneck(task: BottleneckTask, detector: SplitDetector) -> Bottleneck:
     if task.clip is not None:
-        UniformQuantizer(*task.clip)  # knows which ranges can be
+        UniformQuantizer(*task.clip)  # refuses an invalid range
     if task.start is not None:
         bottleneck = load_bottleneck(task.start)
         config = bottleneck.config

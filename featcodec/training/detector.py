@@ -1,8 +1,8 @@
-"""Train a detector of our own in YOLOv5's architecture, from scratch, before any bottleneck is trained behind it.
+"""Stage 0: train a detector from scratch in YOLOv5's architecture, before any bottleneck is trained behind it.
 
-As YOLOv5 does it: its loss, BatchNorm that learns, weight decay on kernels alone, and a moving average of the weights,
-which is what the held-out images judge and what the checkpoints hold. They are in float16, as YOLOv5's releases; the
-run's state keeps float32.
+The training is YOLOv5's: its loss, BatchNorm that learns, weight decay on kernels alone, and a moving average of the
+weights. The held-out images judge the average, and the checkpoints hold it. Checkpoints are in float16, as YOLOv5's
+releases are. The state of the run is in float32.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class DetectorTask:
 
     Attributes:
         names: class names, one per class id of the data.
-        depth_multiple, width_multiple: of the architecture; None means those of `start`, else yolov5n's.
+        depth_multiple, width_multiple: sizes of the architecture; None means those of `start`, or of yolov5n.
         start: a detector of the same classes to go on from, instead of random weights.
     """
 
@@ -47,7 +47,7 @@ class DetectorTask:
 
 
 class RawOutputs(nn.Module):
-    """A detector as its loss sees it; what the optimizer sees.
+    """A detector that returns undecoded outputs, as its loss needs them. The optimizer trains this module.
 
     Args:
         detector: shared with the caller.
@@ -58,7 +58,7 @@ class RawOutputs(nn.Module):
         self.detector = detector
 
     def forward(self, pictures: Tensor) -> Any:
-        """(B, 3, H, W) RGB in [0, 1] -> the head's undecoded outputs, a tensor a level."""
+        """(B, 3, H, W) RGB in [0, 1] -> the head's undecoded outputs, one tensor per level."""
         detector = self.detector
         return detector.head.raw(detector.neck(detector.front(pictures)))
 
@@ -67,17 +67,17 @@ def train_detector(task: DetectorTask, data: TrainingData, options: LoopOptions)
     """Run the stage.
 
     Returns:
-        the checkpoint of the last step; the best on the held-out images lies beside it.
+        the checkpoint of the last step. The checkpoint that is best on the held-out images is in the same folder.
 
     Raises:
         FeatcodecError: bad input, or training that diverged.
     """
     if not all(image.labelled for image in [*data.images, *data.held_out]):
-        raise InputError("a detector learns from labelled images alone; leave photographs without labels out")
+        raise InputError("a detector learns from labelled images only; leave out images without labels")
     torch.manual_seed(options.seed)
     config, layers = _new_detector(task)
     loop = Loop(options, {"stage": "detector", "data": data.describe(), **_describe(task, config)})
-    # Trained weights have no name yet: fingerprints are of checkpoints.
+    # The weights still change, so this detector has no fingerprint: only a checkpoint gets one.
     detector = SplitDetector(layers, config.names, bytes(FINGERPRINT_BYTES)).to(memory_format=torch.channels_last)
     path = RawOutputs(detector)
     network = loop.train("detector", path, decays=is_kernel)
@@ -101,15 +101,15 @@ def train_detector(task: DetectorTask, data: TrainingData, options: LoopOptions)
 
 
 def is_kernel(parameter: Tensor) -> bool:
-    """Whether weight decay is for it: convolutions' weights have four axes, BatchNorm's and biases have one."""
+    """Whether weight decay applies: a convolution's weights have four axes, BatchNorm's weights and biases have one."""
     return parameter.ndim > 1
 
 
 def losses_of(loss: DetectionLoss, network: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
-    """YOLOv5's loss of a labelled batch as "loss", with gradient, and its parts, without.
+    """YOLOv5's loss of a labelled batch as "loss", with gradient, and its parts, without gradient.
 
     Args:
-        loss: of the network's head.
+        loss: the loss that fits the network's head.
         network: `RawOutputs`, wrapped or not.
         batch: on the network's device.
     """
@@ -150,7 +150,7 @@ def _new_detector(task: DetectorTask) -> tuple[DetectorConfig, list[Layer]]:
 
 
 def _describe(task: DetectorTask, config: DetectorConfig) -> dict[str, object]:
-    """The task for a checkpoint's config, without paths; sizes and classes too: a resumed run must have them."""
+    """The task for a checkpoint's config, without paths. A resumed run must have the same sizes and classes."""
     description: dict[str, object] = {"multiples": [config.depth_multiple, config.width_multiple]}
     description |= {"classes": list(config.names), "anchors": [list(map(list, level)) for level in config.anchors]}
     if task.start is not None:

@@ -1,8 +1,8 @@
-"""Find the layout of a coded tensor's frame from images: gray levels, signs, steps and order of the channels.
+"""Find a layout from images: gray levels, signs, steps and order of the channels in the frame.
 
-Nothing is trained. Every channel's median becomes one gray level; channels that mostly move against the others are
-turned in sign, and lie apart from them, about another gray; channels to which the detector's predictions are more
-sensitive get finer steps; and the order puts channels that resemble each other side by side.
+Nothing is trained. The median of every channel becomes one gray level. Channels that mostly move against the others get
+the opposite sign; they are placed apart from the others and have another gray level. Channels to which the detector's
+predictions are more sensitive get finer steps. The order puts channels that resemble each other side by side.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from featcodec.split_model import SplitModel
 from featcodec.training.losses.distillation import BackEndOutput, prediction_matching, run_back_end
 
 GRAY = 72 / 255
-"""Where a channel's median comes to lie in the clip range: most channels have a long tail above it. Channels that are
-turned in sign have theirs as far from the other end."""
+"""Position of a channel's median in the clip range. Most channels have a long tail above the median. For channels with
+the opposite sign, the median has the same distance from the other end of the range."""
 
 _NOISE = 0.1
-"""Standard deviation of the noise that sensitivity is measured with, in feature units."""
+"""Standard deviation of the noise that measures sensitivity, in feature units."""
 
 _SAMPLES_AN_IMAGE = 256
 _CHANNELS_A_BATCH = 16
@@ -43,15 +43,16 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class LayoutTask:
-    """What to lay out.
+    """What to find a layout for.
 
     Attributes:
         detector: name or path.
         bottleneck: checkpoint, name of a shipped one, "auto", or "none" for latent coding.
-        image_size: letterboxed longer side in pixels.
-        sensitivity_images: so many of the images measure sensitivity, which is slow.
-        weight: how far steps follow sensitivity: 0 not at all, 1 as high-rate theory has it, the square root.
-        seed: of the noise.
+        image_size: longer side of the letterboxed image in pixels.
+        sensitivity_images: number of images on which sensitivity is measured, which is slow.
+        weight: how strongly steps follow sensitivity. 0 means not at all; 1 means by its square root, as in high-rate
+            theory.
+        seed: seed of the noise.
     """
 
     detector: str | Path
@@ -66,15 +67,15 @@ def find_layout(task: LayoutTask, images: Sequence[Path], output: Path) -> Layou
     """Find a layout and write its checkpoint.
 
     Args:
-        task: what to lay out.
-        images: photographs, without labels; some hundred are plenty.
+        task: what to find a layout for.
+        images: images without labels; a few hundred are enough.
         output: the `.safetensors` file.
 
     Raises:
         FeatcodecError: bad input, or the file cannot be written.
     """
     if not images:
-        raise InputError("no images; give some that the detector is made for")
+        raise InputError("no images; give images of the kind that the detector is made for")
     model = SplitModel.load(task.detector, task.bottleneck, device="cpu", half=False)
     samples, sensitivity = _statistics(task, model, images)
     config = LayoutConfig(
@@ -93,9 +94,9 @@ def lay_out(config: LayoutConfig, samples: Array, weights: Array) -> Layout:
     """The layout for samples of the channels.
 
     Args:
-        config: its clip range is that of the laid-out tensor.
-        samples: (C, N), values that each channel takes at the same N places.
-        weights: (C,), positive; what an error in each channel costs.
+        config: config of the layout; its clip range applies to the tensor after the layout.
+        samples: (C, N), the values of each channel at the same N places.
+        weights: (C,), positive; the cost of an error in each channel.
     """
     medians = np.median(samples, axis=1)
     signs = align_signs(samples)
@@ -107,8 +108,8 @@ def lay_out(config: LayoutConfig, samples: Array, weights: Array) -> Layout:
 
 
 def align_signs(samples: Array) -> Array:
-    """Signs, (C,) of 1 and -1, under which the channels of (C, N) samples correlate most; most of them are 1."""
-    with np.errstate(invalid="ignore"):  # of a channel that never changes
+    """The signs, (C,) of 1 and -1, with which the channels of (C, N) samples correlate most. Most signs are 1."""
+    with np.errstate(invalid="ignore"):  # a channel that never changes has no correlation
         correlation = np.nan_to_num(np.atleast_2d(np.corrcoef(samples)))
     np.fill_diagonal(correlation, 0)
     signs = np.where(np.linalg.eigh(correlation)[1][:, -1] < 0, -1.0, 1.0)
@@ -122,7 +123,7 @@ def align_signs(samples: Array) -> Array:
 
 
 def _order(samples: Array, signs: Array) -> npt.NDArray[np.int64]:
-    """Channels that resemble each other side by side, line by line there and back; those turned in sign come last."""
+    """An order with similar channels side by side. Every second row runs backwards; channels of sign -1 come last."""
     groups = [np.flatnonzero(signs > 0), np.flatnonzero(signs < 0)]
     order = np.concatenate([group[_seriation(samples[group])] for group in groups if len(group)])
     columns = TileGrid.near_square(len(order)).cols
@@ -131,7 +132,7 @@ def _order(samples: Array, signs: Array) -> npt.NDArray[np.int64]:
 
 
 def _seriation(samples: Array) -> npt.NDArray[np.int64]:
-    """Optimal leaf ordering of a hierarchical clustering (Bar-Joseph et al., 2001) by mean squared difference."""
+    """Optimal leaf ordering (Bar-Joseph et al., 2001) of a hierarchical clustering by mean squared difference."""
     if len(samples) < 2:
         return np.arange(len(samples))
     power = (samples**2).mean(1)
@@ -165,7 +166,7 @@ def _features(task: LayoutTask, model: SplitModel, images: Sequence[Path]) -> It
 
 
 def _sensitivity(model: SplitModel, features: Tensor, tensors: Tensor, seed: int) -> Array:
-    """By how much the predictions suffer when noise of one size is added to each channel alone, (C,)."""
+    """How much the predictions suffer when the same amount of noise is added to one channel at a time, (C,)."""
     generator = torch.Generator().manual_seed(seed)
     channels = range(tensors.shape[1])
     found = []
@@ -195,7 +196,7 @@ def _row(output: BackEndOutput, row: int) -> BackEndOutput:
 
 
 def _describe(task: LayoutTask) -> dict[str, Any]:
-    """The task for a checkpoint's config, without paths and what the fingerprint says."""
+    """The task for a checkpoint's config, without paths and without what the fingerprint names."""
     description = asdict(task)
     del description["bottleneck"]
     return {"stage": "layout", **description, "detector": Path(task.detector).name}

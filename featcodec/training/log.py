@@ -1,4 +1,4 @@
-"""A training run's logs: CSV tables for scripts, TensorBoard for eyes."""
+"""The logs of a training run: CSV tables for scripts, TensorBoard for people."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class TrainingLog:
     """Writes `log.csv`, `held-out.csv` and `tensorboard/` in a folder.
 
     Args:
-        folder: it is made if needed.
-        first_step: rows of later steps are dropped: a resumed run writes them again.
-        is_writing: false on all processes but one.
+        folder: created if needed.
+        first_step: rows of later steps are dropped, because a resumed run writes them again.
+        is_writing: true on one process, false on all others.
     """
 
     def __init__(self, folder: Path, first_step: int, *, is_writing: bool) -> None:
@@ -58,7 +58,7 @@ class TrainingLog:
         """Append a row to a table, and scalars to TensorBoard.
 
         Raises:
-            OutputError: it cannot be written.
+            OutputError: the table cannot be written.
         """
         if not self._is_writing:
             return
@@ -76,7 +76,7 @@ class TrainingLog:
             self._board.add_scalar(name, value, step)
 
     def pictures(self, step: int, name: str, pictures: Tensor) -> None:
-        """Pictures for TensorBoard: (B, 3, H, W) RGB in [0, 1]."""
+        """Add pictures to TensorBoard: (B, 3, H, W) RGB in [0, 1]."""
         if self._is_writing:
             self._board.add_images(name, pictures.detach().float().clamp(0, 1).cpu(), step)
 

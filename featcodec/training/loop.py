@@ -1,7 +1,7 @@
-"""What all stages share: devices, optimizers, schedule, logs, checkpoints and resuming.
+"""The loop that all stages share: devices, optimizers, schedule, logs, checkpoints and resuming.
 
-A stage is a plain loop over `Loop.steps`. Every step's randomness (batch, augmentation, noise) is a function of
-(seed, step), so that a run resumes bit for bit from weights, optimizer and the number of the step.
+A stage is a plain loop over `Loop.steps`. The randomness of a step (batch, augmentation, noise) depends on (seed, step)
+alone. So a run resumes bit for bit from the weights, the optimizer and the number of the step.
 """
 
 from __future__ import annotations
@@ -28,22 +28,23 @@ M = TypeVar("M", bound=nn.Module)
 
 @dataclass(frozen=True)
 class LoopOptions:
-    """How long, how fast, where.
+    """Settings of a run that every stage has.
 
     Attributes:
         output: folder for checkpoints and logs.
-        steps: updates of each trained network.
-        batch_size: images a step and device.
-        learning_rate: its peak; it rises linearly over `warmup_steps`, then falls as a cosine to a hundredth.
-        optimizer: "adamw" or "sgd" (momentum 0.937, as YOLOv5).
-        weight_decay: of the optimizer.
+        steps: number of updates of each trained network.
+        batch_size: images per step and device.
+        learning_rate: peak learning rate. The rate rises linearly over `warmup_steps`, then falls as a cosine to a
+            hundredth of the peak.
+        optimizer: "adamw" or "sgd" (momentum 0.937, as in YOLOv5).
+        weight_decay: weight decay of the optimizer.
         warmup_steps: see `learning_rate`.
-        gradient_norm: gradients are clipped to it.
-        seed: of everything random.
+        gradient_norm: gradients are clipped to this norm.
+        seed: seed of everything random.
         save_every: steps between checkpoints.
-        evaluate_every: steps between looks at the held-out images.
+        evaluate_every: steps between evaluations on the held-out images.
         log_every: steps between rows of the log.
-        resume: go on from the folder's state.
+        resume: go on from the state in the folder.
         accelerator, devices, precision: as lightning-fabric names them ("auto", 1, "32-true").
         report: called with (step, values) whenever a row is logged.
     """
@@ -68,14 +69,14 @@ class LoopOptions:
 
 
 class Loop:
-    """One training run: made by a stage, which registers what it trains, then iterates over `steps`.
+    """One training run. A stage creates it, registers the networks to train, then iterates over `steps`.
 
     Args:
-        options: how long, how fast, where.
-        settings: what makes the run what it is, for JSON; a resumed run must have the same.
+        options: settings of the run.
+        settings: what identifies the run, as JSON values; a resumed run must have the same.
 
     Raises:
-        InputError: the folder holds another run, or a device or precision that this machine lacks.
+        InputError: the folder holds another run, or this machine lacks the device or precision.
     """
 
     def __init__(self, options: LoopOptions, settings: Mapping[str, Any]) -> None:
@@ -95,7 +96,7 @@ class Loop:
                 raise ValueError("16-mixed needs a GPU; bf16-mixed runs on CPUs")
         except (ImportError, RuntimeError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise InputError(f"cannot train there ({reason}); change `accelerator`, `devices` or `precision`") from None
+            raise InputError(f"cannot train here ({reason}); change `accelerator`, `devices` or `precision`") from None
         self._modules: dict[str, nn.Module] = {}
         self._kept: dict[str, nn.Module] = {}
         self._wrapped: dict[str, Any] = {}
@@ -108,11 +109,11 @@ class Loop:
 
     @property
     def device(self) -> torch.device:
-        """Where this process computes."""
+        """The device of this process."""
         return self.fabric.device
 
     def autocast(self) -> AbstractContextManager[None]:
-        """The precision that was asked for."""
+        """A context that computes in the precision that was asked for."""
         return self.fabric.autocast()
 
     def train(
@@ -125,13 +126,13 @@ class Loop:
         """Register a network to be trained.
 
         Args:
-            name: for `descend` and the checkpoint.
-            module: its forward is what the loss goes through.
-            learning_rate: another peak than the options'.
-            decays: which parameters the options' weight decay is for.
+            name: the network's name for `descend` and the checkpoint.
+            module: the network; the loss must go through its forward.
+            learning_rate: its own peak learning rate; None means that of the options.
+            decays: whether the weight decay of the options applies to a parameter.
 
         Returns:
-            the module as it has to be called, on the device, in training mode.
+            the module to call instead of `module`, on the device and in training mode.
         """
         module.train().requires_grad_(True)
         rate = self.options.learning_rate if learning_rate is None else learning_rate
@@ -148,8 +149,8 @@ class Loop:
         """Register a network that is not trained but belongs to the run's state, such as an average of weights.
 
         Args:
-            name: for the checkpoint.
-            module: on the device already.
+            name: the network's name for the checkpoint.
+            module: the network, already on the device.
         """
         self._kept[name] = module
         return module
@@ -160,12 +161,12 @@ class Loop:
         save_models: Callable[[str, Mapping[str, float]], None],
         evaluate: Callable[[], Mapping[str, float]] | None = None,
     ) -> Iterator[tuple[int, Any]]:
-        """Yield (step, batch) for every step that is left; saves, evaluates and logs in between.
+        """Yield (step, batch) for every step that is left. In between, save, evaluate and log.
 
         Args:
-            batches: gives the batches from a step on.
+            batches: returns the batches from a given step on.
             save_models: writes the networks, as "last" or "best", with the held-out metrics.
-            evaluate: held-out metrics, of which "loss" chooses the best.
+            evaluate: returns the held-out metrics; the lowest "loss" marks the best networks.
 
         Raises:
             TrainingError: a loss or a weight is not finite; the last good checkpoint is kept.
@@ -187,11 +188,11 @@ class Loop:
                     metrics = self._evaluate(done, evaluate)
                 if done % self.options.save_every == 0 or is_last:
                     self._save(done, metrics)
-        # No process tells of files that another one is still writing.
+        # Wait, so that no process reports files that another process is still writing.
         self.fabric.barrier()
 
     def descend(self, name: str, loss: Tensor) -> None:
-        """Backpropagate into one registered network, and update it.
+        """Backpropagate into one registered network and update its weights.
 
         Raises:
             TrainingError: the loss is not finite.
@@ -210,9 +211,9 @@ class Loop:
         optimizer.step()
 
     def log(self, step: int, values: Mapping[str, Tensor | float]) -> None:
-        """Count towards the next row of the log: the means since the row before, every `log_every` steps.
+        """Add values to the next row of the log. A row has the means since the last row, every `log_every` steps.
 
-        The first step and the last have a row too. What a step lacks counts in no mean.
+        The first step and the last step have a row too. A step without a value does not count in that value's mean.
         """
         done = step + 1
         for name, value in values.items():
@@ -229,7 +230,7 @@ class Loop:
             self.options.report(done, numbers)
 
     def show(self, step: int, name: str, pictures: Tensor) -> None:
-        """Pictures for TensorBoard; (B, 3, H, W) RGB in [0, 1]."""
+        """Add pictures to TensorBoard: (B, 3, H, W) RGB in [0, 1]."""
         if self._log is not None:
             self._log.pictures(step + 1, name, pictures)
 
@@ -269,8 +270,8 @@ class Loop:
         if not self.options.resume:
             return 0
         if not self._state_path.exists():
-            return 0  # it was killed before its first checkpoint
-        # Settings first: of networks of other sizes only torch would complain.
+            return 0  # the run stopped before its first checkpoint
+        # Compare the settings first: for networks of other sizes, only torch would complain.
         settings = read_settings(self._state_path)
         for key in sorted(set(settings) | set(self.settings)):
             before, now = settings.get(key), _as_json(self.settings.get(key))
@@ -323,5 +324,5 @@ def _optimizer(
 
 
 def _mix(seed: int, step: int, rank: int) -> int:
-    """A seed of its own for each step and process."""
+    """A different seed for each step and process."""
     return (seed * 1_000_003 + step) * 1_009 + rank & 0x7FFF_FFFF_FFFF_FFFF

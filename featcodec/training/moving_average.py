@@ -1,4 +1,4 @@
-"""A moving average of a network's weights: what YOLOv5 evaluates and saves in place of the weights themselves."""
+"""A moving average of a network's weights, which YOLOv5 evaluates and saves instead of the weights themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from torch import nn
 
 DECAY = 0.9999
 RAMP = 2000
-"""Updates until the average has a long memory; before that it follows the network closely. Both are YOLOv5's."""
+"""Updates until the average has a long memory; before that, it follows the network closely.
+
+DECAY and RAMP are YOLOv5's.
+"""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -22,7 +25,7 @@ class MovingAverage(nn.Module, Generic[M]):
     Source: ModelEMA in github.com/ultralytics/yolov5, utils/torch_utils.py (v7.0).
 
     Args:
-        network: where it starts; on the device already, and copied.
+        network: where the average starts; already on the device. The network is copied.
 
     Attributes:
         network: the average, in eval mode, without gradients.
@@ -36,10 +39,10 @@ class MovingAverage(nn.Module, Generic[M]):
 
     @torch.no_grad()
     def update(self, network: M, step: int) -> None:
-        """Move towards the network; whole numbers, such as BatchNorm's counters, are copied.
+        """Move the average towards the network. Whole numbers, such as BatchNorm's counters, are copied.
 
         Args:
-            network: as it is after the step.
+            network: the network after the step.
             step: counted from 0. The decay is DECAY * (1 - exp(-(step + 1) / RAMP)).
         """
         decay = DECAY * (1 - math.exp(-(step + 1) / RAMP))

@@ -1,8 +1,8 @@
-"""Train the reader of number plates: the measure of how much private text survives an attack.
+"""Train the reader of number plates, which measures how much private text survives an attack.
 
-It learns from the originals, degraded at random. A stronger attacker learns to read what an attack really leaves: give
-the folder of reconstructions (of training images, by `featcodec invert`) behind that of the originals. These are hardly
-degraded further.
+The reader learns from the originals, degraded at random. A stronger reader learns from what an attack really leaves:
+give the folder of reconstructions (of training images, by `featcodec invert`) after the folder of the originals. The
+reconstructions are hardly degraded further.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class PlateData:
     """The plates of a run.
 
     Attributes:
-        images: what is trained on.
-        held_out: what chooses the best checkpoint: degraded once, always in the same way.
+        images: plates to train on.
+        held_out: plates that choose the best checkpoint; degraded once, always in the same way.
     """
 
     images: PlateCrops
@@ -49,15 +49,15 @@ class PlateData:
 
     @classmethod
     def read(cls, private: Path, folders: Sequence[Path], held_out: int = 0) -> PlateData:
-        """The readable plates that a file of private details lists, from one or several copies of the images.
+        """Read the plates that a file of private details lists as readable, from one or several copies of the images.
 
         Args:
-            private: the file.
-            folders: originals first; see `read_plate_crops`.
-            held_out: images, in all folders.
+            private: the file of private details.
+            folders: the folder of the originals first; see `read_plate_crops`.
+            held_out: number of images to hold out, in all folders.
 
         Raises:
-            InputError: an unreadable file, an empty folder, or a text that is not of `PLATE_FORMAT`.
+            InputError: an unreadable file, an empty folder, or a text that does not fit `PLATE_FORMAT`.
         """
         data = cls(*read_plate_crops(read_private_details(private), folders, held_out))
         for text in (*data.images.texts, *data.held_out.texts):
@@ -65,8 +65,8 @@ class PlateData:
                 one not in alphabet for one, alphabet in zip(text, PLATE_FORMAT, strict=True)
             ):
                 raise InputError(
-                    f"{private}: a plate says {text[:20]!a}, not two letters, two digits, three letters, without I, O "
-                    "and Q; mark it as not readable"
+                    f"{private}: a plate says {text[:20]!a}, not two letters, two digits and three letters (without "
+                    "I, O and Q); mark the plate as not readable"
                 )
         return data
 
@@ -76,8 +76,8 @@ class PlateReaderTask:
     """What to train.
 
     Attributes:
-        config: of the network; its alphabets are `PLATE_FORMAT`.
-        start: a reader to go on from, instead of random weights; its config counts.
+        config: config of the network; its alphabets are `PLATE_FORMAT`.
+        start: a reader to go on from, instead of random weights; its config is used instead of `config`.
     """
 
     config: PlateReaderConfig = field(default_factory=PlateReaderConfig)
@@ -88,7 +88,7 @@ def train_plate_reader(task: PlateReaderTask, data: PlateData, options: LoopOpti
     """Run the stage.
 
     Returns:
-        the checkpoint of the last step; the best on the held-out plates lies beside it.
+        the checkpoint of the last step. The checkpoint that is best on the held-out plates is in the same folder.
 
     Raises:
         FeatcodecError: bad input, or training that diverged.
@@ -132,7 +132,7 @@ def train_plate_reader(task: PlateReaderTask, data: PlateData, options: LoopOpti
 
 
 def held_out_reading(loop: Loop, plates: PlateCrops, reader: PlateReader, network: nn.Module) -> dict[str, float]:
-    """Loss and share of characters read of degraded plates, always the same; and the share of undegraded ones."""
+    """Loss and share of characters read on degraded plates, always the same; and that share on plates as they are."""
     size = loop.options.batch_size
     degraded = training_batches(plates, size, range(-(-len(plates) // size)), seed=0)
     terms = []
@@ -148,13 +148,13 @@ def held_out_reading(loop: Loop, plates: PlateCrops, reader: PlateReader, networ
 
 
 def as_targets(reader: PlateReader, texts: Sequence[str]) -> Tensor:
-    """(B, positions) int64: the classes of the characters of texts in the reader's format."""
+    """The classes of the characters of texts in the reader's format, (B, positions) int64."""
     characters = reader.config.characters
     return torch.from_numpy(np.array([[characters.index(one) for one in text] for text in texts], np.int64))
 
 
 def reading_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy over characters, of the network's output and (B, positions) classes."""
+    """Cross-entropy of the network's output and (B, positions) classes, as a mean over characters."""
     return nn.functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 

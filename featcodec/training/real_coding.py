@@ -1,7 +1,8 @@
-"""What VVC really does to the tensors of a batch: packed, encoded, decoded and unpacked, as `FeatureCodec` does.
+"""Code the tensors of a batch with real VVC: pack, encode, decode and unpack them, as `FeatureCodec` does.
 
-Nothing is kept: what is coded at a step, and at which QPs, is a function of (seed, step). A batch is coded in two
-groups, each by one encoder process at a QP of its own; two on every machine: no run depends on its number of cores.
+No coded tensor is stored. What is coded at a step, and at which QPs, depends on (seed, step) alone. A batch is coded in
+two groups. One encoder process codes each group, at its own QP. There are two groups on every machine, so that a run
+does not depend on the number of cores.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from featcodec.video import VideoCodec
 GROUPS = 2
 
 Coder = Callable[[Tensor, int], Tensor]
-"""Codes and decodes (B, C, H, W) at a QP: same shape, float32, on the same device."""
+"""Codes and decodes (B, C, H, W) tensors at a QP. The result has the same shape, is float32 and on the same device."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,13 +35,13 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class QpRange:
-    """The QPs that are trained for.
+    """The QPs to train for.
 
     Attributes:
-        low, high: both may occur; 0 to 63.
+        low, high: lowest and highest QP, 0 to 63; both may occur.
 
     Raises:
-        InputError: a range that is none.
+        InputError: the range is empty, or a QP is out of range.
     """
 
     low: int = 32
@@ -53,20 +54,20 @@ class QpRange:
             raise InputError(f"QP range [{self.low}, {self.high}] is empty; use low <= high")
 
     def drawn(self, seed: int, step: int, rank: int = 0) -> list[int]:
-        """The QPs of a step's groups, drawn uniformly; another rank draws others."""
+        """The QPs of the groups of a step, drawn uniformly. Another rank draws other QPs."""
         numbers = np.random.default_rng((seed, step, rank)).integers(self.low, self.high, GROUPS, endpoint=True)
         return [int(number) for number in numbers]
 
     def spread(self, groups: int) -> list[int]:
-        """As many QPs, evenly from low to high, for comparisons."""
+        """One QP per group, spread evenly from low to high, for comparisons."""
         return [round(float(qp)) for qp in np.linspace(self.low, self.high, groups)]
 
 
 def real_coder(packing: Packing, video: VideoCodec) -> Coder:
-    """A coder through packing and VVC bitstream, as `FeatureCodec` codes.
+    """A coder that uses the packing and a VVC bitstream, as `FeatureCodec` does.
 
     Args:
-        packing: how the tensors lie in frames.
+        packing: puts the tensors into frames.
         video: encodes and decodes the frames.
 
     Raises (the coder):
@@ -83,7 +84,7 @@ def real_coder(packing: Packing, video: VideoCodec) -> Coder:
 
 
 def simulated_coder(quantizer: UniformQuantizer) -> Coder:
-    """A coder through `simulate_coding` instead, many times faster, with the same clip range."""
+    """A coder that uses `simulate_coding` instead of VVC. It is many times faster and has the same clip range."""
 
     def code(coded: Tensor, qp: int) -> Tensor:
         at_qp = SimulatedCoding(quantizer.low, quantizer.high, qp_low=qp, qp_high=qp, uncoded=0)
@@ -94,12 +95,12 @@ def simulated_coder(quantizer: UniformQuantizer) -> Coder:
 
 
 def code_groups(coder: Coder, coded: Tensor, qps: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Code a batch in groups, all at once.
+    """Code a batch in groups, all groups at the same time.
 
     Args:
-        coder: what codes a group.
-        coded: (B, C, H, W), without gradient.
-        qps: of the groups, in the order of the batch; a batch of fewer tensors has fewer groups.
+        coder: codes one group.
+        coded: (B, C, H, W) tensors before coding, without gradient.
+        qps: the QP of each group, in the order of the batch; a batch of fewer tensors has fewer groups.
 
     Returns:
         the decoded tensors, (B, C, H, W) float32, and the QP of each, (B,) float32, on the device of `coded`.
@@ -113,6 +114,6 @@ def code_groups(coder: Coder, coded: Tensor, qps: Sequence[int]) -> tuple[Tensor
 
 
 def one_ahead(function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """`map(function, items)` in order; a thread computes the next result while the consumer uses the present one."""
+    """`map(function, items)` in order. A thread computes the next result while the caller uses the current one."""
     with ThreadPoolExecutor(1) as pool:
         yield from read_ahead(pool, function, items, depth=2)

@@ -1,6 +1,6 @@
 """Stage 2: train the attacker, RecNet, on L_rec with the bottleneck fixed (paper, section IV).
 
-Stage 4, the final attack, is the same with L1 alone on a fresh RecNet: `featcodec.training.attack`.
+Stage 4, the final attack, does the same with L1 alone and a fresh RecNet: see `featcodec.training.attack`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, sta
     """Run the stage.
 
     Returns:
-        the checkpoint of the last step; the best on the held-out images lies beside it.
+        the checkpoint of the last step. The checkpoint that is best on the held-out images is in the same folder.
 
     Raises:
         FeatcodecError: bad input, or training that diverged.
@@ -115,9 +115,9 @@ def held_out_reconstruction(
     recnet: nn.Module,
     edge_weight: float,
 ) -> dict[str, float]:
-    """L_rec, PSNR and edge-PSNR in dB, means over the held-out images, square and with their letterbox's border.
+    """L_rec, and PSNR and edge-PSNR in dB: means over the held-out images, in a square letterbox with its border.
 
-    To follow a run by; `featcodec invert` measures without the border.
+    These values show how a run goes on. `featcodec invert` measures without the border.
     """
     losses, qualities, edge_qualities = [], [], []
     for batch in held_out_batches(loop, data):
@@ -136,17 +136,17 @@ def _as_arrays(pictures: Tensor) -> Any:
 
 
 def recnet_for(path: Path, model: SplitModel) -> RecNet:
-    """A trained RecNet, for another model of the same shape.
+    """Load a trained RecNet for another model of the same shape.
 
     Raises:
-        WeightsError: unreadable, or it takes another tensor than this model gives.
+        WeightsError: the checkpoint is unreadable, or its RecNet takes tensors of another shape than the model's.
     """
     recnet = load_recnet(path)
     expected = new_recnet(model).config
     shape, needed = ((each.feature_channels, each.channels) for each in (recnet.config, expected))
     if shape != needed:
         raise WeightsError(
-            f"{path}: made for (feature, coded) channels {shape}, not {needed}; train a RecNet for this model"
+            f"{path}: made for (feature, tensor) channels {shape}, not {needed}; train a RecNet for this model"
         )
     recnet.config = replace(recnet.config, model_fingerprint=expected.model_fingerprint)
     return recnet

@@ -1,8 +1,8 @@
 """Train a restoration: a network in the cloud that undoes coding noise. Detector and bottleneck are frozen.
 
-The teacher is the back-end on features that were not coded, the student the back-end on what the restoration makes of
-decoded ones. The noise is that of real VVC bitstreams, or simulated: faster, and a good start. VVC and front-end work
-on the next batch while the restoration learns from the present one.
+The teacher is the back-end on features that were not coded. The student is the back-end on decoded tensors after the
+restoration. The noise comes from real VVC bitstreams, or it is simulated: that is faster and a good start. While the
+restoration learns from one batch, the front-end and VVC already work on the next one.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ class RestorationTask:
         detector: name or path.
         bottleneck: checkpoint, name of a shipped one, "auto", or "none" for latent coding.
         layout: checkpoint, "none", or "auto": the one that ships for this tensor, if any.
-        hidden_channels: None means that of `start`, else by the coded tensor's channels.
-        blocks: ResBlocks; None means those of `start`, else 1.
-        weights: of the loss terms; without L_obj and rate.
-        qps: which QPs it learns to restore.
+        hidden_channels: width of the network; None means that of `start`, or a width that fits the tensor's channels.
+        blocks: number of ResBlocks; None means that of `start`, or 1.
+        weights: weights of the loss terms; L_obj and rate are not used.
+        qps: the QPs that the restoration learns for.
         simulated: whether coding is simulated.
         profile: settings of the real encoder.
         start: a restoration to go on from, instead of one that has no effect.
 
     Raises:
-        InputError: weights that teach nothing, or of terms that are none here.
+        InputError: all weights are 0, or a term that is not used here has a weight.
     """
 
     detector: str | Path
@@ -82,20 +82,20 @@ class RestorationTask:
 
     def __post_init__(self) -> None:
         if self.weights.detection or self.weights.rate:
-            raise InputError("a restoration learns from features, neck and predictions alone; give no other weight")
+            raise InputError("a restoration learns only from features, neck and predictions; give no other weight")
         if not (self.weights.features or self.weights.neck or self.weights.predictions):
-            raise InputError("all weights are 0, so that nothing would be learned; give one of them")
+            raise InputError("all weights are 0, so nothing would be learned; give at least one weight above 0")
 
 
 @dataclass(frozen=True, eq=False)
 class CodedBatch:
-    """A batch after the wire.
+    """A batch after coding.
 
     Attributes:
         batch: the images.
-        features: (B, C, H, W), the front-end's feature tensor, not coded.
-        decoded: (B, c, H, W) float32, what came over the wire, dequantized.
-        qp: (B,) float32, the QP of each.
+        features: (B, C, H, W), the front-end's feature tensors, not coded.
+        decoded: (B, c, H, W) float32, the decoded tensors.
+        qp: (B,) float32, the QP of each tensor.
     """
 
     batch: TrainingBatch
@@ -106,7 +106,7 @@ class CodedBatch:
 
 @dataclass(frozen=True, eq=False)
 class Wire:
-    """All that does not change: the networks, and what codes the tensors between them.
+    """The parts that are not trained: the networks, and the coder of the tensors between them.
 
     Attributes:
         model: in eval mode.
@@ -117,7 +117,7 @@ class Wire:
     coder: Coder
 
     def cross(self, batch: TrainingBatch, qps: list[int]) -> CodedBatch:
-        """Front-end, AE and coding, without gradient; QPs as `code_groups` takes them."""
+        """Run front-end, AE and coding on a batch, without gradient. `code_groups` describes the QPs."""
         features = features_of(self.model.detector, as_pictures(batch))
         with torch.no_grad():
             tensors = self.model.reduce(features)
@@ -128,7 +128,7 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
     """Run the stage.
 
     Returns:
-        the checkpoint of the last step; the best on the held-out images lies beside it.
+        the checkpoint of the last step. The checkpoint that is best on the held-out images is in the same folder.
 
     Raises:
         FeatcodecError: bad input, or training that diverged.
@@ -165,10 +165,10 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
 def held_out_objective(
     loop: Loop, data: TrainingData, task: RestorationTask, wire: Wire, objective: Objective, network: nn.Module
 ) -> dict[str, float]:
-    """Mean terms over the held-out images, at the same QPs every time, spread over the whole range.
+    """Means of the terms over the held-out images, always at the same QPs, spread over the whole range.
 
     Returns:
-        the terms, and as "loss unrestored" the loss without the restoration.
+        the terms; "loss unrestored" is the loss without the restoration.
     """
     batches = -(-len(data.held_out) // loop.options.batch_size)
     qps = task.qps.spread(GROUPS * batches)
@@ -221,7 +221,7 @@ def _new_restoration(task: RestorationTask, model: SplitModel, stream: str) -> R
     if (config.channels, config.split) != (model.channels, model.split):
         raise WeightsError(
             f"{task.start}: made for {config.channels} channels behind layer {config.split}, not {model.channels} "
-            f"behind {model.split}; train a restoration for this codec, without `start`"
+            f"behind {model.split}; train a restoration for this model, without `start`"
         )
     check_asked(
         task.start,
@@ -233,7 +233,7 @@ def _new_restoration(task: RestorationTask, model: SplitModel, stream: str) -> R
 
 
 def _describe(task: RestorationTask, stream: str, encoder: EncoderSettings) -> dict[str, Any]:
-    """The task for a checkpoint's config, without paths and what the streams' fingerprint says."""
+    """The task for a checkpoint's config, without paths and without what the stream fingerprint names."""
     description = asdict(task)
     del description["bottleneck"], description["layout"], description["profile"]
     if not task.simulated:

@@ -1,4 +1,4 @@
-"""What every stage starts from: the frozen networks and the images."""
+"""The frozen networks and the images that every stage starts from."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class TrainingData:
     """The images of a run.
 
     Attributes:
-        images: what is trained on, labelled and not.
-        held_out: what chooses the best checkpoint; never trained on, and not the validation set.
+        images: images to train on, with and without labels.
+        held_out: images that choose the best checkpoint. They are never trained on and are not the validation set.
         augmentation: how images vary.
-        workers: processes that make batches ahead.
+        workers: number of processes that prepare batches ahead.
     """
 
     images: Sequence[LabelledImage]
@@ -36,7 +36,7 @@ class TrainingData:
     workers: int = 0
 
     def describe(self) -> dict[str, Any]:
-        """For a checkpoint's config: what a reader needs to know, without paths."""
+        """A description of the images for a checkpoint's config, without paths."""
         return {
             "images": len(self.images),
             "labelled": sum(image.labelled for image in self.images),
@@ -55,23 +55,23 @@ def frozen_model(detector: str | Path, bottleneck: str | Path | None, split: int
 
 
 def check_asked(start: Path, *values: tuple[str, Any, Any]) -> None:
-    """Make sure that what a run goes on from is what was asked for.
+    """Make sure that the checkpoint a run goes on from has the values that were asked for.
 
     Args:
         start: the checkpoint.
-        values: of each its words for a message, with "{}" for the number, what the checkpoint has, and what was asked
-            for; None asks for nothing.
+        values: for each value, its words for a message (with "{}" for the number), the checkpoint's value, and the
+            value that was asked for. None means that no value was asked for.
 
     Raises:
-        InputError: it has another value.
+        InputError: the checkpoint has another value.
     """
     for words, has, asked in values:
         if asked not in (None, has):
-            raise InputError(f"{start}: has {words.format(has)}, not {asked}; leave that out, or `start`")
+            raise InputError(f"{start}: has {words.format(has)}, not {asked}; leave out this setting, or `start`")
 
 
 def batches_from(loop: Loop, data: TrainingData, first_step: int) -> Iterator[TrainingBatch]:
-    """This process's batches from a step on, on the device."""
+    """The batches of this process from a given step on, on the device."""
     options = loop.options
     batches = training_batches(
         data.images,
@@ -105,6 +105,6 @@ def features_of(detector: SplitDetector, pictures: Tensor) -> Tensor:
 
 
 def tensors_of(model: SplitModel, pictures: Tensor) -> Tensor:
-    """What crosses the wire, uncompressed and without gradient."""
+    """The tensors that cross the wire, uncompressed and without gradient."""
     with torch.no_grad():
         return model.encode(pictures)

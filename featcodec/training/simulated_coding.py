@@ -1,10 +1,10 @@
-"""What VVC does to the coded tensor, simulated so that gradients pass, and how many bits that would cost.
+"""Simulate what VVC does to the tensor, so that gradients can pass, and estimate how many bits it costs.
 
-Beyond the paper, off by default. VVC codes blocks of the frame in the frequency domain: it transforms, divides by the
-step size and rounds. So do we, by the DCT of 8x8 blocks, with VVC's step size at a QP, 2 ** ((QP - 4) / 6) samples of 8
-bits (H.266, clause 8.7.3). Rounding passes gradients straight through (Bengio et al., arXiv:1308.3432). The rate proxy
-is sum log2(1 + |coefficient| / step): a smooth count of the bits of sparse coefficients, in place of the mean |DCT|
-that the paper's authors used in later work.
+This is not in the paper and is off by default. VVC codes blocks of the frame in the frequency domain: it transforms,
+divides by the step size and rounds. The simulation does the same with the DCT of 8x8 blocks and with VVC's step size at
+a QP, 2 ** ((QP - 4) / 6) samples of 8 bits (H.266, clause 8.7.3). Gradients pass straight through the rounding (Bengio
+et al., arXiv:1308.3432). The rate proxy is sum log2(1 + |coefficient| / step), a smooth count of the bits of sparse
+coefficients. The paper's authors used the mean |DCT| in later work.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from featcodec.errors import InputError
 
 BLOCK = 8
 _DEAD_ZONE = 0.4
-"""Added before rounding down: less than half, as encoders that weigh rate against distortion round."""
+"""Added before rounding down. It is below one half, as in encoders that weigh rate against distortion."""
 
 
 @dataclass(frozen=True)
 class SimulatedCoding:
-    """How training damages the coded tensor.
+    """How training damages the tensor.
 
     Attributes:
         clip_low, clip_high: the clip range.
-        qp_low, qp_high: each tensor of a batch is coded at a QP drawn uniformly from here.
+        qp_low, qp_high: each tensor of a batch is coded at a QP that is drawn uniformly from this range.
         uncoded: share of tensors that are only clipped, so that the uncompressed path stays good.
 
     Raises:
-        InputError: a range that is none.
+        InputError: a range is empty or not finite, or its highest QP is too high for VVC.
     """
 
     clip_low: float
@@ -52,15 +52,15 @@ class SimulatedCoding:
 
 
 def simulate_coding(coded: Tensor, simulation: SimulatedCoding) -> tuple[Tensor, Tensor]:
-    """Clip, transform, quantize and transform back. Draws from torch's global generator.
+    """Clip, transform, quantize and transform back. The random numbers come from torch's global generator.
 
     Args:
-        coded: (B, C, H, W).
-        simulation: how.
+        coded: (B, C, H, W), the tensors before coding.
+        simulation: how to code them.
 
     Returns:
-        the decoded tensor, same shape; and the rate proxy in bits a pixel of the letterboxed image (64 to a sample of
-        a channel), a scalar.
+        the decoded tensors, in the same shape; and the rate proxy, a scalar in bits per pixel of the letterboxed image
+        (one sample of a channel covers 64 pixels).
     """
     # Half precision would be coarser than the steps of low QPs.
     with torch.autocast(coded.device.type, enabled=False):
@@ -85,7 +85,7 @@ def _simulate(coded: Tensor, simulation: SimulatedCoding) -> tuple[Tensor, Tenso
 
 
 def _predicted(coefficients: Tensor) -> Tensor:
-    """Each block's mean less that of the block to its left: intra prediction makes flat regions cheap."""
+    """Subtract from each block's mean the mean of the block to its left: intra prediction makes flat regions cheap."""
     mean = coefficients[..., 0, 0]
     residual = torch.cat((mean[..., :1], mean[..., 1:] - mean[..., :-1]), -1)
     is_mean = torch.zeros(BLOCK, BLOCK, dtype=torch.bool, device=coefficients.device)

@@ -1,4 +1,4 @@
-"""The state of a training run, so that it goes on bit for bit where it stopped. Safetensors; nothing is pickled."""
+"""The state of a training run, from which it goes on bit for bit. The file is safetensors; nothing is pickled."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ KIND = "training state"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is, besides its weights.
+    """The progress of a run, besides its weights.
 
     Attributes:
-        step: steps that are done.
-        settings: what makes the run what it is; a resumed run must have the same.
+        step: number of steps that are done.
+        settings: what identifies the run; a resumed run must have the same.
         best: lowest held-out loss so far, or None.
-        pending: sum and count of every value that the next row of the log is the mean of.
+        pending: sum and count of every value for the next row of the log, which has the means.
         scaler: the gradient scaler's state (16-bit precision only).
     """
 
@@ -40,10 +40,10 @@ def save_state(
 ) -> None:
     """Write everything that a resumed run needs.
 
-    The state of the random generators is not among it: every step seeds them from (seed, step).
+    The state of the random generators is not needed: every step seeds them from (seed, step).
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     tensors: dict[str, Tensor] = {}
     for name, module in modules.items():
@@ -66,19 +66,19 @@ def read_settings(path: Path) -> dict[str, Any]:
     """The settings of the run that a state belongs to.
 
     Raises:
-        WeightsError: missing or damaged.
+        WeightsError: the file is missing or damaged.
     """
     settings = load_checkpoint(path, KIND)[0].get("settings")
     if not isinstance(settings, dict):
-        raise WeightsError(f"{path}: says no settings; train into another folder")
+        raise WeightsError(f"{path}: has no settings; train into another folder")
     return settings
 
 
 def load_state(path: Path, modules: Mapping[str, nn.Module], optimizers: Mapping[str, Optimizer]) -> Progress:
-    """Put weights and optimizers back as `save_state` found them.
+    """Load what `save_state` wrote into the networks and optimizers.
 
     Raises:
-        WeightsError: missing, damaged, or of a run with other networks.
+        WeightsError: the file is missing, damaged, or from a run with other networks.
     """
     content, tensors = load_checkpoint(path, KIND)
     with refusing(path, "does not fit this run", "train into another folder"):

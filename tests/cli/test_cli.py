@@ -332,7 +332,7 @@ def test_decode_says_which_classes_the_annotations_lack(
     model = ["--detector", tiny_yolov5, "--annotations", annotations]
     code, _, err = run("decode", coded / "streams", "-o", tmp_path / "d.json", *model)
     assert code == 0
-    assert err == f"featcodec: note: {annotations} has no category 'dog'; boxes of such classes are left out\n"
+    assert err == f"featcodec: note: {annotations} has no category 'dog'; boxes of these classes are left out\n"
     assert run("decode", coded / "streams", "-o", tmp_path / "d.csv", *model)[::2] == (0, "")
 
 
@@ -496,7 +496,7 @@ def test_a_drawn_image_that_exists_is_kept_and_the_detections_are_written(
 def test_draw_and_images_go_together(run: Any, coded: Path, tmp_path: Path, arguments: list[str]) -> None:
     code, _, err = run("decode", coded / "streams", "-o", tmp_path / "d.json", *arguments)
     assert code == 2
-    assert "go together" in " ".join(err.split())
+    assert "belong together" in " ".join(err.split())
 
 
 @pytest.fixture
@@ -582,7 +582,7 @@ def test_an_output_that_is_a_file_is_refused_at_once(
         ["encode", coded / "in", "-o", tmp_path / "out", *model, "--overwrite"],
         ["decode", coded / "streams", "-o", tmp_path / "out", *model, "--overwrite"],
     ):
-        assert_refused(run(*arguments), f"{tmp_path / 'out'}: is no folder; choose another -o")
+        assert_refused(run(*arguments), f"{tmp_path / 'out'}: is no", "folder; choose another -o")
     assert loads == []
     assert (tmp_path / "out").read_bytes() == b"somebody's work"
 

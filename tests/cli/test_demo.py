@@ -167,7 +167,7 @@ def test_overwrite_removes_an_older_run_and_the_table_is_for_people(tmp_path: Pa
     assert lines[1].split("  ")[0] == "what is sent"
     names = [line.split("  ")[0] for line in lines[3:7]]
     assert names == ["PNG", "JPEG, quality 50", "latent features, QP 40", "bottleneck, QP 30"]
-    assert lines[7].endswith(f"Guessing reads {100 * guessing():.0f} %.")
+    assert lines[7].endswith(f"Guessing reads {100 * guessing():.0f} % of the characters.")
     assert lines[8].endswith(f" s -> {tmp_path / 'demo.png'}")
     assert len(lines) == 9
 

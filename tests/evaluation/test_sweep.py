@@ -114,7 +114,7 @@ def test_command_says_which_classes_the_annotations_lack(
     arguments += ["--detector", tiny_yolov5, "--qp", 40, "--image-size", SIDE]
     code, _, err = run(*arguments)
     assert code == 0
-    note = "has no category 'dog' (it has 'Dog'); boxes of such classes are left out"
+    note = "has no category 'dog' (it has 'Dog'); boxes of these classes are left out"
     assert err == f"featcodec: note: {other / 'annotations.json'} {note}\n"
 
 
@@ -348,7 +348,7 @@ def test_command_takes_bottlenecks_and_their_attackers(
     assert "  PSNR " in out.splitlines()[1]
     code, _, err = run(*arguments, "--method", "latent", "--recnet", recnet, "--qp", "30")
     assert (code, err.count("\n")) == (1, 1)
-    assert "trained on none of the swept codecs" in err
+    assert "not trained on any swept model" in err
 
 
 def make_restoration(path: Path, codec: FeatureCodec, channels: int) -> Path:
@@ -381,7 +381,7 @@ def test_command_gives_a_restoration_to_the_codec_that_it_fits(
     for further in (["--method", "bottleneck", *bottleneck], ["--method", "latent", "--codec", "none"]):
         code, _, err = run(*arguments, *further, "--qp", "44", "--restoration", restoration)
         assert (code, err.count("\n")) == (1, 1)
-        assert "restores the streams of none of the swept codecs" in err
+        assert "does not restore the streams of any swept curve" in err
 
 
 def test_command_measures_the_detector_alone_and_behind_bottlenecks_without_compression(
@@ -489,7 +489,7 @@ def test_command_refuses_in_one_line(run: Any, arguments: list[object], folder: 
 
 def test_command_says_when_only_some_images_count(run: Any, arguments: list[object], folder: Path) -> None:
     code, _, err = run(folder / "in/0.png", *arguments[1:], "--method", "latent", "--qp", "40")
-    assert (code, err) == (0, "featcodec: note: 1 of the 5 annotated images are given and count\n")
+    assert (code, err) == (0, "featcodec: note: 1 of the 5 annotated images are given; only they count\n")
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:

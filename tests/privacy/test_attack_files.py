@@ -602,7 +602,7 @@ def test_infinite_and_undefined_decibels_are_null_and_said(
     assert [line.split(": ", 2)[2] for line in err.splitlines()] == [
         "exact, so infinite and not in the mean PSNR: 2 images",
         "exact, so infinite and not in the mean edge-PSNR: 2 images",
-        "under 3x3 pixels and not in the mean edge-PSNR: 1 images",
+        "below 3x3 pixels, so not in the mean edge-PSNR: 1 images",
     ]
     out = run(*arguments, "--overwrite")[1]
     assert ["flat.png", "inf", "inf"] in [line.split() for line in out.splitlines()]
@@ -627,7 +627,7 @@ def test_what_has_no_original_or_is_damaged_costs_one_line_each(
     assert f"{audit / 'streams/0/2.266'}: no image of that name in {tmp_path / 'some'}; " in err
     code, out, err = run(*arguments, tmp_path / "in", "-o", tmp_path / "none-out")
     assert (code, out, err.count("\n")) == (1, "", 4)
-    assert "holds the original of none of 3 files" in err
+    assert "has no original for any of the 3 files" in err
     assert not (tmp_path / "none-out").exists()
 
 

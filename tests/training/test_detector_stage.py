@@ -177,7 +177,7 @@ def test_it_goes_on_from_a_checkpoint(tmp_path: Path, data: TrainingData, traine
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"width_multiple": 0.2}, "has the width multiple 0.1, not 0.2; leave that out, or --start"),
+        ({"width_multiple": 0.2}, "has the width multiple 0.1, not 0.2; leave out this setting, or `start`"),
         ({"depth_multiple": 1.0}, "has the depth multiple 0.33, not 1.0"),
         ({"names": ("cat", "newt", "dog")}, "has the classes"),
     ],
@@ -198,7 +198,7 @@ def test_other_checkpoints_are_no_start(tmp_path: Path, data: TrainingData, tiny
 
 
 def test_photographs_without_labels_are_refused(tmp_path: Path, toy_set: Path) -> None:
-    with pytest.raises(InputError, match="labelled images alone"):
+    with pytest.raises(InputError, match="labelled images only"):
         train_detector(TASK, toy_data(toy_set, labelled=False), toy_options(tmp_path / "out"))
 
 

@@ -105,7 +105,7 @@ def test_a_part_of_the_images_is_enough(scenes: Path, details: PrivateDetails, t
 
 
 def test_nothing_to_train_on_is_refused(scenes: Path, details: PrivateDetails, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"images: \d images with readable plates; hold out fewer"):
+    with pytest.raises(InputError, match=r"images: has \d images with readable plates; hold out fewer"):
         read_plate_crops(details, [scenes / "images"], 8)
     (tmp_path / "p.json").write_text(json.dumps({"images": [{"id": 0, "file_name": "000000.png"}], "details": []}))
     with pytest.raises(InputError, match="holds none of the images of "):

@@ -112,7 +112,7 @@ def test_plates_of_another_format_are_refused(tmp_path: Path, scenes: Path, text
     content = json.loads((scenes / "private.json").read_text())
     next(one for one in content["details"] if one["kind"] == "plate" and one["readable"])["text"] = text
     (tmp_path / "p.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match="not two letters, two digits, three letters"):
+    with pytest.raises(InputError, match="not two letters, two digits and three letters"):
         PlateData.read(tmp_path / "p.json", [scenes / "images"])
 
 

@@ -358,7 +358,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
     ids=repr,
 )
 def test_a_machine_that_is_not_there_is_one_line(tmp_path: Path, changes: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match=r"^cannot train there \(.*\); change `accelerator`") as caught:
+    with pytest.raises(InputError, match=r"^cannot train here \(.*\); change `accelerator`") as caught:
         Run(toy_options(tmp_path, **changes))
     assert "\n" not in str(caught.value)
 

@@ -287,7 +287,7 @@ def test_stage_1_goes_on_from_a_checkpoint(
         BottleneckTask(tiny_yolov5, start=bottleneck), data, toy_options(tmp_path / "c", steps=1)
     )
     assert load_bottleneck(unchanged).config.clip_high == start.config.clip_high
-    with pytest.raises(InputError, match="leave that out"):
+    with pytest.raises(InputError, match="leave out this setting"):
         train_bottleneck(BottleneckTask(tiny_yolov5, channels=2, start=bottleneck), data, toy_options(tmp_path / "d"))
     for other in (
         BottleneckTask(tiny_yolov5u, start=bottleneck),
@@ -391,7 +391,7 @@ def test_an_attacker_goes_on_from_another_of_the_same_shape(
             assert torch.allclose(weights[name], tensor, atol=1e-7)
     named = joined_fingerprint(detector.fingerprint, load_bottleneck(other).fingerprint())
     assert load_recnet(second).config.model_fingerprint == named.hex()
-    with pytest.raises(WeightsError, match="train a RecNet for this codec"):
+    with pytest.raises(WeightsError, match="train a RecNet for this model"):
         train_recnet(RecNetTask(tiny_yolov5, None, start=first), data, toy_options(tmp_path / "c"))
 
 

@@ -1,1 +1,1 @@
-"""What training reads: labelled and unlabelled images, augmented, in batches."""
+"""The data that training reads: labelled and unlabelled images, augmented and in batches."""

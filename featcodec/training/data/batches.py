@@ -1,4 +1,4 @@
-"""Batches of a training set, augmented or only letterboxed. Which batch a step sees depends on (seed, step) alone."""
+"""Batches of a training set, augmented or only letterboxed. The batch of a step depends on (seed, step) alone."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class TrainingBatch:
         images: (B, 3, S, S) uint8 RGB in [0, 255].
         boxes: (N, 4) float32, centre x, centre y, width, height as fractions of S.
         classes: (N,) int64.
-        image_index: (N,) int64, the number in the batch of the image that a box belongs to.
-        labelled: (B,) bool, False where it is not known what the image shows.
+        image_index: (N,) int64, for each box the number of its image in the batch.
+        labelled: (B,) bool, False for images without labels.
     """
 
     images: Tensor
@@ -53,7 +53,7 @@ class TrainingBatch:
 
 
 class _TrainingBatches(Dataset["TrainingBatch | InputError"]):
-    """Item k is the batch of step k, or the error in its place: raised in a worker, it would come with a traceback."""
+    """Item k is the batch of step k, or its error. An error that a worker raises would come with a traceback."""
 
     def __init__(self, samples: TrainingSamples, batch_size: int, rank: int, world_size: int) -> None:
         self.samples = samples
@@ -83,21 +83,21 @@ def training_batches(  # noqa: PLR0913  (all of them say which batches)
 ) -> Iterator[TrainingBatch]:
     """The batches of training steps `first_step` to `first_step + steps - 1`, in order.
 
-    Step k has the same batch wherever a run starts and however many workers there are. Together the processes of a
-    distributed run see in step k what one process with `world_size` times the batch size would see.
+    Step k has the same batch wherever a run starts, and with any number of workers. In step k, the processes of a
+    distributed run together see what one process with `world_size` times the batch size would see.
 
     Args:
-        images: what to train on.
-        augmentation: how they vary.
-        batch_size: images of a batch, of this process alone.
-        first_step: the first step; where a run resumes.
-        steps: how many.
+        images: images to train on.
+        augmentation: how the images vary.
+        batch_size: images per batch of this process.
+        first_step: the first step, or the step where a run resumes.
+        steps: number of steps.
         seed: at least 0.
-        workers: processes that make batches ahead; 0 makes them here when they are asked for.
-        rank, world_size: number of this process, and how many there are.
+        workers: number of processes that prepare batches ahead; 0 makes each batch in this process when it is needed.
+        rank, world_size: number of this process, and number of processes.
 
     Raises:
-        InputError: no images, or a number out of range; while iterating, an image that cannot be read.
+        InputError: there are no images, or a number is out of range; while iterating: an image cannot be read.
     """
     at_least(0, first_step=first_step, steps=steps, workers=workers, rank=rank)
     at_least(1, batch_size=batch_size, world_size=world_size)
@@ -120,7 +120,7 @@ def _iterate(batches: _TrainingBatches, steps: range, workers: int) -> Iterator[
             num_workers=workers,
             collate_fn=_as_it_is,
             worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # otherwise it draws from torch's global random numbers
+            generator=torch.Generator(),  # otherwise the loader draws from torch's global random numbers
         )
     for batch in made:
         if isinstance(batch, InputError):
@@ -129,15 +129,15 @@ def _iterate(batches: _TrainingBatches, steps: range, workers: int) -> Iterator[
 
 
 def letterboxed_batches(images: Sequence[LabelledImage], image_size: int, batch_size: int) -> Iterator[TrainingBatch]:
-    """The images one after the other without augmentation, as a detector sees them in a square letterbox.
+    """The images in order and without augmentation, as a detector sees them in a square letterbox.
 
     Args:
-        images: any number.
-        image_size: pixels of a side, a multiple of 32 up to 4096.
-        batch_size: images of a batch; the last one may have fewer.
+        images: any number of images.
+        image_size: side of the square in pixels, a multiple of 32 up to 4096.
+        batch_size: images per batch; the last batch may have fewer.
 
     Raises:
-        InputError: a number out of range; while iterating, an image that cannot be read.
+        InputError: a number is out of range; while iterating: an image cannot be read.
     """
     at_least(1, batch_size=batch_size)
     Letterbox.fit(1, 1, image_size)
@@ -175,6 +175,6 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _start_worker(_number: int) -> None:
-    """Workers are the parallelism; threads inside them would only wait for each other."""
+    """Use one thread per worker. The workers already run in parallel; more threads would only wait for each other."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)

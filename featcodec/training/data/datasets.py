@@ -24,19 +24,19 @@ from featcodec.system.files import read_bounded
 from featcodec.system.paths import expand_sources
 
 _MAX_TEXT = 64 << 20
-_TOLERANCE = 0.01  # coordinates in YOLO text that are rounded beyond the edge, as ultralytics allows them
+_TOLERANCE = 0.01  # how far rounded coordinates in YOLO text may be outside the image, as in ultralytics
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledImage:
-    """One image on disk and what is known of it.
+    """One image file and its labels.
 
     Attributes:
         path: the file.
-        boxes: (N, 4) float32, centre x, centre y, width, height as fractions of the image, inside it and not empty.
+        boxes: (N, 4) float32, centre x, centre y, width, height as fractions of the image. The boxes are inside the
+            image and not empty.
         classes: (N,) int64, the detector's class numbers.
-        labelled: False for a photograph of which nobody said what is on it; an image with N = 0 and True is known to
-            show none of the classes.
+        labelled: False for an image without labels. If True and N = 0, the image is known to show none of the classes.
     """
 
     path: Path
@@ -46,19 +46,19 @@ class LabelledImage:
 
 
 def read_coco(annotations: Path, images: Path, names: Sequence[str]) -> list[LabelledImage]:
-    """The images of a COCO annotation file, by path order.
+    """Read the images of a COCO annotation file, in the order of their paths.
 
-    Crowds (iscrowd) and categories that the detector does not know are left out, boxes are clipped to their image.
+    Crowds (iscrowd) and categories that the detector does not know are left out. Boxes are clipped to their image.
 
     Args:
         annotations: the JSON file.
-        images: the folder that the file names start from; an image that is not there is looked for below it by its
-            bare name.
+        images: the folder that the file names are relative to. An image that is not there is searched in the
+            subfolders by its bare file name.
         names: the detector's class names; categories are matched by name.
 
     Raises:
-        InputError: the file is no COCO annotation file, lists no image or one with a senseless size, shares no class
-            with the detector, spells one otherwise, or an image file is missing.
+        InputError: the file is not a COCO annotation file, lists no image, lists an image with an impossible size,
+            has no class of the detector or spells a class differently, or an image file is missing.
     """
     content = read_annotations(annotations)
     _check_names(annotations, content.names, names)
@@ -83,21 +83,21 @@ def read_coco(annotations: Path, images: Path, names: Sequence[str]) -> list[Lab
 
 
 def read_data_yaml(path: Path, names: Sequence[str], split: str = "train") -> list[LabelledImage]:
-    """The images of one split of an ultralytics data set, by path order; nothing is downloaded.
+    """Read the images of one split of an ultralytics data set, in the order of their paths. Nothing is downloaded.
 
-    Labels stand in text files, in the folder `labels` beside `images`, one line a box (class, centre x, centre y,
-    width, height as fractions) or a polygon, of which the enclosing box is taken. As ultralytics does it, an image
-    without a label file shows nothing.
+    The labels are in text files, in the folder `labels` beside `images`. Each line is a box (class, centre x, centre y,
+    width, height as fractions) or a polygon; a polygon becomes its enclosing box. As in ultralytics, an image without a
+    label file shows no object.
 
     Args:
-        path: the YAML file, with `names`, the splits, and optionally `path`, the folder that the splits start from.
-            A relative `path` is looked for beside the YAML file and in the working folder.
-        names: the detector's class names; the classes of the data set are matched by name, others are left out.
+        path: the YAML file, with `names`, the splits, and optionally `path`, the folder that the splits are relative
+            to. A relative `path` is searched beside the YAML file and in the working folder.
+        names: the detector's class names. The classes of the data set are matched by name; other classes are left out.
         split: "train", "val" or "test"; its entry is a folder, a text file that lists images, or a list of both.
 
     Raises:
-        InputError: unreadable or damaged (labels with the number of the line), without that split, without an image or
-            any label, or without a class of the detector.
+        InputError: the data set is unreadable or damaged (for labels, the message has the number of the line), or it
+            has no such split, no image, no label, or no class of the detector.
     """
     content = _read_yaml(path)
     if "kpt_shape" in content:
@@ -106,7 +106,7 @@ def read_data_yaml(path: Path, names: Sequence[str], split: str = "train") -> li
     entries = content.get(split)
     entries = [entries] if isinstance(entries, str) else entries
     if not isinstance(entries, list) or not entries or not all(isinstance(entry, str) and entry for entry in entries):
-        raise InputError(f"{path}: its {split!r} is no folder, text file or list of them; say where the images are")
+        raise InputError(f"{path}: {split!r} is not a folder, a text file or a list of them; say where the images are")
     root = _data_root(path, content)
     files = sorted({file for entry in entries for file in _split_files(path, root, entry)})
     label_files = [Path(name) for name in img2label_paths([str(file) for file in files])]
@@ -119,7 +119,7 @@ def read_data_yaml(path: Path, names: Sequence[str], split: str = "train") -> li
 
 
 def read_class_names(path: Path) -> list[str]:
-    """The class names of an ultralytics data set, in the order of their numbers.
+    """Read the class names of an ultralytics data set, in the order of their numbers.
 
     Raises:
         InputError: the YAML file cannot be read, or names no classes.
@@ -129,15 +129,15 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def read_unlabelled(sources: Sequence[str]) -> list[LabelledImage]:
-    """Photographs without labels, by path order.
+    """Find images without labels, in the order of their paths.
 
     Args:
         sources: files, folders (searched recursively) and glob patterns.
 
     Raises:
-        InputError: one of them matches no image.
+        InputError: one of the sources matches no image.
     """
-    # One after the other: images of the same name in two folders do not disturb each other here.
+    # Each source is expanded alone, so that images of the same name in two folders do not clash.
     found = {
         source.path.resolve(): source.path
         for argument in sources
@@ -153,10 +153,10 @@ def hold_out(images: Sequence[LabelledImage], count: int) -> tuple[list[Labelled
     """Set images aside for measuring: always the last `count` in the order of their paths.
 
     Returns:
-        (kept, held out), both by path order.
+        (kept, held out), both in the order of their paths.
 
     Raises:
-        InputError: nothing is left to train on, or `count` is negative.
+        InputError: no image is left to train on, or `count` is negative.
     """
     if not 0 <= count < len(images):
         raise InputError(f"cannot hold out {count} of {len(images)} images; leave at least one to train on")
@@ -168,7 +168,7 @@ def hold_out(images: Sequence[LabelledImage], count: int) -> tuple[list[Labelled
 def _labelled_image(
     path: Path, corners: npt.NDArray[np.float64], classes: npt.NDArray[np.float64], *, labelled: bool = True
 ) -> LabelledImage:
-    """Clip boxes to the image, drop empty and repeated ones.
+    """Clip boxes to the image; drop empty boxes and repeated boxes.
 
     Args:
         corners: (N, 4) left, top, right, bottom as fractions of the image.
@@ -232,10 +232,10 @@ def _read_yaml(path: Path) -> dict[Any, Any]:
     try:
         data = yaml.safe_load("\n".join(content))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())  # it says the line of the file in its last line
-        raise InputError(f"{path}: not YAML ({reason}); correct it") from None
+        reason = " ".join(str(error).split())  # its last line says the line of the file
+        raise InputError(f"{path}: not YAML ({reason}); correct the file") from None
     if not isinstance(data, dict):
-        raise InputError(f"{path}: not the YAML of a data set (names, train, val); give one")
+        raise InputError(f"{path}: not the YAML of a data set (names, train, val); give a data YAML")
     return data
 
 
@@ -248,7 +248,7 @@ def _read_lines(path: Path, remedy: str) -> list[str]:
 
 
 def _class_ids(path: Path, own_names: Any, names: Sequence[str]) -> dict[int, int | None]:
-    """Class number in the data set -> class number of the detector, None where the detector does not know it."""
+    """Class number in the data set -> class number of the detector, or None if the detector does not know the class."""
     by_name = {name: index for index, name in enumerate(names)}
     own = _numbered_names(path, own_names)
     _check_names(path, list(own.values()), names)
@@ -261,13 +261,13 @@ def _class_ids(path: Path, own_names: Any, names: Sequence[str]) -> dict[int, in
 
 
 def _check_names(path: Path, own: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse names by which labels would be lost, or go to one of several classes, without a word."""
+    """Refuse names with which labels would be lost, or would go to one of several classes, without a message."""
     double = next((name for name in own if list(names).count(name) > 1), None)
     if double is not None:
-        raise InputError(f"{path}: the detector has several classes {double!r}; name its classes apart")
-    # Where nothing matches, the caller says so.
+        raise InputError(f"{path}: the detector has several classes {double!r}; give each class its own name")
+    # If no name matches, the caller says so.
     if (known := set(own) & set(names)) and (alike := list(similar_names(sorted(set(names) - known), own))):
-        raise InputError(f"{path}: has no class {names_in_words(alike, own)}; spell its names as the detector does")
+        raise InputError(f"{path}: has no class {names_in_words(alike, own)}; spell the names as the detector does")
 
 
 def _numbered_names(path: Path, own_names: Any) -> dict[int, str]:
@@ -275,7 +275,7 @@ def _numbered_names(path: Path, own_names: Any) -> dict[int, str]:
     if isinstance(own_names, list):
         own_names = dict(enumerate(own_names))
     if not isinstance(own_names, dict) or not own_names or not all(str(key).isdecimal() for key in own_names):
-        raise InputError(f"{path}: its names are no list of classes and no mapping of numbers to classes; correct it")
+        raise InputError(f"{path}: its names are neither a list nor a mapping from numbers to names; correct the file")
     return {int(key): str(name) for key, name in own_names.items()}
 
 
@@ -286,7 +286,7 @@ def _data_root(path: Path, content: Mapping[Any, Any]) -> Path:
         return folder
     root = _first_existing(Path(str(named)), folder, Path.cwd())
     if root is None:
-        raise InputError(f"{path}: its path {named} is no folder beside it; write the absolute path of the data set")
+        raise InputError(f"{path}: its path {named} is not a folder beside it; write the data set's absolute path")
     return root
 
 
@@ -297,15 +297,15 @@ def _first_existing(relative: Path, *folders: Path) -> Path | None:
 def _split_files(path: Path, root: Path, entry: str) -> Iterator[Path]:
     """The images of one entry of a split."""
     found = root / entry
-    if not found.exists() and entry.startswith("../"):  # exported like this and accepted by ultralytics
+    if not found.exists() and entry.startswith("../"):  # some exports look like this; ultralytics accepts them
         found = root / entry.removeprefix("../")
     if found.is_dir():
         for source in expand_sources([str(found)], IMAGE_SUFFIXES, "images"):
             yield source.path
     elif found.suffix.lower() == ".txt" and found.is_file():
-        for number, line in enumerate(_read_lines(found, "list one image a line"), 1):
+        for number, line in enumerate(_read_lines(found, "list one image per line"), 1):
             if line.strip():
-                # ultralytics takes "./" from the list's folder and all else from the working folder.
+                # In ultralytics, "./" is the folder of the list; other paths start from the working folder.
                 file = _first_existing(Path(line.strip()), found.parent, root, Path.cwd())
                 if file is None or not file.is_file():
                     raise InputError(f"{found}, line {number}: {line.strip()}: no such file; correct the list")
@@ -313,7 +313,7 @@ def _split_files(path: Path, root: Path, entry: str) -> Iterator[Path]:
     elif found.suffix.lower() in IMAGE_SUFFIXES and found.is_file():
         yield found
     else:
-        raise InputError(f"{path}: {found} is no folder and no list of images (.txt); correct the path")
+        raise InputError(f"{path}: {found} is neither a folder nor a list of images (.txt); correct the path")
 
 
 def _read_label_file(image: Path, label_file: Path, class_ids: Mapping[int, int | None]) -> LabelledImage:
@@ -333,10 +333,10 @@ def _read_label_file(image: Path, label_file: Path, class_ids: Mapping[int, int 
 
 
 def _parse_label(line: str, class_ids: Mapping[int, int | None]) -> tuple[float, float, float, float, float]:
-    """Class, left, top, right, bottom of a line of YOLO text.
+    """Class, left, top, right, bottom from a line of YOLO text.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: the line is not a label.
     """
     fields = line.split()
     try:
@@ -344,7 +344,7 @@ def _parse_label(line: str, class_ids: Mapping[int, int | None]) -> tuple[float,
     except ValueError:
         raise ValueError("not numbers") from None
     if class_id not in class_ids:
-        raise ValueError(f"class {fields[0]} is none of the names of the data set")
+        raise ValueError(f"class {fields[0]} is not in the names of the data set")
     if not all(-_TOLERANCE <= number <= 1 + _TOLERANCE for number in numbers):
         raise ValueError("coordinates are not fractions of the image, from 0 to 1")
     if len(numbers) == 4:

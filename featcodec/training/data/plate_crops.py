@@ -1,6 +1,6 @@
-"""Crops of number plates to train a reader on, degraded at random: as an attack leaves them, and worse.
+"""Crops of number plates to train a reader on. They are degraded at random, as much as by an attack and more.
 
-Which crops a step sees, and how they are degraded, depends on (seed, step) alone.
+The crops of a step, and how they are degraded, depend on (seed, step) alone.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from featcodec.privacy.private_details import PrivateDetails
 Picture = npt.NDArray[np.float32]
 
 _CONTEXT = 1.5
-"""Crops are kept larger than the reader's, so that shifted and turned ones show what is there."""
+"""Crops are this much larger than the reader's crops, so that shifted and turned crops show real surroundings."""
 _INTERPOLATIONS = (cv2.INTER_LINEAR, cv2.INTER_AREA, cv2.INTER_CUBIC)
 _CLEAN = 0.15
-"""Share of plates that only move."""
+"""Share of plates that are only moved."""
 _OF_RECONSTRUCTIONS = 0.2
-"""How strongly these are degraded: the attack has done it already, and little is left to learn from."""
+"""How strongly reconstructions are degraded. The attack has degraded them already, and little is left to learn from."""
 _MOST_BLUR = 5.0
 _MOST_NOISE = 40.0
 _LEAST_SIZE = 0.2
@@ -38,9 +38,9 @@ class PlateCrops:
     """Plates in memory, 28 KiB each.
 
     Attributes:
-        images: (N, 48, 192, 3) uint8 RGB: the reader's crops with half as much again around them.
-        texts: what each says.
-        strengths: (N,) float, how strongly each is degraded at most, in [0, 1].
+        images: (N, 48, 192, 3) uint8 RGB: crops that are 1.5 times as wide and high as the reader's.
+        texts: the text of each plate.
+        strengths: (N,) float, how strongly each plate is degraded at most, in [0, 1].
     """
 
     images: Pixels
@@ -52,22 +52,23 @@ class PlateCrops:
 
     @property
     def plain(self) -> Pixels:
-        """(N, 32, 128, 3) uint8 RGB: the crops that a reader gets, undegraded."""
+        """(N, 32, 128, 3) uint8 RGB: the crops that a reader gets, not degraded."""
         top, left = (self.images.shape[1] - CROP_HEIGHT) // 2, (self.images.shape[2] - CROP_WIDTH) // 2
         return self.images[:, top : top + CROP_HEIGHT, left : left + CROP_WIDTH]
 
 
 def read_plate_crops(details: PrivateDetails, folders: Sequence[Path], held_out: int) -> tuple[PlateCrops, PlateCrops]:
-    """The readable plates of a set: those to train on, and those held out.
+    """Cut out the readable plates of a set: those to train on, and those to hold out.
 
     Args:
-        details: what is on the images; they may list more images than there are.
-        folders: the images, matched by name without ending; behind the first, the same images again, as an attacker
-            reconstructed them, in any size; images may be missing there.
-        held_out: images with readable plates to hold out, in all folders; spread over the first folder's.
+        details: what the images show; may list more images than there are.
+        folders: folders of the images, which are matched by name without ending. The first folder has the originals.
+            The others have the same images as an attacker reconstructed them, in any size; images may be missing.
+        held_out: number of images with readable plates to hold out. They are spread over the first folder's images
+            and held out in all folders.
 
     Raises:
-        InputError: a folder without any of the images, an unreadable image, or all of them held out.
+        InputError: a folder has none of the images, an image is unreadable, or all images would be held out.
     """
     plates = {name: details.plates(Path(f"{name}.png")) for name in details.by_name}
     names = [name for name in plates if plates[name]]
@@ -81,7 +82,7 @@ def read_plate_crops(details: PrivateDetails, folders: Sequence[Path], held_out:
             raise InputError(f"{folder}: holds none of the images of {details.path} that show plates; check `images`")
         if number == 0:
             if not 0 <= held_out < len(present):
-                raise InputError(f"{folder}: {len(present)} images with readable plates; hold out fewer than that")
+                raise InputError(f"{folder}: has {len(present)} images with readable plates; hold out fewer")
             apart = {present[index * len(present) // held_out] for index in range(held_out)}
         for name in present:
             picture = read_image(images[name])
@@ -97,12 +98,12 @@ def read_plate_crops(details: PrivateDetails, folders: Sequence[Path], held_out:
 def training_batches(
     crops: PlateCrops, batch_size: int, steps: range, seed: int, *, rank: int = 0
 ) -> Iterator[tuple[Pixels, list[str]]]:
-    """Degraded crops and their texts, a batch a step.
+    """Degraded crops and their texts, one batch per step.
 
     Args:
-        crops: what to draw from.
-        batch_size: crops of a batch.
-        steps: which steps.
+        crops: crops to draw from.
+        batch_size: crops per batch.
+        steps: numbers of the steps.
         seed: at least 0.
         rank: number of this process.
 
@@ -119,13 +120,14 @@ def training_batches(
 def degrade(crop: Pixels, rng: np.random.Generator, most: float = 1.0) -> Pixels:
     """A crop of `PlateCrops` as the reader may meet it.
 
-    It is shifted, turned and seen in perspective; then, but for one in seven, its colours change, and it is blurred,
-    scaled down and up, compressed, given noise and robbed of contrast, each by chance and from hardly to badly.
+    The crop is shifted, turned and seen in perspective. About one crop in seven stays like that. The colours and the
+    contrast of the others change. By chance, they are also blurred, scaled down and up, given noise and compressed.
+    Each change is weak or strong.
 
     Args:
         crop: (48, 192, 3) uint8 RGB.
-        rng: drawn from.
-        most: the worst, in [0, 1].
+        rng: source of the random numbers.
+        most: largest strength, in [0, 1].
 
     Returns:
         (32, 128, 3) uint8 RGB.
@@ -133,7 +135,7 @@ def degrade(crop: Pixels, rng: np.random.Generator, most: float = 1.0) -> Pixels
     image = _moved(crop, rng)
     if rng.random() < _CLEAN:
         return image
-    # One strength for all, so that many crops are degraded in several ways and yet legible.
+    # All changes have one strength, so that many crops are degraded in several ways but can still be read.
     strength = rng.random() * most
     picture = _coloured(image.astype(np.float32), rng, strength)
     for change in rng.permutation(4):
@@ -150,7 +152,7 @@ def _joined(parts: Sequence[tuple[Pixels, list[str], float]]) -> PlateCrops:
 
 
 def _moved(crop: Pixels, rng: np.random.Generator) -> Pixels:
-    """The reader's part of a crop, its corners displaced: all together, by a turn and a change of size, and singly."""
+    """The reader's part of a crop with moved corners: all together (shift, turn, size), and each corner alone."""
     height, width = crop.shape[:2]
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (CROP_WIDTH / 2, CROP_HEIGHT / 2)
     angle = np.radians(rng.normal(0, 2.5))
@@ -177,7 +179,7 @@ def _coloured(picture: Picture, rng: np.random.Generator, strength: float) -> Pi
 
 
 def _blurred(picture: Picture, rng: np.random.Generator, strength: float) -> Picture:
-    """Gaussian, often wider in one direction; then sometimes sharpened, as reconstructions overshoot."""
+    """Gaussian blur, often wider in one direction; then sometimes sharpened, because reconstructions overshoot."""
     across = rng.uniform(0.3, 0.3 + _MOST_BLUR * strength)
     down = across * rng.uniform(0.6, 1.4)
     blurred = cv2.GaussianBlur(picture, (0, 0), sigmaX=across, sigmaY=down)
@@ -195,7 +197,7 @@ def _rescaled(picture: Picture, rng: np.random.Generator, strength: float) -> Pi
 
 
 def _noisy(picture: Picture, rng: np.random.Generator, strength: float) -> Picture:
-    """Of one pixel, or of patches."""
+    """Noise of single pixels, or of patches."""
     patch = int(rng.integers(1, 5))
     shape = (-(-CROP_HEIGHT // patch), -(-CROP_WIDTH // patch), 3)
     noise = rng.standard_normal(shape, np.float32) * np.float32(rng.uniform(0, _MOST_NOISE) * strength)

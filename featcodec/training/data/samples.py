@@ -1,7 +1,7 @@
 """Augmented samples of a training set.
 
-Augmentation is ultralytics' own. What is ours is that sample n depends on (seed, n) alone, so that a run resumes bit
-for bit, that nothing is written beside the user's images, and that photographs without labels may take part.
+The augmentation is ultralytics' own. This module adds three things. Sample n depends on (seed, n) alone, so that a run
+resumes bit for bit. No file is written beside the user's images. Images without labels can be used too.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from featcodec.images.reading import read_image
 from featcodec.training.data.datasets import LabelledImage
 
 MEMORY = 2 << 30
-"""Bytes of decoded images that are kept at most, of all workers together."""
+"""Most bytes of decoded images that all workers together keep."""
 
 # Independent streams of random numbers from one seed.
 _SAMPLE_STREAM, _ORDER_STREAM = range(2)
@@ -41,20 +41,21 @@ _SAMPLE_STREAM, _ORDER_STREAM = range(2)
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How images vary. Names and defaults are YOLOv5's and ultralytics', and so is what is done.
+    """How images vary. Names, defaults and effects are those of YOLOv5 and ultralytics.
 
     Attributes:
-        image_size: pixels of an image's longer side, a multiple of 32 up to 4096.
-        crop: pixels of a side of the square samples, likewise, at most `image_size`; None means that. A smaller one is
-            cut anywhere from the image, which keeps objects at the size that they have at `image_size` and costs less.
-        mosaic: probability that a sample is made of four images.
+        image_size: longer side of an image in pixels, a multiple of 32 up to 4096.
+        crop: side of the square samples in pixels, a multiple of 32, at most `image_size`; None means `image_size`. A
+            smaller sample is cut from a random place in the image. Objects keep the size that they have at
+            `image_size`, and the sample costs less.
+        mosaic: probability that a sample is made from four images.
         hsv_h, hsv_s, hsv_v: largest change of hue, saturation and value, as fractions.
         scale: the image is scaled by 1 - scale to 1 + scale.
-        translate: and moved by up to this fraction of the sample.
+        translate: the image is moved by up to this fraction of the sample.
         fliplr: probability of a left-right flip.
 
     Raises:
-        InputError: a value out of range.
+        InputError: a value is out of range.
     """
 
     image_size: int = 512
@@ -68,7 +69,7 @@ class Augmentation:
     fliplr: float = 0.5
 
     def __post_init__(self) -> None:
-        Letterbox.fit(1, 1, self.image_size)  # knows the sizes that a detector takes
+        Letterbox.fit(1, 1, self.image_size)  # refuses sizes that a detector does not take
         Letterbox.fit(1, 1, self.sample_size)
         if self.sample_size > self.image_size:
             raise InputError(f"crop {self.crop} is larger than the image size {self.image_size}; make it smaller")
@@ -80,7 +81,7 @@ class Augmentation:
 
     @property
     def sample_size(self) -> int:
-        """Pixels of a side of a sample."""
+        """Side of a sample in pixels."""
         return self.image_size if self.crop is None else self.crop
 
 
@@ -92,7 +93,7 @@ class TrainingSample:
         image: (3, S, S) uint8 RGB in [0, 255].
         boxes: (N, 4) float32, centre x, centre y, width, height as fractions of S.
         classes: (N,) int64.
-        labelled: whether the boxes are all there is to find; False has N = 0.
+        labelled: whether the boxes are complete; False for an image without labels, which has N = 0.
     """
 
     image: Tensor
@@ -102,9 +103,9 @@ class TrainingSample:
 
 
 class _DecodedImages:
-    """Images as ultralytics wants them, kept up to a number of bytes.
+    """Decoded images in the form that ultralytics needs, kept up to a number of bytes.
 
-    What came first stays: images are asked for in random order, where replacing kept ones by later ones gains nothing.
+    The first images stay. Images are asked for in random order, so replacing them by later images gains nothing.
     """
 
     def __init__(self, image_size: int, memory: int) -> None:
@@ -116,7 +117,7 @@ class _DecodedImages:
         """The image as (height, width, 3) uint8 BGR, the longest side `image_size`; its original (height, width).
 
         Raises:
-            InputError: it cannot be read.
+            InputError: the image cannot be read.
         """
         if path in self._kept:
             return self._kept[path]
@@ -124,7 +125,7 @@ class _DecodedImages:
         height, width, _ = original = image.shape
         gain = self.image_size / max(height, width)
         if gain != 1:
-            # Rounding and interpolation as ultralytics and YOLOv5 train.
+            # Rounding and interpolation are those of training in ultralytics and YOLOv5.
             resized = (min(math.ceil(side * gain), self.image_size) for side in (width, height))
             image = cv2.resize(image, tuple(resized), interpolation=cv2.INTER_LINEAR)
         image = np.ascontiguousarray(image[:, :, ::-1])
@@ -137,16 +138,16 @@ class _DecodedImages:
 
 
 class _AugmentedImages(YOLODataset):
-    """ultralytics' data set over our list of images, without its files: no *.cache, no *.npy, no look at the folder.
+    """ultralytics' data set over a list of images. It uses no *.cache and *.npy files and does not search the folder.
 
-    Item i is image i, augmented by the global random numbers, as a dict of ultralytics' format.
+    Item i is image i, augmented with the global random numbers, as a dict in ultralytics' format.
     """
 
     def __init__(self, images: Sequence[LabelledImage], augmentation: Augmentation, decoded: _DecodedImages) -> None:
         self.images = images
         self.decoded = decoded
         self.sample_size = augmentation.sample_size
-        # All that varies is named here, so that other defaults of another ultralytics change nothing.
+        # All settings are named here, so that other defaults in another version of ultralytics have no effect.
         settings = copy(DEFAULT_CFG)
         for name in ("degrees", "shear", "perspective", "flipud", "bgr", "mixup", "cutmix", "copy_paste"):
             setattr(settings, name, 0.0)
@@ -176,11 +177,11 @@ class _AugmentedImages(YOLODataset):
         # depend on what came before it.
         self.cache = "ram"
         transforms = super().build_transforms(hyp)
-        # Whether that package is installed must not change the samples.
+        # The samples must not depend on whether the package albumentations is installed.
         transforms.transforms = [each for each in transforms.transforms if not isinstance(each, Albumentations)]
         for affine in transforms.transforms[0].transforms:
             if isinstance(affine, RandomPerspective):
-                # It cuts the sample out of the middle, give or take `translate` of the sample's size.
+                # This step cuts the sample out of the middle, moved by up to `translate` of the sample's size.
                 affine.size = (self.sample_size, self.sample_size)
                 affine.translate += (self.imgsz - self.sample_size) / (2 * self.sample_size)
         return transforms
@@ -193,24 +194,24 @@ class _AugmentedImages(YOLODataset):
 
 
 class TrainingSamples(Dataset[TrainingSample]):
-    """Augmented samples by number. Sample n depends on the images, the augmentation, the seed and n, on nothing else.
+    """Augmented samples by number. Sample n depends only on the images, the augmentation, the seed and n.
 
-    Every epoch (as many samples as there are images) takes the images in a fresh order. The images of a mosaic are all
-    with labels or all without, so that a sample is the one or the other as a whole.
+    Every epoch (as many samples as there are images) takes the images in a new order. The images of a mosaic all have
+    labels, or all have none. So every sample as a whole either has labels or has none.
 
-    Not for several threads at once: ultralytics draws from the global random numbers of `random` and numpy, which are
-    set for a sample and put back behind it.
+    Do not use it in several threads at once. ultralytics draws from the global random numbers of `random` and numpy;
+    they are set before each sample and put back after it.
 
     Args:
-        images: at least one.
-        augmentation: how they vary.
+        images: at least one image.
+        augmentation: how the images vary.
         seed: at least 0.
-        count: how many samples there are.
-        memory: bytes of decoded images that are kept.
+        count: number of samples.
+        memory: most bytes of decoded images that are kept.
 
     Raises:
-        InputError: no images, or a negative number. A sample raises it, with the file's name, when an image cannot be
-            read.
+        InputError: there are no images, or a number is negative. Reading a sample raises InputError with the name of
+            the file when an image cannot be read.
     """
 
     def __init__(
@@ -265,7 +266,7 @@ class TrainingSamples(Dataset[TrainingSample]):
 
 
 def at_least(least: int, **numbers: int) -> None:
-    """Raise InputError where a number is below the least."""
+    """Raise InputError if a number is below `least`."""
     for name, number in numbers.items():
         if number < least:
             raise InputError(f"{name.replace('_', ' ')} {number} is below {least}")

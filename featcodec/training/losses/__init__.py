@@ -1,1 +1,1 @@
-"""The losses of the stages."""
+"""The losses of the training stages."""

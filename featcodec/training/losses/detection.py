@@ -1,11 +1,12 @@
-"""How far a detector's undecoded outputs are from the labels: the losses that YOLOv5 was trained with.
+"""The losses that YOLOv5 was trained with: how far a detector's undecoded outputs are from the labels.
 
 loss = detection_loss_for(detector)
 losses = loss(detector.head.raw(detector.neck(features)), boxes, classes, image_index, (height, width))
 losses.total.backward()
 
-The original checkpoints get the loss of YOLOv5 v6/v7, written anew after its published definition (the loss of
-github.com/ultralytics/yolov5, hyper-parameters of hyp.scratch-low.yaml); the anchor-free ones get ultralytics' own.
+The original checkpoints get the loss of YOLOv5 v6/v7, written anew from its published definition (the loss of
+github.com/ultralytics/yolov5, hyper-parameters of hyp.scratch-low.yaml). The anchor-free checkpoints get ultralytics'
+own loss.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from featcodec.detectors.split import SplitDetector
 from featcodec.errors import InputError
 
 MAX_RATIO = 4.0
-"""An anchor is responsible for boxes whose width and height are less than this factor away from its own."""
+"""An anchor matches boxes whose width and height differ from its own by less than this factor."""
 _BOX_GAIN, _OBJECTNESS_GAIN, _CLASSIFICATION_GAIN = 0.05, 1.0, 0.5
 _GAIN_LEVELS, _GAIN_CLASSES, _GAIN_SIDE = 3, 80, 640
 """The gains are meant for 3 levels, 80 classes and images of 640 pixels; YOLOv5's train.py scales them to others."""
@@ -44,9 +45,9 @@ class DetectionLosses:
 
     Attributes:
         total: scalar float32, with gradient.
-        box: weighted scalar, without gradient; with anchor-free heads the distribution focal loss is part of it.
-        objectness: likewise; zero with anchor-free heads, which have none.
-        classification: likewise; zero with anchors and a single class.
+        box: weighted scalar, without gradient; with anchor-free heads, the distribution focal loss is part of it.
+        objectness: weighted scalar, without gradient; zero with anchor-free heads, which have no objectness.
+        classification: weighted scalar, without gradient; zero with anchors and a single class.
     """
 
     total: Tensor
@@ -63,19 +64,20 @@ class DetectionLoss(Protocol):
     ) -> DetectionLosses:
         """The loss of a batch, in float32, also under autocast.
 
-        It does not grow with the batch: a batch of equal images has the loss of one (`AnchorFreeLoss` names an
-        exception). Both YOLOv5 and ultralytics multiply theirs by the batch size in the end; these do not.
+        The loss does not grow with the batch: a batch of equal images has the loss of one image (`AnchorFreeLoss`
+        names an exception). YOLOv5 and ultralytics multiply their losses by the batch size in the end; this loss is
+        not multiplied.
 
         Args:
-            raw: what the head's `raw` gives, for labelled images only: an image without boxes counts as background.
+            raw: what the head's `raw` returns, for labelled images only: an image without boxes counts as background.
             boxes: (N, 4) float32 centre x, centre y, width, height as fractions of the image; N may be 0.
             classes: (N,) int64 class ids.
             image_index: (N,) int64, the row of `raw` that each box belongs to.
             image_shape: (height, width) of the letterboxed images in pixels.
 
         Raises:
-            InputError: boxes that are no such fractions, ids or rows that do not exist, or outputs of another shape
-                than such images have.
+            InputError: boxes are not fractions of the image, class ids or rows do not exist, or the outputs have
+                another shape than those of such images.
         """
 
 
@@ -83,7 +85,7 @@ def detection_loss_for(detector: SplitDetector) -> DetectionLoss:
     """The loss that fits the detector's head.
 
     Raises:
-        InputError: a head without one.
+        InputError: there is no loss for the head.
     """
     head: Any = detector.head
     if isinstance(head, AnchorDetect):
@@ -96,25 +98,26 @@ def detection_loss_for(detector: SplitDetector) -> DetectionLoss:
 class AnchorLoss:
     """The loss of YOLOv5 v6/v7 for its anchor-based head: boxes by CIoU, objectness and classes by cross entropy.
 
-    Box and classification are means over the matches of a level, objectness is the mean over its outputs times the
-    level's balance: 4, 1, 0.4 for three levels, the first of 4, 1, 0.25, 0.06, 0.02 for another number. Then all are
-    summed over the levels. There is neither label smoothing nor focal loss.
+    The box and classification losses are means over the matches of a level. The objectness loss is the mean over the
+    outputs of a level, times the balance of the level. The balance is 4, 1, 0.4 for three levels, and the first values
+    of 4, 1, 0.25, 0.06, 0.02 for another number of levels. Then the losses are summed over the levels. There is no
+    label smoothing and no focal loss.
 
-    It differs from YOLOv5's in three details: the total is not multiplied by the batch size; an output that several
-    boxes claim has the largest of their CIoUs as its objectness target, where YOLOv5 takes whichever was written last;
-    and a box whose centre lies on the border of two cells counts in each of them once.
+    This loss differs from YOLOv5's in three details. The total is not multiplied by the batch size. If several boxes
+    claim one output, its objectness target is the largest of their CIoUs; YOLOv5 takes the CIoU that was written last.
+    A box whose centre is on the border of two cells counts once in each of the two cells.
 
     Args:
-        head: whose outputs to judge; anchors and strides are taken from it.
+        head: the head whose outputs are judged; anchors and strides come from it.
 
     Raises:
-        InputError: more levels than YOLOv5 has a balance for.
+        InputError: the head has more levels than YOLOv5 has a balance for.
     """
 
     def __init__(self, head: AnchorDetect) -> None:
         levels = len(head.strides)
         if levels > len(_BALANCE_OTHERWISE):
-            raise InputError(f"{levels} output levels; the loss of YOLOv5 knows {len(_BALANCE_OTHERWISE)} at most")
+            raise InputError(f"{levels} output levels; the loss of YOLOv5 is for {len(_BALANCE_OTHERWISE)} at most")
         self._head = head
         self._balance = _BALANCE.get(levels, _BALANCE_OTHERWISE)[:levels]
 
@@ -158,7 +161,8 @@ class AnchorLoss:
         overlaps = complete_iou(torch.cat((centres, sizes), 1), matches.boxes)
         box = (1 - overlaps).sum() / count
 
-        # The maximum depends neither on the order of the labels nor on that in which a GPU writes; at least 0.
+        # The maximum does not depend on the order of the labels, nor on the order in which a GPU writes. It is at
+        # least 0.
         targets = torch.zeros_like(output[..., 4]).flatten()
         flat = torch.arange(targets.numel(), device=output.device).view(output.shape[:4])[where]
         targets.scatter_reduce_(0, flat, overlaps.detach(), "amax")
@@ -169,7 +173,7 @@ class AnchorLoss:
         one_hot = F.one_hot(classes[matches.label], logits.shape[1]).to(logits)
         classification = F.binary_cross_entropy_with_logits(logits, one_hot, reduction="sum")
         classification = classification / (count * logits.shape[1])
-        if logits.shape[1] == 1:  # objectness says it all
+        if logits.shape[1] == 1:  # with a single class, objectness is enough
             classification = classification * 0
         return torch.stack((box, objectness, classification))
 
@@ -177,12 +181,12 @@ class AnchorLoss:
 class AnchorFreeLoss:
     """ultralytics' own loss for the anchor-free head of the yolov5u checkpoints, with its default gains.
 
-    It divides by the sum of the targets' scores, so that it is a mean over what the boxes are worth. Where they are
-    worth less than one box, as without any boxes, it is a sum over the images instead. It is ultralytics' loss divided
-    by the batch size, which ultralytics multiplies it by.
+    The loss divides by the sum of the targets' scores, so it is a mean weighted by these scores. If the sum is below 1,
+    for example without any boxes, the loss is a sum over the images instead. ultralytics multiplies its loss by the
+    batch size; here the loss is divided by the batch size again.
 
     Args:
-        head: whose outputs to judge.
+        head: the head whose outputs are judged.
     """
 
     def __init__(self, head: Detect) -> None:
@@ -200,7 +204,7 @@ class AnchorFreeLoss:
         batch, device = len(raw["scores"]), raw["scores"].device
         _check_labels(boxes, classes, image_index, self._head.nc, batch)
         _check_grids([(feature.shape[2], feature.shape[3]) for feature in raw["feats"]], self._head.stride, image_shape)
-        # It counts on the boxes of an image standing together, in the order of the images.
+        # ultralytics' loss expects the boxes of an image together, in the order of the images.
         order = image_index.argsort(stable=True)
         labels = {"batch_idx": image_index[order], "cls": classes[order], "bboxes": boxes[order].float()}
         with torch.autocast(device.type, enabled=False):
@@ -209,7 +213,7 @@ class AnchorFreeLoss:
                 "scores": raw["scores"].float(),
                 "feats": [feature.detach().float() for feature in raw["feats"]],  # only their shapes count
             }
-            # Made anew for each call, because it remembers a device and the sizes of the batch that it works on.
+            # A new loss for each call, because the loss remembers the device and the sizes of its batch.
             model = SimpleNamespace(
                 model=[self._head],
                 args=SimpleNamespace(**_ANCHOR_FREE_GAINS),
@@ -225,7 +229,7 @@ class AnchorFreeLoss:
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Which outputs of one level answer for which labels: M pairs.
+    """Which outputs of one level match which labels: M pairs.
 
     Attributes:
         label: (M,) int64, the row among the labels.
@@ -243,9 +247,10 @@ class Matches:
 def match_anchors(boxes: Tensor, anchors: Tensor, height: int, width: int) -> Matches:
     """Match labels with the anchors and cells of a level, as YOLOv5 does.
 
-    A box matches every anchor whose width and height are less than `MAX_RATIO` times larger or smaller, in the cell
-    of its centre and in the two neighbours, one beside and one above or below, that are nearest to the centre. Of
-    these, one outside the grid does not count, nor one that is no nearer than the neighbour opposite.
+    A box matches every anchor whose width and height are less than `MAX_RATIO` times larger or smaller. It matches the
+    anchor in the cell of its centre and in the two neighbours nearest to the centre: one to the left or right, and one
+    above or below. A neighbour does not count if it is outside the grid, or if it is not nearer than the opposite
+    neighbour.
 
     Args:
         boxes: (N, 4) float32 centre x, centre y, width, height as fractions of the image.
@@ -254,7 +259,7 @@ def match_anchors(boxes: Tensor, anchors: Tensor, height: int, width: int) -> Ma
     """
     grid = boxes.new_tensor((width, height))
     centres, sizes = boxes[:, 0:2] * grid, boxes[:, 2:4] * grid
-    ratios = sizes[:, None] / anchors  # a side of 0 gives an infinite inverse, which never matches
+    ratios = sizes[:, None] / anchors  # a side of 0 has an infinite inverse, which never matches
     label, anchor = (torch.maximum(ratios, 1 / ratios).amax(2) < MAX_RATIO).nonzero(as_tuple=True)
 
     home = torch.minimum(centres.floor().clamp(min=0), grid - 1)  # a centre on the far border has no cell of its own
@@ -273,14 +278,16 @@ def match_anchors(boxes: Tensor, anchors: Tensor, height: int, width: int) -> Ma
 
 
 def complete_iou(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Complete IoU of pairs of boxes: IoU, less a penalty for distance and one for another aspect ratio.
+    """Complete IoU of pairs of boxes: IoU, minus a penalty for distance and a penalty for another aspect ratio.
+
+    Source: Zheng et al., arXiv:1911.08287.
 
     Args:
         predictions: (M, 4) centre x, centre y, width, height.
-        targets: (M, 4) likewise, of positive size, in the same unit.
+        targets: (M, 4) centre x, centre y, width, height, of positive size and in the same unit.
 
     Returns:
-        (M,), at most 1 for equal boxes, negative for distant ones. Source: Zheng et al., arXiv:1911.08287.
+        (M,), at most 1 (for equal boxes), negative for distant boxes.
     """
     pairs = []
     for boxes in (predictions, targets):
@@ -292,17 +299,17 @@ def complete_iou(predictions: Tensor, targets: Tensor) -> Tensor:
 
 
 def _check_labels(boxes: Tensor, classes: Tensor, image_index: Tensor, class_count: int, batch: int) -> None:
-    """Raise InputError for labels that a batch cannot have; an index out of range would hang or crash a GPU."""
+    """Raise InputError for labels that do not fit a batch: an index out of range would hang or crash a GPU."""
     count = len(boxes)
     if boxes.shape != (count, 4) or classes.shape != (count,) or image_index.shape != (count,):
         shapes = ", ".join(str(tuple(values.shape)) for values in (boxes, classes, image_index))
-        raise InputError(f"boxes, classes and image index of shapes {shapes}; give (N, 4), (N,) and (N,)")
+        raise InputError(f"boxes, classes and image index have the shapes {shapes}; give (N, 4), (N,) and (N,)")
     if not boxes.isfinite().all():
         raise InputError("a box is not finite; leave out annotations without a valid box")
     centres, sizes = boxes[:, 0:2], boxes[:, 2:4]
     if ((centres < -_ROUNDING) | (centres > 1 + _ROUNDING)).any() or (sizes < 0).any():
         raise InputError(
-            "a box's centre lies outside the image or its size is negative; "
+            "a box's centre is outside the image or its size is negative; "
             "give centre x, y, width, height as fractions of the letterboxed image"
         )
     for name, values, limit, remedy in (

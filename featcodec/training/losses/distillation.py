@@ -1,8 +1,9 @@
-"""Matching the frozen detector: what the bottleneck lets through should make the back-end answer as it did before.
+"""Distillation losses: with the bottleneck, the back-end should answer as it does without the bottleneck.
 
-Beyond the paper, off by default, and needs no labels. Feature matching compares the restored feature tensor with the
-original one (as Romero et al., FitNets, arXiv:1412.6550); output matching compares the back-end's feature maps and its
-predictions, which are weighted by how sure the detector was (as Hinton et al., arXiv:1503.02531, for the classes).
+These losses are not in the paper, are off by default and need no labels. Feature matching compares the feature tensor
+after the bottleneck with the original one (as in Romero et al., FitNets, arXiv:1412.6550). Output matching compares the
+back-end's feature maps and its predictions. The predictions are weighted by how sure the detector was (as in Hinton et
+al., arXiv:1503.02531, for the classes).
 """
 
 from __future__ import annotations
@@ -19,29 +20,29 @@ from featcodec.detectors import SplitDetector
 
 @dataclass(frozen=True, eq=False)
 class BackEndOutput:
-    """What the back-end computes from a feature tensor: the neck's feature maps, and the head's undecoded outputs."""
+    """The back-end's outputs for a feature tensor: the neck's feature maps, and the head's undecoded outputs."""
 
     neck: list[Tensor]
     raw: Any
 
 
 def run_back_end(detector: SplitDetector, features: Tensor) -> BackEndOutput:
-    """The back-end up to where losses listen."""
+    """Run the back-end up to the outputs that the losses use."""
     neck = detector.neck(features)
     return BackEndOutput(neck, detector.head.raw(neck))
 
 
 def feature_matching(restored: Tensor, features: Tensor) -> Tensor:
-    """Mean squared error in units of the features' variance; 1 is what their mean would score.
+    """Mean squared error in units of the features' variance. A constant tensor, the features' mean, would get 1.
 
     Args:
-        restored, features: (B, C, H, W).
+        restored, features: (B, C, H, W), after the bottleneck and before it.
     """
     return F.mse_loss(restored.float(), features.float()) / _variance(features)
 
 
 def neck_matching(student: BackEndOutput, teacher: BackEndOutput) -> Tensor:
-    """Mean squared error of the neck's feature maps in units of their variance, mean over levels."""
+    """Mean squared error of the neck's feature maps in units of their variance, as a mean over levels."""
     errors = [
         F.mse_loss(mine.float(), theirs.float()) / _variance(theirs)
         for mine, theirs in zip(student.neck, teacher.neck, strict=True)
@@ -50,7 +51,7 @@ def neck_matching(student: BackEndOutput, teacher: BackEndOutput) -> Tensor:
 
 
 def prediction_matching(student: BackEndOutput, teacher: BackEndOutput) -> Tensor:
-    """Divergence of the predictions, weighted by the teacher's confidence and divided by its sum; 0 is equal."""
+    """Divergence of the predictions, weighted by the teacher's confidence and divided by its sum; 0 means equal."""
     if isinstance(teacher.raw, dict):
         return _anchor_free_matching(student.raw, teacher.raw)
     levels = [

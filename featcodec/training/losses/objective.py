@@ -1,4 +1,4 @@
-"""What the bottleneck is trained for: L_obj, and the optional terms beyond the paper. One weighted sum."""
+"""The objective of the bottleneck: a weighted sum of L_obj and the optional terms that are not in the paper."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class ObjectiveWeights:
     Attributes:
         detection: L_obj on labelled images, mean per image (paper, Eq. 3).
         features, neck, predictions: distillation (featcodec.training.losses.distillation).
-        rate: the rate proxy in bits a pixel (featcodec.training.simulated_coding).
+        rate: the rate proxy in bits per pixel (featcodec.training.simulated_coding).
     """
 
     detection: float = 1.0
@@ -40,7 +40,7 @@ class ObjectiveWeights:
 
     @property
     def needs_back_end(self) -> bool:
-        """Whether any term listens behind the feature tensor."""
+        """Whether any term needs the outputs of the back-end."""
         return bool(self.detection or self.neck or self.predictions)
 
 
@@ -49,11 +49,11 @@ PAPER_WEIGHTS = ObjectiveWeights()
 
 
 class CodingPath(nn.Module):
-    """AE, simulated coding, AD: what the optimizer of the bottleneck sees.
+    """AE, simulated coding and AD as one module, which the optimizer of the bottleneck trains.
 
     Args:
         bottleneck: shared with the caller.
-        simulation: None codes without loss, and the rate is 0.
+        simulation: the simulated coding; None leaves the tensor as it is, and the rate is 0.
     """
 
     def __init__(self, bottleneck: Bottleneck, simulation: SimulatedCoding | None) -> None:
@@ -62,7 +62,7 @@ class CodingPath(nn.Module):
         self.simulation = simulation
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, C, H, W) features -> the coded tensor, the restored features, and the rate proxy in bits a pixel."""
+        """(B, C, H, W) features -> the tensor before coding, AD's output, and the rate proxy in bits per pixel."""
         coded = self.bottleneck.encode(features)
         if self.simulation is None:
             return coded, self.bottleneck.decode(coded), coded.new_zeros(())
@@ -71,7 +71,7 @@ class CodingPath(nn.Module):
 
 
 class Objective:
-    """The weighted sum for a detector; call it with what `CodingPath` gives."""
+    """The weighted sum of the loss terms for a detector; call it with what `CodingPath` returns."""
 
     def __init__(self, detector: SplitDetector) -> None:
         self.detector = detector
@@ -80,14 +80,14 @@ class Objective:
     def __call__(
         self, weights: ObjectiveWeights, batch: TrainingBatch, features: Tensor, restored: Tensor, rate: Tensor
     ) -> dict[str, Tensor]:
-        """Every term that has a weight, unweighted, and their weighted sum as "loss".
+        """Each term with a weight, unweighted, and the weighted sum of these terms as "loss".
 
         Args:
-            weights: of the terms.
-            batch: the images, and the boxes of those that are labelled.
-            features: (B, C, H, W) of the front-end.
-            restored: the same through the bottleneck, with gradient.
-            rate: bits a pixel.
+            weights: weights of the terms.
+            batch: the images, and the boxes of the labelled images.
+            features: (B, C, H, W), the front-end's feature tensors.
+            restored: the feature tensors after coding and bottleneck, with gradient.
+            rate: the rate proxy in bits per pixel.
         """
         terms: dict[str, Tensor] = {}
         if weights.features:
@@ -105,7 +105,7 @@ class Objective:
                     terms["predictions"] = prediction_matching(student, teacher)
         if weights.rate:
             terms["rate"] = rate
-        # With gradient also where no term applies, as on photographs under L_obj alone.
+        # The total has a gradient even if no term applies, as for images without labels with L_obj alone.
         total = 0 * restored.float().mean()
         for field in fields(weights):
             if field.name in terms:
@@ -124,17 +124,17 @@ class Objective:
 
 
 def _rows(raw: object, rows: Tensor) -> object:
-    """Those images of the head's outputs."""
+    """The given rows (images) of the head's outputs."""
     if isinstance(raw, Tensor):
         return raw[rows]
     if isinstance(raw, Mapping):
         return {name: _rows(value, rows) for name, value in raw.items()}
-    assert isinstance(raw, (list, tuple))  # noqa: S101  (the heads give nothing else)
+    assert isinstance(raw, (list, tuple))  # noqa: S101  (the heads return no other type)
     return [_rows(value, rows) for value in raw]
 
 
 def mean_of(metrics: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
-    """Means over images, from (images, means) of batches; what a batch lacks (L_obj without labels) counts in none."""
+    """Means over images, from (images, means) of batches. A mean skips batches that lack it (L_obj without labels)."""
     means = {}
     for name in dict.fromkeys(name for _, values in metrics for name in values):
         found = [(count, float(values[name])) for count, values in metrics if name in values]

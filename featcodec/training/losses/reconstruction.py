@@ -17,7 +17,7 @@ def reconstruction_loss(reconstruction: Tensor, images: Tensor, edge_weight: flo
 
     Args:
         reconstruction, images: (B, 3, H, W) RGB in [0, 1].
-        edge_weight: beta; 0 leaves L1 alone, as for the final attack.
+        edge_weight: beta; 0 means L1 alone, as for the final attack.
 
     Returns:
         a scalar, float32.
@@ -26,7 +26,7 @@ def reconstruction_loss(reconstruction: Tensor, images: Tensor, edge_weight: flo
         difference = reconstruction.float() - images.float()
         loss = difference.abs().mean()
         if edge_weight:
-            # Convolution is linear: the difference of the edges is the edges of the difference.
+            # Convolution is linear, so the edges of the difference are the difference of the edges.
             loss = loss + edge_weight * _sobel(difference).abs().mean(dim=(0, 2, 3)).view(3, 2).mean(0).sum()
         return loss
 
