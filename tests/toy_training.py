@@ -15,7 +15,8 @@ from pictures import save_texture
 from featcodec.detectors import SplitDetector
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
 from featcodec.networks.checkpoints import load_checkpoint
-from featcodec.training.data.datasets import hold_out, read_coco, read_unlabelled
+from featcodec.training.data.coco import read_coco
+from featcodec.training.data.datasets import hold_out, read_unlabelled
 from featcodec.training.data.samples import Augmentation
 from featcodec.training.loop import LoopOptions
 from featcodec.training.setup import TrainingData

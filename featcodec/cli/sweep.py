@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from itertools import product
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,31 +14,25 @@ import rich_click as click
 from featcodec.cli.console import complain, note_classes, print_json, progress
 from featcodec.cli.options import (
     bits_option,
-    bottleneck_label,
-    box_filter,
     box_options,
     detector_option,
-    encoder_choices,
     encoder_params_option,
     image_size_option,
     json_option,
     layout_option,
-    load_codec,
     note_photographs,
-    preset_of,
     restoration_option,
     sources_argument,
     square_option,
     workers_option,
 )
-from featcodec.cli.sweep_networks import Attackers, Restorations
+from featcodec.cli.sweep_plans import plans_of
 from featcodec.video.profiles import DEFAULT_PROFILE, PROFILES, describe
 from featcodec.video.settings import PRESETS
 
 if TYPE_CHECKING:
-    from featcodec.codec import FeatureCodec
     from featcodec.evaluation.points import Row
-    from featcodec.evaluation.sweep import Outcome, Plan
+    from featcodec.evaluation.sweep import Outcome
 
 _METHODS = ("bottleneck", "latent", "input-vvc", "input-jpeg", "uncoded")
 _RANGE = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
@@ -216,7 +208,7 @@ def command(
             f"note: {len(dataset.sources)} of the {len(truth.image_ids)} annotated images are given; only they count"
         )
     note_photographs(options["detector"], (source.path for source in dataset.sources))
-    plans = _plans(options)
+    plans = plans_of(options)
     note_classes(dataset.annotations, plans[0].method.codec.model.detector.names)  # all plans have one detector
     done: list[Outcome] = []
     # While it shows its bar, rich sends printed text to stderr: right on a terminal, wrong if stdout goes into a file.
@@ -256,75 +248,3 @@ def _value(row: Row) -> str:
     if row["qp"] or row["quality"]:
         return f"QP {row['qp']}" if row["qp"] else f"quality {row['quality']}"
     return "float32" if row["method"] == "uncoded" else "no VVC"
-
-
-def _plans(options: dict[str, Any]) -> list[Plan[Any, Any]]:
-    """All curves that the options ask for."""
-    attackers = Attackers(options["recnets"])
-    restorations = Restorations(options["restoration"], raw=options["video_codec"] == "none")
-    plans = [
-        plan
-        for method in dict.fromkeys(options["methods"] or ["auto"])
-        for plan in _curves(method, options, attackers, restorations)
-    ]
-    attackers.check_all_used()
-    restorations.check_used()
-    return plans
-
-
-def _curves(
-    method: str, options: dict[str, Any], attackers: Attackers, restorations: Restorations
-) -> Iterator[Plan[Any, Any]]:
-    """The curves of a method; "auto" means the bottleneck if there is one, else latent."""
-    from featcodec.errors import InputError
-    from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod, UncodedMethod
-    from featcodec.evaluation.sweep import Plan
-
-    if method == "input-jpeg":
-        yield Plan(InputJpegMethod(_load(options, "none"), options["subsampling"]), options["qualities"])
-        return
-    if method == "uncoded":
-        for name in dict.fromkeys(("none", *(options["bottlenecks"] or ["auto"]))):
-            codec = _load(options, name)
-            if name == "none" or codec.model.bottleneck is not None:
-                yield Plan(UncodedMethod(codec, bottleneck_label(name, codec), *attackers.of(codec)), [None])
-        return
-    raw = options["video_codec"] == "none"
-    qps: Sequence[int | None] = [None] if raw else options["qps"]
-    encoders = encoder_choices(options["profiles"], options["presets"])[: 1 if raw else None]
-    if method == "input-vvc":
-        for preset in dict.fromkeys(preset_of(encoder) for encoder in encoders):
-            yield Plan(InputVvcMethod(_load(options, "none", preset=preset)), qps)
-        return
-    bottlenecks = ["none"] if method == "latent" else options["bottlenecks"] or ["auto"]
-    splits = options["splits"] if method == "latent" else ()
-    for name, split, clip, encoder in product(bottlenecks, splits or [None], options["clips"] or [None], encoders):
-        load = partial(_load, options, name, split=split, clip=clip, layout=options["layout"], **encoder)
-        codec = restorations.load(load)
-        if method == "bottleneck" and codec.model.bottleneck is None:
-            raise InputError(
-                f"no bottleneck comes with {options['detector']}; give --bottleneck, or use --method latent"
-            )
-        yield Plan(FeatureMethod(codec, bottleneck_label(name, codec), *attackers.of(codec)), qps)
-
-
-def _load(
-    options: dict[str, Any], bottleneck: str, restoration: str = "none", layout: str = "none", **settings: Any
-) -> FeatureCodec:
-    from featcodec.video.settings import parse_parameters
-
-    return load_codec(
-        options["detector"],
-        bottleneck,
-        layout,
-        options["device"],
-        options["half"],
-        video_codec=options["video_codec"],
-        encoder_parameters=parse_parameters(options["encoder_params"]),
-        bits=options["bits"],
-        image_size=options["image_size"],
-        square=options["square"],
-        boxes=box_filter(options["conf"], options["iou"], options["max_det"]),
-        restoration=restoration,
-        **settings,
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import rich_click as click
 
 from featcodec.cli.console import complain, training_progress
 from featcodec.cli.options import detector_option, overwrite_option, sources_argument
+from featcodec.cli.train_inputs import bottleneck_path, class_names, objective_of, training_data
 from featcodec.cli.train_options import (
     DATA_OPTIONS,
     LABELLED_OPTIONS,
@@ -69,8 +70,8 @@ def detector_command(**options: Any) -> None:
     """Stage 0: train your own detector in YOLOv5's architecture, on labelled images. Give it to any --detector."""
     from featcodec.training.detector import DetectorTask, train_detector
 
-    names = _class_names(options)
-    data = _data({**options, "unlabelled": ()}, names)
+    names = class_names(options)
+    data = training_data({**options, "unlabelled": ()}, names)
     task = DetectorTask(names, options["depth"], options["width"], options["start"])
     _run(lambda loop: train_detector(task, data, loop), options, data, epochs=300)
 
@@ -103,7 +104,7 @@ def bottleneck_command(**options: Any) -> None:
     from featcodec.networks.bottleneck import load_bottleneck
     from featcodec.training.bottleneck import PAPER_CLIP, BottleneckTask, train_bottleneck
 
-    data = _data(options)
+    data = training_data(options)
     clip = options["clip"]
     if clip is None and options["start"] is not None:
         config = load_bottleneck(options["start"]).config
@@ -116,7 +117,7 @@ def bottleneck_command(**options: Any) -> None:
         hidden_channels=options["hidden"],
         clip=clip,
         start=options["start"],
-        **_objective(options, data, clip),
+        **objective_of(options, data, clip),
     )
     _run(lambda loop: train_bottleneck(task, data, loop), options, data, epochs=50)
 
@@ -130,8 +131,8 @@ def recnet_command(**options: Any) -> None:
     """Stage 2: train the attacker (RecNet) on L_rec, its reconstruction loss, with the bottleneck fixed."""
     from featcodec.training.recnet import RecNetTask, train_recnet
 
-    data = _data(options)
-    task = RecNetTask(options["detector"], _bottleneck(options["bottleneck"]), start=options["start"])
+    data = training_data(options)
+    task = RecNetTask(options["detector"], bottleneck_path(options["bottleneck"]), start=options["start"])
     _run(lambda loop: train_recnet(task, data, loop), options, data, epochs=20)
 
 
@@ -148,7 +149,7 @@ def adversarial_command(**options: Any) -> None:
     from featcodec.networks.bottleneck import load_bottleneck
     from featcodec.training.adversarial import AdversarialTask, train_adversarial
 
-    data = _data(options)
+    data = training_data(options)
     config = load_bottleneck(options["bottleneck"]).config
     task = AdversarialTask(
         detector=options["detector"],
@@ -156,7 +157,7 @@ def adversarial_command(**options: Any) -> None:
         recnet=options["recnet"],
         privacy_weight=options["privacy_weight"],
         recnet_learning_rate=options["recnet_learning_rate"],
-        **_objective(options, data, (config.clip_low, config.clip_high)),
+        **objective_of(options, data, (config.clip_low, config.clip_high)),
     )
     _run(lambda loop: train_adversarial(task, data, loop)[0], options, data, epochs=40)
 
@@ -169,8 +170,8 @@ def attack_command(**options: Any) -> None:
     """Stage 4: train a fresh RecNet with L1 alone on finished networks, for `featcodec invert`."""
     from featcodec.training.attack import train_attack
 
-    data = _data(options)
-    bottleneck = _bottleneck(options["bottleneck"])
+    data = training_data(options)
+    bottleneck = bottleneck_path(options["bottleneck"])
     _run(lambda loop: train_attack(options["detector"], bottleneck, data, loop), options, data, epochs=20)
 
 
@@ -189,7 +190,7 @@ def restoration_command(**options: Any) -> None:
     from featcodec.video import choose_profile
     from featcodec.video.settings import parse_parameters
 
-    data = _data(options)
+    data = training_data(options)
     task = RestorationTask(
         detector=options["detector"],
         bottleneck=options["bottleneck"],
@@ -257,88 +258,6 @@ def plate_reader_command(**options: Any) -> None:
     data = PlateData.read(options["private"], options["images"], options["held_out"])
     task = PlateReaderTask(start=options["start"])
     _run(lambda loop: train_plate_reader(task, data, loop), options, data, epochs=80)
-
-
-def _bottleneck(name: str) -> Path | None:
-    from featcodec.networks.catalogue import SHIPPED_BOTTLENECKS
-
-    shipped = {each.name: each.path for each in SHIPPED_BOTTLENECKS}
-    return None if name == "none" else shipped.get(name, Path(name))
-
-
-def _class_names(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """The class names of a detector to train: those of --start, else all names in the data, in their order."""
-    from featcodec.detectors import read_detector
-    from featcodec.images.annotations import read_annotations
-    from featcodec.training.data.datasets import read_class_names
-
-    if options["start"]:
-        return read_detector(options["start"])[0].names
-    names: list[str] = []
-    if options["annotations"]:
-        names += read_annotations(options["annotations"]).names
-    if options["data"]:
-        names += read_class_names(options["data"])
-    return tuple(dict.fromkeys(names))
-
-
-def _data(options: Mapping[str, Any], names: Sequence[str] | None = None) -> TrainingData:
-    """The images that the options name. Labels become numbers of the given class names, or of those of --detector."""
-    from featcodec.detectors import load_detector
-    from featcodec.errors import InputError
-    from featcodec.training.data.datasets import hold_out, read_coco, read_data_yaml, read_unlabelled
-    from featcodec.training.data.samples import Augmentation
-    from featcodec.training.setup import TrainingData
-
-    if bool(options["annotations"]) != bool(options["images"]):
-        raise InputError("--annotations and --images belong together; give both, or --data")
-    labelled, unlabelled = [], []
-    if options["annotations"] or options["data"]:
-        if names is None:
-            names = load_detector(options["detector"], device="cpu").names
-        if options["annotations"]:
-            labelled += read_coco(options["annotations"], options["images"], names)
-        if options["data"]:
-            labelled += read_data_yaml(options["data"], names)
-    if options["unlabelled"]:
-        unlabelled = read_unlabelled(options["unlabelled"])
-    if not labelled and not unlabelled:
-        or_photographs = "--data or --unlabelled" if "detector" in options else "or --data"
-        raise InputError(f"no images; give --annotations with --images, {or_photographs}")
-    known = {image.path.resolve() for image in labelled}
-    unlabelled = [image for image in unlabelled if image.path.resolve() not in known]
-    if labelled:
-        labelled, held_out = hold_out(labelled, options["held_out"])
-    else:
-        unlabelled, held_out = hold_out(unlabelled, options["held_out"])
-    varying = ("image_size", "crop", "mosaic", "scale")
-    hue, saturation, value = options["hsv"]
-    augmentation = Augmentation(**{name: options[name] for name in varying}, hsv_h=hue, hsv_s=saturation, hsv_v=value)
-    return TrainingData([*labelled, *unlabelled], held_out, augmentation, options["workers"])
-
-
-def _objective(options: Mapping[str, Any], data: TrainingData, clip: tuple[float, float]) -> dict[str, Any]:
-    from featcodec.errors import InputError
-    from featcodec.training.losses.objective import ObjectiveWeights
-    from featcodec.training.simulated_coding import SimulatedCoding
-
-    weights = ObjectiveWeights(
-        detection=options["detection_weight"],
-        features=options["feature_weight"],
-        neck=options["neck_weight"],
-        predictions=options["prediction_weight"],
-        rate=options["rate_weight"],
-    )
-    if weights == ObjectiveWeights(detection=0) and not options.get("privacy_weight"):
-        raise InputError("all weights are 0, so nothing would be learned; give at least one weight above 0")
-    if weights.detection and not any(image.labelled for image in data.images):
-        raise InputError("L_obj needs labelled images; give --annotations or --data, or --detection-weight 0")
-    if options["simulated_qp"] is None:
-        if weights.rate:
-            raise InputError("--rate-weight is measured in simulated coding; give --simulated-qp too")
-        return {"weights": weights, "simulation": None}
-    low, high = options["simulated_qp"]
-    return {"weights": weights, "simulation": SimulatedCoding(*clip, qp_low=low, qp_high=high)}
 
 
 def _run(

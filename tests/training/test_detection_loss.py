@@ -17,13 +17,12 @@ from featcodec.errors import InputError
 from featcodec.images.annotations import read_annotations
 from featcodec.images.letterbox import Letterbox
 from featcodec.images.reading import read_image
+from featcodec.training.losses.anchors import complete_iou, match_anchors
 from featcodec.training.losses.detection import (
     AnchorFreeLoss,
     AnchorLoss,
     DetectionLosses,
-    complete_iou,
     detection_loss_for,
-    match_anchors,
 )
 
 LN2 = math.log(2)

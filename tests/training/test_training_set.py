@@ -26,15 +26,14 @@ from featcodec.errors import InputError
 from featcodec.images.letterbox import Letterbox
 from featcodec.images.reading import read_image
 from featcodec.training.data.batches import TrainingBatch, letterboxed_batches, training_batches
+from featcodec.training.data.coco import read_coco
 from featcodec.training.data.datasets import (
     LabelledImage,
     hold_out,
-    read_class_names,
-    read_coco,
-    read_data_yaml,
     read_unlabelled,
 )
 from featcodec.training.data.samples import Augmentation, TrainingSample, TrainingSamples
+from featcodec.training.data.yolo import read_class_names, read_data_yaml
 
 SIZE = 64
 NAMES = ("lime", "red", "blue")  # the detector's; the data sets number them otherwise

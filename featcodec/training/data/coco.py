@@ -1,0 +1,101 @@
+"""Training images and boxes from a COCO annotation file."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before anything of ultralytics)
+
+# isort: split
+import numpy as np
+
+from featcodec.errors import InputError
+from featcodec.images.annotations import read_annotations
+from featcodec.images.reading import read_image
+from featcodec.training.data.datasets import LabelledImage, check_names, labelled_image
+
+
+def read_coco(annotations: Path, images: Path, names: Sequence[str]) -> list[LabelledImage]:
+    """Read the images of a COCO annotation file, in the order of their paths.
+
+    Crowds (iscrowd) and categories that the detector does not know are left out. Boxes are clipped to their image.
+
+    Args:
+        annotations: the JSON file.
+        images: the folder that the file names are relative to. An image that is not there is searched in the
+            subfolders by its bare file name.
+        names: the detector's class names; categories are matched by name.
+
+    Raises:
+        InputError: the file is not a COCO annotation file, lists no image, lists an image with an impossible size,
+            has no class of the detector or spells a class differently, or an image file is missing.
+    """
+    content = read_annotations(annotations)
+    check_names(annotations, content.names, names)
+    class_ids = {category: index for index, category in content.category_ids(names).items()}
+    boxes: dict[int | str, list[tuple[float, ...]]] = defaultdict(list)
+    for annotation in content.content["annotations"]:
+        if annotation["category_id"] in class_ids and not annotation.get("iscrowd"):
+            box = (class_ids[annotation["category_id"]], *annotation["bbox"])
+            boxes[annotation["image_id"]].append(box)
+    find = _Finder(annotations, images)
+    found = []
+    for image in content.content["images"]:
+        path = find(str(image["file_name"]))
+        width, height = _listed_size(annotations, image, path)
+        rows = np.array(boxes.get(image["id"], []), np.float64).reshape(-1, 5)
+        left_top = rows[:, 1:3]
+        corners = np.concatenate([left_top, left_top + rows[:, 3:5]], axis=1) / [width, height, width, height]
+        found.append(labelled_image(path, corners, rows[:, 0]))
+    if not found:
+        raise InputError(f"{annotations}: lists no image; give the annotations of this set")
+    return sorted(found, key=lambda image: image.path)
+
+
+class _Finder:
+    """Finds the image files that an annotation file lists."""
+
+    def __init__(self, annotations: Path, folder: Path) -> None:
+        self.annotations = annotations
+        self.folder = folder
+        self._by_name: dict[str, list[Path]] | None = None
+
+    def __call__(self, file_name: str) -> Path:
+        relative = PurePath(file_name)
+        if not relative.is_absolute() and ".." not in relative.parts and (self.folder / relative).is_file():
+            return self.folder / relative
+        matches = self._named(relative.name)
+        if not matches:
+            raise InputError(
+                f"{self.folder / relative.name}: no such file, but {self.annotations} lists it; give the folder of its "
+                "images, or annotations of these images only"
+            )
+        if len(matches) > 1:
+            raise InputError(
+                f"{file_name}: listed in {self.annotations}, but {self.folder} holds {len(matches)} files of that "
+                "name; give the folder that file names start from"
+            )
+        return matches[0]
+
+    def _named(self, name: str) -> list[Path]:
+        if self._by_name is None:
+            self._by_name = defaultdict(list)
+            for path in sorted(self.folder.rglob("*")):
+                if path.is_file():
+                    self._by_name[path.name].append(path)
+        return self._by_name.get(name, [])
+
+
+def _listed_size(annotations: Path, image: Mapping[str, Any], path: Path) -> tuple[float, float]:
+    """(width, height) in pixels that the boxes of an image refer to."""
+    if "width" not in image and "height" not in image:
+        height, width, _ = read_image(path).shape
+        return width, height
+    size = image.get("width"), image.get("height")
+    if not all(isinstance(side, (int, float)) and 0 < side < math.inf for side in size):
+        raise InputError(f"{annotations}: {image['file_name']} has the size {size}; make the annotations again")
+    return float(size[0]), float(size[1])  # type: ignore[arg-type]
