@@ -8,7 +8,7 @@
     for box in detections.filter(0.5):
         print(box.name, box.score, box.xyxy)
 
-Names are imported on first use: `import featcodec` does not load torch.
+Each name is imported on first use, so `import featcodec` does not load torch.
 """
 
 from __future__ import annotations

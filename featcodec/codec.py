@@ -1,9 +1,9 @@
-"""FeatureCodec: the main path, image -> bitstream -> detections. Read this first.
+"""FeatureCodec: the main path, image -> bitstream -> detections. Read this module first.
 
     image --letterbox--> SplitModel.encode --> tensor --Packing--> frame --video codec, side info--> bytes
     bytes --side info, video codec--> frame --Packing--> tensor --restoration--> SplitModel.decode --NMS--> Detections
 
-`encode` and `decode` are the whole path for a few images. `featcodec.pipeline` runs the same steps for many.
+`encode` and `decode` are the whole path for a few images. `featcodec.pipeline` runs the same steps for many images.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from featcodec.wire import check_tensor, packing_of, side_info_of
 DEFAULT_QP = 38
 DEFAULT_IMAGE_SIZE = 512
 _BATCH = 8
-"""Most images of a list that are coded at once."""
+"""At most this many images of a list are coded at once."""
 
 ImageT = TypeVar("ImageT", bound=ImageLike)
 
@@ -52,10 +52,10 @@ class FeatureCodec:
     """Codes images as feature bitstreams and finishes the detection from them.
 
     Attributes:
-        model: the networks around the wire: split detector, and bottleneck or none.
-        packing: how the tensor lies in the frame that is coded.
+        model: the networks on both sides of the wire: the split detector, and the bottleneck if there is one.
+        packing: how the tensor lies in the frame.
         video_codec: codes the frames.
-        restoration: undoes coding noise in a decoder, or None; no bit of a stream depends on it.
+        restoration: the network that undoes coding noise in the decoder, or None; no bit of a stream depends on it.
         image_size: pixels of the letterboxed image's longer side.
         square: letterbox to a square instead of the minimum rectangle.
         boxes: which boxes a decoder returns.
@@ -98,30 +98,32 @@ class FeatureCodec:
 
         Args:
             detector: a name (`featcodec models`), a `.pt` file, or a `.safetensors` file of `featcodec train detector`.
-            bottleneck: a `.safetensors` checkpoint, the name of a shipped one, or "auto": the one shipped for this
-                detector and split, if any. None codes the features directly.
-            layout: a `.safetensors` checkpoint, "none", or "auto": the one that ships for this tensor, if any.
-            restoration: a `.safetensors` checkpoint, "none", or "auto": the one that ships for these streams, if any.
-            split: last layer of the front-end, 0..4; None means the bottleneck's own, or 4.
-            clip: clip range, of the tensor as the layout arranges it; None means the bottleneck's own, or [-0.2786, 3].
+            bottleneck: a `.safetensors` checkpoint, the name of a shipped bottleneck, or "auto": the bottleneck that
+                ships for this detector and split, if any. None means latent coding.
+            layout: a `.safetensors` checkpoint, "none", or "auto": the layout that ships for this tensor, if any.
+            restoration: a `.safetensors` checkpoint, "none", or "auto": the restoration that ships for these streams,
+                if any.
+            split: last layer of the front-end, 0..4; None means the bottleneck's own split, or 4 without a bottleneck.
+            clip: clip range of the tensor as the layout arranges it. None means the layout's or the bottleneck's own
+                range, or [-0.2786, 3] without both.
             bits: sample bit depth, 1 to 8.
             video_codec: `ffmpeg`, `vvenc` or `none`.
-            profile: a name in `featcodec.video.PROFILES`; None means "fast", unless there is a preset.
-            preset: a plain VVenC preset, faster to slower, in place of a profile.
+            profile: a name in `featcodec.video.PROFILES`; None means "fast", unless a preset is given.
+            preset: a plain VVenC preset, faster to slower, instead of a profile.
             encoder_parameters: further VVenC options.
-            image_size: letterboxed longer side in pixels, a multiple of 32.
+            image_size: longer side of the letterboxed image in pixels, a multiple of 32.
             square: letterbox to a square instead of the minimum rectangle.
             boxes: which boxes `decode` returns.
             device: auto, cpu, cuda, cuda:N or mps.
-            half: compute in float16; None means on CUDA only.
-            stream: side info of a bitstream that is to be decoded; "auto" then means what it was made with, and the
-                split is its own.
+            half: compute in float16; None means float16 on CUDA only.
+            stream: side info of a bitstream to decode. Then "auto" means the parts that made the bitstream, and the
+                split is the bitstream's split.
 
         Raises:
             FeatcodecError: a part is missing, damaged, or does not fit the others; the encoder refuses its parameters.
         """
         encoder = choose_profile(profile, preset, encoder_parameters)
-        # Before any weights are read: the encoder may refuse the parameters.
+        # Try the encoder before any weights are read: it may refuse the parameters.
         open_tried_video_codec(video_codec, encoder.settings(bottleneck=False))
         named = None if stream is None else stream.fingerprint
         wanted = model_fingerprint(named, layout)
@@ -145,21 +147,22 @@ class FeatureCodec:
 
     @classmethod
     def for_stream(cls, data: bytes, detector: str | Path | None = None, **settings: Any) -> FeatureCodec:
-        """The codec that decodes a bitstream of which nothing is known but its bytes.
+        """The codec that decodes a bitstream, found from the bytes alone.
 
         Args:
             data: the bytes of one `.266` file.
-            detector: the detector it was made with; None finds it: what ships, then the weights on this machine.
+            detector: the detector that made the bitstream. None searches for it: first among the shipped detectors,
+                then among the weights on this machine.
             settings: further keywords of `load`.
 
         Raises:
-            BitstreamError: damaged, truncated, or not of featcodec.
-            WeightsError: made with networks that are not on this machine.
+            BitstreamError: the bytes are damaged, truncated, or not a featcodec bitstream.
+            WeightsError: the bitstream was made with networks that are not on this machine.
         """
         side_info, _ = bitstream.unpack(data)
         known = detector if detector is not None else detector_of(model_fingerprint(side_info.fingerprint, AUTO))
         for candidate in local_detectors() if known is None else [known]:
-            # Of weights that nobody asked for, damaged ones are passed over.
+            # In a search, damaged weights are skipped, because nobody asked for them.
             with contextlib.suppress(WeightsError) if known is None else contextlib.nullcontext():
                 codec = cls.load(candidate, stream=side_info, **settings)
                 if codec.fingerprint == side_info.fingerprint:
@@ -170,14 +173,14 @@ class FeatureCodec:
         )
 
     def without_bottleneck(self) -> FeatureCodec:
-        """The same detector, coded directly and without layout and restoration: what an attack is compared with."""
+        """The same detector with latent coding, without layout and restoration. Attacks use this codec as an anchor."""
         model = SplitModel(self.model.detector)
         packing = Packing.near_square(model.channels, model.quantizer)
         return replace(self, model=model, packing=packing, restoration=None)
 
     @cached_property
     def fingerprint(self) -> bytes:
-        """8 bytes that name what a stream needs to be read: the model and the layout."""
+        """8 bytes that name the model and the layout, which a decoder needs (the stream fingerprint)."""
         return _stream_fingerprint(self.model, self.packing)
 
     @overload
@@ -185,19 +188,19 @@ class FeatureCodec:
     @overload
     def encode(self, image: list[ImageT] | tuple[ImageT, ...], qp: int = DEFAULT_QP) -> list[bytes]: ...
     def encode(self, image: ImageLike | list[ImageT] | tuple[ImageT, ...], qp: int = DEFAULT_QP) -> bytes | list[bytes]:
-        """Code one image, or a list of them.
+        """Code one image, or a list of images.
 
         Args:
             image: a path, a PIL image, or a (height, width, 3) uint8 RGB array in [0, 255]; or a list or tuple of
-                these. For thousands of files use `featcodec.pipeline.encode_files`.
+                these. For thousands of files, use `featcodec.pipeline.encode_files`.
             qp: VVC quantization parameter, 0 (finest) to 63 (coarsest).
 
         Returns:
-            the bytes of one `.266` file (docs/bitstream.md), or a list of them in the order of the images. They do not
-            depend on what else is in the list.
+            the bytes of one `.266` file (docs/bitstream.md), or a list with one file's bytes per image, in order. The
+            bytes of an image do not depend on the other images in the list.
 
         Raises:
-            InputError: not such an image, or the QP is out of range.
+            InputError: the image is none of these, cannot be read, or the QP is out of range.
             EncoderError: the VVC encoder failed.
         """
         if isinstance(image, (list, tuple)):
@@ -210,18 +213,18 @@ class FeatureCodec:
     @overload
     def decode(self, data: list[bytes] | tuple[bytes, ...]) -> list[Detections]: ...
     def decode(self, data: bytes | list[bytes] | tuple[bytes, ...]) -> Detections | list[Detections]:
-        """Finish the detection from one bitstream, or a list of them.
+        """Finish the detection from one bitstream, or from a list of bitstreams.
 
         Args:
             data: the bytes of one `.266` file, made with this detector, bottleneck and layout; or a list or tuple of
                 these.
 
         Returns:
-            the detections, or a list of them in the order of the bitstreams.
+            the detections, or a list with the detections per bitstream, in order.
 
         Raises:
-            BitstreamError: damaged, truncated or not of featcodec.
-            WeightsError: made with other weights.
+            BitstreamError: the bytes are damaged, truncated or not a featcodec bitstream.
+            WeightsError: the bitstream was made with other weights.
         """
         if isinstance(data, (list, tuple)):
             return [self.back_end([self.decode_frame(each)])[0] for each in data]
@@ -233,33 +236,33 @@ class FeatureCodec:
     @overload
     def detect(self, image: list[ImageT] | tuple[ImageT, ...]) -> list[Detections]: ...
     def detect(self, image: ImageLike | list[ImageT] | tuple[ImageT, ...]) -> Detections | list[Detections]:
-        """The uncoded detector on one image or a list of them: no bottleneck, no quantization, no bitstream.
+        """Run the detector on one image or a list of images: without bottleneck, quantization and bitstream.
 
         Args:
-            image: as `encode` takes it.
+            image: the same as for `encode`.
 
         Raises:
-            InputError: not such an image.
+            InputError: the image is none of these, or cannot be read.
         """
         if isinstance(image, (list, tuple)):
             return [found for batch in self._batches(image) for found in self.detect_letterboxed(batch)]
         return self.detect_letterboxed([self.letterbox(image)])[0]
 
     def letterbox(self, image: ImageLike) -> Letterboxed:
-        """Fit an image into the detector's input; what counts as an image stands at `encode`."""
+        """Fit an image into the detector's input. `encode` says what an image may be."""
         pixels = as_rgb(image)
         letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], self.image_size, square=self.square)
         return Letterboxed(letterbox, letterbox.apply(pixels))
 
     def front_end(self, batch: Sequence[Letterboxed], qp: int) -> list[tuple[SideInfo, Frame]]:
-        """What the edge computes before the video codec: side info and frame of each image.
+        """The work of the edge before the video codec: the side info and the frame of each image.
 
         Args:
             batch: images of one letterboxed shape.
-            qp: the QP that will be used, 0..63; it stands in the side info.
+            qp: the QP that the video codec will use, 0..63; the side info holds it.
 
         Returns:
-            per image its side info, and its frame: (rows * H, cols * W) uint8 of the packed (C, H, W) tensor.
+            per image its side info and its frame: (rows * H, cols * W) uint8 of the packed (C, H, W) tensor.
 
         Raises:
             InputError: the QP is out of range, or the tensor holds NaN.
@@ -273,7 +276,7 @@ class FeatureCodec:
         ]
 
     def tensors_of(self, batch: Sequence[Letterboxed]) -> Tensor:
-        """The tensors that cross the wire, before anything is clipped: `SplitModel.encode` of letterboxed images.
+        """The tensors of letterboxed images, made by `SplitModel.encode`, before anything is clipped.
 
         Args:
             batch: images of one letterboxed shape.
@@ -285,10 +288,10 @@ class FeatureCodec:
             return self.model.encode(_as_pictures(batch))
 
     def decode_frame(self, data: bytes) -> tuple[SideInfo, Frame]:
-        """What the cloud computes before the networks: side info and decoded frame of one bitstream.
+        """The work of the cloud before the networks: the side info and the decoded frame of one bitstream.
 
         Raises:
-            BitstreamError, WeightsError: as `decode`.
+            BitstreamError, WeightsError: as in `decode`.
         """
         side_info, stream = bitstream.unpack(bytes(data))
         if side_info.fingerprint != self.fingerprint:
@@ -301,38 +304,38 @@ class FeatureCodec:
         return side_info, decoder.decode(stream, side_info.frame_shape)
 
     def back_end(self, batch: Sequence[tuple[SideInfo, Frame]]) -> list[Detections]:
-        """What the cloud computes after the video codec.
+        """The work of the cloud after the video codec.
 
         Args:
-            batch: `decode_frame` results of one letterboxed size and one split.
+            batch: results of `decode_frame`, all with one letterboxed size and one split.
 
         Returns:
-            the detections of each.
+            the detections per bitstream.
         """
         side_infos = [side_info for side_info, _ in batch]
         tensors = restore(self.restoration, self.decoded_tensors(batch), side_infos)
-        # Streams name their networks, not the split: without a bottleneck the same weights decode every split.
+        # A fingerprint does not name the split: without a bottleneck, the same weights decode every split.
         return self._finish(
             self.model.at(side_infos[0].split), tensors, [letterbox_of(side_info) for side_info in side_infos]
         )
 
     def finish(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Detections]:
-        """The networks of the cloud alone: `SplitModel.decode`, then boxes.
+        """The work of the cloud after unpacking and restoration: `SplitModel.decode`, then boxes.
 
         Args:
-            tensors: (B, C, H, W), what `tensors_of` gives, or `decoded_tensors`.
-            letterboxes: of the B images.
+            tensors: (B, C, H, W), from `tensors_of` or `decoded_tensors`.
+            letterboxes: the letterboxes of the B images.
 
         Returns:
-            the detections of each.
+            the detections per image.
         """
         return self._finish(self.model, tensors, letterboxes)
 
     def decoded_tensors(self, batch: Sequence[tuple[SideInfo, Frame]]) -> Tensor:
-        """What came over the wire, unpacked: where restoration, AD and back-end start, and an attacker, too.
+        """The decoded tensors. Restoration, AD and back-end start from them, and so does an attacker.
 
         Args:
-            batch: `decode_frame` results of one letterboxed size and one split.
+            batch: results of `decode_frame`, all with one letterboxed size and one split.
 
         Returns:
             (B, C, H, W) on the model's device, in its precision.
@@ -341,14 +344,14 @@ class FeatureCodec:
         return torch.from_numpy(tensors).to(self.model.device, self.model.detector.dtype)
 
     def detect_letterboxed(self, batch: Sequence[Letterboxed]) -> list[Detections]:
-        """The uncoded detector on images of one letterboxed shape."""
+        """Run the detector without coding on images of one letterboxed shape."""
         detector = self.model.detector
         with torch.inference_mode():
             predictions = detector.back(detector.front(_as_pictures(batch)))
         return detections_of(predictions, [image.letterbox for image in batch], detector.names, self.boxes)
 
     def matches(self, side_info: SideInfo, image: Letterboxed, qp: int) -> bool:
-        """Whether a bitstream with this side info was made of that image, with the present settings, at that QP.
+        """Whether a bitstream with this side info was made from that image, with this codec's settings, at that QP.
 
         Another image of the same size passes with a probability of 1 in 65,536.
         """
@@ -364,7 +367,7 @@ class FeatureCodec:
         )
 
     def _batches(self, images: Iterable[ImageLike]) -> Iterator[list[Letterboxed]]:
-        """Neighbours of one letterboxed shape together, a few at a time: memory does not grow with the list."""
+        """Small batches of neighbours with one letterboxed shape, so that memory does not grow with the list."""
         for _, neighbours in groupby(map(self.letterbox, images), key=lambda image: image.pixels.shape):
             while batch := list(islice(neighbours, _BATCH)):
                 yield batch

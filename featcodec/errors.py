@@ -1,7 +1,16 @@
 """The errors that featcodec raises on bad input, missing weights, failed codecs and full disks.
 
-Every message is one line that names the file, the cause and the remedy. The library raises, the command line
-alone turns an error into an exit code (`featcodec.cli`).
+* FeatcodecError
+  * InputError (also a ValueError)
+  * BitstreamError
+  * WeightsError
+  * EncoderError
+    * ProgramError (in `featcodec.video.process`)
+  * OutputError
+  * TrainingError
+
+Every message is one line that names the file, the cause and the remedy. The library raises these errors. Only the
+command line (`featcodec.cli`) turns an error into an exit code.
 """
 
 _REASON_LENGTH = 200
@@ -12,15 +21,15 @@ class FeatcodecError(Exception):
 
 
 class InputError(FeatcodecError, ValueError):
-    """A value out of range, or an image, annotation or detection file that cannot be read as what it should be."""
+    """A value is out of range, or an image, annotation or detection file cannot be read as such. Also a ValueError."""
 
 
 class BitstreamError(FeatcodecError):
-    """Bytes that are not an intact featcodec bitstream, or that claim what no codec of ours makes."""
+    """The bytes are not an intact featcodec bitstream, or they claim something that featcodec never writes."""
 
 
 class WeightsError(FeatcodecError):
-    """Weights that are missing, refused, damaged, or not those that a bitstream was made with."""
+    """The weights are missing, refused or damaged, or the bitstream was made with other weights."""
 
 
 class EncoderError(FeatcodecError):
@@ -32,15 +41,15 @@ class OutputError(FeatcodecError):
 
 
 class TrainingError(FeatcodecError):
-    """Training that cannot go on: a loss or a weight is not finite."""
+    """Training cannot go on: a loss or a weight is not finite."""
 
 
 def reason_of(error: BaseException, otherwise: str = "") -> str:
-    """What an exception says, as a part of a message: its first line, as torch puts a trace of C++ behind it.
+    """The first line of an exception's text, as a part of a message. torch puts a C++ trace on the later lines.
 
     Args:
-        error: of any library.
-        otherwise: where it says nothing; else the exception's name.
+        error: an exception of any library.
+        otherwise: what to return when the exception has no text; the default is the name of its class.
 
     Returns:
         one line of at most 200 characters.

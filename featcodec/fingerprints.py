@@ -1,4 +1,4 @@
-"""Fingerprints: 8 bytes that name networks and what else a bitstream was made with. Knows nothing of torch."""
+"""Fingerprints: 8 bytes that name networks and layouts. This module does not use torch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ FINGERPRINT_BYTES = 8
 
 
 def fingerprint_of_arrays(*states: Mapping[str, npt.NDArray[Any]], structure: str = "") -> bytes:
-    """8 bytes that name a network: SHA-256 over names, shapes and values of all arrays, floats as float32.
+    """8 bytes that name a network: SHA-256 over the names, shapes and values of all arrays, with floats as float32.
 
-    Half-precision copies of weights that were stored in half precision have the same fingerprint.
+    If weights were stored in half precision, their float32 copy and their half-precision copy have the same fingerprint.
 
     Args:
         states: arrays by name, in order.
-        structure: what else distinguishes networks of equal weights.
+        structure: a text that tells apart networks with equal weights.
     """
     digest = hashlib.sha256(structure.encode())
     for position, state in enumerate(states):
@@ -36,14 +36,14 @@ class _Named(Protocol):
 
 
 def name_of(part: _Named | None) -> str:
-    """The fingerprint of a part of a codec in 16 hex digits, or nothing where there is none."""
+    """The fingerprint of a part of a codec as 16 hex digits, or an empty string if the part is None."""
     return "" if part is None else part.fingerprint().hex()
 
 
 def joined_fingerprint(first: bytes, second: bytes | None) -> bytes:
-    """8 bytes that name two things together; the first alone where there is no second.
+    """8 bytes that name two things together. Without a second thing, the first fingerprint is returned as it is.
 
     Args:
-        first, second: their fingerprints.
+        first, second: the fingerprints of the two things.
     """
     return first if second is None else hashlib.sha256(first + second).digest()[:FINGERPRINT_BYTES]

@@ -1,11 +1,10 @@
-"""SplitModel: the networks around the wire, a detector cut in two and a bottleneck or none.
+"""SplitModel: the networks on both sides of the wire. They are a split detector and, if there is one, a bottleneck.
 
     edge:   pictures --detector.front--> features --AE--> tensor
     cloud:  tensor --AD--> features --detector.back--> predictions
 
-What crosses the wire is the *tensor*. Without a bottleneck ("latent" coding) AE and AD are left out, and the tensor is
-the feature tensor itself. Everybody who needs these networks takes them from here: `FeatureCodec`, the stages of
-training, and the attacks.
+The *tensor* is what crosses the wire. Without a bottleneck ("latent" coding), AE and AD are left out, and the tensor is
+the feature tensor itself. `FeatureCodec`, the training stages and the attacks all take these networks from here.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ _PROBE_SIDE = 64
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SplitModel:
-    """A detector cut behind one fixed layer, and a bottleneck or none.
+    """A detector that is cut behind one fixed layer, with or without a bottleneck.
 
     Attributes:
-        detector: the detector; its split is the model's.
+        detector: the detector; its split is also the model's split.
         bottleneck: AE and AD, trained behind that layer of that detector, or None.
-        fingerprint: 8 bytes that name the weights of both; of the weights at construction, before any rounding to half
-            precision. A bottleneck that is trained on needs a new SplitModel.
+        fingerprint: 8 bytes that name the weights of both (the model fingerprint). It is computed at construction,
+            before any rounding to half precision. If the bottleneck is trained further, make a new SplitModel.
 
     Raises:
         WeightsError: the bottleneck was trained behind another layer.
@@ -65,19 +64,20 @@ class SplitModel:
         half: bool | None = None,
         fingerprint: bytes | None = None,
     ) -> SplitModel:
-        """Load detector and bottleneck by name.
+        """Load a detector and a bottleneck by name.
 
         Args:
             detector: a name (`featcodec models`), a `.pt` file, or a `.safetensors` file of `featcodec train detector`.
-            bottleneck: a `.safetensors` checkpoint, the name of a shipped one, None or "none" for direct coding, or
-                "auto": the one that `fingerprint` names, else the one that ships for this detector and split, if any.
-            split: last layer of the front-end, 0..4; None means the bottleneck's own, or 4.
+            bottleneck: a `.safetensors` checkpoint, the name of a shipped bottleneck, or None or "none" for latent
+                coding. "auto" takes the bottleneck that `fingerprint` names. If it names none, "auto" takes the
+                bottleneck that ships for this detector and split, if any.
+            split: last layer of the front-end, 0..4; None means the bottleneck's own split, or 4 without a bottleneck.
             device: auto, cpu, cuda, cuda:N or mps.
-            half: compute in float16; None means on CUDA only.
-            fingerprint: 8 bytes that name the model that is wanted (`SplitModel.fingerprint`), if it is known.
+            half: compute in float16; None means float16 on CUDA only.
+            fingerprint: 8 bytes that name the wanted model (`SplitModel.fingerprint`), if they are known.
 
         Raises:
-            WeightsError: weights are missing, refused or damaged, or the two do not fit together.
+            WeightsError: weights are missing, refused or damaged, or detector and bottleneck do not fit together.
             InputError: the split or the device does not exist.
         """
         network = load_detector(detector, split=DEFAULT_SPLIT if split is None else split, device=device, half=half)
@@ -85,7 +85,7 @@ class SplitModel:
         if learned is None:
             return cls(network)
         model = cls(network.at(learned.config.split), learned)
-        # Only now: half precision would change the fingerprint.
+        # After the fingerprint is computed, because half precision would change it.
         learned.to(network.device, network.dtype)
         return model
 
@@ -96,12 +96,12 @@ class SplitModel:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device that holds the weights."""
         return self.detector.device
 
     @property
     def kind(self) -> str:
-        """What crosses the wire: "bottleneck" (what AE makes) or "latent" (the features themselves)."""
+        """What the tensor is: "bottleneck" (AE's output) or "latent" (the feature tensor itself)."""
         return "latent" if self.bottleneck is None else "bottleneck"
 
     @property
@@ -111,12 +111,12 @@ class SplitModel:
 
     @property
     def channels(self) -> int:
-        """Channels of the tensor that crosses the wire."""
+        """Channels of the tensor."""
         return self.feature_channels if self.bottleneck is None else self.bottleneck.config.channels
 
     @property
     def quantizer(self) -> UniformQuantizer:
-        """The 8-bit quantizer of the tensor's clip range: the bottleneck's own, or that of direct coding."""
+        """The 8-bit quantizer of the tensor's clip range: the bottleneck's own range, or the range of latent coding."""
         return UniformQuantizer(*LATENT_CLIP) if self.bottleneck is None else self.bottleneck.config.quantizer()
 
     def tensor_shape(self, width: int, height: int) -> tuple[int, int, int]:
@@ -135,10 +135,10 @@ class SplitModel:
         return self
 
     def at(self, split: int) -> SplitModel:
-        """The same detector cut behind another layer; only without a bottleneck. Weights are shared, not copied.
+        """The same detector, cut behind another layer. Works only without a bottleneck. Weights are shared, not copied.
 
         Raises:
-            WeightsError: there is a bottleneck, which belongs to its own split.
+            WeightsError: there is a bottleneck; a bottleneck fits only its own split.
             InputError: the split does not exist.
         """
         return self if split == self.split else SplitModel(self.detector.at(split), self.bottleneck)
@@ -158,7 +158,7 @@ class SplitModel:
         """The cloud: AD and back-end.
 
         Args:
-            tensors: (B, channels, h, w), what `encode` gives, possibly damaged by coding.
+            tensors: (B, channels, h, w), what `encode` returns, possibly damaged by coding.
 
         Returns:
             (B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels, then class scores in [0, 1].
@@ -166,11 +166,11 @@ class SplitModel:
         return self.detector.back(self.expand(tensors))
 
     def reduce(self, features: Tensor) -> Tensor:
-        """AE alone: (B, feature_channels, h, w) -> (B, channels, h, w); without a bottleneck the same features."""
+        """AE alone: (B, feature_channels, h, w) -> (B, channels, h, w). Without a bottleneck, returns the input."""
         return features if self.bottleneck is None else self.bottleneck.encode(features)
 
     def expand(self, tensors: Tensor) -> Tensor:
-        """AD alone: (B, channels, h, w) -> (B, feature_channels, h, w); without a bottleneck the same tensors."""
+        """AD alone: (B, channels, h, w) -> (B, feature_channels, h, w). Without a bottleneck, returns the input."""
         return tensors if self.bottleneck is None else self.bottleneck.decode(tensors)
 
     def __repr__(self) -> str:

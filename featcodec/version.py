@@ -1,3 +1,3 @@
-"""The version of featcodec; it has a module of its own so that reading it imports nothing."""
+"""The version of featcodec. It has its own module, so that reading it imports nothing else."""
 
 __version__ = "0.2.0"

@@ -1,7 +1,7 @@
-"""The side info of a stream, from the parts of a codec that it describes, and back.
+"""From the parts of a codec to the side info of a stream, and back.
 
-`FeatureCodec` writes with `side_info_of` what a decoder needs besides the frame; with `check_tensor` and `packing_of`
-it reads what a stranger wrote.
+The encoder makes the side info with `side_info_of`. The decoder uses `check_tensor` and `packing_of` on side info that
+anybody may have written.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ def side_info_of(
 
     Args:
         image: the image as the model sees it.
-        model, packing, video_codec: what it is coded with.
-        fingerprint: 8 bytes that name model and layout.
+        model, packing, video_codec: the parts that code the image.
+        fingerprint: 8 bytes that name the model and the layout.
         qp: 0..63.
 
     Raises:
@@ -53,18 +53,19 @@ def side_info_of(
         qp=RAW_QP if video_codec.name == "none" else int(qp),
         encoder_tag=zlib.crc32(image.pixels.tobytes(), video_codec.tag) & 0xFFFF,
     )
-    # Before any time is spent on coding it.
+    # Check before any time is spent on coding the frame.
     side_info.check()
     return side_info
 
 
 def check_tensor(side_info: SideInfo, model: SplitModel, layout: Layout | None) -> None:
-    """Refuse a tensor that these networks cannot take: a fingerprint can be copied onto any side info.
+    """Refuse a tensor that these networks cannot take. The fingerprint does not prove it: anybody can copy it.
 
-    Without bottleneck and layout the same weights decode every split; with one of them only their own.
+    Without a bottleneck and a layout, the same weights decode every split. With a bottleneck or a layout, they decode
+    only their own split.
 
     Raises:
-        BitstreamError: no codec of ours makes such a tensor with this model.
+        BitstreamError: featcodec never makes this tensor with this model.
     """
     size = side_info.letterboxed_width, side_info.letterboxed_height
     is_bound = model.bottleneck is not None or layout is not None
@@ -74,12 +75,12 @@ def check_tensor(side_info: SideInfo, model: SplitModel, layout: Layout | None) 
     if is_absurd or side_info.split != split or claimed != model.at(split).tensor_shape(*size):
         raise BitstreamError(
             f"claims a tensor of {claimed} for {size[0]}x{size[1]} pixels behind layer {side_info.split}; this model "
-            "does not make that: damaged or forged, encode the image again"
+            "does not make this tensor; the file is damaged or forged, encode the image again"
         )
 
 
 def packing_of(side_info: SideInfo, layout: Layout | None) -> Packing:
-    """How a stream's tensor lies in its frame: what the side info says, and the layout that the fingerprint names."""
+    """The packing of a stream: from its side info, and from the layout that its fingerprint names."""
     return Packing(
         side_info.channels,
         UniformQuantizer(side_info.clip_low, side_info.clip_high, side_info.bits),
