@@ -15,7 +15,7 @@ FINGERPRINT_BYTES = 8
 def fingerprint_of_arrays(*states: Mapping[str, npt.NDArray[Any]], structure: str = "") -> bytes:
     """8 bytes that name a network: SHA-256 over the names, shapes and values of all arrays, with floats as float32.
 
-    If weights were stored in half precision, their float32 copy and their half-precision copy have the same fingerprint.
+    If weights were stored in half precision, their float32 copy and their float16 copy have the same fingerprint.
 
     Args:
         states: arrays by name, in order.

@@ -1,4 +1,4 @@
-"""The byte format of a `.266` file: a VVC picture and the side info that a decoder needs (docs/bitstream.md)."""
+"""The byte format of a `.266` file: one VVC picture and the side info (docs/bitstream.md)."""
 
 from __future__ import annotations
 

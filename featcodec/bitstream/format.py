@@ -1,8 +1,9 @@
-"""The byte format of a `.266` file: side info <-> SEI; the fields are those of `side_info` (docs/bitstream.md).
+"""The byte format of a `.266` file: the picture, and the SEI message with the side info (docs/bitstream.md).
 
-A file is a VVC Annex B byte stream of one intra picture, the packed frame. What a decoder needs besides rides in one
-prefix SEI NAL unit, user_data_unregistered (Rec. ITU-T H.274 clause 8.3) under `UUID`, before the first slice.
-Files of `--codec none` hold the frame's raw samples in a NAL unit of the unspecified type 28 instead of a picture.
+A file is a VVC Annex B byte stream of one intra picture, the frame. The side info is in one prefix SEI NAL unit before
+the first slice: user_data_unregistered (Rec. ITU-T H.274 clause 8.3) under `UUID`. `side_info` reads and writes its
+fields. Files of `--codec none` have no picture: they hold the frame's raw samples in a NAL unit of the unspecified
+type 28.
 """
 
 from __future__ import annotations
@@ -57,11 +58,11 @@ _RBSP_TRAILING = b"\x80"
 
 @dataclass(frozen=True)
 class Breakdown:
-    """Where the bytes of a file go; the parts add up to the whole.
+    """How many bytes each part of a file takes. The parts add up to the whole file.
 
     Attributes:
         slice_data: coded picture data, or raw samples.
-        parameter_sets: SPS, PPS, APS and whatever else the VVC encoder wrote.
+        parameter_sets: SPS, PPS, APS and all other NAL units that the VVC encoder wrote.
         side_info: the SEI NAL unit with featcodec's side info.
         start_codes: the start codes of all NAL units.
     """
@@ -78,12 +79,12 @@ class Breakdown:
 
 
 def pack(side_info: SideInfo, vvc_stream: bytes, *, version: int | None = None) -> bytes:
-    """Put the side info into a coded picture.
+    """Put the side info into the stream of a coded picture.
 
     Args:
-        side_info: what the decoder needs.
-        vvc_stream: Annex B bytes of one picture, as a codec of `featcodec.video` makes them.
-        version: of the format, 1 or 2; None is the newest that the side info fits.
+        side_info: the fields that a decoder needs besides the picture.
+        vvc_stream: Annex B bytes of one picture, as a video codec of `featcodec.video` makes them.
+        version: version of the format, 1 or 2; None means the newest version that the side info fits.
 
     Raises:
         BitstreamError: the side info is out of range or does not fit the version, or the stream does not hold exactly
@@ -97,31 +98,32 @@ def pack(side_info: SideInfo, vvc_stream: bytes, *, version: int | None = None) 
 
 
 def unpack(data: bytes) -> tuple[SideInfo, bytes]:
-    """Read a file: its side info and the Annex B bytes of its picture without it.
+    """Read a bitstream: the side info, and the Annex B bytes of the picture without the side info.
 
     Every bit is checked: the CRC covers the side info and all other NAL units.
 
     Raises:
-        BitstreamError: not a featcodec bitstream, truncated, damaged, of a later version, or with absurd sizes.
+        BitstreamError: the bytes are not a featcodec bitstream, are truncated or damaged, have a later version, or
+            claim absurd sizes.
     """
     side_info, units, _ = _parse(data)
     return side_info, nal.join_units(units)
 
 
 def format_version(data: bytes) -> int:
-    """The version of the format that a file is written in.
+    """The format version of a file.
 
     Raises:
-        BitstreamError: as `unpack`.
+        BitstreamError: as in `unpack`.
     """
     return _parse(data)[2][len(_SEI_HEADER) + _VERSION_AT]
 
 
 def breakdown(data: bytes) -> Breakdown:
-    """Count the bytes of a file by what they are for.
+    """Count the bytes of each part of a file.
 
     Raises:
-        BitstreamError: as `unpack`.
+        BitstreamError: as in `unpack`.
     """
     _, units, sei = _parse(data)
     samples = sum(len(unit) for unit in units if nal.is_slice(unit) or nal.nal_type(unit) == nal.UNSPECIFIED_28)
@@ -133,7 +135,7 @@ def read_file(path: Path) -> bytes:
     """The bytes of a `.266` file of bounded size.
 
     Raises:
-        BitstreamError: it cannot be read, is empty, or is larger than any stream of ours (64 MiB).
+        BitstreamError: the file cannot be read, is empty, or is larger than any featcodec bitstream (64 MiB).
     """
     data = read_bounded(path, MAX_FILE_BYTES, BitstreamError, what="feature bitstream", remedy="give .266 files")
     if not data:
@@ -159,23 +161,23 @@ def _picture_position(units: list[bytes], side_info: SideInfo) -> int:
     is_samples = (lambda unit: nal.nal_type(unit) == nal.UNSPECIFIED_28) if side_info.is_raw else nal.is_slice
     positions = [index for index, unit in enumerate(units) if is_samples(unit)]
     if len(positions) != 1:
-        raise BitstreamError(f"holds {len(positions)} coded pictures where one belongs")
+        raise BitstreamError(f"holds {len(positions)} coded pictures, not one; encode the image again")
     return positions[0]
 
 
 def _parse(data: bytes) -> tuple[SideInfo, list[bytes], bytes]:
     """The side info, the NAL units without the SEI, and the SEI NAL unit."""
     if data.count(b"\x00\x00\x01") > _MAX_NAL_UNITS:
-        raise BitstreamError("not a featcodec bitstream: it holds more than one picture's NAL units")
+        raise BitstreamError("not a featcodec bitstream: it holds more NAL units than one picture needs")
     units = nal.split_units(data)
     candidates = [unit for unit in units if UUID.bytes in unit]
     if len(candidates) != 1:
-        raise BitstreamError("not a featcodec bitstream, or damaged: it holds no side info of ours")
+        raise BitstreamError("not a featcodec bitstream, or damaged: it does not hold featcodec's side info")
     sei = candidates[0]
     fields, crc = _read_sei(sei)
     units.remove(sei)
     if _checksum(fields, units) != crc:
-        raise BitstreamError("damaged or truncated: its checksum does not match; transfer or encode it again")
+        raise BitstreamError("damaged or truncated: its checksum is wrong; copy the file or encode the image again")
     side_info = read_fields(fields)
     _picture_position(units, side_info)
     return side_info, units, sei
@@ -184,17 +186,19 @@ def _parse(data: bytes) -> tuple[SideInfo, list[bytes], bytes]:
 def _read_sei(sei: bytes) -> tuple[bytes, int]:
     """The field bytes and the CRC of a side info NAL unit."""
     if len(sei) > _MAX_SEI_BYTES:
-        raise BitstreamError("damaged: its side info is longer than any of ours; transfer or encode it again")
+        raise BitstreamError("damaged: its side info is too long; copy the file or encode the image again")
     message = nal.unescape(sei[2:])
-    # Escaped again, because a superfluous emulation prevention byte would go unnoticed by the CRC.
+    # The message is escaped again, because the CRC does not notice an unneeded emulation prevention byte.
     in_place = sei == _SEI_HEADER + nal.escape(message)
     if not in_place or message[:1] != bytes([_USER_DATA_UNREGISTERED]) or message[2:_VERSION_AT] != UUID.bytes:
-        raise BitstreamError("damaged: its side info is not where it belongs; transfer or encode it again")
+        raise BitstreamError("damaged: its side info is in the wrong place; copy the file or encode the image again")
     if len(message) <= _VERSION_AT:
         raise BitstreamError(TRUNCATED)
     version, size, payload = message[_VERSION_AT], message[1], message[2:-1]
     if version > VERSION:
-        raise BitstreamError(f"of format version {version}, or damaged; this featcodec reads up to {VERSION}")
+        raise BitstreamError(
+            f"has format version {version}, or is damaged; this featcodec reads versions up to {VERSION}"
+        )
     fields, crc = payload[len(UUID.bytes) : -_CRC.size], payload[-_CRC.size :]
     if version == 0 or size != len(payload) or not fields or not message.endswith(_RBSP_TRAILING):
         raise BitstreamError(TRUNCATED)

@@ -1,7 +1,7 @@
 """NAL units of a VVC byte stream: split, join, escape (Rec. ITU-T H.266 Annex B and clause 7.3.1).
 
-A NAL unit here is `bytes`: the two header bytes and the payload with its emulation prevention bytes, without the
-start code. Nothing here knows what featcodec puts into a stream.
+Here, a NAL unit is a `bytes` object: the two header bytes, then the payload with its emulation prevention bytes. The
+start code is not part of the NAL unit. This module knows VVC only, not what featcodec puts into a stream.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 
 from featcodec.errors import BitstreamError
 
-# Table 5 of H.266: the types that featcodec writes or has to tell apart.
+# Table 5 of H.266: the types that featcodec writes or must tell apart.
 IDR_W_RADL = 7
 IDR_N_LP = 8
 VPS = 14
@@ -38,11 +38,11 @@ def is_slice(unit: bytes) -> bool:
 
 
 def split_units(stream: bytes) -> list[bytes]:
-    """The NAL units of an Annex B byte stream, in order, zero padding between them removed.
+    """The NAL units of an Annex B byte stream, in order, without the zero padding between them.
 
     Raises:
-        BitstreamError: the bytes do not begin with a start code, or hold a NAL unit without its header, with the
-            forbidden bit set or of another layer than 0.
+        BitstreamError: the bytes do not begin with a start code. Or a NAL unit has no full header, has the forbidden
+            bit set, or is of another layer than 0.
     """
     starts = [match.start() for match in re.finditer(b"\x00\x00\x01", stream)]
     if not starts or stream[: starts[0]].strip(b"\x00"):
@@ -58,8 +58,8 @@ def split_units(stream: bytes) -> list[bytes]:
 def join_units(units: list[bytes]) -> bytes:
     """An Annex B byte stream of the NAL units.
 
-    The first NAL unit and parameter sets get the four-byte start code that Annex B asks of them, the others the
-    three-byte one.
+    The first NAL unit and the parameter sets get the four-byte start code, as Annex B requires. All other NAL units
+    get the three-byte start code.
     """
     parts = []
     for index, unit in enumerate(units):
@@ -71,8 +71,8 @@ def join_units(units: list[bytes]) -> bytes:
 def split_pictures(units: list[bytes]) -> list[list[bytes]]:
     """Group NAL units by picture, for streams of one slice per picture and layer.
 
-    A picture begins with the first NAL unit after a slice, or with the slice itself where nothing precedes it.
-    Access unit delimiters are dropped: they are optional (clause 7.4.2.4.3) and each costs 6 bytes.
+    A picture begins with the first NAL unit after the previous slice. This may be the picture's own slice.
+    Access unit delimiters are dropped: they are optional (clause 7.4.2.4.3), and each delimiter costs 6 bytes.
     """
     pictures: list[list[bytes]] = []
     closed = True
@@ -100,19 +100,19 @@ def unescape(payload: bytes) -> bytes:
 
 
 def number_as_first_picture(unit: bytes, position: int) -> bytes:
-    """Rewrite an IDR slice of a batch as if it had been coded as the only picture.
+    """Rewrite an IDR slice of a batch as if it were the slice of the only picture.
 
-    VVenC counts the pictures of a batch in ph_pic_order_cnt_lsb (8 bits in its streams) and marks all but the
-    first IDR_W_RADL. Both are mere labels for an intra picture that stands alone; with them reset, a picture's
-    bytes do not depend on its neighbours in the batch.
+    VVenC counts the pictures of a batch in ph_pic_order_cnt_lsb (8 bits in its streams). It marks all pictures except
+    the first one as IDR_W_RADL. For an intra picture in a stream of its own, the count and the mark are only labels.
+    When both are reset, a picture's bytes do not depend on its neighbours in the batch.
 
     Args:
         unit: a slice NAL unit with the picture header inside, as VVenC writes it.
         position: the picture's index in its batch.
 
     Returns:
-        the relabelled NAL unit, or `unit` itself where its picture header has another form than expected
-        (clause 7.3.2.8), which leaves a valid stream.
+        the relabelled NAL unit. If its picture header has another form than expected (clause 7.3.2.8), `unit` is
+        returned unchanged; the stream is valid in both cases.
     """
     if nal_type(unit) not in (IDR_W_RADL, IDR_N_LP):
         return unit

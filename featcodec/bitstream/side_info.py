@@ -1,7 +1,7 @@
-"""The fields of the side info <-> bytes, in every version of the format (docs/bitstream.md).
+"""From the fields of the side info to bytes and back, in every version of the format (docs/bitstream.md).
 
-Version 2 is the compact one. Version 1 is always read, and written where the side info does not fit version 2. What
-stands around the fields, the SEI message with its UUID and the CRC, belongs to `featcodec.bitstream.format`.
+Version 2 is compact. Version 1 is always read, and it is written if the side info does not fit version 2.
+`featcodec.bitstream.format` handles the bytes around the fields: the SEI message with its UUID, and the CRC.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from featcodec.packing.tiling import TileGrid
 VERSION = 2
 """The newest version of the format."""
 RAW_QP = 255
-"""The QP field of a file whose samples are not VVC coded."""
+"""The value of the QP field in a file whose samples are not VVC coded."""
 
 MAX_FRAME_SAMPLES = 1 << 26
 MAX_CHANNELS = 4096
 MAX_SPLIT = 4
 MAX_QP = 63
-"""The coarsest of VVC's QPs; the finest is 0."""
+"""The coarsest QP of VVC; the finest QP is 0."""
 
 # version, original w h, letterboxed w h, channels, feature h w, tile rows cols, clip low high, bits, split,
 # fingerprint, QP, encoder tag
@@ -33,33 +33,34 @@ _VERSION_1 = struct.Struct(">B2H2H3H2B2f2B8sBH")
 _VERSION_2 = struct.Struct(">B2H2B2BH8sBH")
 _GRID = struct.Struct(">2B")
 _CLIP = struct.Struct(">2f")
-# By clip code: [low, high] stands below, the one of every bottleneck in the paper and of ours, that of direct coding.
+# By clip code: 0 = [low, high] follows in the fields; 1 = the range of the paper's bottlenecks and of featcodec's own
+# bottlenecks; 2 = the range of latent coding.
 _CLIPS = (b"", _CLIP.pack(-3.0, 3.0), _CLIP.pack(-0.2786, 3.0))
 _UNIT = 32
 _MAX_STRIDE_EXPONENT = 5
 _GRID_FOLLOWS = 0x80
 _RESERVED = 0x40
 
-TRUNCATED = "damaged or truncated inside its side info; transfer or encode it again"
+TRUNCATED = "damaged or truncated inside its side info; copy the file or encode the image again"
 
 
 @dataclass(frozen=True)
 class SideInfo:
-    """The side info of one picture. Every field is checked by `pack` and `unpack`; see docs/bitstream.md.
+    """The side info of one picture (docs/bitstream.md). `pack` and `unpack` check every field.
 
     Attributes:
         original_width, original_height: pixels of the image that was encoded, 1..65535, after EXIF rotation.
         letterboxed_width, letterboxed_height: pixels of the detector's input, at most 32 times the feature size.
-        channels: channels of the coded tensor, 1..4096.
-        feature_height, feature_width: its height and width in samples.
-        tile_rows, tile_cols: the tile grid, 1..255 each, with room for every channel.
-        clip_low, clip_high: the clip range of the coded tensor, float32.
+        channels: channels of the tensor, 1..4096.
+        feature_height, feature_width: height and width of the tensor in samples.
+        tile_rows, tile_cols: rows and columns of the tile grid, 1..255 each, with room for every channel.
+        clip_low, clip_high: the clip range of the tensor as the layout arranges it, float32.
         bits: sample bit depth, 1..8.
-        split: the detector layer whose output was coded, 0..4.
+        split: the last layer of the front-end, 0..4.
         fingerprint: 8 bytes that name detector, bottleneck and layout (`featcodec.fingerprints`).
         qp: VVC quantization parameter 0..63, or `RAW_QP`.
-        encoder_tag: 16 bits that tell apart encoder settings (codec, preset, parameters) and letterboxed pixels;
-            0..65535. Decoders ignore it; a resumed run knows by it whether a file is its own.
+        encoder_tag: 16 bits that tell apart encoder settings (video codec, preset, parameters) and letterboxed pixels;
+            0..65535. Decoders ignore the tag. A resumed run uses the tag to see whether it wrote a file itself.
     """
 
     original_width: int
@@ -81,7 +82,7 @@ class SideInfo:
 
     @property
     def frame_shape(self) -> tuple[int, int]:
-        """Height and width of the packed frame in samples."""
+        """Height and width of the frame in samples."""
         return self.tile_rows * self.feature_height, self.tile_cols * self.feature_width
 
     @property
@@ -90,10 +91,10 @@ class SideInfo:
         return self.qp == RAW_QP
 
     def check(self) -> None:
-        """Refuse what no encoder of ours writes, before anything of the claimed size is allocated.
+        """Refuse side info that featcodec never writes, before anything of the claimed size is allocated.
 
         Raises:
-            BitstreamError: a field is out of range or two contradict each other.
+            BitstreamError: a field is out of range, or two fields contradict each other.
         """
         self._check_sizes()
         if not (math.isfinite(self.clip_low) and math.isfinite(self.clip_high) and self.clip_low < self.clip_high):
@@ -130,10 +131,10 @@ class SideInfo:
 
 
 def newest_version(side_info: SideInfo) -> int:
-    """The newest version that side info fits: 2 for what our letterbox makes, 1 for whatever else it can say.
+    """The newest version that the side info fits: 2 for everything that featcodec's letterbox makes, else 1.
 
     Args:
-        side_info: one that passes `SideInfo.check`.
+        side_info: side info that passes `SideInfo.check`.
     """
     sides = (side_info.letterboxed_width, side_info.letterboxed_height)
     strides = {
@@ -145,14 +146,14 @@ def newest_version(side_info: SideInfo) -> int:
 
 
 def write_fields(side_info: SideInfo, version: int) -> bytes:
-    """The fields, the version byte first.
+    """The fields as bytes, the version byte first.
 
     Args:
-        side_info: one that passes `SideInfo.check`.
-        version: of the format, 1 or 2.
+        side_info: side info that passes `SideInfo.check`.
+        version: version of the format, 1 or 2.
 
     Raises:
-        BitstreamError: the side info does not fit that version, or there is no such version.
+        BitstreamError: the side info does not fit that version, or that version does not exist.
     """
     if version == 1:
         return _write_version_1(side_info)
@@ -160,20 +161,20 @@ def write_fields(side_info: SideInfo, version: int) -> bytes:
         raise BitstreamError(f"there is no format version {version}; use 1..{VERSION}")
     if newest_version(side_info) < version:
         raise BitstreamError(
-            f"format version {version} holds letterboxed sides that are multiples of {_UNIT} up to {0xFF * _UNIT}, and "
-            "one stride for both; use version 1"
+            f"format version {version} needs letterboxed sides that are multiples of {_UNIT} up to {0xFF * _UNIT}, and "
+            "the same stride for both sides; use version 1"
         )
     return _write_version_2(side_info)
 
 
 def read_fields(fields: bytes) -> SideInfo:
-    """The side info that `write_fields` wrote, checked.
+    """Read and check the side info from the bytes that `write_fields` wrote.
 
     Args:
         fields: at least the version byte, which is 1 or 2.
 
     Raises:
-        BitstreamError: they are not as long as they say, or hold what no encoder of ours writes.
+        BitstreamError: the fields do not have the length that they claim, or hold values that featcodec never writes.
     """
     side_info = _read_version_1(fields) if fields[0] == 1 else _read_version_2(fields)
     side_info.check()
@@ -181,7 +182,7 @@ def read_fields(fields: bytes) -> SideInfo:
 
 
 def _write_version_1(side_info: SideInfo) -> bytes:
-    # Its fields stand in the order of the table of version 1.
+    # The fields of SideInfo are in the same order as the table of version 1.
     return _VERSION_1.pack(1, *astuple(side_info))
 
 
@@ -221,7 +222,7 @@ def _read_version_2(fields: bytes) -> SideInfo:
     )
     stride_exponent, clip_code = layout & 7, samples & 15
     if layout & _RESERVED or stride_exponent > _MAX_STRIDE_EXPONENT or clip_code >= len(_CLIPS):
-        raise BitstreamError("its side info holds values that format version 2 leaves unused; encode it again")
+        raise BitstreamError("its side info holds values that format version 2 does not use; encode the image again")
     _check_channels(channels)
     has_grid = bool(layout & _GRID_FOLLOWS)
     rest = fields[_VERSION_2.size :]
@@ -250,16 +251,16 @@ def _read_version_2(fields: bytes) -> SideInfo:
 
 
 def check_qp(qp: int, error: type[FeatcodecError] = InputError) -> None:
-    """Refuse what is not one of VVC's QPs.
+    """Refuse a value that is not a QP of VVC.
 
     Args:
-        qp: a whole number of any type, also numpy's; 0 to 63.
-        error: what is raised.
+        qp: a whole number of any type, also a numpy integer; 0 to 63.
+        error: the class of the error to raise.
 
     Raises:
-        error: it is not.
+        error: the value is not a whole number from 0 to 63.
     """
-    if not hasattr(qp, "__index__") or not 0 <= qp <= MAX_QP:  # numpy's integers have it, floats do not
+    if not hasattr(qp, "__index__") or not 0 <= qp <= MAX_QP:  # numpy integers have __index__, floats do not
         raise error(f"QP {qp} is not a whole number from 0 to {MAX_QP}")
 
 

@@ -1,1 +1,1 @@
-"""From a feature tensor to the frame that a video codec takes, and back. Knows nothing of torch."""
+"""From a tensor to the frame that a video codec takes, and back. This package does not use torch."""

@@ -1,4 +1,4 @@
-"""Packing: layout, quantizer and tiles as one object; a feature tensor becomes one gray frame, and a frame a tensor.
+"""Packing: layout, quantizer and tiles in one object. It turns a tensor into one gray frame, and a frame into a tensor.
 
 tensor (C, H, W) --layout--> --quantize--> samples --tile--> frame (rows*H, cols*W) uint8
 """
@@ -26,12 +26,12 @@ class Packing:
 
     Attributes:
         channels: channels of the tensor.
-        quantizer: clip range and bit depth, of the tensor as the layout arranges it.
+        quantizer: clip range and bit depth of the tensor as the layout arranges it.
         grid: rows and columns of tiles, with room for every channel.
         layout: order and scale of the channels, or None for the tensor as it is.
 
     Raises:
-        InputError: the grid has fewer cells than the tensor has channels, or the layout has other channels.
+        InputError: the grid has fewer cells than the tensor has channels, or the layout has another number of channels.
     """
 
     channels: int
@@ -47,24 +47,24 @@ class Packing:
 
     @classmethod
     def near_square(cls, channels: int, quantizer: UniformQuantizer, layout: Layout | None = None) -> Packing:
-        """The packing that featcodec uses for a channel count: a grid that is as square as can be.
+        """The packing that featcodec uses for a channel count. Its grid is nearly square (`TileGrid.near_square`).
 
         Args:
-            channels: of the tensor, at least 1.
-            quantizer: used where there is no layout; a layout brings its own clip range.
+            channels: channels of the tensor, at least 1.
+            quantizer: used only without a layout; a layout has its own clip range.
             layout: order and scale of the channels, or None.
 
         Raises:
-            InputError: as the class.
+            InputError: there is no channel, or the layout has another number of channels.
         """
         grid = TileGrid.near_square(channels)
         return cls(channels, quantizer if layout is None else layout.quantizer(), grid, layout)
 
     def with_range(self, low: float, high: float, bits: int) -> Packing:
-        """The same with another clip range and bit depth.
+        """The same packing with another clip range and bit depth.
 
         Raises:
-            InputError: no such range or bit depth.
+            InputError: the clip range or the bit depth is not valid; see `UniformQuantizer`.
         """
         return replace(self, quantizer=UniformQuantizer(low, high, bits))
 
@@ -78,7 +78,7 @@ class Packing:
             (rows * H, cols * W) uint8.
 
         Raises:
-            InputError: a value is NaN, or the tensor has other channels.
+            InputError: a value is NaN, or the tensor has another number of channels.
         """
         if tensor.shape[0] != self.channels:
             raise InputError(f"a tensor of {tensor.shape[0]} channels does not fit a packing of {self.channels}")
@@ -92,8 +92,8 @@ class Packing:
             frame: (rows * H, cols * W) uint8, possibly damaged by coding.
 
         Returns:
-            (channels, H, W) float32, as the networks know it; within half a quantizer step of what was packed, where
-            nothing was clipped.
+            (channels, H, W) float32, as the networks take it. Where the packed tensor was not clipped, and the frame is
+            not damaged, each value is within half a quantizer step of the packed value.
 
         Raises:
             InputError: the frame does not divide into the grid.

@@ -1,13 +1,14 @@
-"""The layout of a frame: which channel lies where, and on what scale; fixed a model, no bit of a stream.
+"""The layout of a frame: the place and the scale of each channel. It is fixed per model and costs no bits in a stream.
 
-Neighbouring tiles that resemble each other cost fewer bits. So channels are put into another order, turned in sign and
-moved until their usual value is one gray (one for each sign); a channel to which the detector's predictions are
-sensitive gets finer steps. All of that is an affine map a channel,
+Neighbouring tiles cost fewer bits when they are similar. So the layout changes the order of the channels. It also flips
+the sign of some channels and shifts each channel, so that the usual value of all channels is one gray (one gray per
+sign). A channel gets finer steps if the detector's predictions are sensitive to it. All of this is one affine map per
+channel:
 
-    coded[k] = scale[k] * tensor[order[k]] + offset[k],
+    coded[k] = scale[k] * tensor[order[k]] + offset[k]
 
-which quantizer and tiles then take as they take any tensor. `featcodec.training.layout` finds one. What a stream
-is coded with stands in its fingerprint, so a decoder knows the layout.
+Quantizer and tiles take the result like any other tensor. `featcodec.training.layout` finds a layout. The fingerprint
+of a stream also names its layout, so a decoder knows which layout to undo.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ FloatArray = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LayoutConfig:
-    """What a layout's checkpoint says besides its numbers.
+    """The content of a layout's checkpoint besides its arrays.
 
     Attributes:
-        model_fingerprint: 16 hex digits; the networks whose tensor it lays out (detector, and bottleneck if any).
-        split: the detector layer behind which it was found, 0..4.
-        clip_low, clip_high: clip range of the tensor once it is laid out.
-        training: how it was found; free form, for people.
+        model_fingerprint: 16 hex digits that name the model whose tensor is laid out (detector, and bottleneck if any).
+        split: last layer of the front-end for which the layout was found, 0..4.
+        clip_low, clip_high: clip range of the tensor after `Layout.arrange`.
+        training: how the layout was found; free form, for people.
     """
 
     model_fingerprint: str
@@ -46,13 +47,13 @@ class LayoutConfig:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """An affine map and a place for each channel of a coded tensor.
+    """An affine map and a place for each channel of a tensor.
 
     Attributes:
-        config: whose tensor, and its clip range.
+        config: the model whose tensor is laid out, and the clip range.
         order: (C,) int64, a permutation: tile k shows channel order[k].
-        scale: (C,) float32 of tile k, from 2**-10 to 2**10; negative turns the sign.
-        offset: (C,) float32 of tile k, in feature units, at most 2**10.
+        scale: (C,) float32, per tile; absolute value from 2**-10 to 2**10; a negative scale flips the sign.
+        offset: (C,) float32, per tile, in feature units; absolute value at most 2**10.
     """
 
     config: LayoutConfig
@@ -65,18 +66,18 @@ class Layout:
         if {self.order.shape, self.scale.shape, self.offset.shape} != {(channels,)} or not channels:
             raise ValueError(f"{channels} channels with {self.scale.shape} scales and {self.offset.shape} offsets")
         if not np.array_equal(np.sort(self.order), np.arange(channels)):
-            raise ValueError("the order is no permutation")
+            raise ValueError("the order is not a permutation")
         if not ((np.abs(self.scale) >= _LEAST) & (np.abs(self.scale) <= _MOST)).all():
-            raise ValueError(f"a scale is not within {_LEAST} to {_MOST}")
+            raise ValueError(f"the absolute value of a scale is not between {_LEAST} and {_MOST}")
         if not (np.abs(self.offset) <= _MOST).all():
-            raise ValueError(f"an offset is beyond {_MOST}")
+            raise ValueError(f"the absolute value of an offset is over {_MOST}")
 
     def quantizer(self) -> UniformQuantizer:
-        """The 8-bit quantizer of its clip range."""
+        """The 8-bit quantizer of the layout's clip range."""
         return UniformQuantizer(self.config.clip_low, self.config.clip_high)
 
     def arrange(self, tensors: FloatArray) -> FloatArray:
-        """(..., C, H, W) float32 of the networks to what is quantized and tiled, same shape."""
+        """Arrange tensors for the quantizer and the tiles: (..., C, H, W) float32 -> the same shape."""
         arranged: FloatArray = self.scale[:, None, None] * tensors[..., self.order, :, :] + self.offset[:, None, None]
         return arranged
 
@@ -87,9 +88,9 @@ class Layout:
         return tensors
 
     def fingerprint(self) -> bytes:
-        """8 bytes that name its numbers."""
+        """8 bytes that name the layout's arrays."""
         return fingerprint_of_arrays(self.arrays())
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """Its numbers by name, as a checkpoint stores them."""
+        """The layout's arrays by name, as a checkpoint stores them."""
         return {"order": self.order, "scale": self.scale, "offset": self.offset}

@@ -1,4 +1,4 @@
-"""Uniform quantization of feature tensors: float <-> unsigned samples. Clips, never wraps (paper, section IV-B)."""
+"""Uniform quantization of tensors: float to unsigned samples and back. Clips, never wraps (paper, section IV-B)."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import numpy.typing as npt
 from featcodec.errors import InputError
 
 LATENT_CLIP = (-0.2786, 3.0)
-"""Clip range of direct coding: SiLU's minimum is -0.2785 (paper, section IV-B)."""
+"""Clip range of latent coding: SiLU's minimum is -0.2785 (paper, section IV-B)."""
 
 
 @dataclass(frozen=True)
 class UniformQuantizer:
-    """Maps [low, high] linearly onto the samples 0 .. 2**bits - 1; values outside are clipped.
+    """Maps [low, high] linearly onto the samples 0 .. 2**bits - 1. Values outside the range are clipped.
 
-    The contract: `dequantize(quantize(x))` lies within half a step of clip(x), and
+    The contract: `dequantize(quantize(x))` is within half a step of clip(x), and
     `quantize(dequantize(q)) == q` for every sample q.
 
     Attributes:
-        low, high: the clip range in feature units; finite, low < high. Both are rounded to float32, as the
-            bitstream stores them, so that encoder and decoder compute with the same numbers.
+        low, high: the clip range in feature units; finite, low < high. Both are rounded to float32, because the
+            bitstream stores float32. So encoder and decoder compute with the same numbers.
         bits: sample bit depth, 1..8.
 
     Raises:
-        InputError: on an empty, non-finite or too narrow range, or a bit depth outside 1..8.
+        InputError: the range is empty, not finite or too narrow, or the bit depth is outside 1..8.
     """
 
     low: float
@@ -43,7 +43,7 @@ class UniformQuantizer:
         if not hasattr(self.bits, "__index__") or not 1 <= self.bits <= 8:
             raise InputError(f"bit depth {self.bits} is not supported; use 1 to 8")
         if (high - low) / ((1 << self.bits) - 1) < 4 * float(np.spacing(np.float32(max(-low, high)))):
-            raise InputError(f"clip range [{low}, {high}] is too narrow for float32 to tell its levels apart; widen it")
+            raise InputError(f"clip range [{low}, {high}] is too narrow: its levels are equal in float32; widen it")
         object.__setattr__(self, "low", low)
         object.__setattr__(self, "high", high)
         object.__setattr__(self, "bits", int(self.bits))
@@ -55,7 +55,7 @@ class UniformQuantizer:
 
     @property
     def step(self) -> float:
-        """The distance of two neighbouring levels in feature units."""
+        """The distance between two neighbouring levels, in feature units."""
         return (self.high - self.low) / self.levels
 
     def quantize(self, features: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.uint8]:
@@ -68,10 +68,10 @@ class UniformQuantizer:
             uint8 array of the same shape, values 0..`levels`.
 
         Raises:
-            InputError: a value is NaN: no sample could stand for it.
+            InputError: a value is NaN, which no sample can stand for.
         """
         if np.isnan(features).any():
-            raise InputError("the feature tensor holds NaN, so it cannot be quantized; check the detector's weights")
+            raise InputError("the tensor holds NaN, so it cannot be quantized; check the detector's weights")
         clipped = np.clip(features.astype(np.float64, copy=False), self.low, self.high)
         return np.rint((clipped - self.low) / self.step).astype(np.uint8)
 

@@ -1,4 +1,4 @@
-"""Tiling: the channels of a tensor side by side in one gray frame, row-major (paper, section IV-B)."""
+"""Tiling: puts the channels of a tensor side by side into one gray frame, row by row (paper, section IV-B)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from featcodec.errors import InputError
 
 @dataclass(frozen=True)
 class TileGrid:
-    """A grid of `rows` x `cols` tiles; channel k sits in row k // cols, column k % cols.
+    """A grid of `rows` x `cols` tiles; channel k is in row k // cols, column k % cols.
 
-    Cells beyond the last channel are filled with the sample 0 and cost next to nothing.
+    Cells after the last channel are filled with the sample 0. They cost almost no bits.
     """
 
     rows: int
@@ -23,16 +23,16 @@ class TileGrid:
 
     @classmethod
     def near_square(cls, channels: int) -> TileGrid:
-        """The grid featcodec uses for a channel count: as square as can be, wider than high.
+        """The grid that featcodec uses for a channel count: nearly square, at least as many columns as rows.
 
-        A full rectangle is taken where one exists with at most twice as many columns as rows (192 -> 12x16,
-        64 -> 8x8, 20 -> 4x5); other counts get a near-square grid with empty cells at its end (13 -> 3x5).
+        If a grid without empty cells and with at most twice as many columns as rows exists, it is used (192 -> 12x16,
+        64 -> 8x8, 20 -> 4x5). Other counts get a nearly square grid with empty cells at its end (13 -> 3x5).
 
         Raises:
             InputError: `channels` is below 1.
         """
         if channels < 1:
-            raise InputError(f"a feature tensor of {channels} channels cannot be tiled")
+            raise InputError(f"a tensor with {channels} channels cannot be tiled; give at least 1 channel")
         root = math.isqrt(channels)
         for rows in range(root, 0, -1):
             if channels % rows == 0 and channels // rows <= 2 * rows:
@@ -40,7 +40,7 @@ class TileGrid:
         return cls(root, -(-channels // root))
 
     def tile(self, samples: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
-        """(C, H, W) samples to one (rows*H, cols*W) frame of the same dtype.
+        """Tile (C, H, W) samples into one (rows*H, cols*W) frame of the same dtype.
 
         Raises:
             InputError: the grid has fewer cells than the tensor has channels.

@@ -34,5 +34,5 @@ def test_the_rate_lies_between_those_of_the_images(sizes: list[tuple[int, int, i
 
 @pytest.mark.parametrize("sizes", [[], [(5, 0, 7)]])
 def test_no_pixels_have_no_rate(sizes: list[tuple[int, int, int]]) -> None:
-    with pytest.raises(InputError, match="no pixels"):
+    with pytest.raises(InputError, match="undefined without pixels"):
         bits_per_pixel(sizes)
