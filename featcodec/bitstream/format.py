@@ -197,7 +197,7 @@ def _read_sei(sei: bytes) -> tuple[bytes, int]:
     version, size, payload = message[_VERSION_AT], message[1], message[2:-1]
     if version > VERSION:
         raise BitstreamError(
-            f"has format version {version}, or is damaged; this featcodec reads versions up to {VERSION}"
+            f"has format version {version}, or is damaged; this featcodec reads up to version {VERSION}; update it"
         )
     fields, crc = payload[len(UUID.bytes) : -_CRC.size], payload[-_CRC.size :]
     if version == 0 or size != len(payload) or not fields or not message.endswith(_RBSP_TRAILING):
