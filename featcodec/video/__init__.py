@@ -1,16 +1,16 @@
-"""Coding frames as VVC pictures: one interface, three codecs.
+"""Coding frames as VVC pictures: one interface, three video codecs.
 
     codec = open_video_codec("ffmpeg", EncoderSettings(preset="faster"))
     streams = codec.encode([frame, frame], qp=38)   # one standalone Annex B stream per frame
     frame = codec.decode(streams[0], (height, width))
 
-The contract, held by tests/test_vvc.py for every codec that is installed:
+Every video codec keeps this contract. tests/video/test_vvc.py tests it for every video codec that is installed.
 
 - A stream holds exactly one intra picture and decodes alone. Its bytes depend on the frame, the QP and the settings,
   never on the other frames of the call.
-- `decode` returns the samples that any conforming decoder gets from the bitstream, rounded back to 8 bits. Nothing is
-  ever taken from the encoder's own reconstruction.
-- A call that cannot deliver every picture raises `EncoderError` (encode) or `BitstreamError` (decode).
+- `decode` returns the samples that any conforming decoder gets from the bitstream, rounded back to 8 bits. It never
+  uses the encoder's own decoded picture.
+- A call that cannot return every picture raises `EncoderError` (encode) or `BitstreamError` (decode).
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ CODECS = ("ffmpeg", "vvenc", "none")
 
 
 def open_video_codec(name: str = "ffmpeg", settings: EncoderSettings | None = None) -> VideoCodec:
-    """The codec of that name.
+    """The video codec of that name.
 
     Args:
         name: `ffmpeg` (embedded: imageio-ffmpeg's libvvenc encodes, PyAV decodes), `vvenc` (the official vvencapp and
-            vvdecapp) or `none` (raw samples, for measuring what VVC costs).
+            vvdecapp) or `none` (raw samples, to measure the cost of VVC).
         settings: encoder settings; `none` ignores them.
 
     Raises:
-        InputError: there is no codec of that name.
+        InputError: there is no video codec of that name.
         EncoderError: its programs are not installed.
     """
     settings = settings or EncoderSettings()
@@ -64,14 +64,14 @@ def open_video_codec(name: str = "ffmpeg", settings: EncoderSettings | None = No
         from featcodec.video.raw import RawCodec  # noqa: PLC0415
 
         return RawCodec()
-    raise InputError(f"unknown codec {name!r}; choose one of {', '.join(CODECS)}")
+    raise InputError(f"unknown video codec {name!r}; choose one of {', '.join(CODECS)}")
 
 
 def open_tried_video_codec(name: str, settings: EncoderSettings) -> VideoCodec:
-    """The codec, after a first encode where the user chose encoder parameters: it may refuse them.
+    """The video codec. If the user chose encoder parameters, they are tried first on a small frame.
 
     Raises:
-        InputError, EncoderError: as `open_video_codec`; EncoderError also where the parameters are refused.
+        InputError, EncoderError: as in `open_video_codec`; EncoderError also if the encoder refuses the parameters.
     """
     codec = open_video_codec(name, settings)
     if settings.parameters:

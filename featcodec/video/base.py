@@ -1,4 +1,4 @@
-"""The protocol of a codec, and the sample format that every VVC codec shares."""
+"""The protocol of a video codec, and the sample format that both VVC codecs share."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from featcodec.errors import BitstreamError, EncoderError, InputError
 from featcodec.packing.frames import Frame
 
 MIN_LUMA_SAMPLES = 32
-"""Smaller frames are padded to this many rows and columns: VVenC codes no picture whose longer side is below 16, and
-ffmpeg's libvvenc has no room for the parameter sets of pictures of fewer than some hundred samples."""
+"""Smaller frames are padded to this many rows and columns. VVenC does not code a picture whose longer side is below 16.
+In ffmpeg's libvvenc, the output buffer of a picture with fewer than some hundred samples is too small for the parameter
+sets."""
 
 _CHROMA_MIDDLE = 512
 
 
 class VideoCodec(Protocol):
-    """Codes gray frames; see the contract in `featcodec.video`."""
+    """Codes gray frames. `featcodec.video` states its contract."""
 
     @property
     def name(self) -> str:
-        """The name it is chosen by, one of `featcodec.video.CODECS`."""
+        """The name of the video codec, one of `featcodec.video.CODECS`."""
 
     @property
     def tag(self) -> int:
-        """16 bits that differ wherever the encoder settings differ (the encoder tag of docs/bitstream.md)."""
+        """16 bits that differ when the encoder settings differ (the encoder tag of docs/bitstream.md)."""
 
     def encode(self, frames: Sequence[Frame], qp: int, *, threads: int = 1) -> list[bytes]:
         """One standalone Annex B stream per frame, in order.
@@ -36,11 +37,11 @@ class VideoCodec(Protocol):
         Args:
             frames: at least one frame, all of one shape.
             qp: quantization parameter, 0 (finest) to 63.
-            threads: encoder threads; they change the time, not the bytes. 0 leaves the number to the encoder.
+            threads: encoder threads; they change the time, not the bytes. With 0, the encoder chooses the number.
 
         Raises:
             InputError: the frames differ in shape, or the QP is out of range.
-            EncoderError: the encoder failed, was killed, or delivered another number of pictures.
+            EncoderError: the encoder failed, was killed, or returned another number of pictures.
         """
 
     def decode(self, stream: bytes, shape: tuple[int, int]) -> Frame:
@@ -48,7 +49,7 @@ class VideoCodec(Protocol):
 
         Args:
             stream: Annex B bytes of one picture.
-            shape: the (height, width) that the caller expects; nothing larger is allocated.
+            shape: the (height, width) that the caller expects; memory is allocated only up to this size.
 
         Raises:
             BitstreamError: the stream does not decode to exactly one frame of that shape.
@@ -56,10 +57,10 @@ class VideoCodec(Protocol):
 
 
 def check_frames(frames: Sequence[Frame], qp: int) -> tuple[int, int]:
-    """The shape that all frames have.
+    """The one shape of all frames.
 
     Raises:
-        InputError: there is none, they differ, or the QP is out of range.
+        InputError: there are no frames, their shapes differ, or the QP is out of range.
     """
     shapes = {frame.shape for frame in frames}
     if len(shapes) != 1:
@@ -70,12 +71,13 @@ def check_frames(frames: Sequence[Frame], qp: int) -> tuple[int, int]:
 
 
 def coded_shape(shape: tuple[int, int], *, doubled: bool = False) -> tuple[int, int]:
-    """The (height, width) of the picture that carries a frame: even, as 4:2:0 demands, and not too small.
+    """The (height, width) of the picture that carries a frame. Both are even, as 4:2:0 needs, and not too small.
 
     Args:
-        shape: of the frame.
-        doubled: twice as high, with nothing in the lower half: a picture may be so where an encoder's output buffer,
-            whose size goes by the picture's, would be too small for a noisy frame at a low QP.
+        shape: the (height, width) of the frame.
+        doubled: make the picture twice as high, with an empty lower half. The size of an encoder's output buffer
+            depends on the size of the picture. The buffer of a normal picture can be too small for a noisy frame at
+            a low QP.
     """
     height, width = (max(side + side % 2, MIN_LUMA_SAMPLES) for side in shape)
     return 2 * height if doubled else height, width
@@ -84,7 +86,7 @@ def coded_shape(shape: tuple[int, int], *, doubled: bool = False) -> tuple[int, 
 def to_yuv420p10(frame: Frame, *, doubled: bool = False) -> bytes:
     """One picture of raw yuv420p10le: samples << 2 as luma, flat chroma.
 
-    The frame is padded to its `coded_shape` by repetition, and doubled with samples of 0.
+    The frame is padded to its `coded_shape`: its edge samples are repeated. The lower half of a doubled picture is 0.
     """
     height, width = coded_shape((frame.shape[0], frame.shape[1]))
     padded = np.pad(frame, ((0, height - frame.shape[0]), (0, width - frame.shape[1])), mode="edge")
@@ -97,7 +99,7 @@ def to_yuv420p10(frame: Frame, *, doubled: bool = False) -> bytes:
 
 
 def from_10_bits(luma: npt.NDArray[np.uint16], shape: tuple[int, int]) -> Frame:
-    """Undo `to_yuv420p10` on decoded luma: round to 8 bits, drop the padding."""
+    """Undo `to_yuv420p10` on decoded luma: round to 8 bits and drop the padding."""
     cropped = luma[: shape[0], : shape[1]]
     rounded: Frame = np.minimum((cropped + 2) >> 2, 255).astype(np.uint8)
     return rounded
@@ -107,18 +109,18 @@ def split_batch(stream: bytes, count: int, encoder: str) -> list[bytes]:
     """The standalone stream of each picture of a batch.
 
     Args:
-        stream: what an encoder made of `count` pictures, each with its own parameter sets.
-        count: how many pictures went in.
+        stream: an encoder's output for `count` pictures, each with its own parameter sets.
+        count: the number of pictures that the encoder was given.
         encoder: the encoder's name, for the message.
 
     Raises:
-        EncoderError: another number of pictures came out: VVenC can lose a batch and exit with 0.
+        EncoderError: the stream holds another number of pictures. VVenC can lose a batch and still exit with 0.
     """
     pictures = nal.split_pictures(nal.split_units(stream)) if stream else []
     coded = sum(nal.is_slice(unit) for unit in nal.split_units(stream)) if stream else 0
     if len(pictures) != count or coded != count:
         raise EncoderError(
-            f"{encoder} delivered {coded} of {count} pictures without saying why; "
+            f"{encoder} delivered {coded} of {count} pictures and gave no reason; "
             "try again, or give it fewer pictures at once (`batch` 1)"
         )
     return [
@@ -128,7 +130,7 @@ def split_batch(stream: bytes, count: int, encoder: str) -> list[bytes]:
 
 
 def prove_decodable(codec: VideoCodec, streams: Sequence[bytes], shape: tuple[int, int]) -> None:
-    """Decode what was coded with the user's own encoder parameters: some make streams that no decoder of ours takes.
+    """Decode streams that were coded with the user's own encoder parameters. Some parameters make undecodable streams.
 
     Raises:
         EncoderError: a stream does not decode.

@@ -1,9 +1,10 @@
-"""Colour pictures as VVC: what an input anchor codes, with the same encoder and the same settings as the frames.
+"""Colour pictures as VVC, for the input anchor: the same encoder and the same settings as for the frames.
 
-RGB becomes 10-bit Y'CbCr 4:2:0 in the limited range by BT.709's matrix (Rec. ITU-R BT.709-6, items 3.2 to 3.5 and 4.6):
-libvvenc takes 10 bits only, so that limited range loses no more than full range would (on photographs both come back
-at 36 to 46 dB, which is what 4:2:0 costs, within 0.01 dB of each other) and any decoder shows the picture right without
-a flag in the stream. Chroma is the mean of 2x2 pixels, and is brought back bilinearly around the same centres.
+RGB becomes 10-bit Y'CbCr 4:2:0 in the limited range, by BT.709's matrix (Rec. ITU-R BT.709-6, items 3.2 to 3.5 and
+4.6). Every decoder shows a limited-range picture correctly without a flag in the stream. libvvenc takes only 10 bits.
+With 10 bits, the limited range loses no more than the full range: on photographs, both come back at 36 to 46 dB, and
+they differ by at most 0.01 dB. This loss is the cost of 4:2:0. Chroma is the mean of 2x2 pixels. It is scaled back
+bilinearly around the same centres.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class ColourCodec:
     """Codes RGB pictures with the encoder of an `FfmpegCodec`.
 
     Args:
-        codec: whose program and settings are used.
+        codec: the video codec whose program and settings are used.
     """
 
     def __init__(self, codec: FfmpegCodec) -> None:
@@ -44,13 +45,13 @@ class ColourCodec:
         """One standalone Annex B stream per picture, in order; see `VideoCodec.encode`.
 
         Args:
-            pictures: at least one, all of one shape.
+            pictures: at least one picture, all of one shape.
             qp: quantization parameter, 0 (finest) to 63.
             threads: encoder threads.
 
         Raises:
-            InputError: the pictures are none, differ in shape, or cannot be 4:2:0; or the QP is out of range.
-            EncoderError: the encoder failed, was killed, or delivered another number of pictures.
+            InputError: there are no pictures, their shapes differ, they cannot be 4:2:0, or the QP is out of range.
+            EncoderError: the encoder failed, was killed, or returned another number of pictures.
         """
         shapes = {picture.shape for picture in pictures}
         if len(shapes) != 1:
@@ -58,7 +59,8 @@ class ColourCodec:
         height, width, *channels = shapes.pop()
         if channels != [3] or height % 2 or width % 2 or min(height, width) < MIN_LUMA_SAMPLES:
             raise InputError(
-                f"{width}x{height} pixels cannot be coded as 4:2:0; use RGB with even sides from {MIN_LUMA_SAMPLES}"
+                f"{width}x{height} pixels cannot be coded as 4:2:0; use RGB with even sides of at least "
+                f"{MIN_LUMA_SAMPLES} pixels"
             )
         check_qp(qp)
         return self.codec.encode_raw([_join(to_yuv(picture)) for picture in pictures], (height, width), qp, threads)
@@ -68,14 +70,14 @@ class ColourCodec:
 
         Args:
             stream: Annex B bytes of one picture.
-            shape: the (height, width) that the caller expects; nothing larger is allocated.
+            shape: the (height, width) that the caller expects; memory is allocated only up to this size.
 
         Raises:
             BitstreamError: the stream does not decode to exactly one 4:2:0 picture of that shape.
         """
         picture = decode_picture(stream, [shape])
         if picture.format.name != "yuv420p10le":
-            raise BitstreamError(f"its VVC picture is {picture.format.name}, not 10-bit 4:2:0")
+            raise BitstreamError(f"its VVC picture has the format {picture.format.name}, not 10-bit 4:2:0")
         luma, blue, red = (
             plane_samples(plane)[: plane.height, : plane.width] for plane in (picture.planes[i] for i in range(3))
         )
@@ -86,7 +88,7 @@ Planes: TypeAlias = tuple[npt.NDArray[np.uint16], npt.NDArray[np.uint16], npt.ND
 
 
 def to_yuv(picture: ColourPicture) -> Planes:
-    """(H, W, 3) uint8 RGB to Y', Cb and Cr: (H, W) and twice (H / 2, W / 2), 10 bits, limited range."""
+    """(H, W, 3) uint8 RGB to Y' (H, W), Cb and Cr (H / 2, W / 2 each), 10 bits, limited range."""
     rgb = picture.astype(np.float32) / 255
     luma = rgb @ _LUMA
     blue = (rgb[:, :, 2] - luma) / (2 * (1 - _BLUE))
@@ -98,7 +100,7 @@ def to_yuv(picture: ColourPicture) -> Planes:
 
 
 def to_rgb(luma: npt.NDArray[np.uint16], blue: npt.NDArray[np.uint16], red: npt.NDArray[np.uint16]) -> ColourPicture:
-    """Undo `to_yuv`; what lies outside RGB is clipped."""
+    """Undo `to_yuv`. Values outside [0, 255] are clipped."""
     size = luma.shape[1], luma.shape[0]
     y = (luma.astype(np.float32) - _BLACK) / _LUMA_RANGE
     cb, cr = (

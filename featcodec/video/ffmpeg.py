@@ -1,4 +1,4 @@
-"""The embedded VVC codec: imageio-ffmpeg's libvvenc encodes in a process, PyAV decodes in this one."""
+"""The embedded VVC codec: imageio-ffmpeg's libvvenc encodes in its own process, PyAV decodes in this process."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from featcodec.video.base import (
 )
 from featcodec.video.settings import GRAY, EncoderSettings
 
-# ffmpeg allocates frames in multiples of 64 columns and 32 rows (more on other CPUs), and counts those.
+# ffmpeg allocates frames in multiples of 64 columns and 32 rows (more on other CPUs), and `max_pixels` counts them so.
 _ALLOCATION_BLOCK = 128
 _BUFFER_TOO_SMALL = "Error submitting video frame to the encoder"
 _HINTS = (
     (
         _BUFFER_TOO_SMALL,
-        "the bundled encoder's output buffer is too small for a picture this noisy at this QP; use a higher QP "
-        "(from about 16 on anything fits), or the official encoder with `video_codec` vvenc",
+        "this picture has too much noise at this QP for the bundled encoder's output buffer; use a higher QP "
+        "(every picture fits from about QP 16 on), or the official encoder with `video_codec` vvenc",
     ),
     ("Could not open encoder", "the encoder refuses these settings; check `encoder_parameters` and `preset`"),
     ("Unknown encoder 'libvvenc'", "this ffmpeg has no libvvenc; unset IMAGEIO_FFMPEG_EXE to use the bundled one"),
@@ -60,7 +60,9 @@ class FfmpegCodec:
         except RuntimeError as error:
             raise EncoderError(f"no ffmpeg found ({error}); reinstall imageio-ffmpeg") from None
         if shutil.which(self.executable) is None:
-            raise EncoderError(f"{self.executable} is no program; unset IMAGEIO_FFMPEG_EXE to use the bundled ffmpeg")
+            raise EncoderError(
+                f"{self.executable} is not a program; unset IMAGEIO_FFMPEG_EXE to use the bundled ffmpeg"
+            )
 
     @property
     def tag(self) -> int:
@@ -70,7 +72,8 @@ class FfmpegCodec:
     def command(self, shape: tuple[int, int], qp: int, threads: int, output: Path, *, gray: bool) -> list[str]:
         """The ffmpeg command line that codes raw yuv420p10le pictures of a coded shape from stdin.
 
-        With `gray` their luma alone is coded, as 4:0:0; ffmpeg hands libvvenc nothing but 4:2:0.
+        With `gray`, only their luma is coded, as 4:0:0. The input is still 4:2:0, because ffmpeg gives libvvenc only
+        4:2:0 pictures.
         """
         settings = {**self.settings.options(qp), **(GRAY if gray else {})}
         options = ":".join(f"{name}={value}" for name, value in settings.items())
@@ -79,7 +82,7 @@ class FfmpegCodec:
             *("-f", "rawvideo", "-pix_fmt", "yuv420p10le", "-s", f"{shape[1]}x{shape[0]}", "-r", "1", "-i", "pipe:0"),
             *("-c:v", "libvvenc", "-threads", str(threads), "-preset", self.settings.preset),
             *("-qp", str(qp), "-qpa", "0", "-vvenc-params", options),
-            # Not to stdout: libvvenc prints its configuration warnings there, into the bitstream.
+            # Do not write to stdout: libvvenc prints its configuration warnings there, between the stream's bytes.
             *("-f", "vvc", str(output)),
         ]
 
@@ -92,7 +95,7 @@ class FfmpegCodec:
             if _BUFFER_TOO_SMALL not in error.output:
                 raise
         if len(frames) > 1:
-            # Each frame by itself, so that only the one that needs it is doubled and bytes do not depend on the batch.
+            # Code each frame by itself: only the frames that need it are doubled, and bytes do not depend on the batch.
             return [stream for frame in frames for stream in self.encode([frame], qp, threads=threads)]
         return self._encode(frames, qp, threads, doubled=True)
 
@@ -110,14 +113,14 @@ class FfmpegCodec:
         """One standalone Annex B stream per raw yuv420p10le picture of a coded (height, width).
 
         Args:
-            pictures: at least one.
-            shape: of their luma.
+            pictures: at least one picture.
+            shape: the (height, width) of their luma.
             qp: quantization parameter, 0 (finest) to 63.
             threads: encoder threads.
-            gray: code the luma alone, as 4:0:0.
+            gray: code only the luma, as 4:0:0.
 
         Raises:
-            EncoderError: as `VideoCodec.encode`.
+            EncoderError: as in `VideoCodec.encode`.
         """
         with process.temporary_folder() as folder:
             output = folder / "pictures.266"
@@ -129,7 +132,7 @@ class FfmpegCodec:
         """See `VideoCodec.decode`."""
         picture = decode_picture(stream, (coded_shape(shape), coded_shape(shape, doubled=True)))
         if picture.format.name not in ("yuv420p10le", "gray10le"):
-            raise BitstreamError(f"its VVC picture is {picture.format.name}, not 10-bit 4:2:0 or gray")
+            raise BitstreamError(f"its VVC picture has the format {picture.format.name}, not 10-bit 4:2:0 or gray")
         return from_10_bits(plane_samples(picture.planes[0]), shape)
 
 
@@ -138,10 +141,10 @@ def decode_picture(stream: bytes, shapes: Sequence[tuple[int, int]]) -> av.Video
 
     Args:
         stream: Annex B bytes.
-        shapes: the coded (height, width) that it may have, largest last; nothing larger is allocated.
+        shapes: the allowed coded (height, width) pairs, largest last; memory is allocated only up to the largest.
 
     Raises:
-        BitstreamError: it does not decode to exactly one picture of such a shape.
+        BitstreamError: the stream does not decode to exactly one picture of one of these shapes.
     """
     (height, width), (most_rows, most_columns) = shapes[0], shapes[-1]
     context = av.CodecContext.create("vvc", "r")
@@ -152,15 +155,15 @@ def decode_picture(stream: bytes, shapes: Sequence[tuple[int, int]]) -> av.Video
         packets = [*context.parse(stream), *context.parse()]
         pictures = [picture for packet in (*packets, None) for picture in context.decode(packet)]
     except (av.error.FFmpegError, ValueError, EOFError) as error:
-        raise BitstreamError(f"its VVC picture does not decode ({error}); encode it again") from None
+        raise BitstreamError(f"its VVC picture does not decode ({error}); encode the image again") from None
     if len(pictures) != 1 or (pictures[0].height, pictures[0].width) not in shapes:
         sizes = ", ".join(f"{picture.width}x{picture.height}" for picture in pictures) or "nothing"
-        raise BitstreamError(f"its VVC stream decodes to {sizes} where one {width}x{height} picture belongs")
+        raise BitstreamError(f"its VVC stream decodes to {sizes}, not to one {width}x{height} picture")
     return pictures[0]
 
 
 def plane_samples(plane: VideoPlane) -> npt.NDArray[np.uint16]:
-    """The 16-bit samples of a plane, with the padding of its lines."""
+    """The 16-bit samples of a plane, with the padding at the end of its lines."""
     return np.frombuffer(memoryview(plane), "<u2").reshape(-1, plane.line_size // 2)
 
 

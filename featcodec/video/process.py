@@ -1,4 +1,4 @@
-"""Running encoder and decoder programs: no shell, nothing left running, failures with their remedy."""
+"""Runs encoder and decoder programs: without a shell, with a remedy per failure, and leaves no program running."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ProgramError(EncoderError):
     """A program failed.
 
     Attributes:
-        output: what it wrote to stdout and stderr.
+        output: the text that the program wrote to stdout and stderr.
     """
 
     def __init__(self, message: str, output: str) -> None:
@@ -27,10 +27,10 @@ class ProgramError(EncoderError):
         self.output = output
 
 
-DISK_FULL_HINT = ("No space left on device", "the temporary folder is full; free it or point TMPDIR elsewhere")
+DISK_FULL_HINT = ("No space left on device", "the temporary folder is full; empty it, or set TMPDIR to another folder")
 
 LIMIT_SECONDS = 3600
-"""Longer than the slowest preset takes for the largest batch; only a program that hangs takes so long."""
+"""The slowest preset needs less time for the largest batch, so a program that takes longer hangs."""
 
 _running: dict[subprocess.Popen[bytes], object] = {}
 _lock = threading.Lock()
@@ -40,17 +40,17 @@ _LOG_PREFIX = re.compile(r"^(\[[^\]]* @ 0x[0-9a-f]+\] *)+")
 
 
 def run(command: Sequence[str], data: bytes = b"", *, hints: Sequence[tuple[str, str]] = ()) -> bytes:
-    """Run a program to its end and return what it wrote to stdout.
+    """Run a program to its end and return its stdout.
 
     Args:
         command: the program's path and arguments.
-        data: what it reads from stdin.
+        data: the bytes that the program reads from stdin.
         hints: (text in the program's output, remedy) pairs for known failures.
 
     Raises:
-        EncoderError: it cannot be started.
-        ProgramError: it exits with another code than 0, or is killed. The message carries the remedy, the end of the
-            program's own words and the command line.
+        EncoderError: the program cannot be started.
+        ProgramError: the program exits with another code than 0, hangs, or is killed. The message holds the remedy, the
+            first lines of the program's output and the command line.
     """
     try:
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -65,7 +65,7 @@ def run(command: Sequence[str], data: bytes = b"", *, hints: Sequence[tuple[str,
         process.communicate()
         said = f"it ran for over {LIMIT_SECONDS} seconds: {shlex.join(command)}"
         raise ProgramError(
-            f"the program hangs; encode again with fewer images at once or a faster preset [{said}]", ""
+            f"the program hangs; encode again with fewer images at once, or with a faster preset [{said}]", ""
         ) from None
     except BaseException:
         process.kill()
@@ -92,7 +92,7 @@ def owned_by(owner: object) -> Iterator[None]:
 
 
 def kill_owned_by(owner: object) -> None:
-    """Kill every program of an owner that runs now, so that an interrupted pipeline ends at once."""
+    """Kill all running programs of an owner, so that an interrupted pipeline ends at once."""
     with _lock:
         for process in [process for process, its_owner in _running.items() if its_owner is owner]:
             with contextlib.suppress(OSError):
@@ -104,18 +104,20 @@ def temporary_folder() -> Iterator[Path]:
     """A folder for the files of one program run.
 
     Raises:
-        EncoderError: it cannot be made, or a file in it cannot be read or written.
+        EncoderError: the folder cannot be made, or a file in it cannot be read or written.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="featcodec-", ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     except OSError as error:
-        raise EncoderError(f"no room for temporary files ({error}); free the disk or point TMPDIR elsewhere") from None
+        raise EncoderError(
+            f"no room for temporary files ({error}); free disk space, or set TMPDIR to another folder"
+        ) from None
 
 
 def _failure(command: Sequence[str], code: int, text: str, hints: Sequence[tuple[str, str]]) -> str:
     lines = [_LOG_PREFIX.sub("", line).strip() for line in text.splitlines()]
-    # The first lines say why; the later ones, what else failed because of it.
+    # The first lines name the cause. The later lines name what failed because of it.
     said = " | ".join([line for line in lines if line][:_QUOTED_LINES]) or "nothing"
     remedy = next((remedy for sign, remedy in hints if sign in text), "")
     if code < 0:

@@ -1,8 +1,9 @@
-"""Named sets of VVenC options: how many bits a frame takes against how long it takes to encode.
+"""Profiles: named sets of VVenC options. Each one trades the bits of a frame against the time to encode it.
 
-A profile is a preset and some tools, one set for latent frames and one for those of a bottleneck, which are smoother
-and want others. They were found by benchmarks/vvc_profiles.py on COCO *train* images and are judged by what the
-detector still sees, not by PSNR, which ranks some tools the other way round (docs/experiments.md, VVC profiles).
+A profile is a preset and some tools. It has one set for the frames of latent coding and one for the frames of a
+bottleneck, which are smoother and need other tools. The profiles were found by benchmarks/vvc_profiles.py on COCO
+*train* images. They are judged by what the detector still sees, not by PSNR. PSNR ranks some tools in the opposite
+order (docs/experiments.md, VVC profiles).
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ DEFAULT_PROFILE = "fast"
 
 @dataclass(frozen=True)
 class Profile:
-    """What a name of --profile stands for.
+    """The encoder settings behind a name of --profile.
 
     Attributes:
         summary: one line for people.
-        latent: settings for frames of the features themselves.
-        bottleneck: settings for frames of what a bottleneck makes of them.
+        latent: settings for the frames of latent coding.
+        bottleneck: settings for the frames of a bottleneck.
     """
 
     summary: str
@@ -31,28 +32,29 @@ class Profile:
     bottleneck: EncoderSettings = field(default_factory=EncoderSettings)
 
     def settings(self, *, bottleneck: bool) -> EncoderSettings:
-        """The settings for a codec with or without a bottleneck."""
+        """The settings with or without a bottleneck."""
         return self.bottleneck if bottleneck else self.latent
 
 
-# Gains: BD-rate at equal error of the back-end's answers against preset faster, latent and bottleneck, in percent, with
-# standard errors of 2 or so. docs/experiments.md has the tables, and what did not pay.
+# The numbers below are gains: the BD-rate against preset faster at equal error of the back-end's answers, in percent.
+# If there are two, the first is for latent frames and the second for bottleneck frames. Standard errors are about 2.
+# docs/experiments.md has the tables, also of the tools that brought no gain.
 _NO_LOOP_FILTERS = {
-    # They smooth, over the borders of tiles as well; -2.8 and -1.5 (+- 0.4), and it saves time.
+    # Loop filters smooth, also across the borders of tiles. Without them: -2.8 and -1.5 (+- 0.4), and less time.
     "LoopFilterDisable": "1",
     "SAO": "0",
 }
 _QUICK_BLOCKS = {
     **_NO_LOOP_FILTERS,
-    # Leaving 4x4 blocks out loses 3 and saves a third of the time, which pays for what replaces them:
+    # No 4x4 blocks: this loses 3 and saves a third of the time. That time pays for the tool that replaces them:
     "MinQTLumaISlice": "8",
-    # intra sub-partitions, of which 3 tries fewer than 1. All together -7.2 on the latent frames searched on and -3.0
-    # on others, but by AP50 no gain was found; so `fast` does without.
+    # Intra sub-partitions; the value 3 tries fewer of them than the value 1. All these tools together gain -7.2 on the
+    # latent frames of the search and -3.0 on other latent frames. AP50 shows no gain, so `fast` does not use them.
     "ISP": "3",
 }
 
 PROFILES: Mapping[str, Profile] = {
-    # The paper's lowdelay_faster: preset faster with the adaptive loop filter, which costs half its time again or more.
+    # The paper's lowdelay_faster: preset faster with the adaptive loop filter, which adds at least half of the time.
     "faithful": Profile(
         "the paper's settings",
         EncoderSettings("faster", tools={"ALF": "1"}),
@@ -63,14 +65,14 @@ PROFILES: Mapping[str, Profile] = {
         EncoderSettings("faster", tools=_NO_LOOP_FILTERS),
         EncoderSettings("faster", tools=_NO_LOOP_FILTERS),
     ),
-    # Multiple transforms: all together -9.8 on latent frames. On the smoother ones of a bottleneck it takes all
-    # sub-partitions as well: -4.1.
+    # Adds multiple transforms: all tools together gain -9.8 on latent frames. The smoother frames of a bottleneck also
+    # need all intra sub-partitions: -4.1.
     "balanced": Profile(
         "fewer bits for up to twice the time",
         EncoderSettings("faster", tools={**_QUICK_BLOCKS, "MTS": "1"}),
         EncoderSettings("faster", tools={**_QUICK_BLOCKS, "ISP": "1", "MTS": "1"}),
     ),
-    # EDO estimates the deblocking filter and is refused without one.
+    # EDO estimates the effect of the deblocking filter. VVenC refuses EDO if that filter is off.
     "dense": Profile(
         "the fewest bits, for more than ten times the time",
         EncoderSettings("medium", tools={**_NO_LOOP_FILTERS, "EDO": "0"}),
@@ -82,15 +84,15 @@ PROFILES: Mapping[str, Profile] = {
 def choose_profile(
     name: str | None = None, preset: str | None = None, parameters: Mapping[str, str] | None = None
 ) -> Profile:
-    """The profile that a profile's or a preset's name and further parameters make.
+    """The profile for a profile name or a preset, with further parameters.
 
     Args:
-        name: of `PROFILES`; None means `DEFAULT_PROFILE`, unless there is a preset.
-        preset: a preset of VVenC by itself, without the tools of any profile.
+        name: a name in `PROFILES`; None means `DEFAULT_PROFILE`, unless a preset is given.
+        preset: a plain preset of VVenC, without the tools of any profile.
         parameters: further VVenC options, applied last.
 
     Raises:
-        InputError: profile and preset are both given, either is unknown, or a parameter is refused.
+        InputError: profile and preset are both given, one of them is unknown, or a parameter is refused.
     """
     if name is not None and preset is not None:
         raise InputError(f"profile {name} and preset {preset}: a profile has its own preset; give one of the two")
@@ -106,7 +108,7 @@ def find_profile(name: str) -> Profile:
     """The profile of that name.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no profile of that name.
     """
     if name not in PROFILES:
         raise InputError(f"unknown profile {name!r}; choose one of {', '.join(PROFILES)}")
@@ -114,11 +116,14 @@ def find_profile(name: str) -> Profile:
 
 
 def describe(preset: str, parameters: str, *, bottleneck: bool) -> str:
-    """Settings for people: the profile that they are, else the preset and the parameters; nothing for preset faster.
+    """Encoder settings as a text for people.
+
+    Settings of a profile become the profile's name. Other settings become the preset and the parameters; the preset
+    faster is left out. So preset faster without parameters becomes an empty string.
 
     Args:
-        preset, parameters: as in the rows of a sweep, parameters joined by colons.
-        bottleneck: whether a bottleneck's frames are coded.
+        preset, parameters: as in the rows of a sweep; parameters are joined by colons.
+        bottleneck: whether the frames are those of a bottleneck.
     """
     for name, profile in PROFILES.items():
         settings = profile.settings(bottleneck=bottleneck)

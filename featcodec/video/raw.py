@@ -1,4 +1,4 @@
-"""No video codec: raw samples in a NAL unit of the unspecified type 28, for measuring what VVC costs."""
+"""The video codec `none`: raw samples in a NAL unit of the unspecified type 28, to measure the cost of VVC."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TRAILING = b"\x80"
 
 
 class RawCodec:
-    """Stores the samples as they are; `qp` and `threads` mean nothing to it."""
+    """Stores the samples as they are, and ignores `qp` and `threads`."""
 
     name = "none"
     tag = 0
@@ -30,8 +30,8 @@ class RawCodec:
         """See `VideoCodec.decode`."""
         units = nal.split_units(stream)
         if len(units) != 1 or nal.nal_type(units[0]) != nal.UNSPECIFIED_28:
-            raise BitstreamError("does not hold raw samples; decode it with the codec it was made with")
+            raise BitstreamError("does not hold raw samples; decode it with the video codec that made it")
         samples = nal.unescape(units[0][2:])
         if len(samples) != shape[0] * shape[1] + 1 or samples[-1:] != _TRAILING:
-            raise BitstreamError(f"holds {len(samples) - 1} raw samples where {shape[1]}x{shape[0]} belong")
+            raise BitstreamError(f"holds {len(samples) - 1} raw samples, not {shape[1]}x{shape[0]}")
         return np.frombuffer(samples, np.uint8, count=shape[0] * shape[1]).reshape(shape)

@@ -1,4 +1,4 @@
-"""Encoder settings that both VVC codecs understand, and the options that make VVenC behave."""
+"""Encoder settings that both VVC codecs take, and the VVenC options that featcodec always sets."""
 
 from __future__ import annotations
 
@@ -11,45 +11,45 @@ from featcodec.errors import InputError
 
 PRESETS = ("faster", "fast", "medium", "slow", "slower")
 
-# The order matters to VVenC where BIM and MCTF meet.
+# The order matters: VVenC treats BIM and MCTF together.
 STILL_PICTURES: Mapping[str, str] = {
     "IntraPeriod": "1",
     "GOPSize": "1",
-    # Every picture stands alone and says so.
+    # Every picture decodes alone and is marked so.
     "DecodingRefreshType": "idr_no_radl",
-    # Both filter a picture with its neighbours in time, even in all-intra: batches would leak into each other.
+    # Both use a picture's neighbours in time, even in all-intra coding. Then a picture would depend on its batch.
     "BIM": "0",
     "MCTF": "0",
-    # The default -3 would make QP 39 mean 36.
+    # With the default -3, QP 39 would mean QP 36.
     "IntraQPOffset": "0",
     # With frame-parallel coding, batches of 7 to 10 pictures come out empty with exit code 0.
     "MaxParallelFrames": "0",
-    # Optional, and 6 bytes a picture.
+    # Optional, and costs 6 bytes per picture.
     "AccessUnitDelimiter": "0",
-    # Timing in the sequence parameter set, which tells a single picture nothing: 11 bytes.
+    # Timing in the sequence parameter set costs 11 bytes and has no use for a single picture.
     "HrdParametersPresent": "0",
-    # Its parameters cost a picture 20 to 60 bytes outside the slice, its search costs time, and on feature frames it
-    # buys nothing (ARCHITECTURE.md has the figures).
+    # The filter's parameters cost 20 to 60 bytes per picture outside the slice, and its search costs time. On frames of
+    # feature tensors it brings no gain (ARCHITECTURE.md has the figures).
     "ALF": "0",
 }
 
 GRAY: Mapping[str, str] = {
-    # 4:0:0: what says that chroma is flat costs 5 to 7 bytes in the sequence parameter set and about half a byte a
-    # coding tree unit of 64x64 samples. libvvenc leaves the chroma planes that it is given alone; vvencapp would
-    # have to skip them in its input file, which is untried.
+    # 4:0:0. In 4:2:0, flat chroma costs 5 to 7 bytes in the sequence parameter set, and about half a byte per coding
+    # tree unit of 64x64 samples. libvvenc ignores the chroma planes that it is given. vvencapp would have to skip them
+    # in its input file; nobody has tried that.
     "ChromaFormatIDC": "400",
 }
 
 NEAR_LOSSLESS_QP = 3
 NEAR_LOSSLESS: Mapping[str, str] = {
-    # Rate-distortion optimized quantization drops a coefficient here and there, and then, once in some million samples,
-    # one is off by 2 where the quantization step itself allows 1.
+    # Rate-distortion optimized quantization drops some coefficients. Because of that, about one of some million samples
+    # is wrong by 2; the quantization step itself allows only 1.
     "RDOQ": "0",
-    # Which needs RDOQ, and is on in every preset but the fastest.
+    # Dependent quantization needs RDOQ. It is on in every preset except the fastest.
     "DepQuant": "0",
 }
 
-# What featcodec sets itself, and what would make header, bitstream and batch contradict each other.
+# Options that featcodec sets itself, and options that would make side info, bitstream and batch contradict each other.
 _RESERVED = frozenset(
     name.lower()
     for name in (
@@ -67,17 +67,17 @@ _VALUE = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
 
 @dataclass(frozen=True)
 class EncoderSettings:
-    """What an encoder does besides the QP.
+    """All settings of an encoder except the QP.
 
     Attributes:
         preset: VVenC's speed preset, one of `PRESETS`.
         parameters: further VVenC options by their names in vvencFFapp, e.g. {"TransformSkip": "1"}; they are applied
-            last. Those that would make pictures depend on each other or contradict the header are refused.
-        tools: VVenC options of a profile (`featcodec.video.profiles`), applied before `parameters`, and not at all at
-            QPs up to `NEAR_LOSSLESS_QP`.
+            last. Options that make pictures depend on each other or contradict the side info are refused.
+        tools: VVenC options of a profile (`featcodec.video.profiles`), applied before `parameters`. At QPs up to
+            `NEAR_LOSSLESS_QP`, they are not applied.
 
     Raises:
-        InputError: an unknown preset, a parameter that is not a plain name and value, or one that is reserved.
+        InputError: the preset is unknown, a parameter is not a plain name and value, or a parameter is reserved.
     """
 
     preset: str = "faster"
@@ -89,34 +89,36 @@ class EncoderSettings:
             raise InputError(f"unknown preset {self.preset!r}; choose one of {', '.join(PRESETS)}")
         for name, value in self.chosen.items():
             if not isinstance(value, str):
-                raise InputError(f"encoder parameter {name}={value!r}: the value is to be a text")
+                raise InputError(f"encoder parameter {name}={value!r}: the value is not a string; put it in quotes")
             if name.lower() in _RESERVED:
-                raise InputError(f"encoder parameter {name} belongs to featcodec; leave it out (QP: `qp`)")
+                raise InputError(f"encoder parameter {name} belongs to featcodec; leave it out (for the QP use `qp`)")
             if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-                raise InputError(f"encoder parameter {name}={value} is not NAME=VALUE of letters, digits and _.+-")
+                raise InputError(
+                    f"encoder parameter {name}={value} is not of the form NAME=VALUE; use letters, digits and _.+-"
+                )
 
     @property
     def chosen(self) -> dict[str, str]:
-        """What was chosen besides the preset: the tools, and the parameters that go before them."""
+        """The options that were chosen besides the preset: tools and parameters. A parameter overrides a tool."""
         return {**self.tools, **self.parameters}
 
     @property
     def chosen_text(self) -> str:
-        """`chosen` as NAME=VALUE texts, joined by colons."""
+        """`chosen` as NAME=VALUE pairs, joined by colons."""
         return ":".join(f"{name}={value}" for name, value in self.chosen.items())
 
     def options(self, qp: int) -> dict[str, str]:
-        """All VVenC options for a QP, in the order in which they are to be applied."""
-        # Tools were chosen where bits are scarce, and those that quantize otherwise would miss samples by 2 at QP 0.
+        """All VVenC options for a QP, in the order in which they must be applied."""
+        # Tools were chosen for coarse QPs. At QP 0, tools that change the quantization would make samples wrong by 2.
         return {**STILL_PICTURES, **(NEAR_LOSSLESS if qp <= NEAR_LOSSLESS_QP else self.tools), **self.parameters}
 
     def tag(self, codec: str) -> int:
-        """16 bits that name codec and settings."""
+        """16 bits that name the video codec and the settings."""
         text = ":".join(
             [
                 *(codec, self.preset),
                 *(f"{name}={value}" for name, value in self.options(NEAR_LOSSLESS_QP + 1).items()),
-                # At fine QPs only parameters apply.
+                # At fine QPs the tools are not applied, only the parameters.
                 *(["tools"] if self.tools else []),
             ]
         )
@@ -124,10 +126,10 @@ class EncoderSettings:
 
 
 def parse_parameters(texts: tuple[str, ...] | list[str]) -> dict[str, str]:
-    """Encoder parameters from NAME=VALUE texts; several may be joined by colons.
+    """Encoder parameters from NAME=VALUE texts. A text may hold several, joined by colons.
 
     Raises:
-        InputError: a text has no equals sign.
+        InputError: a part has no equals sign.
     """
     parameters = {}
     for part in (part for text in texts for part in text.split(":") if part):

@@ -1,6 +1,6 @@
-"""The official VVC programs: vvencapp encodes, vvdecapp decodes, both in processes of their own.
+"""The official VVC programs: vvencapp encodes and vvdecapp decodes, each in its own process.
 
-They are looked for in $FEATCODEC_VVC_BIN, then in the checkout's `bin/`, then on PATH.
+featcodec looks for them in $FEATCODEC_VVC_BIN, then in the checkout's `bin/`, then on PATH.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from featcodec.video.settings import EncoderSettings
 
 _CHECKOUT_BIN = Path(__file__).resolve().parents[2] / "bin"
 _HINTS = (
-    ("Unknown argument", "this vvencapp does not know one of the options; update it, or check `encoder_parameters`"),
+    (
+        "Unknown argument",
+        "this vvencapp does not know one of the options; update vvencapp, or check `encoder_parameters`",
+    ),
     process.DISK_FULL_HINT,
 )
 
@@ -36,7 +39,7 @@ def find_program(name: str) -> str:
     """The path of `vvencapp` or `vvdecapp`.
 
     Raises:
-        EncoderError: it is nowhere; the message says where it is looked for.
+        EncoderError: the program is not found; the message names the folders that were searched.
     """
     folders = [os.environ.get("FEATCODEC_VVC_BIN", ""), str(_CHECKOUT_BIN)]
     for folder in filter(None, folders):
@@ -79,7 +82,7 @@ class VvencCodec:
         with process.temporary_folder() as folder:
             source, output = folder / "pictures.yuv", folder / "pictures.266"
             source.write_bytes(b"".join(map(to_yuv420p10, frames)))
-            # -1 is vvencapp's own choice, where 0 would mean none.
+            # With -1 vvencapp chooses the number of threads; with 0 it would use none.
             command = [
                 *(self.encoder, "--verbosity", "1", "--input", str(source), "--size", f"{width}x{height}"),
                 *("--format", "yuv420_10", "--framerate", "1", "--preset", self.settings.preset, "--qp", str(qp)),
@@ -105,8 +108,8 @@ class VvencCodec:
             except EncoderError as error:
                 raise BitstreamError(f"its VVC picture does not decode: {error}") from None
             size = output.stat().st_size if output.exists() else 0
-            # 4:2:0 or gray, of a single or a doubled picture (`coded_shape`), in two bytes a sample.
+            # The picture is 4:2:0 or gray, single or doubled (`coded_shape`), with two bytes per sample.
             if size not in (3 * height * width, 2 * height * width, 6 * height * width, 4 * height * width):
-                raise BitstreamError(f"its VVC stream decodes to {size} bytes, not one {width}x{height} picture")
+                raise BitstreamError(f"its VVC stream decodes to {size} bytes, not to one {width}x{height} picture")
             luma = np.fromfile(output, "<u2", count=height * width).reshape(height, width)
         return from_10_bits(luma, shape)

@@ -84,13 +84,13 @@ def test_what_cannot_be_coded_is_refused(codec: ColourCodec) -> None:
     for picture in (texture(95, 64), texture(16, 16), texture(96, 64)[..., :2]):
         with pytest.raises(InputError, match="cannot be coded as 4:2:0"):
             codec.encode([picture], 30)
-    with pytest.raises(InputError, match=r"outside 0\.\.63"):
+    with pytest.raises(InputError, match="not a whole number from 0 to 63"):
         codec.encode([texture(96, 64)], 64)
 
 
 def test_streams_of_other_pictures_are_refused(codec: ColourCodec) -> None:
     (stream,) = codec.encode([texture(96, 64)], 40)
-    with pytest.raises(BitstreamError, match="96x64 where one 64x96 picture belongs"):
+    with pytest.raises(BitstreamError, match="96x64, not to one 64x96 picture"):
         codec.decode(stream, (96, 64))
     for broken in (b"", b"nonsense", stream[: len(stream) // 3]):
         with pytest.raises(BitstreamError):

@@ -205,7 +205,7 @@ def test_the_temporary_folder_goes_with_everything_in_it(tmp_path: Path, monkeyp
 
 def test_no_place_for_a_temporary_folder_is_an_encoder_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    message = r"no room for temporary files \(.*missing.*\); free the disk or .* TMPDIR"
+    message = r"no room for temporary files \(.*missing.*\); free disk space, or set TMPDIR"
     with pytest.raises(EncoderError, match=message), temporary_folder():
         pass
 

@@ -224,7 +224,7 @@ def test_every_picture_of_a_batch_is_counted(vvc: VideoCodec) -> None:
     for delivered, asked in ((joined, 4), (joined, 2), (streams[0], 2), (b"", 1)):
         with pytest.raises(EncoderError, match=rf"delivered \d of {asked} pictures") as caught:
             split_batch(delivered, asked, "test")
-        assert "--batch 1" in str(caught.value)
+        assert "`batch` 1" in str(caught.value)
     parameter_sets_only = nal.join_units(nal.split_units(streams[0])[:-1])
     with pytest.raises(EncoderError, match="delivered 2 of 3"):
         split_batch(streams[0] + streams[1] + parameter_sets_only, 3, "test")
@@ -328,7 +328,7 @@ def test_noise_does_not_change_the_bytes_of_its_batch(vvc: VideoCodec) -> None:
 
 def test_a_frame_that_even_a_doubled_picture_cannot_hold_is_an_error_with_its_remedy(tmp_path: Path) -> None:
     body = "echo 'Error submitting video frame to the encoder' >&2; exit 187"
-    with pytest.raises(EncoderError, match=r"higher QP.*`codec` vvenc"):
+    with pytest.raises(EncoderError, match=r"higher QP.*`video_codec` vvenc"):
         encode(with_encoder(installed("ffmpeg"), tmp_path, body), make_frame(SHAPE), 0)
 
 

@@ -45,7 +45,7 @@ def test_a_parameter_without_equals_sign_is_refused() -> None:
     ],
 )
 def test_parameters_that_could_smuggle_in_something_else_are_refused(name: str, value: str) -> None:
-    with pytest.raises(InputError, match="not NAME=VALUE"):
+    with pytest.raises(InputError, match="not of the form NAME=VALUE"):
         EncoderSettings(parameters={name: value})
 
 
