@@ -57,6 +57,8 @@ class SplitDetector(nn.Module):
         self.fingerprint = fingerprint
         self.split = split
         self._probed: tuple[int, int] | None = None
+        # In a dict, so that torch does not take the views for layers.
+        self._views: dict[int, SplitDetector] = {}
 
     @property
     def device(self) -> torch.device:
@@ -76,8 +78,10 @@ class SplitDetector(nn.Module):
         """
         if split == self.split:
             return self
-        layers = [Layer(module, sources) for module, sources in zip(self.layers, self.sources, strict=True)]
-        return SplitDetector(layers, self.names, self.fingerprint, split).train(self.training)
+        if split not in self._views:
+            layers = [Layer(module, sources) for module, sources in zip(self.layers, self.sources, strict=True)]
+            self._views[split] = SplitDetector(layers, self.names, self.fingerprint, split)
+        return self._views[split].train(self.training)
 
     def front(self, images: Tensor) -> Tensor:
         """The feature tensor.

@@ -60,14 +60,19 @@ def test_another_split_shares_the_layers(detector: SplitDetector) -> None:
     assert next(elsewhere.parameters()) is next(detector.parameters())
     assert elsewhere.training == detector.training
     assert detector.at(4) is detector
+    assert detector.at(2) is elsewhere
+    assert len([*detector.children()]) == 1
 
 
-def test_split_of_the_detector_is_the_default(path_and_shapes: tuple[Path, list[tuple[int, int]]]) -> None:
+def test_a_view_is_the_detector_that_is_loaded_with_that_split(
+    path_and_shapes: tuple[Path, list[tuple[int, int]]],
+) -> None:
     path, _ = path_and_shapes
-    second = load_detector(path, split=2, device="cpu")
+    loaded, view = load_detector(path, split=2, device="cpu"), load_detector(path, device="cpu").at(2)
     with torch.inference_mode():
-        assert torch.equal(second.front(pictures()), load_detector(path, device="cpu").at(2).front(pictures()))
-        assert torch.equal(second.back(second.front(pictures())), second.back(second.front(pictures(), 4), 4))
+        features = loaded.front(pictures())
+        assert torch.equal(features, view.front(pictures()))
+        assert torch.equal(loaded.back(features), view.back(features))
 
 
 def test_front_is_the_only_input_of_back(detector: SplitDetector) -> None:
