@@ -1,1 +1,1 @@
-"""Measuring: accuracy and rate of a set, sweeps over ours and over anchors, Bjontegaard deltas."""
+"""Measurements: accuracy and rate of a set, sweeps over our methods and the anchors, Bjontegaard deltas."""

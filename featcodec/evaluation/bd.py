@@ -1,11 +1,12 @@
 """Bjontegaard deltas of rate-accuracy curves, by the bjontegaard package (VCEG-M33; JVET-T2010 for pchip).
 
-BD-rate: by how many percent the rate differs at equal accuracy, the logarithm of the rate as a function of accuracy.
-BD-accuracy: by how many points accuracy differs at equal rate. BD-PSNR: by how many dB an attacker's pictures differ at
-equal accuracy (paper, Fig. 4b). Each is the mean over the range that both curves cover.
+BD-rate is the difference of the rate at equal accuracy, in percent. It takes the logarithm of the rate as a function of
+the accuracy. BD-accuracy is the difference of the accuracy at equal rate, in percentage points. BD-PSNR is the
+difference of the PSNR of reconstructions at equal accuracy, in dB (paper, Fig. 4b). Each is the mean over the range
+that both curves cover.
 
-A point that costs more than another and is not more accurate is left out, for all three: rate is no function of
-accuracy otherwise. What remains is the curve's upper envelope.
+For all three, a point is left out if it costs more than another point and is not more accurate. Otherwise the rate
+would not be a function of the accuracy. The remaining points are the upper envelope of the curve.
 """
 
 from __future__ import annotations
@@ -22,16 +23,17 @@ from featcodec.evaluation.curves import CurvePoint, RateCurve
 INTERPOLATIONS = ("pchip", "cubic", "akima")
 _LEAST_POINTS = {"pchip": 2, "cubic": 4, "akima": 2}
 _LEAST_OVERLAP = 0.5
-"""A smaller share of the range is warned of."""
+"""If the common share of the range is smaller, there is a warning."""
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two curves both cover.
+    """The range that two curves have in common.
 
     Attributes:
         low, high: the common range.
-        fraction: its share of the range that the two cover together, 0..1; of rates on a logarithmic scale.
+        fraction: the common range divided by the range that the two curves cover together, 0..1. For rates the scale is
+            logarithmic.
     """
 
     low: float
@@ -41,14 +43,14 @@ class Overlap:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A test curve against its anchor; negative rates and PSNR are gains of the test.
+    """A test curve against its anchor. If the BD-rate or the BD-PSNR is negative, the test is better.
 
     Attributes:
         bd_rate: percent.
-        bd_accuracy: percentage points, or None where the curves have no rate in common.
-        bd_psnr: dB, or None where PSNR was not measured.
-        accuracy, rate: where the curves overlap.
-        warnings: what to keep in mind, one line each.
+        bd_accuracy: percentage points, or None if the curves have no rate in common.
+        bd_psnr: dB, or None if PSNR was not measured.
+        accuracy, rate: the ranges in which the curves overlap.
+        warnings: warnings about the comparison, one line each.
     """
 
     bd_rate: float
@@ -64,7 +66,7 @@ def compare(anchor: RateCurve, test: RateCurve, interpolation: str = "pchip") ->
 
     Args:
         anchor, test: curves of one metric.
-        interpolation: one of `INTERPOLATIONS`; pchip is the one of the common test conditions.
+        interpolation: one of `INTERPOLATIONS`; the common test conditions use pchip.
 
     Raises:
         InputError: a curve has too few points, or the curves have no accuracy in common.
@@ -100,7 +102,7 @@ def compare(anchor: RateCurve, test: RateCurve, interpolation: str = "pchip") ->
 
 
 def upper_envelope(points: Sequence[CurvePoint]) -> list[CurvePoint]:
-    """The points that no cheaper or equally cheap one reaches in accuracy, by rising rate."""
+    """Return the points that are more accurate than every other point of the same or a lower rate, by rising rate."""
     kept: list[CurvePoint] = []
     for point in sorted(points, key=lambda point: (point.rate, -point.accuracy)):
         if not kept or point.accuracy > kept[-1].accuracy:
@@ -109,11 +111,11 @@ def upper_envelope(points: Sequence[CurvePoint]) -> list[CurvePoint]:
 
 
 def left_out(curve: RateCurve) -> str | None:
-    """One line on the points that `compare` leaves out, or None where the curve is its own upper envelope."""
+    """Return one line about the points that `compare` leaves out, or None if it leaves out no point."""
     kept = upper_envelope(curve.points)
     dropped = [point for point in curve.points if point not in kept]
     which = ", ".join(f"{point.rate:.4f} bpp {point.accuracy:.2f}" for point in dropped)
-    return f"{curve.name} is not monotone; left out, as cheaper points are as accurate: {which}" if dropped else None
+    return f"{curve.name} is not monotone; left out, since cheaper points are as accurate: {which}" if dropped else None
 
 
 def _usable(curve: RateCurve, interpolation: str, warnings: list[str]) -> list[CurvePoint]:
@@ -123,7 +125,7 @@ def _usable(curve: RateCurve, interpolation: str, warnings: list[str]) -> list[C
     least = _LEAST_POINTS[interpolation]
     if len(points) < least:
         raise InputError(
-            f"{curve.name}: {len(points)} usable {'point is' if len(points) == 1 else 'points are'} no curve; "
+            f"{curve.name}: {len(points)} usable {'point is' if len(points) == 1 else 'points are'} not enough; "
             f"{interpolation} needs {least}: measure more QPs"
         )
     return points
@@ -141,7 +143,7 @@ def _little(what: str, overlap: Overlap) -> str:
     digits = 4 if what == "bpp" else 2
     return (
         f"the curves share only {100 * overlap.fraction:.0f} % of their {what} range, {overlap.low:.{digits}f} to "
-        f"{overlap.high:.{digits}f}; the BD value over it says little"
+        f"{overlap.high:.{digits}f}; the BD value over it is not reliable"
     )
 
 

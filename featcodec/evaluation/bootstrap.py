@@ -1,4 +1,7 @@
-"""How much AP50 would move with other images: the percentile bootstrap over images (Efron and Tibshirani, 1993)."""
+"""Confidence intervals of AP50: the percentile bootstrap over images (Efron and Tibshirani, 1993).
+
+An interval says how much AP50 would change with other images.
+"""
 
 from __future__ import annotations
 
@@ -11,15 +14,15 @@ from pycocotools.cocoeval import COCOeval
 _IOU = 0.5
 _COVERED = (2.5, 97.5)
 _CHUNK = 256
-"""Resamples that are computed at once; bounds memory."""
+"""Number of resamples that are computed at once. This limits the memory."""
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where 95 % of the resampled AP50 lie, in percent 0..100.
+    """The range that holds 95 % of the resampled AP50 values, in percent 0..100.
 
     Attributes:
-        low, high: its ends; NaN where no resample holds an annotated box.
+        low, high: the ends of the range; NaN where no resample holds an annotated box.
     """
 
     low: float
@@ -27,14 +30,15 @@ class Interval:
 
 
 def ap50_interval(evaluation: COCOeval | None, resamples: int, seed: int = 0) -> Interval:
-    """The 95 % bootstrap interval of AP50 over images.
+    """Compute the 95 % bootstrap interval of AP50 over images.
 
-    Each resample draws as many images as there are, with replacement; its AP50 is what pycocotools computes of them.
+    Each resample draws as many images as the set has, with replacement. Its AP50 is what pycocotools computes for the
+    drawn images.
 
     Args:
         evaluation: what `featcodec.evaluation.coco.match_boxes` returned.
-        resamples: how many, at least 1.
-        seed: of the draws.
+        resamples: number of resamples, at least 1.
+        seed: seed of the random draws.
     """
     if evaluation is None:
         return Interval(0.0, 0.0)
@@ -52,11 +56,11 @@ def ap50_interval(evaluation: COCOeval | None, resamples: int, seed: int = 0) ->
 
 
 def resampled_ap50(evaluation: COCOeval, weights: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """AP50 with images counted several times or not at all.
+    """Compute AP50 where an image can count several times or not at all.
 
     Args:
-        evaluation: after `evaluate`.
-        weights: (R, images), how often each image counts in each of R resamples, in the order of `params.imgIds`.
+        evaluation: an evaluation on which `evaluate` has run.
+        weights: (R, images): how often each image counts in each of R resamples, in the order of `params.imgIds`.
 
     Returns:
         (R,) percent 0..100; NaN where no annotated box is left.
@@ -67,7 +71,7 @@ def resampled_ap50(evaluation: COCOeval, weights: npt.NDArray[np.int64]) -> npt.
     thresholds = evaluation.params.recThrs
     iou = int(np.flatnonzero(np.isclose(evaluation.params.iouThrs, _IOU))[0])
     total, present = np.zeros(len(weights)), np.zeros(len(weights))
-    for matched in by_category[:, 0]:  # of all areas
+    for matched in by_category[:, 0]:  # boxes of all areas
         boxes = np.array([0 if image is None else np.sum(np.equal(image["gtIgnore"], 0)) for image in matched])
         truths = weights @ boxes
         if not boxes.any():
@@ -77,12 +81,12 @@ def resampled_ap50(evaluation: COCOeval, weights: npt.NDArray[np.int64]) -> npt.
         if not found:
             continue
         scores = np.concatenate([image["dtScores"] for _, image in found])
-        order = np.argsort(-scores, kind="mergesort")  # as pycocotools
+        order = np.argsort(-scores, kind="mergesort")  # the same sort as pycocotools
         owner = np.repeat([number for number, _ in found], [len(image["dtScores"]) for _, image in found])[order]
         hit = np.concatenate([image["dtMatches"][iou] > 0 for _, image in found])[order]
         counts = ~np.concatenate([image["dtIgnore"][iou].astype(bool) for _, image in found])[order]
-        # An image drawn n times gives n equal detections in a row. Where those are hits the last has the highest
-        # precision and recall, where they are not the first; so the envelope needs only their ends.
+        # An image that is drawn n times has n equal detections in a row. If they are hits, the last one has the
+        # highest precision and recall. If they are misses, the first one has. So the envelope needs only the two ends.
         drawn = weights[:, owner]
         hits, misses = np.cumsum(drawn * (hit & counts), axis=1), np.cumsum(drawn * (~hit & counts), axis=1)
         precision = hits / np.maximum(hits + misses, 1)

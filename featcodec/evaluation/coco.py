@@ -1,4 +1,4 @@
-"""Average precision as COCO defines it, by pycocotools."""
+"""Average precision as COCO defines it, computed by pycocotools."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Accuracy:
     """COCO box accuracy in percent, 0..100; NaN where nothing is annotated.
 
     Attributes:
-        ap: mean over IoU 0.50:0.95, all areas, at most 100 boxes an image.
-        ap50: at IoU 0.50.
-        ap75: at IoU 0.75.
-        images: images that were scored: all that the annotation file lists.
-        unmatched: category names of results that the annotation file lacks, with the number of boxes that were left
-            out, most first.
+        ap: mean over IoU 0.50:0.95, all areas, at most 100 boxes per image.
+        ap50: AP at IoU 0.50.
+        ap75: AP at IoU 0.75.
+        images: number of images that were scored: all images that the annotation file lists.
+        unmatched: category names that the results have and the annotation file does not have, each with its number of
+            left out boxes. The name with the most boxes is first.
     """
 
     ap: float
@@ -41,15 +41,15 @@ class Accuracy:
 def score(annotations: Annotations, results: Sequence[dict[str, Any]]) -> Accuracy:
     """Score COCO results against annotations.
 
-    Every image of the annotation file counts, also one without a result.
+    Every image of the annotation file counts, even an image without results.
 
     Args:
-        annotations: the truth.
-        results: what `featcodec.images.annotations.read_results` or `Detections.to_coco` returns. An entry's
-            category_name says of which category it is; where it has none, its category_id does.
+        annotations: the ground truth.
+        results: what `featcodec.images.annotations.read_results` or `Detections.to_coco` returns. The category_name of
+            an entry says which category it has. An entry without a category_name uses its category_id.
 
     Raises:
-        InputError: as `match_boxes`.
+        InputError: the same cases as in `match_boxes`.
     """
     _check(annotations, results)
     boxes, unmatched = _match_categories(annotations, results)
@@ -57,44 +57,44 @@ def score(annotations: Annotations, results: Sequence[dict[str, Any]]) -> Accura
 
 
 def match_boxes(annotations: Annotations, results: Sequence[dict[str, Any]]) -> COCOeval | None:
-    """Match results with annotations, as far as accuracy, over all images or a resample of them, is computed from.
+    """Match results with annotations. The accuracy over all images, or over a resample of them, is computed from this.
 
     Categories are matched as in `score`.
 
     Returns:
-        pycocotools' evaluation after `evaluate`, or None without a single result that counts.
+        pycocotools' evaluation after `evaluate`, or None if no result counts.
 
     Raises:
-        InputError: a result is of an image that the annotation file does not list, or, without a name, of a category
-            that it lacks; it has none of the results' names, or one of them twice; nothing is annotated; or some image
-            ids are numbers and some are texts.
+        InputError: a result belongs to an image that the annotation file does not list; a result without a name has a
+            category that the file does not have; the file has none of the names in the results, or one of these names
+            twice; nothing is annotated; or some image ids are numbers and some are texts.
     """
     _check(annotations, results)
     return _evaluate(annotations, _match_categories(annotations, results)[0])
 
 
 def _check(annotations: Annotations, results: Sequence[dict[str, Any]]) -> None:
-    """Whether the annotations can be scored against, and are of the results' images."""
+    """Refuse annotations that cannot be used for a score, or that do not list the images of the results."""
     if len({type(image_id) for image_id in annotations.image_ids}) > 1:
         raise InputError(f"{annotations.path}: some image ids are numbers and some are texts; use one kind")
     unknown = {result["image_id"] for result in results} - annotations.image_ids
     if unknown:
         raise InputError(
-            f"{annotations.path}: lists no image {sorted(map(str, unknown))[0]} ({len(unknown)} such in the results); "
-            "give the annotations of this set, or decode with `annotations`"
+            f"{annotations.path}: lists no image {sorted(map(str, unknown))[0]} (the results have {len(unknown)} such "
+            "images); give the annotations of this set, or decode with `annotations`"
         )
     content = annotations.content
     if not content["annotations"] or not content["categories"]:
-        raise InputError(f"{annotations.path}: annotates no box of any category, so there is nothing to score")
+        raise InputError(f"{annotations.path}: has no boxes or no categories, so there is nothing to score")
 
 
 def _match_categories(
     annotations: Annotations, results: Sequence[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Results with the annotation file's category ids, and how many boxes of which names it lacks.
+    """Return the results with the category ids of the annotation file, and the number of boxes per unknown name.
 
-    Of a result there is left what pycocotools needs: it changes what it is given, and takes a result with a "caption"
-    or "segmentation" for another task's.
+    The returned results are copies with only the fields that pycocotools needs. One reason is that pycocotools changes
+    its input. The other is that it takes a result with a "caption" or "segmentation" for a result of another task.
     """
     names = list(dict.fromkeys(result["category_name"] for result in results if "category_name" in result))
     by_name = {name: annotations.category_id(name) for name in names}
@@ -109,10 +109,10 @@ def _match_categories(
         if "category_name" in result:
             category = by_name[result["category_name"]]
         elif (category := result["category_id"]) not in ids:
-            # Most likely a class id, and then so are those that happen to be among the categories' ids.
+            # This is most likely a class id. Then the other ids are class ids too, even if they look like category ids.
             raise InputError(
-                f"{annotations.path}: has no category {category}, which entry {number} of the results is of; decode "
-                "again, or with `annotations`, or give annotations with the results' category ids"
+                f"{annotations.path}: has no category {category}, but entry {number} of the results has it; decode "
+                "again, decode with `annotations`, or give annotations with the category ids of the results"
             )
         if category is None:
             unmatched[result["category_name"]] += 1
@@ -122,7 +122,7 @@ def _match_categories(
 
 
 def _evaluate(annotations: Annotations, boxes: list[dict[str, Any]]) -> COCOeval | None:
-    """pycocotools' evaluation of boxes, which it changes."""
+    """Evaluate boxes with pycocotools, which changes them."""
     content = annotations.content
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
@@ -136,7 +136,7 @@ def _evaluate(annotations: Annotations, boxes: list[dict[str, Any]]) -> COCOeval
 
 
 def accuracy_of(annotations: Annotations, evaluation: COCOeval | None) -> Accuracy:
-    """The accuracy over all images, from what `match_boxes` returned."""
+    """Compute the accuracy over all images from the result of `match_boxes`."""
     if evaluation is None:
         return Accuracy(0.0, 0.0, 0.0, len(annotations.image_ids))
     with contextlib.redirect_stdout(io.StringIO()):
@@ -147,9 +147,10 @@ def accuracy_of(annotations: Annotations, evaluation: COCOeval | None) -> Accura
 
 
 def _complete(number: int, annotation: dict[str, Any]) -> dict[str, Any]:
-    """What pycocotools needs and hand-made annotation files leave out, or get wrong: it takes a match of id 0 for none.
+    """Fill in the fields that pycocotools needs. Annotation files made by hand may lack them, or have wrong values.
 
-    Areas only sort boxes into small, medium and large, which nobody asks for.
+    The id is new, because pycocotools takes a match with id 0 for no match. The area only sorts boxes into small,
+    medium and large, and these groups are not used here.
     """
     width, height = annotation["bbox"][2:4]
     crowd = 1 if annotation.get("iscrowd") else 0

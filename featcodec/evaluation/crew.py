@@ -1,4 +1,4 @@
-"""What a sweep works with: threads that leave no encoder behind, and a temporary file that no killed process leaves."""
+"""Threads that leave no encoder process behind, and a temporary file that disappears with the process."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ R = TypeVar("R")
 
 
 class Crew:
-    """Threads, for a `with` block; at its end, however that comes, no encoder process of theirs is left.
+    """Threads for a `with` block. When the block ends, even by an error, none of their encoder processes is left.
 
     Args:
-        workers: how many.
+        workers: the number of threads.
     """
 
     def __init__(self, workers: int) -> None:
@@ -33,7 +33,7 @@ class Crew:
         self._pool = ThreadPoolExecutor(workers)
 
     def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """`map(function, items)` in order, a bounded number of items ahead of the consumer."""
+        """Yield `function(item)` for each item, in order. Only a limited number of items runs ahead of the consumer."""
 
         def work(item: T) -> R:
             with owned_by(self):
@@ -55,10 +55,10 @@ class Crew:
 
 
 class Spool:
-    """Arrays of bytes in a temporary file, which is gone when this process is, also when it is killed.
+    """Arrays of bytes in a temporary file. The file disappears with this process, even when the process is killed.
 
     Raises:
-        OutputError: there is no room for it; also from `write` and `read`.
+        OutputError: the disk has no room for the file. `write` and `read` raise this too.
     """
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Spool:
             raise _no_room(error) from None
 
     def write(self, array: npt.NDArray[np.uint8]) -> int:
-        """Store an array; returns where."""
+        """Store an array. Returns its position in the file."""
         data = np.ascontiguousarray(array).tobytes()
         try:
             with self._lock:
@@ -84,7 +84,7 @@ class Spool:
         return position
 
     def read(self, position: int, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-        """The array of that shape stored at that position."""
+        """Read the array with this shape from this position."""
         try:
             with self._lock:
                 self._file.seek(position)

@@ -1,4 +1,4 @@
-"""Rate-accuracy curves out of CSV files."""
+"""Rate-accuracy curves, read from CSV files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row, read_rows
 RATE = "bpp"
 PSNR = "psnr"
 _PREFIXES = ("fingerprint", "dataset", "recnet", "layout", "restoration")
-"""Columns of which the beginning of a value is enough."""
+"""Columns for which the beginning of a value is enough."""
 _LISTED = 8
 
 
@@ -24,8 +24,8 @@ class CurvePoint:
     Attributes:
         rate: bits per pixel, above 0.
         accuracy: percent.
-        psnr: of an attack, in dB, or None where it was not measured.
-        row: all that the file says of it.
+        psnr: PSNR of an attack, in dB, or None if it was not measured.
+        row: all values of the point in the file.
     """
 
     rate: float
@@ -36,10 +36,10 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class RateCurve:
-    """The points of one codec with equal settings.
+    """The points of one method with equal settings.
 
     Attributes:
-        name: the file and what tells this curve from others in it, for messages.
+        name: the file and the words that name this curve in it, for messages.
         metric: the column of the accuracies.
         points: at least one, by rising rate.
     """
@@ -50,19 +50,20 @@ class RateCurve:
 
 
 def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = None) -> RateCurve:
-    """The one curve of a file that meets the conditions.
+    """Read the one curve of a file that meets the conditions.
 
-    Rows belong to one curve where everything but QP or quality is equal. A file need not have all columns of a sweep:
-    one with the rate and the metric alone holds one curve.
+    Rows belong to one curve if everything except QP and quality is equal. A file does not need all columns of a sweep.
+    A file with only the rate and the metric holds one curve.
 
     Args:
         path: a CSV file with a header line.
         metric: the column of the accuracies, ap50 or ap.
-        conditions: values by column; of fingerprint, dataset, recnet, layout and restoration the
-            beginning is enough.
+        conditions: required values by column. For fingerprint, dataset, recnet, layout and restoration the beginning of
+            the value is enough.
 
     Raises:
-        InputError: unreadable, a column is missing, a value is no number, or none or several curves are meant.
+        InputError: the file is unreadable, a column is missing, a value is not a number, or no curve or several curves
+            meet the conditions.
     """
     conditions = conditions or {}
     rows = read_rows(path, (RATE, metric, *conditions))
@@ -80,15 +81,15 @@ def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = N
 
 
 def curve_of(rows: Sequence[Row], metric: str, name: str) -> RateCurve:
-    """The curve of these rows; those that lack the rate or the metric are no points of it.
+    """Make a curve from these rows. Rows without a rate or without the metric are left out.
 
     Args:
-        rows: of one curve, with the columns bpp and the metric's.
+        rows: the rows of one curve, with the column bpp and the column of the metric.
         metric: the column of the accuracies, ap50 or ap.
-        name: the curve's, for messages.
+        name: the name of the curve, for messages.
 
     Raises:
-        InputError: a value is no number, or no row is a point.
+        InputError: a value is not a number, or no row is a point.
     """
     points = [_point(name, row, metric) for row in rows if row[RATE] and row[metric]]
     if not points:
@@ -97,23 +98,23 @@ def curve_of(rows: Sequence[Row], metric: str, name: str) -> RateCurve:
 
 
 def meets(row: Row, name: str, value: str) -> bool:
-    """Whether a row has that value in that column; of what names weights or a data set the beginning is enough."""
+    """Whether a row has this value in this column. For names of weights or a data set the beginning is enough."""
     return row[name].startswith(value) if value and name in _PREFIXES else row[name] == value
 
 
 def split_rows(rows: Sequence[Row]) -> list[list[Row]]:
-    """The rows of each curve: everything but QP or quality is equal. Of double points the latest counts."""
+    """Return the rows of each curve: everything except QP and quality is equal. Of double points the last counts."""
     curves: dict[tuple[str, ...], dict[tuple[str, ...], Row]] = {}
     for number, row in enumerate(rows):
         key = tuple(row.get(column, "") for column in IDENTITY)
         parameters = tuple(row[column] for column in PARAMETERS if column in row)
-        # Without a parameter column nothing says that two rows are the same point.
+        # Without a parameter column no two rows are known to be the same point.
         curves.setdefault(key, {})[parameters if any(parameters) else (str(number),)] = row
     return [list(points.values()) for points in curves.values()]
 
 
 def _list(curves: Sequence[Sequence[Row]]) -> str:
-    """What tells the curves apart, in one line."""
+    """Return one line that shows how the curves differ."""
     first = [curve[0] for curve in curves]
     columns: list[str] = []
     texts = {""}
@@ -129,7 +130,7 @@ def _list(curves: Sequence[Sequence[Row]]) -> str:
 def _point(curve: str, row: Row, metric: str) -> CurvePoint:
     rate, accuracy = (_number(curve, row, name) for name in (RATE, metric))
     if rate <= 0:
-        raise InputError(f"{curve}: a rate of {row[RATE]} bpp; rates are above 0")
+        raise InputError(f"{curve}: has a rate of {row[RATE]} bpp; rates are above 0")
     return CurvePoint(rate, accuracy, _number(curve, row, PSNR) if row.get(PSNR) else None, row)
 
 
@@ -139,5 +140,5 @@ def _number(curve: str, row: Row, name: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise InputError(f"{curve}: {name} {row[name]!r} is no number")
+        raise InputError(f"{curve}: {name} {row[name]!r} is not a number")
     return value

@@ -1,4 +1,4 @@
-"""The images that are swept over, and what is annotated in them."""
+"""The data set of a sweep: images and their annotations."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from featcodec.system.paths import Source
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images and what is annotated in them.
+    """Images and their annotations.
 
     Attributes:
         sources: the images.
-        image_ids: the id of each in the annotations.
-        annotations: of these images and no others.
-        digest: 16 hex digits that name annotation file and images.
+        image_ids: the id of each image in the annotations.
+        annotations: the annotations of these images only.
+        digest: 16 hex digits that name the annotation file and the images.
     """
 
     sources: Sequence[Source]
@@ -29,10 +29,10 @@ class Dataset:
 
 
 def open_dataset(sources: Sequence[Source], annotations: Annotations) -> Dataset:
-    """Match images with their annotations; annotated images that are not among the sources do not count.
+    """Match images with their annotations. Annotated images that are not among the sources do not count.
 
     Raises:
-        InputError: an image is not annotated, or two are the same.
+        InputError: an image is not annotated, or two images have the same id.
     """
     image_ids = [annotations.image_id(source.relative) for source in sources]
     wanted = set(image_ids)

@@ -1,4 +1,4 @@
-"""What identifies the points of a method in a sweep's rows, besides the rate and the data set (`points.IDENTITY`)."""
+"""The columns that identify the points of a method in a sweep (`points.IDENTITY`), without rate and data set."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from featcodec.video.ffmpeg import FfmpegCodec
 
 
 def common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
-    """What every method has: networks, letterbox and boxes; the columns of a picture codec are empty.
+    """Return the columns that every method has: networks, letterbox and boxes. Columns of coding settings are empty.
 
     Args:
-        codec: letterbox and detector.
+        codec: holds the letterbox and the detector.
         fingerprint: 8 bytes that name the networks.
     """
     return {
@@ -34,7 +34,7 @@ def common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
 
 
 def vvc_identity(codec: FeatureCodec) -> Row:
-    """The picture codec and its settings."""
+    """Return the columns of the video codec and its settings."""
     identity = {"codec": codec.video_codec.name, "codec_version": ""}
     settings = getattr(codec.video_codec, "settings", None)
     if settings is not None:
@@ -46,5 +46,5 @@ def vvc_identity(codec: FeatureCodec) -> Row:
 
 
 def short(value: float) -> str:
-    """A float32 as a person would write it: -0.2786."""
+    """Write a float32 as a person does, for example -0.2786."""
     return f"{float(str(np.float32(value))):.9g}"

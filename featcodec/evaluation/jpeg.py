@@ -1,4 +1,4 @@
-"""JPEG by Pillow: the anchor that everybody has."""
+"""JPEG by Pillow: an anchor that is available everywhere."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _NO_LENGTH = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 def encode_jpeg(picture: npt.NDArray[np.uint8], quality: int, subsampling: str = "4:2:0") -> bytes:
-    """One baseline JPEG file with optimized Huffman tables.
+    """Encode a picture as a baseline JPEG file with optimized Huffman tables.
 
     Args:
         picture: (height, width, 3) uint8 RGB.
-        quality: of libjpeg, 1 (smallest) to 100.
+        quality: quality of libjpeg, 1 (smallest file) to 100.
         subsampling: one of `SUBSAMPLINGS`.
 
     Raises:
-        InputError: the quality or the subsampling is none of these.
+        InputError: the quality is out of range, or the subsampling is not in the list.
     """
     if not 1 <= quality <= 100:
         raise InputError(f"JPEG quality {quality} is outside 1..100")
@@ -36,10 +36,10 @@ def encode_jpeg(picture: npt.NDArray[np.uint8], quality: int, subsampling: str =
 
 
 def decode_jpeg(data: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """The RGB picture of a JPEG file, which has to be of this (height, width).
+    """Decode a JPEG file to an RGB picture. The picture must have this (height, width).
 
     Raises:
-        BitstreamError: it is none of that size.
+        BitstreamError: the data is not a JPEG picture, or the picture has another size.
     """
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
@@ -51,13 +51,13 @@ def decode_jpeg(data: bytes, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
 
 
 def scan_bytes(data: bytes) -> int:
-    """Bytes of the entropy-coded scan: what follows the last header, without the end marker.
+    """Count the bytes of the entropy-coded scan: all bytes after the last header, without the end marker.
 
     Args:
-        data: a baseline JPEG file of one scan.
+        data: a baseline JPEG file with one scan.
 
     Raises:
-        BitstreamError: it has no scan.
+        BitstreamError: the file has no scan.
     """
     position = 2
     while position + 4 <= len(data) and data[position] == 0xFF:

@@ -1,9 +1,9 @@
-"""Ways to code pictures for a detector, alike to whoever sweeps over them: our feature streams, and anchors.
+"""Methods: the ways to code pictures for a detector that a sweep measures. These are our feature streams, and anchors.
 
     image --letterbox--> prepare (once) -> encode (a QP or quality) -> bytes -> decode -> back_end -> Detections
 
-A decoder gets the bytes and nothing else, but for one thing: VVC and JPEG pictures do not say how large the image was
-before the letterbox, so anchors are told that for free. A feature stream carries it.
+A decoder gets only the bytes, with one exception. VVC and JPEG pictures do not say how large the image was before the
+letterbox, so the anchors get this size without a cost in bytes. A feature stream carries the size itself.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from featcodec.video.ffmpeg import FfmpegCodec
 
 Samples: TypeAlias = npt.NDArray[np.uint8]
 Picture: TypeAlias = npt.NDArray[np.float32]
-"""(height, width, 3) RGB in [0, 1], without the letterbox's border."""
+"""(height, width, 3) RGB in [0, 1], without the border of the letterbox."""
 
 METHODS = ("bottleneck", "latent", "input-vvc", "input-jpeg", "uncoded")
 
@@ -44,19 +44,19 @@ D = TypeVar("D")
 
 
 class Attacker(Protocol):
-    """Who turns decoded frames back into pictures; `featcodec.privacy.attack.Attack` is one."""
+    """An attack that turns decoded frames back into pictures. `featcodec.privacy.attack.Attack` implements it."""
 
     def on_streams(self, batch: Sequence[tuple[SideInfo, Frame]]) -> list[Picture]:
-        """Reconstructions from `FeatureCodec.decode_frame` results of one letterboxed size."""
+        """Return reconstructions from results of `FeatureCodec.decode_frame`. All have one letterboxed size."""
 
     def on_tensors(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Picture]:
-        """Reconstructions from (B, C, H, W) tensors of one letterboxed size."""
+        """Return reconstructions from (B, C, H, W) tensors of one letterboxed size."""
 
 
 class Method(Protocol[S, D]):
-    """A codec with everything fixed but the rate.
+    """A way to code pictures in which everything is fixed except the rate.
 
-    S is what the encoder puts beside the samples, D a decoded picture.
+    S is the type of what the encoder keeps beside the samples. D is the type of a decoded picture.
     """
 
     @property
@@ -65,7 +65,7 @@ class Method(Protocol[S, D]):
 
     @property
     def parameter(self) -> str:
-        """What its rate depends on, one of `featcodec.evaluation.points.PARAMETERS`."""
+        """The parameter that sets the rate, one of `featcodec.evaluation.points.PARAMETERS`."""
 
     @property
     def codec(self) -> FeatureCodec:
@@ -73,38 +73,38 @@ class Method(Protocol[S, D]):
 
     @property
     def recnet(self) -> str:
-        """16 hex digits that name the attacker, or nothing without one."""
+        """16 hex digits that name the RecNet, or an empty string without an attack."""
 
     def identity(self) -> Row:
-        """What identifies its points, without the rate and the data set."""
+        """Return the columns that identify the points of this method, without rate and data set."""
 
     def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[S, Samples]]:
-        """Everything in front of the picture codec, for images of one letterboxed shape."""
+        """Do all steps before the picture is coded, for images of one letterboxed shape."""
 
     def encode(self, batch: Sequence[tuple[S, Samples]], value: int | None) -> list[bytes]:
-        """The file of each; all have samples of one shape. The value is None where nothing can be chosen."""
+        """Return one file per picture. All samples have one shape. The value is None if the method has no parameter."""
 
     def slice_bytes(self, data: bytes) -> int:
-        """How many bytes of a file are coded picture data."""
+        """Count the bytes of a file that are coded picture data."""
 
     def decode(self, data: bytes, original: tuple[int, int]) -> D:
-        """The decoded picture of a file; `original` is the image's (width, height) before the letterbox."""
+        """Decode a file to a picture. `original` is the (width, height) of the image before the letterbox."""
 
     def back_end(self, batch: Sequence[D]) -> list[Detections]:
-        """The detections, from decoded pictures of one letterboxed shape."""
+        """Return the detections from decoded pictures of one letterboxed shape."""
 
     def attack(self, batch: Sequence[D]) -> list[Picture]:
-        """What the attacker makes of decoded pictures; nothing without one."""
+        """Return the reconstructions from decoded pictures, or an empty list without an attack."""
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureMethod:
-    """Our own: feature streams through a bottleneck, or direct ("latent") ones.
+    """Our own method: feature streams with a bottleneck, or without one (latent coding).
 
     Attributes:
-        codec: the codec; its QP is the rate.
-        label: the bottleneck's name, for people.
-        attacker: who attacks the coded features, or None.
+        codec: the codec; its QP sets the rate.
+        label: the name of the bottleneck, for people.
+        attacker: the attack on the decoded tensors, or None.
         recnet: see `Method.recnet`.
     """
 
@@ -165,13 +165,13 @@ class FeatureMethod:
 
 @dataclass(frozen=True, eq=False)
 class UncodedMethod:
-    """No compression (paper, Tables I and II): the tensor at the split as it is, neither clipped nor quantized.
+    """No compression (paper, Tables I and II): the tensor is used as it is, without clipping and quantization.
 
-    Its "file" is the tensor in float32, so that its rate is that of the numbers themselves. Without a bottleneck the
-    result is the uncoded detector's.
+    The "file" of this method is the tensor in float32, so the rate counts the numbers themselves. Without a bottleneck
+    the result is the result of the uncoded detector.
 
     Attributes:
-        codec, label, attacker, recnet: as `FeatureMethod`.
+        codec, label, attacker, recnet: the same as in `FeatureMethod`.
     """
 
     codec: FeatureCodec
@@ -190,7 +190,7 @@ class UncodedMethod:
         }
 
     def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[None, Samples]]:
-        """See `Method.prepare`; the samples are the bytes of the float32 tensor."""
+        """See `Method.prepare`. The samples are the bytes of the float32 tensor."""
         tensors = self.codec.tensors_of(batch).float().cpu().contiguous().numpy()
         return [(None, tensor.view(np.uint8)) for tensor in tensors]
 
@@ -223,7 +223,7 @@ class UncodedMethod:
 
 
 class _PictureMethod:
-    """An anchor: the letterboxed picture is coded, and the whole detector runs on what is decoded."""
+    """An anchor: the letterboxed picture is coded, and the whole detector runs on the decoded picture."""
 
     parameter = "qp"
     recnet = ""
@@ -248,21 +248,21 @@ class _PictureMethod:
 
 
 class InputVvcMethod(_PictureMethod):
-    """The picture in VVC, 4:2:0, with the preset and the parameters of the codec, but without a profile's tools.
+    """The picture in VVC, 4:2:0, with the preset and the parameters of the codec, but without the tools of a profile.
 
     Args:
-        codec: detector, letterbox and VVC settings.
+        codec: holds the detector, the letterbox and the VVC settings.
 
     Raises:
-        InputError: its VVC codec is not ffmpeg, which alone codes colour.
+        InputError: its video codec is not ffmpeg. Only ffmpeg codes colour.
     """
 
     name = "input-vvc"
 
     def __init__(self, codec: FeatureCodec) -> None:
         if not isinstance(codec.video_codec, FfmpegCodec):
-            raise InputError(f"{self.name} is coded with `video_codec` ffmpeg only; leave the method or the option out")
-        # Tools were chosen for frames; on pictures they would handicap the anchor.
+            raise InputError(f"{self.name} needs `video_codec` ffmpeg; leave out the method or the option")
+        # The tools were chosen for frames. On pictures they would be a disadvantage for the anchor.
         video_codec = FfmpegCodec(dataclasses.replace(codec.video_codec.settings, tools={}))
         super().__init__(dataclasses.replace(codec, video_codec=video_codec))
         self._colour = ColourCodec(video_codec)
@@ -290,8 +290,8 @@ class InputJpegMethod(_PictureMethod):
     """The picture as JPEG.
 
     Args:
-        codec: detector and letterbox.
-        subsampling: of chroma, one of `featcodec.evaluation.jpeg.SUBSAMPLINGS`.
+        codec: holds the detector and the letterbox.
+        subsampling: subsampling of chroma, one of `featcodec.evaluation.jpeg.SUBSAMPLINGS`.
     """
 
     name = "input-jpeg"

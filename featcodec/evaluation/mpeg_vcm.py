@@ -1,10 +1,11 @@
-"""The table of MPEG VCM's reporting template as CSV.
+"""The table of MPEG VCM's reporting template, as CSV.
 
-The template itself is a spreadsheet among MPEG's documents that may not be passed on. What it holds is known from
-papers and from the CSV that CompressAI-Vision writes to be pasted into it: for a data set a row a rate point, the
-finest QP first, with QP, rate, accuracy in percent and times of encoder and decoder. Here anchor and test stand side by
-side, and in the first row BD-rate, BD-accuracy and the ratio of the times (geometric mean over the points), as in
-JVET-T2010.
+The template itself is a spreadsheet among MPEG documents that may not be passed on. Its contents are known from papers,
+and from the CSV that CompressAI-Vision writes for the template. For each data set the table has one row per rate point,
+the finest QP first. A row holds the QP, the rate, the accuracy in percent, and the times of encoder and decoder.
+
+Here anchor and test are side by side. The first row also holds BD-rate, BD-accuracy and the ratio of the times
+(geometric mean over the points), as in JVET-T2010.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def write_table(path: Path, anchor: RateCurve, test: RateCurve, comparison: Comp
     """Write the table of two curves.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     accuracy = _ACCURACY[anchor.metric]
     side = ("QP", "Rate [bpp]", accuracy, "Enc T [s]", "Dec T [s]")

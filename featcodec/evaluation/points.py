@@ -1,8 +1,8 @@
-"""The CSV file of a sweep: one row a point, which several sweeps may append to at once.
+"""The CSV file of a sweep: one row per point. Several sweeps may append to the file at the same time.
 
-A row says what was coded and how (`IDENTITY`, `PARAMETERS`) and what came of it (`MEASURES`). Values are compared as
-the texts that stand in the file. Of two rows of one point, as two sweeps that measure it at the same time append them,
-the later counts. A line that a full disk cut off is no row.
+A row says what was coded and how (`IDENTITY`, `PARAMETERS`), and what was measured (`MEASURES`). Values are compared as
+the texts in the file. Two sweeps that measure the same point at the same time append two rows; the later row counts. A
+line that was cut off by a full disk does not count as a row.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from featcodec.errors import InputError, OutputError
 from featcodec.system.files import read_bounded
 
 PARAMETERS = ("qp", "quality")
-"""What moves along a rate-accuracy curve: VVC's QP, or JPEG's quality."""
+"""The columns that change along a rate-accuracy curve: the QP of VVC, or the quality of JPEG."""
 
 IDENTITY = (
     *("method", "fingerprint", "codec", "codec_version", "preset", "encoder_params", "split", "clip_low", "clip_high"),
     *("bits", "layout", "restoration", "image_size", "square", "precision", "conf", "iou", "max_det"),
     *("dataset", "images", "version"),
 )
-"""What else identifies a point; equal along a curve.
+"""The other columns that identify a point. They are equal along a curve.
 
-method: bottleneck, latent, input-vvc, input-jpeg or uncoded. fingerprint: of detector and bottleneck weights. codec,
-codec_version: the picture codec. split: last layer at the edge. clip_low, clip_high, bits: the quantizer. layout: 16
-hex digits that name the frame's, or nothing without one. restoration: 16 hex digits that name what undid coding
-noise in the decoder, or nothing. image_size, square: the letterbox. precision: what the networks compute in. conf, iou,
-max_det: which boxes count. dataset: 16 hex digits that name the annotation file's bytes and the ids of the images.
-images: how many. version: of featcodec.
+method: bottleneck, latent, input-vvc, input-jpeg or uncoded. fingerprint: names the weights of detector and bottleneck.
+codec, codec_version: the video codec, or pillow for JPEG. split: the last layer of the front-end. clip_low, clip_high,
+bits: the quantizer. layout: 16 hex digits that name the layout of the frame, or an empty string without one.
+restoration: 16 hex digits that name the restoration in the decoder, or an empty string without one. image_size, square:
+the letterbox. precision: the number format of the networks. conf, iou, max_det: which boxes count. dataset: 16 hex
+digits that name the bytes of the annotation file and the ids of the images. images: number of images. version: version
+of featcodec.
 """
 
 MEASURES = (
@@ -45,37 +46,38 @@ MEASURES = (
 )
 """What was measured.
 
-bottleneck: its name, for people. bytes: of all files; header_bytes is what is not slice data (or JPEG's scan),
-slice_bytes the rest. bpp: bits per pixel of the original images. ap, ap50, ap75: COCO box AP in percent. ap50_low,
-ap50_high: the bootstrap's 95 % interval from `bootstrap` resamples with `seed`. recnet: 16 hex digits that name the
-attacker; psnr, edge_psnr: mean dB of its pictures. *_seconds: of one thread, summed over the images.
+bottleneck: the name of the bottleneck, for people. bytes: size of all files. slice_bytes: bytes of slice data (for
+JPEG, of the scan). header_bytes: all other bytes. bpp: bits per pixel of the original images. ap, ap50, ap75: COCO box
+AP in percent. ap50_low, ap50_high: the 95 % interval of the bootstrap, from `bootstrap` resamples with `seed`.
+recnet: 16 hex digits that name the RecNet. psnr, edge_psnr: mean dB of its reconstructions. *_seconds: time of one
+thread, summed over the images.
 """
 
 LATER = ("layout", "restoration")
-"""Columns that files of older versions lack; their rows are read as if nothing stood there."""
+"""Columns that files of older versions do not have. Their rows are read with empty values in these columns."""
 
 COLUMNS = (IDENTITY[0], *PARAMETERS, *IDENTITY[1:], *MEASURES)
 
 Row: TypeAlias = dict[str, str]
-"""Texts by column."""
+"""The values of a row, as texts by column."""
 
 _MAX_BYTES = 64 << 20
 
 
 def number(value: float) -> str:
-    """A number as it stands in the file: nine significant digits, empty for NaN."""
+    """Write a number as in the file: with nine significant digits, or as an empty string for NaN."""
     return "" if math.isnan(value) else f"{value:.9g}"
 
 
 def read_rows(path: Path, needed: Sequence[str] = ()) -> list[Row]:
-    """The rows of a CSV file with a header line, in order.
+    """Read the rows of a CSV file with a header line, in order.
 
     Args:
         path: the file.
-        needed: columns that it must have; those of `LATER` are empty where it has none.
+        needed: columns that the file must have. Columns of `LATER` may be missing and are then empty.
 
     Raises:
-        InputError: unreadable, no CSV, or a needed column is missing, which the message names.
+        InputError: the file is unreadable or not a CSV file, or a needed column is missing; the message names it.
     """
     return _parse(path, _text(path), needed)
 
@@ -90,7 +92,7 @@ def _parse(path: Path, text: str, needed: Sequence[str]) -> list[Row]:
     try:
         lines = [line for line in csv.reader(io.StringIO(text)) if line]
     except csv.Error as error:
-        raise InputError(f"{path}: no CSV ({error}); give a file of `featcodec sweep`") from None
+        raise InputError(f"{path}: not a CSV file ({error}); give a file of `featcodec sweep`") from None
     header = lines[0] if lines else []
     absent = [column for column in needed if column not in header]
     missing = [column for column in absent if column not in LATER]
@@ -101,13 +103,13 @@ def _parse(path: Path, text: str, needed: Sequence[str]) -> list[Row]:
 
 
 class PointFile:
-    """The points of a CSV file, made when the first row is appended.
+    """The points of a CSV file. The file is created when the first row is appended.
 
     Args:
         path: the file.
 
     Raises:
-        InputError: it exists and its columns are not `COLUMNS`.
+        InputError: the file exists and its columns are not `COLUMNS`.
     """
 
     def __init__(self, path: Path) -> None:
@@ -115,7 +117,7 @@ class PointFile:
         self.rows()
 
     def rows(self) -> list[Row]:
-        """All rows, in order; none where there is no file yet."""
+        """Read all rows, in order. The list is empty if there is no file yet."""
         if not self.path.exists():
             return []
         rows = read_rows(self.path)
@@ -123,16 +125,16 @@ class PointFile:
         return rows
 
     def find(self, point: Mapping[str, str]) -> Row | None:
-        """The latest row with these values."""
+        """Return the last row with these values, or None."""
         matching = [row for row in self.rows() if all(row[name] == value for name, value in point.items())]
         return matching[-1] if matching else None
 
     def append(self, row: Row) -> None:
-        """Add a row, and the header line where the file is new. Another process may do the same at the same time.
+        """Add a row, and the header line if the file is new. Another process may do the same at the same time.
 
         Raises:
-            InputError: the file has other columns by now.
-            OutputError: it cannot be written.
+            InputError: the file now has other columns.
+            OutputError: the file cannot be written.
         """
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +143,7 @@ class PointFile:
                 if size:
                     self._check_header()
                     file.seek(size - 1)
-                    # A line that was cut off stays one of its own, and is no row.
+                    # A line that was cut off stays a line of its own. It does not count as a row.
                     text = ("" if file.read(1) == b"\n" else "\n") + _line(row)
                 else:
                     text = _line({column: column for column in COLUMNS}) + _line(row)
@@ -171,7 +173,7 @@ def _line(row: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def _locked(file: IO[bytes]) -> Iterator[None]:
-    """Nobody else appends meanwhile. The lock ends with the process, however that ends."""
+    """Keep other processes from appending. The lock ends when the process ends, even when it is killed."""
     try:
         import fcntl  # noqa: PLC0415
     except ImportError:  # Windows

@@ -13,11 +13,11 @@ from featcodec.errors import BitstreamError
 
 @dataclass(frozen=True)
 class Rate:
-    """Bytes and bits per pixel over a set.
+    """Bytes and bits per pixel of a set.
 
     Attributes:
-        streams: how many files.
-        bytes: all their bytes.
+        streams: number of files.
+        bytes: size of all files together.
         bpp: bits per pixel of the original pictures.
     """
 
@@ -27,11 +27,11 @@ class Rate:
 
 
 def rate_of_streams(paths: Sequence[Path]) -> Rate:
-    """The rate of `.266` files, from their sizes and the original sizes that their side_infos give.
+    """Compute the rate of `.266` files, from the file sizes and the original image sizes in the side info.
 
     Raises:
-        BitstreamError: one is no intact featcodec bitstream; the message names it.
-        InputError: there is none.
+        BitstreamError: a file is not an intact featcodec bitstream; the message names the file.
+        InputError: there are no files.
     """
     sizes = []
     for path in paths:

@@ -1,7 +1,8 @@
-"""Sweeps: points of rate-accuracy curves, each really coded, really decoded and scored, one CSV row a point.
+"""Sweeps: measured points of rate-accuracy curves, one CSV row per point. Each point is really coded and decoded.
 
-Per method the front-end runs once an image; its samples wait in a temporary file. A point then takes whole steps in
-threads: VVC codes a batch in a process, the bytes are decoded, the networks finish, with one CPU thread each.
+For each method the front-end runs once per image. Its samples wait in a temporary file. The work of a point then runs
+in threads, and each thread does all steps of a batch: VVC codes the batch in a process, the bytes are decoded, and the
+networks finish with one CPU thread.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from featcodec.system.batching import Batcher, cores, parts
 from featcodec.system.devices import beside_other_work
 
 BATCH = 8
-"""Most images that one encoder process codes."""
+"""The largest number of images that one encoder process codes."""
 _WAITING_IMAGES = 64
 
 S = TypeVar("S")
@@ -46,7 +47,7 @@ class Plan(Generic[S, D]):
 
     Attributes:
         method: the method.
-        values: its QPs or qualities; None where it has nothing to choose.
+        values: its QPs or qualities; None for a method without a parameter.
     """
 
     method: Method[S, D]
@@ -55,13 +56,13 @@ class Plan(Generic[S, D]):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one point.
+    """The outcome of one point.
 
     Attributes:
-        point: what identifies it.
-        row: its row in the file, or None after a failure.
-        skipped: whether it was there already.
-        error: one line on what went wrong, or None.
+        point: the columns that identify the point.
+        row: the row of the point in the file, or None after a failure.
+        skipped: whether the file already had the point.
+        error: one line that says what went wrong, or None.
     """
 
     point: Row
@@ -79,24 +80,24 @@ def sweep(
     seed: int = 0,
     workers: int | None = None,
 ) -> Generator[Outcome, None, None]:
-    """Measure the points that the file lacks and append them; yields one outcome a point, in order.
+    """Measure the points that are not in the file yet, and append them. Yields one outcome per point, in order.
 
-    A point counts as there when its row holds everything that is asked for: also the interval with `bootstrap`, and
-    PSNR where the method has an attacker. A point that fails costs itself, not the sweep.
+    The file has a point already if the row holds all requested values. These include the interval if `bootstrap` is
+    given, and the PSNR if the method has an attack. If a point fails, the sweep goes on with the next point.
 
     Args:
         plans: what to measure.
-        dataset: on which images.
-        file: where rows are looked for and appended.
-        bootstrap: resamples of AP50's interval; 0 means no interval.
-        seed: of the resampling.
-        workers: encoder processes (and threads) at a time; None means one a core.
+        dataset: the images and their annotations.
+        file: the file in which rows are searched and to which rows are appended.
+        bootstrap: number of resamples for the interval of AP50; 0 means no interval.
+        seed: seed of the resampling.
+        workers: encoder processes (and threads) at a time; None means one per core.
 
     Raises:
         InputError: an image cannot be read, or the file has other columns.
         OutputError: the file or temporary files cannot be written.
     """
-    # The back-end imports it when it is first used, which would count as that point's time.
+    # The back-end imports torchvision at its first use. Without this line the import would count as time of a point.
     importlib.import_module("torchvision")
     with Crew(workers or cores()) as crew:
         for plan in plans:
@@ -129,7 +130,7 @@ def _value_in_words(point: Row) -> str:
 
 
 def _keep_measured(row: Row, older: Row | None) -> Row:
-    """What an older row of the same point holds and this one was not asked for."""
+    """Keep values of an older row of the same point that were not requested this time."""
     if older is None or any(row[name] != older[name] for name in ("bytes", "ap", "ap50")):
         return row
     return {name: value or older[name] for name, value in row.items()}
@@ -137,9 +138,9 @@ def _keep_measured(row: Row, older: Row | None) -> Row:
 
 @dataclass(frozen=True)
 class _Item(Generic[S]):
-    """A prepared image; its samples lie in the spool.
+    """A prepared image. Its samples are in the spool.
 
-    `pixels` counts the letterboxed ones, `original` is the image's (width, height).
+    `pixels` is the number of letterboxed pixels. `original` is the (width, height) of the original image.
     """
 
     number: int
@@ -152,7 +153,7 @@ class _Item(Generic[S]):
 
 @dataclass(frozen=True)
 class _Scored:
-    """What became of one image at one point."""
+    """The outcome of one image at one point."""
 
     bytes: int
     slice_bytes: int
@@ -162,7 +163,7 @@ class _Scored:
 
 
 class _Curve(Generic[S, D]):
-    """A method on a data set: prepared once, measured at many points."""
+    """A method on a data set. It is prepared once and measured at many points."""
 
     def __init__(self, method: Method[S, D], dataset: Dataset, crew: Crew) -> None:
         self.method = method
@@ -176,12 +177,12 @@ class _Curve(Generic[S, D]):
         self._clock = threading.Lock()
 
     def close(self) -> None:
-        """Give the temporary file back."""
+        """Remove the temporary file."""
         if self._spool is not None:
             self._spool.close()
 
     def point(self, value: int | None) -> Row:
-        """What identifies a point."""
+        """Return the columns that identify a point."""
         return {
             **dict.fromkeys((*IDENTITY, *PARAMETERS), ""),
             **self._identity,
@@ -191,7 +192,7 @@ class _Curve(Generic[S, D]):
         }
 
     def measure(self, value: int | None, bootstrap: int, seed: int) -> Row:
-        """The measures of a point."""
+        """Measure a point and return its values."""
         with beside_other_work(threads=1):
             if not self._items:
                 self.close()
@@ -257,7 +258,7 @@ class _Curve(Generic[S, D]):
         with self._timed("encode"):
             pairs = [(item.side_info, picture) for item, picture in zip(batch, samples, strict=True)]
             files = method.encode(pairs, value)
-        # From here on there is nothing but the bytes.
+        # From here on only the bytes are used.
         with self._timed("decode"):
             decoded = [method.decode(data, item.original) for data, item in zip(files, batch, strict=True)]
         with self._timed("back_end"):
@@ -291,7 +292,7 @@ class _Curve(Generic[S, D]):
 
 
 def _batches(items: Sequence[_Item[S]]) -> list[list[_Item[S]]]:
-    """Batches of one shape for encoder processes, the costliest first, so that all cores end together."""
+    """Return batches of one shape for encoder processes. The largest come first, so that all cores end together."""
     by_shape: dict[tuple[int, ...], list[_Item[S]]] = {}
     for item in items:
         by_shape.setdefault(item.shape, []).append(item)

@@ -696,8 +696,8 @@ def test_evaluate_takes_results_that_say_more_than_a_box(run: Any, coded: Path, 
     ("change", "reason"),
     [
         (lambda content: content["images"][1].update(id="eleven"), "some image ids are numbers and some are texts"),
-        (lambda content: content.update(categories=[]), "annotates no box of any category"),
-        (lambda content: content.update(annotations=[]), "annotates no box of any category"),
+        (lambda content: content.update(categories=[]), "has no boxes or no categories"),
+        (lambda content: content.update(annotations=[]), "has no boxes or no categories"),
     ],
     ids=["mixed ids", "no categories", "no annotations"],
 )

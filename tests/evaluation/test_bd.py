@@ -124,11 +124,11 @@ def test_little_overlap_is_said_with_its_range() -> None:
 def test_disjoint_accuracies_single_points_and_too_few_for_cubic_are_refused() -> None:
     with pytest.raises(InputError, match=r"ap50 30.00 to 55.00 and test.csv 60.00 to 70.00: .* no accuracy in common"):
         compared(ANCHOR, [(0.1, 60), (0.2, 70)])
-    with pytest.raises(InputError, match=r"test.csv: 1 usable point is no curve; pchip needs 2"):
+    with pytest.raises(InputError, match=r"test.csv: 1 usable point is not enough; pchip needs 2"):
         compared(ANCHOR, [(0.1, 40)])
-    with pytest.raises(InputError, match="1 usable point is no curve"):
+    with pytest.raises(InputError, match="1 usable point is not enough"):
         compared(ANCHOR, [(0.1, 40), (0.2, 39)])
-    with pytest.raises(InputError, match="3 usable points are no curve; cubic needs 4"):
+    with pytest.raises(InputError, match="3 usable points are not enough; cubic needs 4"):
         compared(ANCHOR[:3], ANCHOR, "cubic")
     with pytest.raises(InputError, match="unknown interpolation"):
         compared(ANCHOR, ANCHOR, "linear")
@@ -183,7 +183,7 @@ def test_ambiguity_missing_columns_and_bad_curves_are_one_line(run: Any, file: P
     for arguments, reason in (
         ([file, file, *anchor], "holds 2 curves; choose one, by COLUMN=VALUE: method=bottleneck; method=latent"),
         ([file, rate, *anchor], "rate.csv: has no column 'ap50'"),
-        ([file, single, *anchor], "single.csv: 1 usable point is no curve"),
+        ([file, single, *anchor], "single.csv: 1 usable point is not enough"),
         ([file, far, *anchor], "no accuracy in common"),
         ([file, tmp_path / "nowhere.csv", *anchor], "nowhere.csv: no such file"),
     ):

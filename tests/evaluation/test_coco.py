@@ -129,7 +129,7 @@ def test_text_ids() -> None:
 
 def test_unknown_image_is_refused() -> None:
     results = [found(1, 1, A), found(77, 1, A), found(78, 1, A)]
-    with pytest.raises(InputError, match=r"truth\.json: lists no image 77 \(2 such in the results\)"):
+    with pytest.raises(InputError, match=r"truth\.json: lists no image 77 \(the results have 2 such images\)"):
         score(truth(*BOXES), results)
     with pytest.raises(InputError, match="lists no image 1 "):
         score(truth(*BOXES), [{**found(1, 1, A), "image_id": "1"}])
@@ -245,12 +245,12 @@ def test_results_may_say_more_than_a_box(key: str) -> None:
 def test_no_categories_are_refused() -> None:
     annotations = truth(*BOXES)
     annotations.content["categories"] = []
-    with pytest.raises(InputError, match=r"truth\.json: annotates no box of any category"):
+    with pytest.raises(InputError, match=r"truth\.json: has no boxes or no categories"):
         score(annotations, [found(*box) for box in BOXES])
 
 
 def test_nothing_annotated_is_refused() -> None:
-    with pytest.raises(InputError, match="annotates no box"):
+    with pytest.raises(InputError, match="has no boxes or no categories"):
         score(truth(), [])
 
 

@@ -87,8 +87,8 @@ def test_a_file_with_rate_and_accuracy_alone_is_a_curve(tmp_path: Path) -> None:
         ("", "has no column 'bpp'"),
         ("bpp,ap50\n", "holds no point"),
         ("bpp,ap50\n,\n", "no bpp or no ap50"),
-        ("bpp,ap50\n0.1,forty\n", "ap50 'forty' is no number"),
-        ("bpp,ap50\ninf,40\n", "bpp 'inf' is no number"),
+        ("bpp,ap50\n0.1,forty\n", "ap50 'forty' is not a number"),
+        ("bpp,ap50\ninf,40\n", "bpp 'inf' is not a number"),
         ("bpp,ap50\n0,40\n", "a rate of 0 bpp"),
     ],
 )

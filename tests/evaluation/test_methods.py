@@ -184,7 +184,7 @@ def test_identities_say_what_differs(codec: FeatureCodec) -> None:
 
 
 def test_input_vvc_needs_the_codec_that_codes_colour(codec: FeatureCodec) -> None:
-    with pytest.raises(InputError, match="`video_codec` ffmpeg only"):
+    with pytest.raises(InputError, match="needs `video_codec` ffmpeg"):
         InputVvcMethod(dataclasses.replace(codec, video_codec=open_video_codec("none")))
 
 

@@ -151,8 +151,8 @@ def test_nothing_is_written_when_something_is_wrong(run: Any, path: Path, tmp_pa
         ([tmp_path / "bad.csv"], f"{tmp_path}/bad.csv: has no column 'method'; give a CSV file of `featcodec sweep`"),
         ([tmp_path / "none.csv"], f"{tmp_path}/none.csv: no such file"),
         ([tmp_path], f"{tmp_path}: not a regular file"),
-        ([tmp_path / "odd.csv"], f"{tmp_path}/odd.csv, row 1: ap50 'forty' is no number"),
-        ([tmp_path / "bytes.csv"], f"{tmp_path}/bytes.csv, row 1: a value is no number"),
+        ([tmp_path / "odd.csv"], f"{tmp_path}/odd.csv, row 1: ap50 'forty' is not a number"),
+        ([tmp_path / "bytes.csv"], f"{tmp_path}/bytes.csv, row 1: a value is not a number"),
         ([path, "--attack", attack], f"{tmp_path}/in/b.png: no such file"),
         ([path, "--attack", tmp_path / "in"], f"{tmp_path}/in/attack.csv: no such file"),
         ([path, "--commands", tmp_path / "none.sh"], f"{tmp_path}/none.sh: no such file"),
@@ -180,7 +180,7 @@ def test_one_point_and_strange_names_are_no_reason_to_stop(run: Any, tmp_path: P
     code, out, err = run(path, "-o", tmp_path / "r.html")
     assert (code, err) == (0, "")
     assert re.search(r"against latent: BD-rate –, BD-AP50 –, BD-PSNR – \(–, – overlap\)", out)
-    assert "1 usable point is no curve" in (tmp_path / "r.html").read_text()
+    assert "1 usable point is not enough" in (tmp_path / "r.html").read_text()
 
 
 @pytest.mark.parametrize("name", ["bpp", "ap50", "psnr", "bytes", "clip_high"])

@@ -323,7 +323,7 @@ def test_a_page_that_cannot_be_made_or_written_leaves_nothing(tmp_path: Path, pa
     append_curve(path, "input-vvc", (("42", "0.1", "30"),), bytes="1.5")
     broken = make_report(tmp_path, path)
     for write in (write_html, write_markdown):
-        with pytest.raises(InputError, match="row 21: a value is no number"):
+        with pytest.raises(InputError, match="row 21: a value is not a number"):
             write(tmp_path / "out/report", broken)
     assert not (tmp_path / "out").exists()
 

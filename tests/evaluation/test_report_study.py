@@ -172,14 +172,14 @@ def test_what_is_no_number_names_row_and_column(tmp_path: Path, column: str, val
     append(path, **{**{"method": "uncoded", "bpp": "1", "ap": "1", "ap50": ""}, column: value})
     with pytest.raises(InputError) as caught:
         read_study([path], "ap50")
-    assert str(caught.value).startswith(f"{path}, row 5: {column} '{value}' is no ")
+    assert str(caught.value).startswith(f"{path}, row 5: {column} '{value}' is not a number")
     assert str(caught.value).endswith("; measure it with `featcodec sweep`")
 
 
 @pytest.mark.parametrize("value", ["0", "-0.5"])
 def test_a_rate_is_above_0(tmp_path: Path, value: str) -> None:
     append(tmp_path / "points.csv", method="uncoded", bpp=value, ap50="60")
-    with pytest.raises(InputError, match=rf"points\.csv, row 1: bpp '{value}' is no rate above 0"):
+    with pytest.raises(InputError, match=rf"points\.csv, row 1: bpp '{value}' is not a rate above 0"):
         read_study([tmp_path / "points.csv"], "ap50")
 
 

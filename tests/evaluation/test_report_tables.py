@@ -160,7 +160,7 @@ def test_what_is_no_curve_is_a_note_and_stops_nothing(tmp_path: Path) -> None:
     table = tables.bd(read_study([path], "ap50"))
     assert [row[1].text for row in table.rows] == [ABSENT] * 3
     assert all(row[1].rows for row in table.rows)
-    single, disjoint = "compact: 1 usable point is no curve", "the curves have no accuracy in common"
+    single, disjoint = "compact: 1 usable point is not enough", "the curves have no accuracy in common"
     assert len(table.notes) == 2, "each once"
     assert single in table.notes[0]
     assert disjoint in table.notes[1]
@@ -261,7 +261,7 @@ def test_all_rows_are_listed(study: Study, path: Path) -> None:
         **{"row": "4", "codec": "compact", "QP or quality": "34", "clip": "clip [−3, 3]", "preset": "faster"},
         **{"bytes": "20,000", "slice data": "95.0 %", "bpp": "0.4000", "AP50": "58.80", "95 % interval": ABSENT},
         **{"AP": "38.80", "PSNR": "17.00", "edge-PSNR": "22.00", "encode, s": "2.5", "decode, s": "2.5"},
-        "where it stands": f"{path}, row 4",
+        "file and row": f"{path}, row 4",
     }
 
 
@@ -269,7 +269,7 @@ def test_all_rows_are_listed(study: Study, path: Path) -> None:
 def test_bytes_that_are_none_are_one_line(tmp_path: Path, value: str) -> None:
     path = tmp_path / "points.csv"
     append_curve(path, "latent", bytes=value)
-    with pytest.raises(InputError, match=rf"^{path}, row 1: .* is no number; measure it with `featcodec sweep`$"):
+    with pytest.raises(InputError, match=rf"^{path}, row 1: .* is not a number; measure it with `featcodec sweep`$"):
         tables.points(read_study([path], "ap50"))
 
 

@@ -1,4 +1,4 @@
-"""The report: what sweeps and attacks measured, as one page with the paper's tables and figures.
+"""The report: one page with the results of sweeps and attacks, in the tables and figures of the paper.
 
-`study` reads, `tables` and `figures` and `pictures` show, `page` writes.
+`study` reads the results. `tables`, `figures` and `pictures` show them. `page` writes the page.
 """

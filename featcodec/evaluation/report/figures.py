@@ -1,8 +1,8 @@
-"""The report's curves as SVG, by matplotlib, on whatever background they stand.
+"""The figures of the report as SVG, drawn by matplotlib, for light and dark backgrounds.
 
-Texts stay texts. Colours of ink and grid are CSS variables with a style of their own inside, so that a figure follows
-light and dark also where it is an image of its own; curves have colours that are distinct on both, and for most people
-with colour vision deficiency (Okabe and Ito's palette).
+Texts stay texts. The colours of ink and grid are CSS variables, and each figure has its own style inside. So a figure
+follows light and dark mode even when it is a separate image. The colours of the curves differ clearly on both
+backgrounds, and for most people with colour vision deficiency (the palette of Okabe and Ito).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from featcodec.evaluation.curves import CurvePoint
 from featcodec.evaluation.report.study import Series, Study
 
 _INK, _GRID = "#123456", "#123457"
-"""Stand-ins, replaced in the finished SVG."""
+"""Placeholders, replaced in the finished SVG."""
 _STYLE = (
     "<style>:root{--figure-ink:#333;--figure-grid:#e2e2e2}"
     "@media(prefers-color-scheme:dark){:root{--figure-ink:#ccc;--figure-grid:#3a3a3a}}</style>"
@@ -52,10 +52,10 @@ _RC: Any = {
 
 
 def rate_accuracy(study: Study) -> str | None:
-    """Fig. 4a: bits per pixel against accuracy, with 95 % intervals where they were measured.
+    """Draw Fig. 4a: bits per pixel against accuracy, with the 95 % intervals that were measured.
 
     Returns:
-        an SVG document, or None where nothing was measured.
+        an SVG document, or None if nothing was measured.
     """
     if not study.series:
         return None
@@ -84,10 +84,10 @@ def rate_accuracy(study: Study) -> str | None:
 
 
 def privacy_accuracy(study: Study) -> str | None:
-    """Fig. 4b: an attacker's PSNR on the coded features against accuracy.
+    """Draw Fig. 4b: the attacker's PSNR on decoded tensors against accuracy.
 
     Returns:
-        an SVG document, or None where no attack was measured.
+        an SVG document, or None if no attack was measured.
     """
     if not any(_attacked(series) for series in study.series):
         return None
@@ -97,13 +97,13 @@ def privacy_accuracy(study: Study) -> str | None:
             points = _attacked(series)
             if points:
                 axes.plot([one.psnr for one in points], [one.accuracy for one in points], **look)
-        axes.set_xlabel("attacker's PSNR, dB (less is more private)")
+        axes.set_xlabel("attacker's PSNR, dB (lower is more private)")
 
     return _figure(study, draw)
 
 
 def _looks(series: Sequence[Series]) -> list[tuple[Series, dict[str, Any]]]:
-    """Colour and marker of each curve; anchors are dashed."""
+    """Choose the colour and the marker of each curve. Anchors are dashed."""
     return [
         (
             one,
@@ -121,7 +121,7 @@ def _looks(series: Sequence[Series]) -> list[tuple[Series, dict[str, Any]]]:
 
 
 def _legible(label: str) -> str:
-    """A label that can be set in a figure: printable, not too long, and not hidden, as matplotlib does with "_..."."""
+    """Return a label for a figure: printable, not too long, and not like "_...", which matplotlib hides."""
     text = "".join(character if character.isprintable() else " " for character in label)
     if len(text) > _LONGEST_LABEL:
         text = text[: _LONGEST_LABEL - 1] + "\N{HORIZONTAL ELLIPSIS}"
@@ -129,7 +129,7 @@ def _legible(label: str) -> str:
 
 
 def _attacked(series: Series) -> list[CurvePoint]:
-    """The points of the curve's upper envelope that have a PSNR, as BD-PSNR takes them."""
+    """Return the points of the upper envelope that have a PSNR. BD-PSNR uses the same points."""
     return [point for point in upper_envelope(series.curve.points) if point.psnr is not None]
 
 
@@ -146,7 +146,7 @@ def _draw_intervals(axes: Any, points: Sequence[CurvePoint], colour: str) -> Non
 
 def _figure(study: Study, draw: Any) -> str:
     with mpl.rc_context(_RC), warnings.catch_warnings():
-        # Whoever shows the figure has fonts of their own.
+        # The program that shows the figure uses its own fonts.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure = Figure(figsize=_SIZE, layout="constrained")
         FigureCanvasSVG(figure)

@@ -1,6 +1,6 @@
-"""The report itself: one self-contained HTML page, and the same as Markdown with its figures beside it.
+"""The pages of a report: one HTML file that holds everything, and a Markdown file with its figures beside it.
 
-Whatever comes out of a file is escaped by jinja2: a CSV is as hostile as any input.
+jinja2 escapes all text that comes from a file, because a CSV file can be hostile like every other input.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ _MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in 
 
 @dataclass(frozen=True)
 class Report:
-    """What stands in a report.
+    """The contents of a report.
 
     Attributes:
-        title: its heading.
+        title: the heading.
         study: the sweeps.
         grid: the reconstructions.
-        commands: those that measured, as text, or nothing.
+        commands: the commands that made the measurements, as text, or an empty string.
         made_by: the command that makes the report.
     """
 
@@ -44,7 +44,7 @@ class Report:
 
 
 def markdown_files(markdown: Path) -> dict[str, Path]:
-    """What is written for a Markdown report: itself, and its figures by name."""
+    """Return the files of a Markdown report by name: the report itself and its figures."""
     stem = markdown.with_suffix("")
     return {
         "markdown": markdown,
@@ -55,24 +55,24 @@ def markdown_files(markdown: Path) -> dict[str, Path]:
 
 
 def write_html(path: Path, report: Report) -> None:
-    """Write the page; everything that it shows is inside.
+    """Write the page as one HTML file that holds everything it shows.
 
     Raises:
-        OutputError: it cannot be written.
-        InputError: a value in a row is no number.
+        OutputError: the file cannot be written.
+        InputError: a value in a row is not a number.
     """
     text = _environment().get_template("report.html.jinja").render(**_contents(report))
     write_atomically(path, text.encode("utf-8", "replace"))
 
 
 def write_markdown(path: Path, report: Report) -> list[Path]:
-    """Write the page as Markdown, its figures beside it.
+    """Write the page as Markdown, with its figures beside it.
 
     Returns:
         the files.
 
     Raises:
-        OutputError, InputError: as `write_html`.
+        OutputError, InputError: the same cases as in `write_html`.
     """
     files = markdown_files(path)
     contents = _contents(report)
@@ -111,7 +111,7 @@ def _contents(report: Report) -> dict[str, Any]:
 
 
 def _fingerprints(study: Study) -> list[tuple[str, str, str]]:
-    """(what it is, fingerprint, that of its attacker) of the codecs, each once."""
+    """Return (name, fingerprint, fingerprint of its RecNet) of the networks, each once."""
     found: dict[str, tuple[str, str]] = {}
     for row in study.rows:
         name = "detector" if row["method"] != "bottleneck" and not row["bottleneck"] else label_of(row)
@@ -121,13 +121,13 @@ def _fingerprints(study: Study) -> list[tuple[str, str, str]]:
 
 
 def _settings(study: Study) -> list[tuple[str, str]]:
-    """Everything else that identifies points: each column with all its values."""
+    """Return the other columns that identify points, each with all its values."""
     values = {name: dict.fromkeys(row[name] for row in study.rows if row[name]) for name in _SETTINGS}
     return [(name, ", ".join(found)) for name, found in values.items() if found]
 
 
 def _fenced(text: str) -> str:
-    """A Markdown block of shell commands, which no line of theirs can end."""
+    """Write shell commands as a Markdown block. Its fence is so long that no line of the commands can end it."""
     fence = "~" * max(3, 1 + max(map(len, re.findall("~+", text)), default=0))
     return f"{fence}sh\n{text}\n{fence}"
 

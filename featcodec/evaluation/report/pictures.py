@@ -1,4 +1,4 @@
-"""The reconstruction grid (paper, Fig. 3): originals, and what attackers made of them."""
+"""The reconstruction grid (paper, Fig. 3): original images and their reconstructions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from featcodec.images.side_by_side import Panel, side_by_side
 from featcodec.privacy.attack_results import AttackResult, read_attack_results
 
 _MOST_SIDE = 384
-"""Pixels; larger pictures are shrunk to it."""
+"""In pixels. Larger pictures are scaled down to this size."""
 _JPEG_QUALITY = 85
 
 
@@ -28,8 +28,8 @@ class GridPanel:
     """One picture of the grid.
 
     Attributes:
-        label: original, or what was attacked.
-        measured: PSNR and edge-PSNR, one line each; nothing of the original.
+        label: "original", or what was attacked.
+        measured: PSNR and edge-PSNR, one line each; empty for the original.
         pixels: (height, width, 3) uint8 RGB.
     """
 
@@ -39,27 +39,28 @@ class GridPanel:
 
     @property
     def data_uri(self) -> str:
-        """The picture as a JPEG inside a URI."""
+        """The picture as a JPEG in a data URI."""
         return "data:image/jpeg;base64," + base64.b64encode(_jpeg(self.pixels)).decode("ascii")
 
 
 @dataclass(frozen=True, eq=False)
 class GridRow:
-    """An image: the original and its reconstructions."""
+    """One row of the grid: the original image and its reconstructions."""
 
     name: str
     panels: tuple[GridPanel, ...]
 
 
 def read_grid(folders: Sequence[Path], most: int) -> list[GridRow]:
-    """The images that all attacks have in common, in the order of the first.
+    """Read the images that all attacks have in common, in the order of the first attack.
 
     Args:
-        folders: of `featcodec invert`, one an attack.
-        most: images.
+        folders: output folders of `featcodec invert`, one per attack.
+        most: largest number of images.
 
     Raises:
-        InputError: a folder has no results or lacks a picture, an original is missing, or there is no common image.
+        InputError: a folder has no results or a picture of it is missing, an original is missing, or the attacks have
+            no image in common.
     """
     if not folders:
         return []
@@ -67,8 +68,8 @@ def read_grid(folders: Sequence[Path], most: int) -> list[GridRow]:
     common = [name for name in attacks[0] if all(name in attack for attack in attacks) and attacks[0][name].original]
     if not common:
         raise InputError(
-            f"{', '.join(map(str, folders))}: no image with an original that all have in common; invert the same "
-            "images, with `originals` where they are bitstreams"
+            f"{', '.join(map(str, folders))}: have no image with an original in common; invert the same images, "
+            "and give `originals` for bitstreams"
         )
     return [
         _row(name, [(folder, attack[name]) for folder, attack in zip(folders, attacks, strict=True)])
@@ -77,7 +78,7 @@ def read_grid(folders: Sequence[Path], most: int) -> list[GridRow]:
 
 
 def contact_sheet(rows: Sequence[GridRow]) -> bytes:
-    """The grid as one JPEG, for where pictures cannot be embedded."""
+    """Return the grid as one JPEG, for formats that cannot hold pictures."""
     strips = [
         side_by_side([Panel(panel.pixels, (panel.label, *panel.measured)) for panel in row.panels]) for row in rows
     ]
@@ -87,7 +88,7 @@ def contact_sheet(rows: Sequence[GridRow]) -> bytes:
 
 
 def _spread(names: Sequence[str], most: int) -> list[str]:
-    """So many of them, evenly spread."""
+    """Choose at most `most` names, evenly spread."""
     count = min(most, len(names))
     return [names[index * len(names) // count] for index in range(count)]
 
@@ -104,11 +105,11 @@ def _row(name: str, attacked: Sequence[tuple[Path, AttackResult]]) -> GridRow:
 
 
 def _inside(folder: Path, result: AttackResult) -> Path:
-    """The picture's file: the table may name nothing outside its folder."""
+    """Return the path of the picture. The table must not name a file outside its folder."""
     path = folder / result.picture
     if not path.resolve().is_relative_to(folder.resolve()):
         raise InputError(
-            f"{folder}: its table names {result.picture}, outside the folder; run `featcodec invert` again"
+            f"{folder}: its table names {result.picture}, which is outside the folder; run `featcodec invert` again"
         )
     return path
 

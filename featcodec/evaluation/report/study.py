@@ -1,4 +1,4 @@
-"""What a report is about: the rows of sweeps of one detector on one data set, sorted into curves."""
+"""The data of a report: rows from sweeps of one detector on one data set, sorted into curves."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row, read_rows
 
 UNCODED = "uncoded"
 NUMBER = "number"
-"""A column that is in no file: the row's number in the report."""
+"""An added column, not in the files: the number of the row in the report."""
 ORIGIN = "origin"
-"""A column that is in no file: where the row stands."""
+"""An added column, not in the files: the file and the number of the row in it."""
 _NEEDED = (*IDENTITY, *PARAMETERS, "bottleneck", "bytes", "slice_bytes", RATE, "ap", "ap50")
 _NUMBERS = (
     *(
@@ -33,11 +33,11 @@ _NUMBERS = (
     ),
     *("front_end_seconds", "encode_seconds", "decode_seconds", "back_end_seconds"),
 )
-"""Columns of numbers, where they are there and not empty."""
+"""Columns that must hold numbers if they are present and not empty."""
 _LARGEST = 1e15
-"""More than any sweep measures, and few enough to compute with."""
+"""Larger than any value that a sweep measures, and small enough to compute with."""
 _CODEC = ("method", "fingerprint", "restoration")
-"""What tells codecs apart; everything else is a setting."""
+"""The columns in which codecs differ. All other columns are settings."""
 _ORDER = {"bottleneck": 0, "latent": 1, "input-vvc": 2, "input-jpeg": 3}
 
 
@@ -46,11 +46,13 @@ class Series:
     """One codec.
 
     Attributes:
-        label: the bottleneck's name, else the method's, and whether it is restored; no other series has it.
+        label: the name of the bottleneck, or else of the method, and whether the codec has a restoration. Each label is
+            used once.
         method: bottleneck, latent, input-vvc or input-jpeg.
-        restored: whether a restoration undid coding noise in the decoder.
-        curve: with its usual settings: those with the most points, of equally many the first.
-        variants: with other settings, such as clip ranges or presets, in the order of the rows.
+        restored: whether the decoder used a restoration.
+        curve: the curve with the usual settings. These are the settings with the most points; of several such settings,
+            the first.
+        variants: the curves with other settings, for example other clip ranges or presets, in the order of the rows.
     """
 
     label: str
@@ -61,11 +63,11 @@ class Series:
 
     @property
     def is_anchor(self) -> bool:
-        """Whether it is there to be compared with, and neither a bottleneck of ours nor restored."""
+        """Whether this codec is an anchor: it has no bottleneck and no restoration."""
         return self.method != "bottleneck" and not self.restored
 
     def as_coded_in(self, other: Series) -> RateCurve | None:
-        """Its curve with the settings of another series' usual one, all but the restoration, if there is one."""
+        """Return the curve with the usual settings of another series, except the restoration, or None."""
         names = [name for name in IDENTITY if name != "restoration"]
         wanted = [other.curve.points[0].row.get(name, "") for name in names]
         curves = (self.curve, *self.variants)
@@ -74,13 +76,13 @@ class Series:
 
 @dataclass(frozen=True)
 class Study:
-    """Everything that a report shows of sweeps.
+    """Everything that a report shows about sweeps.
 
     Attributes:
-        rows: all, in order, with the further columns `NUMBER` and `ORIGIN`.
+        rows: all rows, in order, with the additional columns `NUMBER` and `ORIGIN`.
         metric: the column of the accuracies along the curves, ap50 or ap.
-        uncompressed: the latest row of each codec without compression, the detector alone first; then those of 8-bit
-            samples without VVC.
+        uncompressed: the last row of each codec without compression, the detector alone first. The rows of 8-bit
+            samples without VVC follow.
         series: bottlenecks first, then the anchors.
     """
 
@@ -91,17 +93,17 @@ class Study:
 
     @property
     def detector(self) -> Row | None:
-        """The row of the detector alone, or None where it was not measured."""
+        """The row of the detector alone, or None if it was not measured."""
         return next((row for row in self.uncompressed if is_detector_alone(row) and row[self.metric]), None)
 
 
 def is_detector_alone(row: Row) -> bool:
-    """Whether a row is the uncoded detector's, without a bottleneck."""
+    """Whether a row belongs to the uncoded detector, without a bottleneck."""
     return row["method"] == UNCODED and not row["bottleneck"]
 
 
 def label_of(row: Row) -> str:
-    """What people call the codec of a row."""
+    """Return the name of the codec of a row, for people."""
     return f"{_codec_of(row)}, restored" if row["restoration"] else _codec_of(row)
 
 
@@ -119,12 +121,12 @@ def read_study(paths: Sequence[Path], metric: str, conditions: Mapping[str, str]
     Args:
         paths: the files.
         metric: ap50 or ap.
-        conditions: only rows with these values count, by column; of fingerprint, dataset, recnet and restoration
-            the beginning is enough.
+        conditions: values by column; only rows with these values count. For fingerprint, dataset, recnet, layout and
+            restoration the beginning of the value is enough.
 
     Raises:
-        InputError: a file is unreadable or lacks a column; a value is no number; there is no row, or rows of several
-            data sets or detectors.
+        InputError: a file is unreadable, or a needed column is missing; a value is not a number; there is no row; or
+            the rows belong to several data sets or detectors.
     """
     conditions = conditions or {}
     rows: list[Row] = []
@@ -157,7 +159,7 @@ def _is_raw(row: Row) -> bool:
 
 
 def _printable(text: str) -> str:
-    """The text without the bytes that were no UTF-8, which nothing could show."""
+    """Replace the bytes that were not UTF-8, because they cannot be shown."""
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
@@ -169,11 +171,11 @@ def _check_numbers(row: Row) -> None:
         except ValueError:
             value = math.nan
         if not math.isfinite(value):
-            reason = "no number"
+            reason = "not a number"
         elif abs(value) > _LARGEST:
             reason = "too large"
         elif name == RATE and text and value <= 0:
-            reason = "no rate above 0"
+            reason = "not a rate above 0"
         else:
             continue
         raise InputError(f"{row[ORIGIN]}: {name} {text[:40]!r} is {reason}; measure it with `featcodec sweep`")

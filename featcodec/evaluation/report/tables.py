@@ -1,4 +1,4 @@
-"""The report's tables. Every figure in a cell names the rows that it comes from."""
+"""The tables of the report. Every number in a cell names the rows that it comes from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featcodec.evaluation.report.study import NUMBER, UNCODED, Series, Study, is
 from featcodec.video.profiles import describe
 
 ALLOWED_LOSSES = (1, 2, 3, 5)
-"""Percentage points below the uncoded detector, of the operating points."""
+"""The operating points: how many percentage points the accuracy may be below the uncoded detector."""
 _ABSENT = "\N{EN DASH}"
 _SHOWN_OTHERWISE = ("clip_low", "clip_high", "preset", "encoder_params", "layout")
 _MINUS = "\N{MINUS SIGN}"
@@ -22,7 +22,7 @@ _METRICS = {"ap50": "AP50", "ap": "AP"}
 
 @dataclass(frozen=True)
 class Cell:
-    """A text, and the numbers of the rows that it comes from."""
+    """A text, and the numbers of the rows that the text comes from."""
 
     text: str
     rows: tuple[str, ...] = ()
@@ -33,9 +33,9 @@ class Table:
     """A table.
 
     Attributes:
-        columns: their headings.
-        rows: as many cells each; the first one is the row's heading.
-        notes: what to keep in mind, one sentence each.
+        columns: the headings of the columns.
+        rows: the rows, each with one cell per column; the first cell is the heading of the row.
+        notes: notes on the values, one sentence each.
     """
 
     columns: tuple[str, ...]
@@ -44,7 +44,7 @@ class Table:
 
 
 def uncompressed(study: Study) -> Table:
-    """Accuracy without compression (paper, Table I), and with nothing but the 8-bit quantizer."""
+    """Make the table of accuracy without compression (paper, Table I), and with the 8-bit quantizer only."""
     detector = study.detector
     rows = []
     for row in study.uncompressed:
@@ -62,7 +62,7 @@ def uncompressed(study: Study) -> Table:
 
 
 def reconstruction(study: Study) -> Table:
-    """How well an attacker does on uncompressed features (paper, Table II); the first row is the one compared with."""
+    """Make the table of attacks on uncompressed tensors (paper, Table II). All are compared with the first row."""
     attacked = [row for row in study.uncompressed if row["method"] == UNCODED and row.get("psnr")]
     anchor = next((row for row in attacked if is_detector_alone(row)), None)
     rows = []
@@ -75,9 +75,9 @@ def reconstruction(study: Study) -> Table:
 
 
 def bd(study: Study) -> Table:
-    """Every bottleneck and every restored codec against every anchor, and anchors against each other.
+    """Compare every bottleneck and every codec with restoration with every anchor, and the anchors with each other.
 
-    A restored codec also against itself without the restoration, everything else being equal.
+    A codec with restoration is also compared with the same codec without it. All other settings are equal.
     """
     rows, notes = [], []
     for position, test in enumerate(study.series):
@@ -91,7 +91,7 @@ def bd(study: Study) -> Table:
 
 
 def _unrestored(study: Study, test: Series) -> dict[str, RateCurve]:
-    """What a restored codec is without its restoration, by what it is called; nothing where that was not measured."""
+    """Return the curve of a codec without its restoration, by name. The result is empty if it was not measured."""
     for series in study.series if test.restored else ():
         curve = None if series.restored else series.as_coded_in(test)
         if curve is not None:
@@ -101,9 +101,10 @@ def _unrestored(study: Study, test: Series) -> dict[str, RateCurve]:
 
 
 def variants(study: Study) -> Table:
-    """Other settings of one codec, each over all its QPs.
+    """Compare other settings of one codec, each over all its QPs.
 
-    Clip ranges are compared with the narrowest (paper, section IV-B), everything else with the codec's usual settings.
+    Clip ranges are compared with the narrowest range (paper, section IV-B). Everything else is compared with the usual
+    settings of the codec.
     """
     rows, notes = [], []
     for series in study.series:
@@ -125,7 +126,7 @@ def variants(study: Study) -> Table:
 
 
 def operating_points(study: Study) -> Table:
-    """The cheapest measured point of each codec within so many points of the uncoded detector."""
+    """Find the cheapest measured point of each codec for each of the `ALLOWED_LOSSES`."""
     detector = study.detector
     metric = _METRICS[study.metric]
     columns = ("", *(f"within {loss} of {metric}" for loss in ALLOWED_LOSSES))
@@ -143,7 +144,7 @@ def operating_points(study: Study) -> Table:
 
 
 def points(study: Study) -> Table:
-    """All rows."""
+    """Make the table of all rows."""
     columns: tuple[tuple[str, Callable[[Row], str]], ...] = (
         ("row", lambda row: row[NUMBER]),
         ("codec", label_of),
@@ -160,14 +161,14 @@ def points(study: Study) -> Table:
         ("edge-PSNR", lambda row: _format(row, "edge_psnr", ".2f")),
         ("encode, s", lambda row: _sum(row, ("front_end_seconds", "encode_seconds"))),
         ("decode, s", lambda row: _sum(row, ("decode_seconds", "back_end_seconds"))),
-        ("where it stands", lambda row: row["origin"]),
+        ("file and row", lambda row: row["origin"]),
     )
     rows = tuple(tuple(Cell(_safely(read, row)) for _, read in columns) for row in study.rows)
     return Table(tuple(name for name, _ in columns), rows)
 
 
 def row_range(numbers: Sequence[str]) -> str:
-    """Row numbers for people: "3-7, 9"."""
+    """Write row numbers for people, for example "3-7, 9"."""
     parts: list[list[int]] = []
     for number in sorted(map(int, numbers)):
         if parts and number == parts[-1][1] + 1:
@@ -183,7 +184,7 @@ def _comparison_columns(study: Study) -> tuple[str, ...]:
 
 
 def _comparison(anchor: RateCurve, test: RateCurve) -> tuple[tuple[Cell, ...], list[str]]:
-    """The cells of `_comparison_columns`, and what to keep in mind."""
+    """Return the cells of `_comparison_columns`, and the notes."""
     numbers = (*_numbers(anchor), *_numbers(test))
     try:
         found: Comparison = compare(anchor, test)
@@ -201,7 +202,7 @@ def _comparison(anchor: RateCurve, test: RateCurve) -> tuple[tuple[Cell, ...], l
 
 
 def signed(value: float, digits: int) -> str:
-    """A difference, with its sign as print has it."""
+    """Write a difference with its sign. A negative number has a real minus sign."""
     return f"{value:+.{digits}f}".replace("-", _MINUS)
 
 
@@ -228,7 +229,7 @@ def _parameter(row: Row) -> str:
 
 
 def _settings(row: Row, columns: Sequence[str]) -> str:
-    """Values of columns for people; the two ends of the clip range as one."""
+    """Write the values of columns for people. The two ends of the clip range are one value."""
     clip = f"clip [{row['clip_low']}, {row['clip_high']}]".replace("-", _MINUS)
     parts = [clip] if "clip_low" in columns or "clip_high" in columns else []
     if "preset" in columns or "encoder_params" in columns:
@@ -272,7 +273,7 @@ def _safely(read: Callable[[Row], str], row: Row) -> str:
     try:
         return read(row) or _ABSENT
     except (ValueError, ZeroDivisionError):
-        raise InputError(f"{row['origin']}: a value is no number; measure it with `featcodec sweep`") from None
+        raise InputError(f"{row['origin']}: a value is not a number; measure it with `featcodec sweep`") from None
 
 
 def _without_empty_columns(table: Table) -> Table:
