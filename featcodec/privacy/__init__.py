@@ -1,1 +1,1 @@
-"""The audit of privacy: who attacks, what an attack yields, and how it is measured."""
+"""The privacy audit: the attacks, their reconstructions, and how the reconstructions are measured."""

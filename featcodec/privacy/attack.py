@@ -1,4 +1,4 @@
-"""The attack itself: a codec, and the RecNet that turns its coded tensors back into pictures."""
+"""The attack: a codec, and the RecNet that turns its tensors back into pictures."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from featcodec.packing.frames import Frame
 from featcodec.privacy.recnet import RecNet, load_recnet, shipped_recnet
 
 Picture = npt.NDArray[np.float32]
-"""(height, width, 3) RGB in [0, 1]: what an attack makes of one image, without the letterbox's border."""
+"""(height, width, 3) RGB in [0, 1]: the reconstruction of one image, without the border of the letterbox."""
 
 
 @dataclass(frozen=True, eq=False)
 class Attack:
-    """A codec and a RecNet that turns its coded tensors back into pictures.
+    """A codec, and a RecNet that turns its tensors back into pictures.
 
-    It computes in float32 also where the codec does not: an attacker is in no hurry.
+    The RecNet computes in float32 even if the codec does not, because an attacker has time.
 
     Attributes:
-        codec: whose tensors are attacked.
-        recnet: trained on that codec; in eval mode, on its detector's device.
+        codec: the codec whose tensors are attacked.
+        recnet: the RecNet that was trained on this codec; in eval mode, on the device of the detector.
 
     Raises:
-        WeightsError: the RecNet was trained on another codec, or the codec splits its detector elsewhere.
+        WeightsError: the RecNet was trained on another model, or the codec uses another split.
     """
 
     codec: FeatureCodec
@@ -44,13 +44,13 @@ class Attack:
         model, config = self.codec.model, self.recnet.config
         if config.model_fingerprint != model.fingerprint.hex():
             raise WeightsError(
-                f"a RecNet for the networks {config.model_fingerprint:.16}, but {model.fingerprint.hex()} are attacked "
-                f"({model.kind}); give the `detector` and `bottleneck` it was trained on, or another RecNet"
+                f"the RecNet is for model {config.model_fingerprint:.16}, but the attacked model is "
+                f"{model.fingerprint.hex()} ({model.kind}); give the `detector` and `bottleneck` of the RecNet, or "
+                "another RecNet"
             )
         if model.split != DEFAULT_SPLIT:
             raise WeightsError(
-                f"inverts split {DEFAULT_SPLIT}, but the model is cut behind layer {model.split}; give another "
-                "`bottleneck`"
+                f"inverts split {DEFAULT_SPLIT}, but the model has split {model.split}; give another `bottleneck`"
             )
         if config.input_channels != model.channels:
             raise WeightsError(
@@ -59,10 +59,10 @@ class Attack:
 
     @classmethod
     def load(cls, codec: FeatureCodec, path: Path | None) -> Attack:
-        """Read a RecNet checkpoint; None takes the one that ships for this codec.
+        """Read a RecNet checkpoint. If `path` is None, use the RecNet that comes with the package for this model.
 
         Raises:
-            WeightsError: missing, damaged, or trained on another codec.
+            WeightsError: the RecNet is missing, damaged, or trained on another model.
         """
         if path is None:
             return cls(codec, shipped_recnet(codec.model.fingerprint).to(codec.model.device))
@@ -73,24 +73,24 @@ class Attack:
             raise WeightsError(f"{path}: {error}") from None
 
     def on_images(self, batch: Sequence[Letterboxed]) -> list[Picture]:
-        """Reconstructions from uncompressed features of images of one letterboxed shape."""
+        """Return reconstructions from the uncompressed tensors of images of one letterboxed shape."""
         return self.on_tensors(self.codec.tensors_of(batch), [image.letterbox for image in batch])
 
     def on_streams(self, batch: Sequence[tuple[SideInfo, Frame]]) -> list[Picture]:
-        """Reconstructions from `decode_frame` results of one letterboxed size.
+        """Return reconstructions from results of `decode_frame`. All have one letterboxed size.
 
         Raises:
-            BitstreamError: one was split elsewhere, which equal weights and an equal shape do not tell.
+            BitstreamError: a stream has another split. Weights and shape can be equal although the split differs.
         """
         for side_info, _ in batch:
             if side_info.split != self.codec.model.split:
                 raise BitstreamError(
-                    f"made behind layer {side_info.split}, but a RecNet inverts split {DEFAULT_SPLIT}; encode with that"
+                    f"has split {side_info.split}, but RecNet inverts split {DEFAULT_SPLIT}; encode with that split"
                 )
         return self.on_tensors(self.codec.decoded_tensors(batch), [letterbox_of(side_info) for side_info, _ in batch])
 
     def on_tensors(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Picture]:
-        """Reconstructions from (B, C, H, W) tensors of the codec, coded or not.
+        """Return reconstructions from (B, C, H, W) tensors of the codec, decoded or uncompressed.
 
         Raises:
             InputError: a reconstruction is not finite.
@@ -98,5 +98,5 @@ class Attack:
         with torch.inference_mode():
             images = self.recnet(tensors.float()).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         if not np.isfinite(images).all():
-            raise InputError("RecNet makes no finite picture of it; train it again")
+            raise InputError("RecNet makes a picture that is not finite; train RecNet again")
         return [letterbox.crop(image) for image, letterbox in zip(images, letterboxes, strict=True)]

@@ -1,8 +1,8 @@
-"""Attacking many images: what a reconstruction network (RecNet) makes of their bitstreams or of their features.
+"""Attacks on many images: RecNet makes reconstructions from their bitstreams or from their tensors.
 
-A bitstream is decoded as far as the coded tensor. An image goes through front-end and AE without clipping,
-quantization or VVC, which is how the paper measures privacy (section IV-A). Threads as in decoding: each takes whole
-steps, with one CPU thread of torch's.
+A bitstream is decoded up to the decoded tensor. An image goes through front-end and AE without clipping, quantization
+and VVC. This is how the paper measures privacy (section IV-A). Threads work as in decoding: each thread does whole
+steps and uses one CPU thread of torch.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _PICTURE_SUFFIX = ".png"
 
 @dataclass(frozen=True)
 class Attacked:
-    """What became of one bitstream or image.
+    """The outcome of one bitstream or image.
 
     Attributes:
         source: the bitstream or image file.
         output: the reconstruction, a PNG.
-        quality: how near it comes to the original, or None without one.
-        latent_quality: how near the latent attack comes, or None without one.
+        quality: how close the reconstruction is to the original, or None without an original.
+        latent_quality: how close the reconstruction of the latent attack is, or None without this attack.
         side_by_side: original and reconstructions in one PNG, or None without an original.
-        qp: of the bitstream, or "raw"; nothing for an image.
-        plates: what is read of the number plates that can be read on the original, or None where it is not audited.
-        error: one line on what went wrong, or None.
+        qp: QP of the bitstream, or "raw"; empty for an image.
+        plates: what is read from the number plates that are readable on the original, or None if plates are not read.
+        error: one line that says what went wrong, or None.
     """
 
     source: Source
@@ -59,7 +59,7 @@ class Attacked:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """A file on its way through the networks; `original` is letterboxed like the target."""
+    """A file on its way through the networks. `original` has the same letterbox as the target."""
 
     source: Source
     target: tuple[SideInfo, Frame] | Letterboxed
@@ -68,37 +68,37 @@ class _Job:
 
     @property
     def kind(self) -> tuple[int, int, bool, bool]:
-        """What has to be equal in a batch."""
+        """What must be equal in a batch."""
         size = self.letterbox.width, self.letterbox.height
         return *size, isinstance(self.target, Letterboxed), self.original is None
 
 
 def is_stream(source: Source) -> bool:
-    """Whether a source is taken for a bitstream; everything else is taken for an image."""
+    """Whether a source is treated as a bitstream. Every other source is treated as an image."""
     return source.path.suffix.lower() == STREAM_SUFFIX
 
 
 def picture_path(source: Source, folder: Path) -> Path:
-    """Where a reconstruction goes: the same relative path, ending in .png."""
+    """Return the path for a reconstruction: the same relative path, with the suffix .png."""
     return folder / source.relative.with_suffix(_PICTURE_SUFFIX)
 
 
 def side_by_side_path(source: Source, folder: Path) -> Path:
-    """Where original and reconstructions go in one picture."""
+    """Return the path for the picture that shows original and reconstructions side by side."""
     return picture_path(source, folder / SIDE_BY_SIDE_FOLDER)
 
 
 def check_pictures(
     sources: Sequence[Source], folder: Path, originals: Mapping[Path, Path] | None = None, *, overwrite: bool
 ) -> None:
-    """Make sure, before anything is computed, that `attack_files` destroys nothing; arguments as there.
+    """Check, before any computation, that `attack_files` destroys no file. The arguments are the same as there.
 
     Raises:
-        OutputError: the folder is a file, a picture exists already (unless it may be overwritten), or would take the
-            place of a source, an original or another picture.
+        OutputError: the folder is a file; a picture exists already (unless it may be overwritten); or a picture would
+            replace a source, an original or another picture.
     """
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is no folder; choose another `output`")
+        raise OutputError(f"{folder}: is not a folder; choose another `output`")
     originals = originals or {}
     protected = {path.resolve() for path in (*(source.path for source in sources), *originals.values())}
     outputs = [picture_path(source, folder) for source in sources]
@@ -124,20 +124,20 @@ def attack_files(
     plates: PlateAudit | None = None,
     workers: int | None = None,
 ) -> Generator[Attacked, None, None]:
-    """Reconstruct pictures and write them; yields one outcome a file, in the order of the sources.
+    """Reconstruct pictures and write them. Yields one outcome per file, in the order of the sources.
 
-    Pictures have the size of the letterboxed image without its border, and are measured there, against the original
-    scaled alike. Those that exist are replaced; ask `check_pictures` first.
+    The pictures have the size of the letterboxed image without its border. They are measured at this size, against the
+    original scaled to the same size. Existing pictures are replaced, so call `check_pictures` first.
 
     Args:
         attack: the codec and the RecNet trained on it.
-        sources: bitstream files, and images, of which the uncompressed features are attacked.
+        sources: bitstream files and images. For an image the uncompressed tensor is attacked.
         folder: where the pictures go.
-        originals: by path of the source, the original image to measure against; an image may be its own.
-        latent: a second attack, on the uncompressed features of the originals, for comparison. Its codec is usually
-            the same without bottleneck.
+        originals: original images for the measurement, by path of the source. An image may be its own original.
+        latent: a second attack for comparison, on the uncompressed tensors of the originals. Its codec is usually the
+            same without bottleneck.
         plates: reads the number plates on originals and reconstructions.
-        workers: threads; None means one a core.
+        workers: number of threads; None means one per core.
     """
     inversion = _Run(attack, latent, folder, originals or {}, plates)
     return batched_outcomes(
@@ -153,7 +153,7 @@ def attack_files(
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What the steps of a run share."""
+    """The data that all steps of a run use."""
 
     attack: Attack
     latent: Attack | None
@@ -177,7 +177,7 @@ def _read(inversion: _Run, source: Source) -> _Job:
     original: Letterboxed | None = None
     path = inversion.originals.get(source.path)
     if path is not None:
-        # An image that is its own original need not be read again.
+        # An image that is its own original does not need to be read again.
         if isinstance(target, Letterboxed) and path == source.path:
             original = target
         else:
@@ -189,15 +189,15 @@ def _letterboxed_original(path: Path, letterbox: Letterbox) -> Letterboxed:
     image = read_image(path)
     if image.shape[:2] != (letterbox.original_height, letterbox.original_width):
         raise InputError(
-            f"of an image of {letterbox.original_width}x{letterbox.original_height}, but {path} has {image.shape[1]}x"
-            f"{image.shape[0]} pixels; give the `originals` of these files"
+            f"is from an image of {letterbox.original_width}x{letterbox.original_height}, but {path} has "
+            f"{image.shape[1]}x{image.shape[0]} pixels; give the `originals` of these files"
         )
     return Letterboxed(letterbox, letterbox.apply(image))
 
 
 def _invert(inversion: _Run, group: Sequence[_Job]) -> list[Attacked]:
     def run(jobs: Sequence[_Job]) -> list[tuple[Picture, Picture | None]]:
-        # Each of these holds all jobs or none, as they are of one kind.
+        # Each of these lists holds all jobs or none, because all jobs are of one kind.
         images = [job.target for job in jobs if isinstance(job.target, Letterboxed)]
         streams = [job.target for job in jobs if not isinstance(job.target, Letterboxed)]
         originals = [job.original for job in jobs if job.original is not None]

@@ -1,6 +1,6 @@
-"""What an attack's folder says of its pictures: the file attack.csv, one row a reconstruction.
+"""The results in the folder of an attack: the file attack.csv, with one row per reconstruction.
 
-A picture's row is replaced when the picture is made again, and others stay, so that several runs may fill a folder.
+When a picture is made again, its row is replaced and the other rows stay. So several runs may fill one folder.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class AttackResult:
     """One reconstruction.
 
     Attributes:
-        picture: its path below the folder, with slashes.
-        original: path of the image it is measured against, as it was given, or nothing.
-        label: what was attacked: the bottleneck's name, or "latent".
-        fingerprint: 16 hex digits; of the codec that was attacked.
-        recnet: 16 hex digits; of the attacker's weights.
-        qp: of the attacked bitstream; nothing for uncompressed features, "raw" for uncompressed samples.
-        psnr, edge_psnr: dB, or NaN where there is no original.
+        picture: path of the reconstruction below the folder, with slashes.
+        original: path of the original image, as it was given, or an empty string without one.
+        label: what was attacked: the name of the bottleneck, or "latent".
+        fingerprint: 16 hex digits that name the attacked model.
+        recnet: 16 hex digits that name the weights of the RecNet.
+        qp: QP of the attacked bitstream; empty for an uncompressed tensor, "raw" for uncompressed samples.
+        psnr, edge_psnr: dB, or NaN without an original.
     """
 
     picture: str
@@ -49,10 +49,10 @@ _COLUMNS = tuple(field.name for field in fields(AttackResult))
 
 
 def read_attack_results(folder: Path) -> list[AttackResult]:
-    """The results of a folder that `featcodec invert` wrote, in order.
+    """Read the results in a folder that `featcodec invert` wrote, in order.
 
     Raises:
-        InputError: there are none, or they cannot be read.
+        InputError: the folder has no results, or they cannot be read.
     """
     path = folder / FILE_NAME
     text = read_bounded(
@@ -63,28 +63,28 @@ def read_attack_results(folder: Path) -> list[AttackResult]:
             raise csv.Error("it holds NUL")
         lines = [line for line in csv.reader(io.StringIO(text, newline="")) if line]
     except csv.Error as error:
-        raise InputError(f"{path}: no CSV ({error}); {_FOLDER_REMEDY}") from None
+        raise InputError(f"{path}: not a CSV file ({error}); {_FOLDER_REMEDY}") from None
     if not lines or lines[0] != list(_COLUMNS):
         raise InputError(f"{path}: has other columns than {', '.join(_COLUMNS)}; {_REMEDY}")
     return [_result(path, line) for line in lines[1:]]
 
 
 def check_attack_results(folder: Path) -> None:
-    """Make sure, before anything is computed, that `add_attack_results` can add to the folder.
+    """Check, before any computation, that `add_attack_results` can add to the folder.
 
     Raises:
-        InputError: it has a file of that name that is no such file.
+        InputError: the folder has a file with this name that is not a file of attack results.
     """
     if (folder / FILE_NAME).exists():
         read_attack_results(folder)
 
 
 def add_attack_results(folder: Path, results: Iterable[AttackResult]) -> None:
-    """Write results into the folder's file, beside those of other pictures.
+    """Write results into the file of the folder. The results of other pictures stay.
 
     Raises:
-        InputError: the folder has a file of that name that is no such file.
-        OutputError: it cannot be written.
+        InputError: the folder has a file with this name that is not a file of attack results.
+        OutputError: the file cannot be written.
     """
     path = folder / FILE_NAME
     kept = read_attack_results(folder) if path.exists() else []
@@ -99,11 +99,11 @@ def add_attack_results(folder: Path, results: Iterable[AttackResult]) -> None:
 
 def _result(path: Path, line: list[str]) -> AttackResult:
     if len(line) != len(_COLUMNS):
-        raise InputError(f"{path}: a row of {len(line)} values, not {len(_COLUMNS)}; {_REMEDY}")
+        raise InputError(f"{path}: has a row of {len(line)} values, not {len(_COLUMNS)}; {_REMEDY}")
     try:
         psnr, edge_psnr = (float(text or "nan") for text in line[-2:])
     except ValueError:
-        raise InputError(f"{path}: {line[-2]!r} or {line[-1]!r} is no number; {_REMEDY}") from None
+        raise InputError(f"{path}: {line[-2]!r} or {line[-1]!r} is not a number; {_REMEDY}") from None
     texts = dict(zip(_COLUMNS, line[:-2], strict=False))
     return AttackResult(**texts, psnr=psnr, edge_psnr=edge_psnr)
 

@@ -1,6 +1,6 @@
-"""How much of a picture an attack brought back: PSNR and edge-PSNR (paper, section IV-A). Torch-free arithmetic.
+"""Measures of how much of a picture an attack recovers: PSNR and edge-PSNR (paper, section IV-A), without torch.
 
-A reconstruction is clipped to [0, 1] before it is compared: an attacker knows the range of pictures.
+A reconstruction is clipped to [0, 1] before it is compared, because an attacker knows the range of pictures.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ _LUMA = (0.2126, 0.7152, 0.0722)
 """Weights of R, G and B (ITU-R BT.709)."""
 _PEAK = 1.0
 _EDGE_PEAK = 4.0
-"""The most that one Sobel filter gives on luma in [0, 1]."""
+"""The largest output of one Sobel filter on luma in [0, 1]."""
 
 
 @dataclass(frozen=True)
 class ImageQuality:
-    """How near a reconstruction comes to its original, in dB; higher is nearer, so less private.
+    """How close a reconstruction is to its original, in dB. A higher value is closer, so less private.
 
     Attributes:
-        psnr: of RGB; infinite where all pixels are equal.
-        edge_psnr: of the gradient magnitude of luma; infinite where all gradients are equal, NaN for a picture under
-            3x3 pixels, which has none.
+        psnr: PSNR of RGB; infinite if all pixels are equal.
+        edge_psnr: PSNR of the gradient magnitude of luma; infinite if all gradients are equal. It is NaN for a picture
+            under 3x3 pixels, which has no gradients.
     """
 
     psnr: float
@@ -39,41 +39,41 @@ class ImageQuality:
 def image_quality(
     original: npt.NDArray[np.floating[Any]], reconstruction: npt.NDArray[np.floating[Any]]
 ) -> ImageQuality:
-    """Both measures; arguments and errors as `psnr`."""
+    """Compute both measures. Arguments and errors are the same as in `psnr`."""
     return ImageQuality(psnr(original, reconstruction), edge_psnr(original, reconstruction))
 
 
 def psnr(original: npt.NDArray[np.floating[Any]], reconstruction: npt.NDArray[np.floating[Any]]) -> float:
-    """Peak signal-to-noise ratio over all samples of R, G and B, peak 1.
+    """Compute the peak signal-to-noise ratio over all samples of R, G and B, with peak 1.
 
     Args:
         original: (H, W, 3) floating-point RGB in [0, 1].
-        reconstruction: the same shape; clipped to [0, 1] first.
+        reconstruction: a picture of the same shape; it is clipped to [0, 1] first.
 
     Returns:
-        dB; infinity where they are equal, NaN where a sample is.
+        dB; infinity if the pictures are equal, NaN if a sample is NaN.
 
     Raises:
-        InputError: not two floating-point RGB pictures of one size.
+        InputError: the pictures are not two floating-point RGB pictures of one size.
     """
     first, second = _comparable(original, reconstruction)
     return _decibel(first, second, _PEAK)
 
 
 def edge_psnr(original: npt.NDArray[np.floating[Any]], reconstruction: npt.NDArray[np.floating[Any]]) -> float:
-    """PSNR of the edges: of the gradient magnitude of luma by the 3x3 Sobel pair, peak 4.
+    """Compute the PSNR of the edges: of the gradient magnitude of luma by the 3x3 Sobel pair, with peak 4.
 
-    The filters stay inside the picture: its outermost pixels have no gradient of their own and nothing is padded.
+    The filters stay inside the picture, and there is no padding. The outermost pixels have no gradient of their own.
 
     Args:
         original: (H, W, 3) floating-point RGB in [0, 1].
-        reconstruction: the same shape; clipped to [0, 1] first.
+        reconstruction: a picture of the same shape; it is clipped to [0, 1] first.
 
     Returns:
-        dB; infinity where all gradients are equal, NaN for a picture under 3x3 pixels.
+        dB; infinity if all gradients are equal, NaN for a picture under 3x3 pixels.
 
     Raises:
-        InputError: as `psnr`.
+        InputError: the same cases as in `psnr`.
     """
     first, second = _comparable(original, reconstruction)
     if min(first.shape[:2]) < 3:
@@ -82,13 +82,13 @@ def edge_psnr(original: npt.NDArray[np.floating[Any]], reconstruction: npt.NDArr
 
 
 def mean_decibel(values: Iterable[float]) -> float:
-    """The mean of dB values over images.
+    """Compute the mean of dB values over images.
 
-    Infinite ones (an exact reconstruction, say of a white picture) and NaN are left out, as one of them would hide all
-    others; whoever prints the mean should say how many there were.
+    Infinite values (for example from an exact reconstruction of a white picture) and NaN are left out, because one of
+    them would hide all others. A program that prints the mean should say how many values were left out.
 
     Returns:
-        dB; infinity where there is nothing but infinite values (and NaN), NaN where there is no value.
+        the mean of the finite values in dB. Without finite values: infinity if a value is infinite, else NaN.
     """
     values = list(values)
     finite = [value for value in values if math.isfinite(value)]
@@ -110,7 +110,7 @@ def _comparable(
 
 
 def _gradient(picture: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(H, W, 3) -> (H - 2, W - 2) magnitude of the Sobel pair of luma."""
+    """Compute the magnitude of the Sobel pair of luma: (H, W, 3) -> (H - 2, W - 2)."""
     luma: npt.NDArray[np.float64] = picture @ np.array(_LUMA)
     down = luma[:-2] + 2 * luma[1:-1] + luma[2:]
     across = luma[:, :-2] + 2 * luma[:, 1:-1] + luma[:, 2:]

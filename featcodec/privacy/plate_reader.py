@@ -1,8 +1,8 @@
-"""A small network that reads number plates: how much private text survives an attack, as characters read.
+"""A small network that reads number plates. It shows how many characters can still be read after an attack.
 
-A plate is given by its box, as an attacker with a detector of plates would have it. The network sees a crop of fixed
-size, looks for each character by attention over the columns, and chooses among the characters that the format allows at
-that position. It is trained on strongly degraded plates, as a weak reader flatters the defence.
+Each plate is given by its box. An attacker with a detector for plates would have such boxes. The network sees a crop of
+fixed size and finds each character by attention over the columns. At each position it chooses among the characters that
+the format allows. It is trained on strongly degraded plates, because a weak reader makes the defence look too good.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from featcodec.networks.checkpoints import check_sizes, config_from, load_networ
 
 KIND = "plate-reader"
 CROP_HEIGHT, CROP_WIDTH = 32, 128
-"""Pixels of what the network sees; eight times and four times its feature map's."""
+"""Size of the network's input in pixels: eight times the height and four times the width of its feature map."""
 MARGIN = 0.15
-"""Of the box's width and height, added on every side: boxes are not exact."""
+"""Share of the box's width and height that is added on every side, because boxes are not exact."""
 LETTERS, DIGITS = "ABCDEFGHJKLMNPRSTUVWXYZ", "0123456789"
 PLATE_FORMAT = (LETTERS, LETTERS, DIGITS, DIGITS, LETTERS, LETTERS, LETTERS)
 """The plates of `featcodec scenes`: two letters, two digits, three letters; no I, O and Q."""
@@ -40,12 +40,12 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class PlateReaderConfig:
-    """What a reader's checkpoint says besides its weights.
+    """What the checkpoint of a reader holds besides the weights.
 
     Attributes:
-        alphabets: the characters that are possible at each position.
-        channels: of the five convolutions.
-        training: how it came to be (stage, data, hyper-parameters, metrics); free form, for people.
+        alphabets: the possible characters at each position.
+        channels: the channels of the five convolutions.
+        training: how the network was trained (stage, data, hyper-parameters, metrics); free form, for people.
     """
 
     alphabets: tuple[str, ...] = PLATE_FORMAT
@@ -54,12 +54,12 @@ class PlateReaderConfig:
 
     @property
     def characters(self) -> str:
-        """All characters, each once; the network's classes."""
+        """All characters, each once. They are the classes of the network."""
         return "".join(sorted(set("".join(self.alphabets))))
 
 
 class PlateReader(nn.Module):
-    """The network with its configuration; made in eval mode, to be trained or loaded."""
+    """The network with its configuration. A new network is in eval mode, ready to be trained or loaded."""
 
     def __init__(self, config: PlateReaderConfig) -> None:
         super().__init__()
@@ -75,25 +75,25 @@ class PlateReader(nn.Module):
             ConvBlock(last, last, kernel=(CROP_HEIGHT // 8, 1), padding=0),
         )
         self.attention = nn.Conv1d(last, positions, 1)
-        # Where a character stands is known but for the margin: attention starts from the columns of even spacing.
+        # The place of each character is known except for the margin. So attention starts from evenly spaced columns.
         self.places = nn.Parameter(_even_places(positions, CROP_WIDTH // 4))
         self.hidden = nn.Linear(last, last)
         self.classes = nn.Linear(last, len(characters))
-        # It follows from the config and is not stored, so it has its values on the meta device too.
+        # This buffer follows from the config and is not stored, so it has its values on the meta device too.
         allowed = torch.tensor([[one in alphabet for one in characters] for alphabet in config.alphabets], device="cpu")
         self.register_buffer("allowed", allowed, persistent=False)
         self.eval()
 
     def forward(self, crops: Tensor) -> Tensor:
-        """How likely each character is.
+        """Compute how likely each character is.
 
         Args:
             crops: (B, 3, 32, 128) float RGB in [0, 1].
 
         Returns:
-            (B, positions, characters) logits, -inf where the format does not allow the character.
+            (B, positions, characters) logits; -inf for a character that the format does not allow.
         """
-        # An attack that loses contrast must not lose the reader: every crop is stretched to the same contrast.
+        # The reader must also read reconstructions of low contrast, so every crop is stretched to the same contrast.
         centred = crops - crops.mean((1, 2, 3), keepdim=True)
         columns = self.features(centred / (centred.std((1, 2, 3), keepdim=True) + 1e-2)).squeeze(2)
         weights = (self.attention(columns) + self.places).softmax(-1)
@@ -103,13 +103,13 @@ class PlateReader(nn.Module):
         return logits.float().masked_fill(~allowed, -torch.inf)
 
     def read(self, crops: Pixels) -> list[str]:
-        """The likeliest text of every crop.
+        """Return the most likely text of each crop.
 
         Args:
             crops: (N, 32, 128, 3) uint8 RGB, as `cut_plates` makes them; N may be 0.
 
         Returns:
-            N texts of one character a position.
+            N texts with one character per position.
         """
         characters = self.config.characters
         device = self.places.device
@@ -122,23 +122,23 @@ class PlateReader(nn.Module):
 
 
 def as_input(crops: Pixels) -> Tensor:
-    """(N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32 in [0, 1], what the network takes."""
+    """Convert crops to the input of the network: (N, H, W, 3) uint8 RGB -> (N, 3, H, W) float32 in [0, 1]."""
     return torch.from_numpy(np.ascontiguousarray(crops)).permute(0, 3, 1, 2).float() / 255
 
 
 def cut_plates(
     picture: Pixels, boxes: Sequence[Box], size: tuple[int, int] | None = None, *, context: float = 1.0
 ) -> Pixels:
-    """Crops around boxes, with the margin that the reader expects.
+    """Cut crops around boxes, with the margin that the reader expects.
 
     Args:
         picture: (height, width, 3) uint8 RGB.
-        boxes: left, top, width, height in pixels of the original; what lies outside it is cut away.
-        size: (width, height) of the original, where the picture is a scaled copy of it.
-        context: sides of the crop as a multiple of the reader's own, at the same scale; for augmentation.
+        boxes: left, top, width, height in pixels of the original. Parts of a box outside the original are cut away.
+        size: (width, height) of the original, if the picture is a scaled copy of it.
+        context: size of the crop as a multiple of the reader's input, at the same scale; for augmentation.
 
     Returns:
-        (N, 32 context, 128 context, 3) uint8 RGB; beyond the picture's edge its last pixels are repeated.
+        (N, 32 context, 128 context, 3) uint8 RGB. Beyond the edge of the picture its last pixels are repeated.
     """
     high, wide = round(CROP_HEIGHT * context), round(CROP_WIDTH * context)
     crops = np.empty((len(boxes), high, wide, 3), np.uint8)
@@ -157,10 +157,10 @@ def cut_plates(
 
 
 def save_plate_reader(path: Path, reader: PlateReader) -> None:
-    """Write a `.safetensors` checkpoint in float16; `load_plate_reader` reads it.
+    """Write a `.safetensors` checkpoint in float16. `load_plate_reader` reads such a file.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     save_checkpoint(path, KIND, asdict(reader.config), reader.state_dict(), half=True)
 
@@ -172,7 +172,7 @@ def load_plate_reader(path: Path) -> PlateReader:
         the network, float32, on the CPU, in eval mode, frozen.
 
     Raises:
-        WeightsError: missing, damaged, not a plate reader, or a config that contradicts the weights.
+        WeightsError: the file is missing, damaged or not a plate reader, or its config contradicts the weights.
     """
     return load_network(path, KIND, _read_config, PlateReader)
 
@@ -186,7 +186,7 @@ def _read_config(content: Mapping[str, Any]) -> PlateReaderConfig:
 
 
 def shipped_plate_reader() -> PlateReader:
-    """The reader that comes with the package, for plates as `featcodec scenes` draws them.
+    """Load the reader that comes with the package. It reads plates that `featcodec scenes` draws.
 
     Raises:
         WeightsError: the installation is damaged.
@@ -195,7 +195,7 @@ def shipped_plate_reader() -> PlateReader:
 
 
 def _even_places(positions: int, columns: int) -> Tensor:
-    """(positions, columns): how near each column is to a position's, where the margin is as it should be."""
+    """Return how near each column is to the expected column of each position: (positions, columns)."""
     inner = columns / (1 + 2 * MARGIN)
     centres = (columns - inner) / 2 + (torch.arange(positions) + 0.5) * inner / positions
     distance = torch.arange(columns) + 0.5 - centres[:, None]
@@ -203,7 +203,7 @@ def _even_places(positions: int, columns: int) -> Tensor:
 
 
 def _widened(start: float, length: float, original: int, shown: int, share: float) -> tuple[float, float]:
-    """A side of a box, cut at the image's edges, in pixels of the picture shown, and widened about its middle."""
+    """Cut a side of a box at the edges of the image, scale it to picture pixels, and widen it about its middle."""
     first, last = (min(max(edge, 0.0), float(original)) * shown / original for edge in (start, start + length))
     middle, half = (first + last) / 2, max(last - first, 1.0) * share / 2
     return middle - half, middle + half

@@ -1,4 +1,4 @@
-"""Private text as a measure of privacy: how much of the plates is read, against what guessing reads."""
+"""Private text as a measure of privacy: how much of the plates is read, compared with guessing."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 
 
 def characters_read(readings: Iterable[tuple[str, str]]) -> float:
-    """The share of all characters that are read correctly, each at its position.
+    """Compute the share of all characters that are read correctly, each at its position.
 
     Args:
-        readings: what each readable plate says, and what was read.
+        readings: for each readable plate, its true text and the text that was read.
 
     Returns:
-        in [0, 1]; every character counts the same, those of which nothing was read as wrong. NaN where there are none.
+        a share in [0, 1], or NaN if there are no characters. Every character counts the same. A character that was not
+        read counts as wrong.
     """
     right = total = 0
     for text, found in readings:
@@ -22,18 +23,18 @@ def characters_read(readings: Iterable[tuple[str, str]]) -> float:
 
 
 def plates_read(readings: Iterable[tuple[str, str]]) -> float:
-    """The share of plates of which every character is read correctly; in [0, 1], or NaN where there are none."""
+    """Compute the share of plates whose characters are all read correctly: in [0, 1], or NaN if there are no plates."""
     exact = [text == found for text, found in readings]
     return sum(exact) / len(exact) if exact else float("nan")
 
 
 def characters_guessed(alphabets: Sequence[str]) -> float:
-    """What a reader that sees nothing may expect: it guesses one of the characters that the format allows.
+    """Compute the expected result of a reader that sees nothing and guesses among the allowed characters.
 
     Args:
-        alphabets: the characters possible at each position, equally likely; none of them empty.
+        alphabets: the possible characters at each position, all equally likely. No alphabet is empty.
 
     Returns:
-        the expected share of characters read, in [0, 1]; 6 % for two letters of 23, two digits and three letters.
+        the expected share of characters read, in [0, 1]; 6 % for two letters (of 23), two digits and three letters.
     """
     return sum(1 / len(set(alphabet)) for alphabet in alphabets) / len(alphabets)

@@ -1,4 +1,4 @@
-"""Reading the number plates of an attack's pictures: those that a person can read on the original."""
+"""Reading of number plates on reconstructions. Only plates that a person can read on the original count."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class ReadPlate:
     """One plate.
 
     Attributes:
-        text: what it says.
-        found: what is read, by the name of the picture: "original", "latent", "reconstruction".
+        text: the true text.
+        found: the text that the reader reads, by name of the picture: "original", "latent", "reconstruction".
     """
 
     text: str
@@ -26,11 +26,11 @@ class ReadPlate:
 
 @dataclass(frozen=True, eq=False)
 class PlateAudit:
-    """A reader, and where there is something to read.
+    """A plate reader, and the plates that it should read.
 
     Attributes:
-        reader: in eval mode.
-        details: what is on the originals.
+        reader: the reader, in eval mode.
+        details: the private details on the originals.
     """
 
     reader: PlateReader
@@ -38,10 +38,10 @@ class PlateAudit:
 
     @classmethod
     def load(cls, private: Path, reader: Path | None, originals: Iterable[Path]) -> PlateAudit:
-        """Read a file of private details and a reader; None takes the one that ships.
+        """Read a file of private details and a reader. If `reader` is None, use the reader that comes with the package.
 
         Raises:
-            InputError: the details are unreadable, or of none of the originals.
+            InputError: the details are unreadable, or they list none of the originals.
             WeightsError: the reader is missing or damaged.
         """
         details = read_private_details(private)
@@ -52,15 +52,15 @@ class PlateAudit:
     def read(
         self, original: Path, size: tuple[int, int], pictures: Mapping[str, Pixels]
     ) -> tuple[ReadPlate, ...] | None:
-        """What the reader makes of the readable plates of one image.
+        """Read the readable plates of one image on several pictures of it.
 
         Args:
             original: path of the original image, which the details name.
-            size: its (width, height).
-            pictures: copies of it in any scale, (H, W, 3) uint8 RGB, by name.
+            size: (width, height) of the original.
+            pictures: copies of the original at any scale, (H, W, 3) uint8 RGB, by name.
 
         Returns:
-            one entry a plate, or None where the details do not list the image.
+            one entry per plate, or None if the details do not list the image.
         """
         if not self.details.lists(original):
             return None

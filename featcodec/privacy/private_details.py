@@ -1,4 +1,4 @@
-"""What is private on a set of images: the file private.json that `featcodec scenes` writes beside its annotations."""
+"""Private details on a set of images: the file private.json that `featcodec scenes` writes beside its annotations."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ PLATE = "plate"
 _MAX_BYTES = 256 << 20
 _MAX_TEXT = 256
 _MAX_DETAILS = 1000
-"""Of one image; each plate among them becomes a crop in memory."""
+"""The largest number of details on one image. Each plate among them becomes a crop in memory."""
 _REMEDY = "give the private.json of `featcodec scenes`"
 
 
 @dataclass(frozen=True)
 class PrivateDetail:
-    """Something on an image that should not be recognised.
+    """Something on an image that nobody should be able to recognise.
 
     Attributes:
-        kind: "plate", "face" or "poster"; others may come.
+        kind: "plate", "face" or "poster"; there may be other kinds later.
         box: left, top, width, height in pixels of the image; width and height are over 0.
-        text: what is written there, or None.
+        text: the text that is written there, or None.
         readable: whether a person could recognise it on the image.
     """
 
@@ -43,7 +43,7 @@ class ReadablePlate:
 
     Attributes:
         box: left, top, width, height in pixels of the original.
-        text: what it says; not empty.
+        text: the text on the plate; not empty.
     """
 
     box: tuple[float, float, float, float]
@@ -56,18 +56,18 @@ class PrivateDetails:
 
     Attributes:
         path: the file.
-        by_name: of every image that it lists, by file name without folder and ending, in its order.
+        by_name: the details of each listed image, by file name without folder and suffix, in the order of the file.
     """
 
     path: Path
     by_name: Mapping[str, tuple[PrivateDetail, ...]]
 
     def lists(self, image: PurePath) -> bool:
-        """Whether an image is listed; it is matched by its name without folder and ending."""
+        """Whether an image is listed. Images are matched by their names without folder and suffix."""
         return image.stem in self.by_name
 
     def plates(self, image: PurePath) -> list[ReadablePlate]:
-        """The readable plates on an image, matched likewise; none where it is not listed."""
+        """Return the readable plates on an image. The list is empty if the image is not listed."""
         details = self.by_name.get(image.stem, ())
         return [ReadablePlate(one.box, one.text) for one in details if one.kind == PLATE and one.readable and one.text]
 
@@ -76,8 +76,8 @@ def read_private_details(path: Path) -> PrivateDetails:
     """Read a file of private details.
 
     Raises:
-        InputError: unreadable, over 256 MiB, not JSON, a field that is missing or not what it should be, two images of
-            one name, or over 1000 details on one.
+        InputError: the file is unreadable, over 256 MiB or not JSON; a field is missing or has a wrong value; two
+            images have one name; or an image has over 1000 details.
     """
     content = read_json(path, _MAX_BYTES, "set's private details")
     names: dict[int | str, str] = {}
@@ -85,10 +85,10 @@ def read_private_details(path: Path) -> PrivateDetails:
     for entry in _entries(path, content, "images"):
         number, name = entry.get("id"), entry.get("file_name")
         if not _is_id(number) or number in names:
-            raise InputError(f"{path}: an image's id is {_shown(number)}, missing or not its own; {_REMEDY}")
+            raise InputError(f"{path}: an image's id is {_shown(number)}, missing, wrong or used twice; {_REMEDY}")
         stem = PurePath(name).stem if isinstance(name, str) else ""
         if not stem or stem in found:
-            raise InputError(f"{path}: an image's file_name is {_shown(name)}, missing or not its own; {_REMEDY}")
+            raise InputError(f"{path}: an image's file_name is {_shown(name)}, missing, wrong or used twice; {_REMEDY}")
         names[number] = stem
         found[stem] = []
     for entry in _entries(path, content, "details"):
@@ -106,7 +106,7 @@ def read_private_details(path: Path) -> PrivateDetails:
 def _entries(path: Path, content: Any, key: str) -> list[dict[str, Any]]:
     entries = content.get(key) if isinstance(content, dict) else None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise InputError(f"{path}: no list {key!r} of private details; {_REMEDY}")
+        raise InputError(f"{path}: has no list {key!r} of private details; {_REMEDY}")
     return entries
 
 
@@ -134,6 +134,6 @@ def _is_pixels(value: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value for a message of one line."""
+    """Return a value as text for a message of one line."""
     text = ascii(value) if not isinstance(value, int) else "a number"
     return text if len(text) <= 60 else text[:57] + "..."

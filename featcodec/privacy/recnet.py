@@ -1,8 +1,8 @@
-"""RecNet, the model inversion attack: from a feature tensor back to the picture (paper, section III-C, Figs. 1 and 2).
+"""RecNet, the attacker's network: it turns a tensor back into a picture (paper, section III-C, Figs. 1 and 2).
 
-It mirrors AE and front-end. Conv is Conv2d, BatchNorm, SiLU; Deconv is ConvTranspose2d, BatchNorm, SiLU.
-RecNet-bottleneck starts from the bottleneck's coded tensor; RecNet-latent lacks the first three layers and starts from
-the detector's feature tensor. A RecNet belongs to one codec; the fingerprint in its config names that.
+RecNet mirrors AE and front-end. Conv is Conv2d, BatchNorm, SiLU; Deconv is ConvTranspose2d, BatchNorm, SiLU.
+RecNet-bottleneck starts from the output of AE. RecNet-latent starts from the feature tensor of the detector, and does
+not have the first three layers. A RecNet belongs to one model. The fingerprint in its config names this model.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from featcodec.networks.checkpoints import (
 
 KIND = "recnet"
 _OLD_KEYS = {"model_fingerprint": "codec_fingerprint"}
-_LEAST_CHANNELS = 4  # they are halved twice
+_LEAST_CHANNELS = 4  # because they are halved twice
 _MAX_REPEATS = 64
 
 
 @dataclass(frozen=True)
 class RecNetConfig:
-    """What a RecNet checkpoint says besides its weights.
+    """What a RecNet checkpoint holds besides the weights.
 
     Attributes:
-        feature_channels: channels of the detector's feature tensor behind model.4 (192 for yolov5m).
-        hidden_channels, channels: the bottleneck's, or both 0 for RecNet-latent.
-        repeats: inverse bottlenecks in the two inverse-C3 blocks, deepest first (paper, yolov5m: 4 and 2).
-        model_fingerprint: 16 hex digits; whose tensors it attacks (`SplitModel.fingerprint`).
-        training: how it came to be (stage, data, hyper-parameters, metrics); free form, for people.
+        feature_channels: channels of the detector's feature tensor after model.4 (192 for yolov5m).
+        hidden_channels, channels: the same as in the bottleneck, or both 0 for RecNet-latent.
+        repeats: number of inverse bottlenecks in the two inverse-C3 blocks, deepest first (paper, yolov5m: 4 and 2).
+        model_fingerprint: 16 hex digits that name the attacked model (`SplitModel.fingerprint`).
+        training: how the network was trained (stage, data, hyper-parameters, metrics); free form, for people.
     """
 
     feature_channels: int
@@ -53,12 +53,12 @@ class RecNetConfig:
 
     @property
     def input_channels(self) -> int:
-        """Channels of the tensor that it starts from."""
+        """Channels of the tensor that RecNet starts from."""
         return self.channels or self.feature_channels
 
 
 class _Deconv(nn.Sequential):
-    """Doubles height and width; its kernel and padding are those of the front-end's convolution that it inverts."""
+    """A layer that doubles height and width. Kernel and padding are the same as in the convolution that it inverts."""
 
     def __init__(self, inputs: int, outputs: int, kernel: int) -> None:
         padding = (kernel - 1) // 2
@@ -71,7 +71,7 @@ class _Deconv(nn.Sequential):
 
 
 class _InverseBottleneck(nn.Module):
-    """x + Conv1x1(Conv3x3(x)): the front-end's bottleneck block backwards."""
+    """x + Conv1x1(Conv3x3(x)): the reverse of a bottleneck block of the front-end."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -83,7 +83,7 @@ class _InverseBottleneck(nn.Module):
 
 
 class _InverseC3(nn.Module):
-    """Conv1x1 to twice the channels, split in halves; one through the repeats; both back by Conv1x1 and added."""
+    """Conv1x1 doubles the channels. One half goes through the repeats. Each half then has a Conv1x1; both are added."""
 
     def __init__(self, channels: int, repeats: int) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ class _InverseC3(nn.Module):
 
 
 class RecNet(nn.Module):
-    """The reconstruction network with its configuration; made in eval mode, to be trained or loaded."""
+    """The network with its configuration. A new network is in eval mode, ready to be trained or loaded."""
 
     def __init__(self, config: RecNetConfig) -> None:
         super().__init__()
@@ -122,36 +122,36 @@ class RecNet(nn.Module):
         self.eval()
 
     def forward(self, coded: Tensor) -> Tensor:
-        """The reconstruction.
+        """Compute the reconstruction.
 
         Args:
-            coded: (B, input_channels, H, W), the coded tensor or, for RecNet-latent, the feature tensor.
+            coded: (B, input_channels, H, W): the tensor, either decoded or as it was before coding.
 
         Returns:
-            (B, 3, 8 H, 8 W) RGB, meant to lie in [0, 1] but not clipped.
+            (B, 3, 8 H, 8 W) RGB. The values should be in [0, 1], but they are not clipped.
         """
         output: Tensor = self.invert(self.restore(coded))
         return output
 
 
 def mirrored_repeats(front_end: Sequence[nn.Module]) -> tuple[int, int]:
-    """The repeats of the two inverse-C3 blocks that mirror a front-end's C3 blocks, deepest first.
+    """Return the repeats of the two inverse-C3 blocks that mirror the C3 blocks of a front-end, deepest first.
 
     Args:
         front_end: the layers model.0 .. model.4 of a detector.
 
     Raises:
-        FeatcodecError: it has other than two C3 blocks, as behind a split above model.4.
+        FeatcodecError: the front-end does not have exactly two C3 blocks, for example with a split before model.4.
     """
     blocks = [getattr(layer, "m", None) for layer in front_end]
     repeats = [len(block) for block in blocks if isinstance(block, nn.Sequential)]
     if len(repeats) != 2:
-        raise FeatcodecError(f"RecNet mirrors a front-end with two C3 blocks, this one has {len(repeats)}; use split 4")
+        raise FeatcodecError(f"RecNet mirrors a front-end with two C3 blocks, but this has {len(repeats)}; use split 4")
     return repeats[1], repeats[0]
 
 
 def save_recnet(path: Path, recnet: RecNet, *, half: bool = False) -> None:
-    """Write a `.safetensors` checkpoint; `load_recnet` reads it.
+    """Write a `.safetensors` checkpoint. `load_recnet` reads such a file.
 
     Args:
         path: the file.
@@ -159,8 +159,8 @@ def save_recnet(path: Path, recnet: RecNet, *, half: bool = False) -> None:
         half: store numbers as float16, for shipping.
 
     Raises:
-        WeightsError: a number is beyond float16's range.
-        OutputError: it cannot be written.
+        WeightsError: a number is outside the range of float16.
+        OutputError: the file cannot be written.
     """
     save_checkpoint(path, KIND, asdict(recnet.config), recnet.state_dict(), half=half)
 
@@ -172,7 +172,7 @@ def load_recnet(path: Path) -> RecNet:
         the network, float32, on the CPU, in eval mode, frozen.
 
     Raises:
-        WeightsError: missing, damaged, not a RecNet, or a config that contradicts the weights.
+        WeightsError: the file is missing, damaged or not a RecNet, or its config contradicts the weights.
     """
     return load_network(path, KIND, _read_config, RecNet)
 
@@ -181,35 +181,35 @@ def _read_config(content: Mapping[str, Any]) -> RecNetConfig:
     config = config_from(RecNetConfig, content, _OLD_KEYS)
     check_sizes("feature channels", [config.feature_channels], _LEAST_CHANNELS, MAX_CHANNELS)
     inner = (config.hidden_channels, config.channels)
-    # RecNet-latent has neither.
+    # RecNet-latent has neither hidden channels nor channels.
     check_sizes("channels", inner, min(1, *inner), MAX_CHANNELS)
     if any(inner) != all(inner):
-        raise ValueError(f"channels {inner}: one is 0, the other is not")
+        raise ValueError(f"channels {inner}: one is 0 and the other is not")
     check_sizes("repeats", config.repeats, 0, _MAX_REPEATS)
     check_fingerprint("model fingerprint", config.model_fingerprint)
     return config
 
 
 def shipped_recnet(fingerprint: bytes) -> RecNet:
-    """The RecNet that comes with the package for a codec.
+    """Load the RecNet that comes with the package for a model.
 
     Args:
-        fingerprint: 8 bytes; the `FeatureCodec.model.fingerprint`.
+        fingerprint: 8 bytes: the `FeatureCodec.model.fingerprint`.
 
     Raises:
-        WeightsError: there is none.
+        WeightsError: the package has no RecNet for this model.
     """
     path = find_shipped_recnet(fingerprint)
     if path is not None:
         return load_recnet(path)
     raise WeightsError(
-        f"no RecNet for the codec {fingerprint.hex()} comes with featcodec; train one with `featcodec train attack` "
+        f"no RecNet for the model {fingerprint.hex()} comes with featcodec; train one with `featcodec train attack` "
         "and give it with `recnet`"
     )
 
 
 def find_shipped_recnet(fingerprint: bytes) -> Path | None:
-    """The checkpoint of `shipped_recnet`, or None where there is none."""
+    """Find the checkpoint of `shipped_recnet`. Returns None if the package has no RecNet for the model."""
     for path in sorted(SHIPPED_FOLDER.glob("*-recnet.safetensors")):
         if load_recnet(path).config.model_fingerprint == fingerprint.hex():
             return path

@@ -186,7 +186,7 @@ def test_a_picture_that_is_not_finite_is_refused_or_clipped(codec: FeatureCodec,
     attack = Attack(codec, Scripted(codec, lambda height, width: np.full((height, width, 3), value)))
     batch = [codec.letterbox(texture(96, 64))]
     if math.isnan(value):
-        with pytest.raises(InputError, match="no finite picture"):
+        with pytest.raises(InputError, match="a picture that is not finite"):
             attack.on_images(batch)
     else:
         assert (attack.on_images(batch)[0] == 1).all()
@@ -217,7 +217,7 @@ def test_another_split_is_refused(tiny_yolov5: Path, codec: FeatureCodec) -> Non
     with pytest.raises(WeightsError, match="inverts split 4"):
         Attack(other, Scripted(other, gray))
     target = codec.decode_frame(other.encode(texture(96, 64)))
-    with pytest.raises(BitstreamError, match="made behind layer 3"):
+    with pytest.raises(BitstreamError, match="has split 3"):
         Attack(codec, Scripted(codec, gray)).on_streams([target])
 
 
@@ -316,7 +316,7 @@ def test_what_goes_wrong_costs_one_line_each_and_the_others_are_done(
     split.path.write_bytes(other.encode(read_image(images / split.relative.with_suffix(".png"))))
     attack = Attack(codec, Scripted(codec, gray))
     outcomes = list(attack_files(attack, sources, tmp_path / "out", originals=originals_of(sources, images)))
-    reasons = [None, "truncated", "91x91 pixels", "not a readable image", "no such file", "made behind layer 3"]
+    reasons = [None, "truncated", "91x91 pixels", "not a readable image", "no such file", "has split 3"]
     assert [outcome.source for outcome in outcomes] == sources
     for outcome, reason in zip(outcomes, reasons, strict=True):
         if reason is None:
@@ -693,7 +693,7 @@ def test_a_hostile_recnet_is_one_line(
 
 def test_an_output_in_the_way_is_one_line(run: Any, audit: Path, model: list[object], tmp_path: Path) -> None:
     (tmp_path / "out").write_bytes(b"somebody's work")
-    assert_refused(run(audit / "streams", "-o", tmp_path / "out", *model, "--overwrite"), "out: is no folder")
+    assert_refused(run(audit / "streams", "-o", tmp_path / "out", *model, "--overwrite"), "out: is not a folder")
     before = snapshot(audit)
     assert_refused(run(audit / "in", "-o", audit / "in", *model, "--overwrite"), "is an original")
     assert snapshot(audit) == before

@@ -181,7 +181,7 @@ def test_repeats_mirror_the_front_end(request: pytest.FixtureRequest, name: str,
     """Both have one bottleneck in model.2 and two in model.4, as yolov5n and yolov5s."""
     detector = load_detector(request.getfixturevalue(name), device="cpu", fuse=fuse)
     assert mirrored_repeats(list(detector.layers)[:5]) == (2, 1)
-    with pytest.raises(FeatcodecError, match="with two C3 blocks, this one has 1; use split 4"):
+    with pytest.raises(FeatcodecError, match="with two C3 blocks, but this has 1; use split 4"):
         mirrored_repeats(list(detector.layers)[:4])
     with pytest.raises(FeatcodecError, match="has 0"):
         mirrored_repeats([])
