@@ -1,9 +1,9 @@
-"""Many images: bounded, parallel encoding and decoding over FeatureCodec.
+"""Encoding and decoding of many images with FeatureCodec, in parallel and with bounded memory.
 
     encode:  load + letterbox (threads) -> front-end in batches -> VVC in parallel processes -> files
     decode:  read + VVC, then back-end in batches (threads) -> detections, in the order of the sources
 
-One bad file costs one outcome, not the run.
+If one file fails, the run goes on with the other files.
 """
 
 from __future__ import annotations

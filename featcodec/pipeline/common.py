@@ -1,4 +1,4 @@
-"""What encoding and decoding of many files share: bounds, and keeping one bad item from spoiling its batch."""
+"""Common parts of encoding and decoding many files: memory limits, and batches in which one bad item fails alone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from featcodec.system.devices import beside_other_work
 from featcodec.system.paths import Source
 
 WAITING_IMAGES = 32
-"""How many images may overtake one that waits for others of its shape."""
+"""The number of images that may overtake an image that waits for others of its shape."""
 
 _NETWORK_BATCH = {"cpu": 4, "mps": 8, "cuda": 16}
 _NETWORK_PIXELS = 4 << 20
-"""Most letterboxed pixels in a batch of the networks: four images of 1024x1024."""
+"""The largest number of letterboxed pixels in a batch of the networks: four images of 1024x1024."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -27,16 +27,16 @@ J = TypeVar("J")
 
 
 def network_batch(codec: FeatureCodec) -> int:
-    """How many images of one shape the networks take at once on the codec's device."""
+    """Return how many images of one shape the networks take at once on the device of the codec."""
     return _NETWORK_BATCH[codec.model.detector.device.type]
 
 
 def network_parts(group: Sequence[T], pixels: int) -> Iterator[Sequence[T]]:
-    """The group in parts that the networks' memory can bear, in order.
+    """Split the group into parts that fit the memory of the networks, in order.
 
     Args:
         group: items of equal shape.
-        pixels: letterboxed pixels of the largest, at least 1.
+        pixels: letterboxed pixels of the largest item, at least 1.
     """
     return parts(group, max(1, _NETWORK_PIXELS // pixels))
 
@@ -44,15 +44,15 @@ def network_parts(group: Sequence[T], pixels: int) -> Iterator[Sequence[T]]:
 def one_bad_apart(
     run: Callable[[Sequence[T]], Sequence[R]], group: Sequence[T], pixels: int
 ) -> Iterator[tuple[T, R | str]]:
-    """Run networks on a group in batches that memory can bear; where a batch fails, on each item alone.
+    """Run networks on a group in batches that fit the memory. If a batch fails, run them on each of its items alone.
 
     Args:
-        run: takes items and gives a result for each.
+        run: takes items and returns a result for each.
         group: items of equal shape.
-        pixels: letterboxed pixels of the largest.
+        pixels: letterboxed pixels of the largest item.
 
     Yields:
-        each item with its result, or with one line on what went wrong.
+        each item with its result, or with one line that says what went wrong.
     """
     for batch in network_parts(group, pixels):
         try:
@@ -80,19 +80,19 @@ def batched_outcomes(
     batch: int,
     workers: int | None = None,
 ) -> Generator[R, None, None]:
-    """One outcome a file, in the order of the sources; memory does not grow with their number.
+    """Yield one outcome per file, in the order of the sources. The memory does not grow with the number of files.
 
-    Each thread takes whole steps with one CPU thread of torch's: threads that work together on one convolution would
-    wait for each other, and many times longer on cores that others use too.
+    Each thread does whole steps and uses one CPU thread of torch. Threads that work together on one convolution would
+    wait for each other, and much longer on cores that other programs also use.
 
     Args:
         sources: the files.
-        read: makes a file ready for the networks; a FeatcodecError or MemoryError costs this file alone.
-        key: what has to be equal in a batch.
-        work: runs the networks on a batch; gives an outcome for each of its items, in order.
-        failure: the outcome of a file that could not be read.
-        batch: most items in a batch.
-        workers: threads; None means one a core.
+        read: makes a file ready for the networks. After a FeatcodecError or MemoryError only this file fails.
+        key: returns what must be equal in a batch.
+        work: runs the networks on a batch; returns an outcome for each of its items, in order.
+        failure: returns the outcome of a file that could not be read.
+        batch: largest number of items in a batch.
+        workers: number of threads; None means one per core.
     """
     workers = workers or cores()
     batches: Batcher[tuple[int, J]] = Batcher(batch, WAITING_IMAGES)
@@ -132,6 +132,6 @@ def batched_outcomes(
 
 
 def one_line(error: Exception | str, path: Path) -> str:
-    """A message in one line that names the file."""
+    """Return a message in one line that names the file."""
     text = " ".join(str(error).split())
     return text if str(path) in text else f"{path}: {text}"

@@ -1,4 +1,4 @@
-"""Decoding many bitstreams: threads take whole steps, VVC and then the networks (`common.batched_outcomes`)."""
+"""Decoding of many bitstreams: each thread does whole steps, VVC or the networks (`common.batched_outcomes`)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from featcodec.system.paths import Source
 
 @dataclass(frozen=True)
 class Decoded:
-    """What became of one bitstream.
+    """The outcome of one bitstream.
 
     Attributes:
         source: the bitstream file.
-        detections: its boxes, or None after a failure.
+        detections: the boxes, or None after a failure.
         bytes: size of the file.
-        error: one line on what went wrong, or None.
+        error: one line that says what went wrong, or None.
     """
 
     source: Source
@@ -45,12 +45,12 @@ class _DecodedFrame:
 def decode_files(
     codec: FeatureCodec, sources: Sequence[Source], *, workers: int | None = None
 ) -> Generator[Decoded, None, None]:
-    """Decode bitstream files; yields one outcome a file, in the order of the sources.
+    """Decode bitstream files. Yields one outcome per file, in the order of the sources.
 
     Args:
-        codec: the codec, with the weights that the files were made with.
+        codec: the codec, with the same weights that encoded the files.
         sources: the bitstream files.
-        workers: threads; None means one a core.
+        workers: number of threads; None means one per core.
     """
     return batched_outcomes(
         sources,
@@ -64,7 +64,7 @@ def decode_files(
 
 
 def _kind(decoded: _DecodedFrame) -> tuple[int, int, int]:
-    """What has to be equal in a batch."""
+    """Return what must be equal in a batch."""
     side_info = decoded.side_info
     return side_info.letterboxed_width, side_info.letterboxed_height, side_info.split
 

@@ -1,7 +1,7 @@
-"""Encoding many images.
+"""Encoding of many images.
 
-Encoding is bound by VVC, so the aim is that every core always has an encoder process to run: full batches while the
-encoders are busy, and whatever is there as soon as one would be idle.
+VVC takes most of the time, so every core should always have an encoder process to run. While all encoders are busy,
+only full batches start. When an encoder would be idle, the largest waiting batch starts, even if it is not full.
 """
 
 from __future__ import annotations
@@ -35,16 +35,16 @@ _WAITING_FRAMES = 64
 
 @dataclass(frozen=True)
 class Encoded:
-    """What became of one image.
+    """The outcome of one image.
 
     Attributes:
         source: the image.
-        output: its bitstream file.
+        output: the bitstream file.
         bytes: size of the file, 0 after a failure.
         pixels: width * height of the original image, 0 after a failure.
-        skipped: whether the file was there already, made of the same image with the same settings.
-        error: one line on what went wrong, or None.
-        coding_seconds: its share of an encoder process's life.
+        skipped: whether the file already existed, made from the same image with the same settings.
+        error: one line that says what went wrong, or None.
+        coding_seconds: the share of this image in the run time of its encoder process.
     """
 
     source: Source
@@ -76,7 +76,7 @@ class _FrameJob:
 
 
 def output_path(source: Source, folder: Path) -> Path:
-    """Where the bitstream of an image goes: the same relative path, ending in .266."""
+    """Return the path for the bitstream of an image: the same relative path, with the suffix .266."""
     return folder / source.relative.with_suffix(STREAM_SUFFIX)
 
 
@@ -90,18 +90,18 @@ def encode_files(
     batch: int = DEFAULT_BATCH,
     overwrite: bool = False,
 ) -> Generator[Encoded, None, None]:
-    """Encode images into bitstream files; yields one outcome an image, as they come.
+    """Encode images into bitstream files. Yields one outcome per image as soon as the image is done.
 
-    Files that exist are skipped when they were made of the same image with the same settings and are failures
-    otherwise, so that an interrupted run resumes and nothing is overwritten unasked.
+    A file that exists is skipped if it was made from the same image with the same settings. Otherwise the file counts
+    as a failure. So an interrupted run can continue, and no file is overwritten by accident.
 
     Args:
         codec: the codec.
         sources: the images.
         folder: where the bitstreams go.
         qp: quantization parameter, 0..63.
-        workers: encoder processes at a time; None means one a core.
-        batch: most images an encoder process codes in its life.
+        workers: encoder processes at a time; None means one per core.
+        batch: largest number of images that one encoder process codes.
         overwrite: replace files that exist.
     """
     workers = workers or cores()
@@ -127,7 +127,7 @@ def encode_files(
             yield from collect(2 * workers)
 
     def collect(at_most: int) -> Iterator[Encoded]:
-        """Yield what is done, and wait until no more than `at_most` batches run or wait to run."""
+        """Yield finished outcomes, and wait until no more than `at_most` batches run or wait to run."""
         while True:
             done, _ = wait(running, timeout=0 if len(running) <= at_most else None, return_when=FIRST_COMPLETED)
             running.difference_update(done)
@@ -173,11 +173,11 @@ def _existing(codec: FeatureCodec, source: Source, output: Path, image: Letterbo
         data = bitstream.read_file(output)
         side_info, _ = bitstream.unpack(data)
     except BitstreamError as error:
-        raise OutputError(f"{output}: exists and is no intact bitstream ({error}); use `overwrite`") from None
+        raise OutputError(f"{output}: exists and is not an intact bitstream ({error}); use `overwrite`") from None
     if not codec.matches(side_info, image, qp):
         raise OutputError(
-            f"{output}: exists, made of another image or with other weights or settings; use `overwrite` or "
-            "another `output`"
+            f"{output}: exists, but was made from another image or with other weights or settings; use `overwrite` "
+            "or another `output`"
         )
     return Encoded(source, output, len(data), side_info.original_width * side_info.original_height, skipped=True)
 
@@ -202,7 +202,7 @@ def _code(codec: FeatureCodec, group: Sequence[_FrameJob], qp: int, owner: objec
             streams = codec.video_codec.encode([job.frame for job in group], qp)
     except EncoderError as error:
         if len(group) > 1:
-            # Only the guilty image shall fail.
+            # Only the image that causes the error should fail.
             return [outcome for job in group for outcome in _code(codec, [job], qp, owner)]
         return [Encoded(group[0].source, group[0].output, error=one_line(error, group[0].source.path))]
     seconds = (time.perf_counter() - started) / len(group)
@@ -222,7 +222,7 @@ def _write(job: _FrameJob, stream: bytes, seconds: float) -> Encoded:
 def _stop(
     readers: ThreadPoolExecutor, coders: ThreadPoolExecutor, running: set[Future[list[Encoded]]], owner: object
 ) -> None:
-    """End the pools; after an interruption at once, with no encoder process left behind."""
+    """End the pools. After an interruption they end at once, and no encoder process is left."""
     readers.shutdown(wait=False, cancel_futures=True)
     coders.shutdown(wait=False, cancel_futures=True)
     while any(not future.done() for future in running):

@@ -102,7 +102,7 @@ def test_what_is_in_the_way_is_not_overwritten(tmp_path: Path, codec: FeatureCod
     (tmp_path / "out").mkdir()
     (tmp_path / "out/a.266").write_bytes(b"somebody's work")
     (outcome,) = run(codec, tmp_path / "in", tmp_path / "out")
-    assert "no intact bitstream" in str(outcome.error)
+    assert "not an intact bitstream" in str(outcome.error)
     assert (tmp_path / "out/a.266").read_bytes() == b"somebody's work"
 
 
@@ -116,7 +116,7 @@ def test_a_stream_of_another_image_is_not_taken_for_this_ones(
     before = (tmp_path / "out/a.266").read_bytes()
     (outcome,) = run(codec, tmp_path / "tuesday", tmp_path / "out")
     assert not outcome.skipped
-    assert "a.266: exists, made of another image" in str(outcome.error)
+    assert "a.266: exists, but was made from another image" in str(outcome.error)
     assert (tmp_path / "out/a.266").read_bytes() == before
     (again,) = run(codec, tmp_path / "monday", tmp_path / "out")
     assert again.skipped
