@@ -1,1 +1,1 @@
-"""Street scenes that are drawn: COCO images and annotations, and what is private on them, recorded apart."""
+"""Drawn street scenes: images with COCO annotations, and a separate record of the private details on them."""

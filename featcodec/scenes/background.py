@@ -1,4 +1,4 @@
-"""What stands behind everything: sky, houses, ground with its marks."""
+"""The background of a scene: sky, houses, and the ground with its marks."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GROUND: tuple[Colour, ...] = ((112, 134, 78), (134, 138, 92), (166, 158, 140))
 
 
 def draw_background(rng: np.random.Generator, street: Street, light: Light, size: int) -> npt.NDArray[np.float32]:
-    """Sky, houses and ground.
+    """Draw sky, houses and ground.
 
     Returns:
         (size, size, 3) float32, 0 .. 255.
@@ -39,20 +39,20 @@ def draw_background(rng: np.random.Generator, street: Street, light: Light, size
         draw_row(rng, layer, camera, light, wall)
     picture = layer.reduce().astype(np.float32)
     top = int(camera.horizon) + 1
-    # Houses reach below the horizon: their walls get the ground's grain too, which does no harm.
+    # Houses reach below the horizon, so their walls get the grain of the ground too. This does no harm.
     picture[top:] *= 1 + 0.16 * ground_texture(camera, rng, top, size)
     picture *= 1 + 0.05 * part(clouds(), rng, size, size)[..., None]
     return picture
 
 
 def _sky(rng: np.random.Generator, light: Light, camera: Camera, size: int) -> npt.NDArray[np.float32]:
-    """(rows above the horizon, size, 3) float32."""
+    """Draw the sky: (rows above the horizon, size, 3) float32."""
     rows = int(camera.horizon) + 2
     share = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
     top, bottom = np.array(light.sky_top, np.float32), np.array(light.sky_bottom, np.float32)
     sky = top * (1 - share) + bottom * share + np.zeros((1, size, 1), np.float32)
     if light.weather != "fog":
-        # Twice as wide as high, and denser towards the horizon.
+        # Clouds are twice as wide as high, and denser near the horizon.
         heaps = np.roll(clouds(), int(rng.integers(512)), 0)[: 2 * rows : 2, : size // 2].repeat(2, 1)[..., None]
         cloud = np.clip(heaps * 3.2 + share - np.float32(rng.uniform(0.3, 1.3)), 0, 1)
         white = np.array(mix(light.sky_bottom, WHITE, 0.1 if light.lamps else 0.7), np.float32)
@@ -61,7 +61,7 @@ def _sky(rng: np.random.Generator, light: Light, camera: Camera, size: int) -> n
 
 
 def _skyline(rng: np.random.Generator, layer: Layer, camera: Camera, light: Light) -> None:
-    """Far houses and trees, hazy."""
+    """Draw far houses and trees in the haze."""
     depth = 150.0
     scale = camera.scale(depth)
     row = camera.project(0, 0, depth)[1]
@@ -86,14 +86,14 @@ def _skyline(rng: np.random.Generator, layer: Layer, camera: Camera, light: Ligh
 
 
 class _Ground:
-    """Draws rectangles on the ground, cut off at the image's lower edge."""
+    """A painter of rectangles on the ground. They are cut at the lower edge of the image."""
 
     def __init__(self, layer: Layer, camera: Camera, light: Light) -> None:
         self._layer, self._camera, self._light = layer, camera, light
         self.nearest = camera.depth_of_row(530)
 
     def area(self, left: float, right: float, near: float, far: float, colour: Colour) -> None:
-        """A rectangle. Large ones are cut into strips, whose haze grows with distance."""
+        """Draw a rectangle. A large one is cut into strips, and farther strips have more haze."""
         near = max(near, self.nearest)
         cuts = [
             near,
@@ -108,7 +108,7 @@ class _Ground:
                 self._layer.polygon(corners, self._light.paint(colour, start * 0.6 + min(end, 150) * 0.4))
 
     def line(self, x0: float, z0: float, x1: float, z1: float, colour: Colour) -> None:
-        """A thin joint."""
+        """Draw a thin joint."""
         near = self.nearest
         if max(z0, z1) <= near:
             return
@@ -116,7 +116,7 @@ class _Ground:
         self._layer.line(ends, 0.5, self._light.paint(colour, (max(z0, near) + min(z1, 60)) / 2))
 
     def paving(self, rng: np.random.Generator, left: float, right: float, near: float, far: float) -> None:
-        """Slabs with joints and a kerb's colour."""
+        """Draw slabs with joints, in a random colour of paving."""
         colour = vary(rng, pick(rng, _PAVING))
         self.area(left, right, near, far, colour)
         joint = brighten(colour, 0.84)
@@ -172,7 +172,7 @@ def _zebra(rng: np.random.Generator, ground: _Ground, left: float, right: float,
 def _patches(
     rng: np.random.Generator, ground: _Ground, bounds: tuple[float, float, float, float], colour: Colour
 ) -> None:
-    """Repairs, stains and manholes."""
+    """Draw repairs, stains and manholes."""
     left, right, near, far = bounds
     for _ in range(int(rng.integers(2, 7))):
         x, z = rng.uniform(left, right - 1), rng.uniform(near, far)

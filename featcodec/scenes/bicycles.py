@@ -1,4 +1,4 @@
-"""Bicycles, ridden or parked. A rider belongs to the bicycle: the two are one object."""
+"""Bicycles, with a rider or parked. A bicycle and its rider are one object."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _RING = tuple((math.cos(math.pi * i / 12), math.sin(math.pi * i / 12)) for i in 
 def draw_bicycle(
     rng: np.random.Generator, camera: Camera, light: Light, place: tuple[float, float], *, ridden: bool, along: bool
 ) -> Layer:
-    """A bicycle on a layer of its own.
+    """Draw a bicycle on its own layer.
 
     Args:
-        rng: draws its looks.
-        camera: how it is seen.
-        light: how its colours look.
+        rng: random generator for the appearance.
+        camera: the camera that sees the bicycle.
+        light: the light of the scene.
         place: ground point in metres.
-        ridden: whether somebody rides it.
-        along: seen from the front or behind, instead of from the side.
+        ridden: whether somebody rides the bicycle.
+        along: whether it is seen from the front or from behind, instead of from the side.
     """
     x, z = place
     reach, tall = (0.5, 2.0) if along else (1.0, 2.0)

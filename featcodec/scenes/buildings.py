@@ -1,4 +1,4 @@
-"""Rows of houses: walls, roofs, windows, shops, seen from the front or in perspective."""
+"""Rows of houses with walls, roofs, windows and shops, seen from the front or in perspective."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class _House:
 
 
 def draw_row(rng: np.random.Generator, layer: Layer, camera: Camera, light: Light, wall: Wall) -> None:
-    """The houses along a wall, the farthest first."""
+    """Draw the houses along a wall, the farthest first."""
     if rng.random() < 0.22:
         _hedge(rng, layer, camera, light, wall)
         return
@@ -52,7 +52,7 @@ def draw_row(rng: np.random.Generator, layer: Layer, camera: Camera, light: Ligh
 
 
 def _hedge(rng: np.random.Generator, layer: Layer, camera: Camera, light: Light, wall: Wall) -> None:
-    """A park instead of houses: trees behind a hedge, in strips whose haze grows with distance."""
+    """Draw a park instead of houses: trees behind a hedge, in strips. Farther strips have more haze."""
     (x0, z0), (x1, z1) = wall.start, wall.end
     leaves, high = vary(rng, pick(rng, LEAVES)), rng.uniform(1.2, 2.4)
     strips = 14
@@ -60,11 +60,11 @@ def _hedge(rng: np.random.Generator, layer: Layer, camera: Camera, light: Light,
     length = float(np.hypot(x1 - x0, z1 - z0))
 
     def place(u: float, v: float) -> Vector:
-        # A tree at the near end must not reach behind the camera.
+        # A tree at the near end must not be behind the camera.
         return x0 + (x1 - x0) * u, v, max(2.0, z0 + (z1 - z0) * u)
 
     for strip in order:
-        # Even in the picture: short strips near the camera.
+        # The strips have equal widths in the picture, so they are short near the camera.
         first, last = (_share(z0, z1, end / strips) for end in (strip, strip + 1))
         depth = z0 + (z1 - z0) * (first + last) / 2
         surface = Surface(layer, camera, light, depth, place)
@@ -82,7 +82,7 @@ def _hedge(rng: np.random.Generator, layer: Layer, camera: Camera, light: Light,
 
 
 def _share(z0: float, z1: float, share: float) -> float:
-    """The share of a wall's length that is seen at a share of its picture."""
+    """Convert a share of a wall's width in the picture to a share of its real length."""
     if abs(z1 - z0) < 0.01:
         return share
     z = 1 / (1 / z0 + (1 / z1 - 1 / z0) * share)
@@ -96,7 +96,7 @@ def _split(rng: np.random.Generator, wall: Wall) -> list[_House]:
     houses, at = [], 0.0
     while at < total - 1:
         length = min(rng.uniform(6, 14), total - at)
-        if rng.random() > 0.09:  # else a gap
+        if rng.random() > 0.09:  # otherwise there is a gap
             ends = [(x0 + (x1 - x0) * share / total, z0 + (z1 - z0) * share / total) for share in (at, at + length)]
             height = max(4.0, tall * rng.uniform(0.6, 1.4))
             houses.append(_House(ends[0], ends[1], length, height, vary(rng, pick(rng, WALLS))))
@@ -147,7 +147,7 @@ def _draw_house(rng: np.random.Generator, layer: Layer, camera: Camera, light: L
 
 
 def _end_wall(layer: Layer, camera: Camera, light: Light, house: _House) -> None:
-    """The wall between two houses, of which the lower part is hidden by the nearer house."""
+    """Draw the wall between two houses. The nearer house hides its lower part."""
     x, z = min((house.start, house.end), key=lambda end: end[1])
     away = x + (14.0 if x > 0 else -14.0)
     surface = Surface(layer, camera, light, z, lambda u, v: (u, v, z), 0.84)

@@ -1,4 +1,4 @@
-"""Buses, at any heading."""
+"""Buses, in any direction."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ from featcodec.scenes.vehicle_parts import (
 
 @dataclass(frozen=True)
 class BusShape:
-    """Metres of a bus."""
+    """The sizes of a bus in metres."""
 
     length: float
     width: float
@@ -49,12 +49,12 @@ class BusShape:
 
 
 def bus_shape(rng: np.random.Generator) -> BusShape:
-    """A bus of some length."""
+    """Choose a random size of a bus."""
     return BusShape(rng.uniform(7.6, 9.6), rng.uniform(2.35, 2.5), rng.uniform(2.8, 3.1))
 
 
 def draw_bus(rng: np.random.Generator, camera: Camera, light: Light, frame: Frame, shape: BusShape) -> Layer:
-    """A bus on a layer of its own."""
+    """Draw a bus on its own layer."""
     solid = open_solid(camera, light, frame, shape.length + 0.1, shape.width + 0.5, shape.height + 0.3)
     paint = vary(rng, pick(rng, CAR_PAINT))
     second = mix(paint, pick(rng, (WHITE, WHITE, BLACK)), 0.75)

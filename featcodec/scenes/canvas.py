@@ -1,4 +1,4 @@
-"""Drawing in metres: a camera over a ground plane, supersampled layers, and surfaces to draw on."""
+"""Drawing tools in metres: a camera above a ground plane, supersampled layers, and surfaces to draw on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from featcodec.scenes.light import Light
 
 Point = tuple[float, float]
 Vector = tuple[float, float, float]
-"""Metres: to the right of the camera, above the ground, away from the camera."""
+"""A point in metres: to the right of the camera, above the ground, away from the camera."""
 
 _CIRCLE = tuple((math.cos(2 * math.pi * i / 28), math.sin(2 * math.pi * i / 28)) for i in range(28))
 
@@ -26,9 +26,9 @@ class Camera:
 
     Attributes:
         focal: focal length in pixels.
-        centre: column of the vanishing point of what runs straight ahead, in pixels.
+        centre: column of the vanishing point of lines that run straight ahead, in pixels.
         horizon: row of the horizon, in pixels.
-        height: above the ground, in metres.
+        height: height above the ground, in metres.
     """
 
     focal: float
@@ -37,16 +37,16 @@ class Camera:
     height: float
 
     def project(self, x: float, y: float, z: float) -> Point:
-        """Column and row of a point, in pixels of the image."""
+        """Return column and row of a point, in pixels of the image."""
         scale = self.focal / z
         return self.centre + x * scale, self.horizon + (self.height - y) * scale
 
     def scale(self, z: float) -> float:
-        """Pixels a metre at distance z."""
+        """Return the pixels per metre at distance z."""
         return self.focal / z
 
     def depth_of_row(self, row: float) -> float:
-        """Distance in metres of the ground that is seen in a row below the horizon."""
+        """Return the distance in metres of the ground that a row below the horizon shows."""
         return self.focal * self.height / (row - self.horizon)
 
 
@@ -57,8 +57,8 @@ class Detail:
     Attributes:
         kind: "plate", "face" or "poster".
         box: left, top, right, bottom in pixels of the image.
-        text: what stands on it, or None.
-        readable: whether it is drawn large and straight enough to be read or recognised.
+        text: the text on it, or None.
+        readable: whether it is large and straight enough to be read or recognised.
     """
 
     kind: str
@@ -69,7 +69,7 @@ class Detail:
 
 @dataclass(frozen=True)
 class Glow:
-    """A lamp's halo: its centre and radius in pixels of the image, its colour."""
+    """The halo of a lamp: centre and radius in pixels of the image, and colour."""
 
     x: float
     y: float
@@ -84,7 +84,7 @@ class Layer:
     Attributes:
         left: column of its left edge in the image.
         top: row of its upper edge in the image.
-        factor: samples a pixel, along each axis.
+        factor: samples per pixel, along each axis.
         image: "RGBA" for a sprite, "RGB" for the background.
         details: private details drawn on it.
         glows: halos to add when everything is drawn.
@@ -101,15 +101,15 @@ class Layer:
         self.draw = ImageDraw.Draw(self.image)
 
     def samples(self, points: Iterable[Point]) -> list[Point]:
-        """Pixels of the image to samples of the layer."""
+        """Convert pixels of the image to samples of the layer."""
         return [((x - self.left) * self.factor, (y - self.top) * self.factor) for x, y in points]
 
     def polygon(self, points: Iterable[Point], colour: Colour) -> None:
-        """A filled polygon; points in pixels of the image."""
+        """Draw a filled polygon. Points are in pixels of the image."""
         self.draw.polygon(self.samples(points), fill=colour)
 
     def line(self, points: Sequence[Point], width: float, colour: Colour) -> None:
-        """A line with round ends; points and width in pixels of the image."""
+        """Draw a line with round ends. Points and width are in pixels of the image."""
         path = self.samples(points)
         wide = max(1.0, width * self.factor)
         self.draw.line(path, fill=colour, width=round(wide), joint="curve")
@@ -118,7 +118,10 @@ class Layer:
                 self.draw.ellipse((x - wide / 2, y - wide / 2, x + wide / 2 - 1, y + wide / 2 - 1), fill=colour)
 
     def warp(self, texture: Image.Image, corners: Sequence[Point]) -> None:
-        """A picture onto a quadrilateral: upper left, upper right, lower right, lower left, in pixels of the image."""
+        """Draw a picture on a quadrilateral.
+
+        The corners are upper left, upper right, lower right, lower left, in pixels of the image.
+        """
         target = self.samples(corners)
         left, top = (math.floor(min(p[axis] for p in target)) for axis in (0, 1))
         right, bottom = (math.ceil(max(p[axis] for p in target)) for axis in (0, 1))
@@ -134,12 +137,12 @@ class Layer:
         self.image.paste(warped, (left, top), warped)
 
     def reduce(self) -> npt.NDArray[np.uint8]:
-        """The layer at the image's resolution: (height, width, 4 or 3) uint8."""
+        """Return the layer at the resolution of the image: (height, width, 4 or 3) uint8."""
         return np.asarray(self.image.reduce(self.factor))
 
 
 def sprite_layer(corners: Iterable[Point], scale: float, margin: float = 3.0) -> Layer:
-    """An empty layer that holds some points of the image; at few pixels a metre (`scale`) it has more samples."""
+    """Make an empty layer that holds these points. With few pixels per metre (`scale`) the layer has more samples."""
     points = list(corners)
     factor = 2 if scale > 34 else 3 if scale > 18 else 4
     left = math.floor(min(x for x, _ in points) - margin)
@@ -151,16 +154,16 @@ def sprite_layer(corners: Iterable[Point], scale: float, margin: float = 3.0) ->
 
 @dataclass(frozen=True)
 class Surface:
-    """A flat piece of the world to draw on, in its own two coordinates.
+    """A flat piece of the world to draw on. It has its own two coordinates.
 
     Attributes:
-        layer: where it is drawn.
-        camera: how it is seen.
-        light: how its colours look.
-        depth: its distance in metres, for haze and the width of lines.
-        place: its coordinates to metres of the world.
-        shade: the light that falls on it, about 1.
-        unit: metres of one unit of a line's width.
+        layer: the layer to draw on.
+        camera: the camera that sees the surface.
+        light: the light of the scene.
+        depth: distance of the surface in metres, for haze and the width of lines.
+        place: converts coordinates of the surface to metres of the world.
+        shade: the light that falls on the surface, about 1.
+        unit: the metres in one unit of a line's width.
     """
 
     layer: Layer
@@ -172,43 +175,43 @@ class Surface:
     unit: float = 1.0
 
     def point(self, u: float, v: float) -> Point:
-        """A point of the surface in pixels of the image."""
+        """Convert a point of the surface to pixels of the image."""
         return self.camera.project(*self.place(u, v))
 
     def points(self, outline: Iterable[Point]) -> list[Point]:
-        """Points of the surface in pixels of the image."""
+        """Convert points of the surface to pixels of the image."""
         return [self.camera.project(*self.place(u, v)) for u, v in outline]
 
     def colour(self, colour: Colour, lamp: bool = False, shade: float = 1.0) -> Colour:
-        """A colour as it looks there."""
+        """Return how a colour looks on this surface."""
         return self.light.emit(colour, self.depth) if lamp else self.light.paint(colour, self.depth, self.shade * shade)
 
     def polygon(self, outline: Iterable[Point], colour: Colour, *, lamp: bool = False, shade: float = 1.0) -> None:
-        """A filled polygon."""
+        """Draw a filled polygon."""
         self.layer.polygon(self.points(outline), self.colour(colour, lamp, shade))
 
     def rectangle(
         self, left: float, bottom: float, right: float, top: float, colour: Colour, *, lamp: bool = False
     ) -> None:
-        """A filled rectangle."""
+        """Draw a filled rectangle."""
         self.polygon(((left, bottom), (right, bottom), (right, top), (left, top)), colour, lamp=lamp)
 
     def disc(
         self, u: float, v: float, radius: float, colour: Colour, *, high: float | None = None, lamp: bool = False
     ) -> None:
-        """A filled ellipse of half widths `radius` and `high`."""
+        """Draw a filled ellipse with the half width `radius` and the half height `high`."""
         tall = radius if high is None else high
         self.polygon(((u + radius * c, v + tall * s) for c, s in _CIRCLE), colour, lamp=lamp)
 
     def line(self, outline: Sequence[Point], width: float, colour: Colour, *, shade: float = 1.0) -> None:
-        """A line with round ends, `width` units wide."""
+        """Draw a line with round ends, `width` units wide."""
         wide = width * self.unit * self.camera.scale(self.depth)
         self.layer.line(self.points(outline), wide, self.colour(colour, shade=shade))
 
     def picture(
         self, texture: Image.Image, left: float, bottom: float, right: float, top: float, *, shade: float = 1.0
     ) -> list[Point]:
-        """A picture on a rectangle, in the light. Returns its corners in pixels, clockwise from the upper left."""
+        """Draw a picture on a rectangle, in the light. Returns the corners in pixels, clockwise from the upper left."""
         corners = self.points(((left, top), (right, top), (right, bottom), (left, bottom)))
         white, black = self.colour((255, 255, 255), shade=shade), self.colour((0, 0, 0))
         table = [int(low + (high - low) * i / 255) for low, high in zip(black, white, strict=True) for i in range(256)]
@@ -216,7 +219,7 @@ class Surface:
         return corners
 
     def glow(self, u: float, v: float, radius: float, colour: Colour) -> None:
-        """A lamp's halo of some metres."""
+        """Add the halo of a lamp. The radius is in metres."""
         x, y = self.point(u, v)
         self.layer.glows.append(Glow(x, y, radius * self.camera.scale(self.depth), colour))
 
@@ -224,7 +227,7 @@ class Surface:
 def upright(
     layer: Layer, camera: Camera, light: Light, x: float, z: float, *, mirror: bool = False, squash: float = 1.0
 ) -> Surface:
-    """A surface that faces the camera: metres to the right of and above the ground point (x, z)."""
+    """Make a surface that faces the camera. Its axes are metres to the right of and above the ground point (x, z)."""
     across = -squash if mirror else squash
     return Surface(layer, camera, light, z, lambda u, v: (x + u * across, v, z))
 
@@ -232,14 +235,14 @@ def upright(
 def quadrilateral(
     layer: Layer, camera: Camera, light: Light, corners: Sequence[Vector], shade: float = 1.0
 ) -> Surface | None:
-    """A face of a solid in coordinates 0 .. 1, or None where its back is seen.
+    """Make a face of a solid with coordinates 0 .. 1. Returns None if only the back of the face is visible.
 
     Args:
-        layer: where it is drawn.
-        camera: how it is seen.
-        light: how its colours look.
+        layer: the layer to draw on.
+        camera: the camera that sees the face.
+        light: the light of the scene.
         corners: lower left, lower right, upper right, upper left, seen from outside.
-        shade: the light that falls on it, about 1.
+        shade: the light that falls on the face, about 1.
     """
     (x0, y0, z0), (x1, y1, z1), (x2, y2, z2), (x3, y3, z3) = corners
     ax, ay, az = x1 - x0, y1 - y0, z1 - z0
@@ -258,7 +261,7 @@ def quadrilateral(
 
 
 def _homography(corners: Sequence[Point], size: tuple[int, int]) -> tuple[float, ...] | None:
-    """Pillow's coefficients of the map that takes a quadrilateral to a whole picture."""
+    """Return Pillow's coefficients of the map from a quadrilateral to a whole picture."""
     width, height = size
     sources = ((0, 0), (width, 0), (width, height), (0, height))
     rows: list[list[float]] = []

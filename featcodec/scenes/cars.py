@@ -1,4 +1,4 @@
-"""Cars of several builds, at any heading."""
+"""Cars of several body types, in any direction."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _AMBER: Colour = (232, 146, 40)
 
 @dataclass(frozen=True)
 class CarShape:
-    """Metres of a car, and how it is built."""
+    """The sizes of a car and of its parts, in metres."""
 
     length: float
     width: float
@@ -52,7 +52,7 @@ class CarShape:
 
 
 def car_shape(rng: np.random.Generator) -> CarShape:
-    """A sedan, hatchback, off-roader, mini or estate."""
+    """Choose a random body type: sedan, hatchback, off-roader, mini or estate."""
     base = pick(
         rng,
         (
@@ -71,7 +71,7 @@ def car_shape(rng: np.random.Generator) -> CarShape:
 
 
 def draw_car(rng: np.random.Generator, camera: Camera, light: Light, frame: Frame, shape: CarShape) -> Layer:
-    """A car on a layer of its own."""
+    """Draw a car on its own layer."""
     solid = open_solid(camera, light, frame, shape.length + 0.1, shape.width + 0.36, shape.height + 0.35)
     paint = vary(rng, pick(rng, CAR_PAINT))
     half, end = shape.width / 2, shape.length / 2

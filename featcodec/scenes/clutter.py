@@ -1,4 +1,4 @@
-"""What stands about and is no object of any class: trees, lamps, bins, benches, kiosks, hoardings."""
+"""Clutter: things that are not objects of any class, such as trees, lamps, bins, benches, kiosks, hoardings."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Thing:
     """A kind of clutter.
 
     Attributes:
-        half: half its width in metres.
-        height: in metres.
-        base: half its width on the ground in metres.
-        weight: how often it stands about, relative to others.
-        draw: draws it on a surface that stands on the ground.
+        half: half the width in metres.
+        height: height in metres.
+        base: half the width on the ground in metres.
+        weight: how often it appears, relative to the other kinds.
+        draw: draws the thing on a surface that stands on the ground.
     """
 
     half: float
@@ -50,7 +50,7 @@ class Thing:
 
 
 def draw_thing(rng: np.random.Generator, camera: Camera, light: Light, place: tuple[float, float], kind: str) -> Layer:
-    """A piece of clutter on a layer of its own; `kind` is a key of `THINGS`."""
+    """Draw a piece of clutter on its own layer. `kind` is a key of `THINGS`."""
     x, z = place
     thing = THINGS[kind]
     layer = sprite_layer(
@@ -61,7 +61,7 @@ def draw_thing(rng: np.random.Generator, camera: Camera, light: Light, place: tu
 
 
 def _crown(rng: np.random.Generator, board: Surface, x: float, y: float, size: float, leaves: Colour) -> None:
-    """A heap of leaves: dark below, bright above, ragged by many small discs."""
+    """Draw a heap of leaves: dark at the bottom, bright at the top, with a rough edge from many small discs."""
     for share, shade in ((1.0, 0.72), (0.86, 0.9), (0.6, 1.1), (0.36, 1.28)):
         for _ in range(int(5 + 7 * share)):
             angle, reach = rng.uniform(0, 2 * math.pi), rng.uniform(0.3, 0.72) * size * share
@@ -175,7 +175,7 @@ def _hoarding(rng: np.random.Generator, board: Surface) -> None:
 
 
 def _shop_sign(rng: np.random.Generator, board: Surface) -> None:
-    """Round or square and on a pole, but no traffic sign."""
+    """Draw a round or square sign on a pole that is not a traffic sign."""
     colour = vary(rng, pick(rng, SIGNAGE), 24)
     board.rectangle(-0.04, 0, 0.04, 2.3, METAL)
     if rng.random() < 0.5:

@@ -1,4 +1,4 @@
-"""Colours: 8-bit RGB, and the palettes that scenes draw from."""
+"""Colours in 8-bit RGB, and the palettes of the scenes."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ SIGNAGE: Sequence[Colour] = (
 
 
 def pick(rng: np.random.Generator, choices: Sequence[T]) -> T:
-    """One of the choices, each as likely."""
+    """Choose one of the choices, all equally likely."""
     return choices[int(rng.integers(len(choices)))]
 
 
 def mix(first: Colour, second: Colour, share: float) -> Colour:
-    """Between two colours; `share` 0 .. 1 of the second."""
+    """Mix two colours. `share` is the share of the second colour, 0 .. 1."""
     return (
         int(first[0] + (second[0] - first[0]) * share),
         int(first[1] + (second[1] - first[1]) * share),
@@ -63,7 +63,7 @@ def mix(first: Colour, second: Colour, share: float) -> Colour:
 
 
 def brighten(colour: Colour, factor: float) -> Colour:
-    """A colour times a factor, clipped to 0 .. 255."""
+    """Multiply a colour by a factor, clipped to 0 .. 255."""
     return (
         min(255, max(0, int(colour[0] * factor))),
         min(255, max(0, int(colour[1] * factor))),
@@ -72,7 +72,7 @@ def brighten(colour: Colour, factor: float) -> Colour:
 
 
 def vary(rng: np.random.Generator, colour: Colour, amount: float = 14.0) -> Colour:
-    """A colour near another: brightness and each channel moved by up to `amount` of 255."""
+    """Choose a similar colour. Brightness and each channel move by up to `amount` of 255."""
     common = rng.uniform(-amount, amount)
     red, green, blue = rng.uniform(-amount, amount, 3) * 0.5 + common
     return (
@@ -83,5 +83,5 @@ def vary(rng: np.random.Generator, colour: Colour, amount: float = 14.0) -> Colo
 
 
 def luminance(colour: Colour) -> float:
-    """Rec. 601 luma, 0 .. 255."""
+    """Compute Rec. 601 luma, 0 .. 255."""
     return 0.299 * colour[0] + 0.587 * colour[1] + 0.114 * colour[2]

@@ -1,4 +1,4 @@
-"""A folder of scenes: images, COCO annotations, and what is private on them."""
+"""A folder of scenes: images, COCO annotations and private details."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ PRIVATE = "private.json"
 IMAGES = "images"
 
 _COMPRESSION = 1
-"""Of the PNGs: sensor noise hardly compresses, and higher levels take longer than drawing."""
+"""Compression level of the PNGs. Sensor noise hardly compresses, and higher levels take longer than drawing."""
 
 _OUR_NAMES = re.compile(r"\d{6,}\.png")
 
 
 @dataclass(frozen=True)
 class Truth:
-    """What is on one scene.
+    """The ground truth of one scene.
 
     Attributes:
-        index: number of the scene, from 0; its image id.
-        objects: what a detector should find.
-        details: what is private.
+        index: number of the scene, from 0; also its image id.
+        objects: the objects that a detector should find.
+        details: the private details.
     """
 
     index: int
@@ -53,34 +53,34 @@ class Truth:
 
     @property
     def file_name(self) -> str:
-        """Name of its image."""
+        """Name of the image file."""
         return f"{self.index:06d}.png"
 
 
 def write_scenes(
     folder: Path, count: int, seed: int = 0, *, workers: int | None = None, overwrite: bool = False
 ) -> Generator[Truth, None, None]:
-    """Draw scenes into images/, and when all are drawn write private.json and annotations.json, in this order.
+    """Draw scenes into images/. When all are drawn, write private.json and annotations.json, in this order.
 
-    Image `index` is a function of (seed, index) alone. A run that was interrupted leaves no annotations.json; run
-    again, it draws the same images once more.
+    Image `index` depends only on (seed, index). An interrupted run leaves no annotations.json. Another run draws the
+    same images again.
 
     Args:
-        folder: where to.
+        folder: where the scenes go.
         count: number of scenes.
         seed: 0 or more.
-        workers: processes that draw, 1 for none beside this one; None for one a core.
-        overwrite: replace scenes that are there.
+        workers: number of processes that draw. With 1 this process draws itself. None means one per core.
+        overwrite: replace scenes that exist.
 
     Yields:
         the truth of each scene, in order, as soon as its image is written.
 
     Raises:
-        OutputError: the folder holds annotations or other images already, or cannot be written.
+        OutputError: the folder already holds annotations or other images, or cannot be written.
     """
     annotations = folder / ANNOTATIONS
     if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is no folder; choose another `output`")
+        raise OutputError(f"{folder}: is not a folder; choose another `output`")
     if annotations.exists():
         if not overwrite:
             raise OutputError(f"{annotations}: exists; use `overwrite` or another `output`")
@@ -96,7 +96,7 @@ def write_scenes(
 
 
 def coco_content(truths: list[Truth], seed: int) -> dict[str, Any]:
-    """The content of a COCO annotation file; boxes are left, top, width, height of the visible pixels."""
+    """Return the content of a COCO annotation file. Boxes are left, top, width, height of the visible pixels."""
     objects = [(truth.index, found) for truth in truths for found in truth.objects]
     return {
         "info": {"description": "street scenes drawn by featcodec", "seed": seed},
@@ -121,7 +121,7 @@ def coco_content(truths: list[Truth], seed: int) -> dict[str, Any]:
 
 
 def private_content(truths: list[Truth]) -> dict[str, Any]:
-    """The private details: kind, box (left, top, width, height in pixels), text, and whether it can be read."""
+    """Return the private details: kind, box (left, top, width, height in pixels), text, and whether it is readable."""
     details = [(truth.index, detail) for truth in truths for detail in truth.details]
     return {
         "images": [{"id": truth.index, "file_name": truth.file_name} for truth in truths],
@@ -139,7 +139,7 @@ def private_content(truths: list[Truth]) -> dict[str, Any]:
 
 
 def _rounded(box: tuple[float, float, float, float]) -> list[float]:
-    # The edges are rounded, not the sizes: a box at the image's edge must not reach over it.
+    # The edges are rounded, not the sizes: a box must not reach over the edge of the image.
     left, top, right, bottom = (round(edge, 2) for edge in box)
     return [left, top, round(right - left, 2), round(bottom - top, 2)]
 
@@ -169,7 +169,7 @@ def _each(draw: partial[Truth], count: int, workers: int) -> Generator[Truth, No
     if workers == 1:
         yield from map(draw, range(count))
         return
-    # Not forked: the process may run threads by now.
+    # "spawn" instead of "fork", because the process may already run threads.
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, initializer=_obey_parent) as pool:
         try:
@@ -179,7 +179,7 @@ def _each(draw: partial[Truth], count: int, workers: int) -> Generator[Truth, No
 
 
 def _obey_parent() -> None:
-    """A worker ends with its parent, however that ends, and leaves Ctrl-C to it."""
+    """Make a worker end when its parent ends for any reason. Only the parent reacts to Ctrl-C."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
@@ -192,7 +192,7 @@ def _end_with_parent() -> None:
 
 
 def _remove_older(folder: Path) -> None:
-    """Remove an older set: the annotations first, so that what an interruption leaves is not taken for a set."""
+    """Remove an older set, the annotations first. After an interruption the rest does not look like a set."""
     try:
         listed = [str(image["file_name"]) for image in read_json(folder / ANNOTATIONS)["images"]]
     except (InputError, KeyError, TypeError):

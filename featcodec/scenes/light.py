@@ -1,4 +1,4 @@
-"""The light of a scene: its tint, its sun, its fog, its lamps."""
+"""The light of a scene: tint, sun, fog and lamps."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Light:
 
     Attributes:
         weather: "sunny", "overcast", "golden", "dusk", "night" or "fog".
-        tint: factors of red, green and blue, about 0.3 (night) .. 1.1.
+        tint: factors for red, green and blue, about 0.3 (night) .. 1.1.
         sky_top: colour of the sky at the upper edge.
-        sky_bottom: colour of the sky at the horizon, also of haze.
-        haze: share of haze is haze * metres / (1 + haze * metres).
-        sun: where the sun stands: -1 left .. 1 right.
+        sky_bottom: colour of the sky at the horizon, and of haze.
+        haze: the share of haze is haze * metres / (1 + haze * metres).
+        sun: position of the sun, -1 (left) .. 1 (right).
         shadow: darkness of cast shadows, 0 .. 1.
-        reach: length of a shadow in heights of what casts it.
+        reach: length of a shadow, as a multiple of the height of the thing that casts it.
         lamps: whether lamps and windows are lit.
     """
 
@@ -38,7 +38,7 @@ class Light:
     lamps: bool
 
     def paint(self, colour: Colour, depth: float, shade: float = 1.0) -> Colour:
-        """What a surface of a colour looks like from `depth` metres; `shade` is the light that falls on it, about 1."""
+        """Return how a surface of a colour looks from `depth` metres. `shade` is the light on it, about 1."""
         fog = self.haze * depth / (1 + self.haze * depth)
         clear = (1 - fog) * shade
         return (
@@ -48,7 +48,7 @@ class Light:
         )
 
     def emit(self, colour: Colour, depth: float) -> Colour:
-        """What a lamp of a colour looks like from `depth` metres."""
+        """Return how a lamp of a colour looks from `depth` metres."""
         fog = 0.6 * self.haze * depth / (1 + self.haze * depth)
         return (
             int(colour[0] * (1 - fog) + self.sky_bottom[0] * fog),
@@ -69,7 +69,7 @@ _KINDS: dict[str, tuple[tuple[float, float, float], Colour, Colour, float, float
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """The light of one scene."""
+    """Choose a random light for one scene."""
     weather = pick(rng, _WEATHER)
     tint, top, bottom, haze, shadow, reach, lamps = _KINDS[weather]
     exposure = rng.uniform(0.86, 1.12)

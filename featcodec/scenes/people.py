@@ -1,4 +1,4 @@
-"""Pedestrians: walking, standing, seen from the front, the side or behind, with faces, clothes and bags."""
+"""Pedestrians who walk or stand, seen from the front, the side or behind, with faces, clothes and bags."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from featcodec.scenes.private import note_face
 
 @dataclass(frozen=True)
 class Person:
-    """How a person looks; lengths in metres of a grown-up of 1.75, seen from "front", "side" or "back"."""
+    """How a person looks. Lengths are in metres for an adult of 1.75 m. `view` is "front", "side" or "back"."""
 
     view: str
     scale: float
@@ -49,7 +49,7 @@ class Person:
 
 
 def draw_person_look(rng: np.random.Generator, view: str | None = None) -> Person:
-    """A random look; `view` fixes from where the person is seen."""
+    """Choose a random look. `view` fixes the side from which the person is seen."""
     child = rng.random() < 0.14
     skirt = bool(rng.random() < 0.25)
     return Person(
@@ -75,7 +75,7 @@ def draw_person_look(rng: np.random.Generator, view: str | None = None) -> Perso
 def draw_person(
     rng: np.random.Generator, camera: Camera, light: Light, place: tuple[float, float], person: Person
 ) -> Layer:
-    """A pedestrian on a layer of its own; `place` is the ground point in metres."""
+    """Draw a pedestrian on its own layer. `place` is the ground point in metres."""
     x, z = place
     tall = 1.9 * person.scale
     umbrella = rng.random() < 0.07
@@ -168,7 +168,7 @@ def _pattern(rng: np.random.Generator, board: Surface, person: Person, waist: fl
 def draw_head(
     rng: np.random.Generator, board: Surface, person: Person, at: Point, *, helmet: Colour | None = None
 ) -> None:
-    """A head whose middle is at a point of the board, and the record of its face."""
+    """Draw a head with its middle at a point of the board, and record its face."""
     x, y = at
     wide, high = 0.125, 0.165
     hair = person.hair
@@ -214,7 +214,7 @@ _UPPER = tuple((math.cos(math.pi * i / 10), math.sin(math.pi * i / 10)) for i in
 
 
 def _face(rng: np.random.Generator, board: Surface, person: Person, at: Point) -> None:
-    """Eyes, brows, nose, mouth; not drawn where they would be under half a pixel."""
+    """Draw eyes, brows, nose and mouth. They are left out if they would be smaller than half a pixel."""
     x, y = at
     if board.camera.scale(board.depth) * person.scale < 22:
         return

@@ -1,4 +1,4 @@
-"""Who stands where in a scene: objects and clutter on the zones of a street, each drawn on a layer of its own."""
+"""Placement of objects and clutter on the zones of a street. Each is drawn on its own layer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from featcodec.scenes.street import Street, Zone
 from featcodec.scenes.trucks import TruckShape, draw_truck, truck_shape
 
 LARGEST = 300.0
-"""Pixels of the largest object, about."""
+"""Approximate size of the largest object in pixels."""
 
 _TRIES = 14
 _MARGIN = 16.0
@@ -32,18 +32,18 @@ _SHARES: Mapping[str, float] = {
     "traffic light": 0.08,
 }  # fmt: skip
 _LEGIBLE_SHARE = 0.86
-"""Of scenes get a vehicle whose plate is turned to the camera and near enough to be read."""
+"""Share of scenes with a vehicle whose plate faces the camera and is near enough to be read."""
 
 _POSTER_SHARE = 0.45
-"""Of scenes get a hoarding that is near."""
+"""Share of scenes with a near hoarding."""
 
 _LEGIBLE_SCALE = (56.0, 98.0)
-"""Its pixels a metre."""
+"""Least and largest pixels per metre of a legible vehicle."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """The upright rectangle on the ground that something stands on: middle and half sides in metres, and its height."""
+    """The axis-parallel rectangle on the ground below a thing: its middle, its half sides and its height, in metres."""
 
     x: float
     z: float
@@ -52,7 +52,7 @@ class Footprint:
     height: float
 
     def meets(self, other: Footprint, gap: float) -> bool:
-        """Whether less than `gap` metres lie between them."""
+        """Whether the gap between the two is smaller than `gap` metres."""
         return (
             abs(self.x - other.x) < self.half_x + other.half_x + gap
             and abs(self.z - other.z) < self.half_z + other.half_z + gap
@@ -61,7 +61,7 @@ class Footprint:
 
 @dataclass(frozen=True)
 class Placed:
-    """Something in the scene: its class or None for clutter, its layer, its distance for the order of painting."""
+    """A thing in the scene: its class (None for clutter), its layer, and its distance for the order of painting."""
 
     class_name: str | None
     layer: Layer
@@ -78,15 +78,15 @@ class Plan:
     placed: list[Placed] = field(default_factory=list)
     footprints: list[Footprint] = field(default_factory=list)
     sight: tuple[float, float, float] | None = None
-    """Columns (from, to) and distance of a plate that nothing may hide."""
+    """Columns (from, to) and distance of a plate that must stay visible."""
 
     @property
     def camera(self) -> Camera:
-        """How the scene is seen."""
+        """The camera of the street."""
         return self.street.camera
 
     def claim(self, footprint: Footprint, gap: float = 0.25) -> bool:
-        """Take the ground, unless it is taken."""
+        """Take the ground if it is free. Returns whether it was free."""
         if any(footprint.meets(other, gap) for other in self.footprints) or self._hides(footprint):
             return False
         self.footprints.append(footprint)
@@ -101,12 +101,12 @@ class Plan:
         return middle + half > self.sight[0] and middle - half < self.sight[1]
 
     def add(self, class_name: str | None, layer: Layer, depth: float) -> None:
-        """Add what has been drawn."""
+        """Add a drawn layer."""
         self.placed.append(Placed(class_name, layer, depth))
 
 
 def place_all(rng: np.random.Generator, street: Street, light: Light) -> Plan:
-    """Everything that stands in a scene."""
+    """Place everything in a scene."""
     plan = Plan(rng, street, light)
     if rng.random() < _LEGIBLE_SHARE:
         _retry(_place_legible, plan)
@@ -133,20 +133,20 @@ def _zone(plan: Plan, *uses: str) -> Zone | None:
 
 
 def _spot(plan: Plan, zone: Zone, scale: tuple[float, float], beyond: float = 1.0) -> tuple[float, float] | None:
-    """A ground point of a zone that is seen, or None.
+    """Choose a visible ground point of a zone, or return None.
 
     Args:
         plan: the scene so far.
-        zone: where.
-        scale: least and largest pixels a metre.
-        beyond: how near it may be, in distances of the nearest ground that is seen.
+        zone: the zone of the point.
+        scale: least and largest pixels per metre.
+        beyond: smallest distance, as a multiple of the distance to the nearest visible ground.
     """
     camera, rng = plan.camera, plan.rng
     least = max(zone.near, camera.focal / scale[1], plan.street.near() * beyond)
     most = min(zone.far, camera.focal / scale[0])
     if least >= most:
         return None
-    # Even in the logarithm of the size: as many large as small ones.
+    # The logarithm of the size is evenly distributed, so there are as many large things as small things.
     z = least * (most / least) ** rng.uniform(0, 1)
     left = max(zone.left, (_MARGIN - camera.centre) * z / camera.focal)
     right = min(zone.right, (512 - _MARGIN - camera.centre) * z / camera.focal)
@@ -156,9 +156,9 @@ def _spot(plan: Plan, zone: Zone, scale: tuple[float, float], beyond: float = 1.
 
 
 def _place_legible(plan: Plan) -> bool:
-    """A car, now and then a truck or a bus, from the front or behind, with a plate large enough to be read."""
+    """Place a car, or sometimes a truck or a bus, seen from the front or behind, with a readable plate."""
     rng, camera = plan.rng, plan.camera
-    if plan.street.kind == "crossing":  # whose lanes run across: this one turns off
+    if plan.street.kind == "crossing":  # its lanes run across, so this vehicle turns off
         zone = Zone(-9, 9, 0, 40, "drive", (0.0, math.pi))
     else:
         zone = pick(rng, [zone for zone in plan.street.zones if {0.0, math.pi} & set(zone.yaws)])
@@ -179,7 +179,7 @@ def _place_legible(plan: Plan) -> bool:
 
 
 def _place_vehicle(plan: Plan, kind: str, place: tuple[float, float], yaw: float, *, behind: bool = False) -> bool:
-    """A vehicle around a ground point, or with its nearest end there (`behind`); False where the ground is taken."""
+    """Place a vehicle around a ground point, or with its near end there (`behind`). Returns False without room."""
     rng, camera = plan.rng, plan.camera
     shape = car_shape(rng) if kind == "car" else truck_shape(rng) if kind == "truck" else bus_shape(rng)
     sine, cosine = abs(math.sin(yaw)), abs(math.cos(yaw))
@@ -213,7 +213,7 @@ def _vehicle(plan: Plan, *, kind: str) -> bool:
     wobble = 0.16 if plan.street.kind == "square" else 0.05
     yaw = pick(rng, zone.yaws) + rng.uniform(-wobble, wobble)
     if rng.random() < 0.1:
-        yaw += rng.uniform(-0.7, 0.7)  # turning off
+        yaw += rng.uniform(-0.7, 0.7)  # the vehicle turns off
     return _place_vehicle(plan, kind, spot, yaw)
 
 
@@ -272,7 +272,7 @@ def _traffic_light(plan: Plan) -> bool:
 
 
 def _place_thing(plan: Plan, *, kind: str, least: float = 7.0) -> bool:
-    """A piece of clutter of at least some pixels a metre."""
+    """Place a piece of clutter at a scale of at least `least` pixels per metre."""
     thing = THINGS[kind]
     zone = _zone(plan, "drive") if kind == "cone" else _zone(plan, "walk")
     spot = zone and _spot(plan, zone, (least, min(100.0 if kind == "hoarding" else 70.0, 360 / thing.height)), 0.9)

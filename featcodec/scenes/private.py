@@ -1,4 +1,4 @@
-"""What must not leave the street: number plates, faces and posters, drawn and recorded apart."""
+"""Private details: number plates, faces and posters. They are drawn, and recorded separately."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from featcodec.scenes.canvas import Detail, Layer, Point, Surface
 from featcodec.scenes.colours import BLACK, SIGNAGE, WHITE, Colour, luminance, mix, pick, vary
 
 PLATE_PATTERN = r"[A-HJ-NPR-Z]{2}[0-9]{2}[A-HJ-NPR-Z]{3}"
-"""A plate's text: two letters, two digits, three letters; no I, O and Q, which read like 1 and 0."""
+"""The text of a plate: two letters, two digits, three letters. I, O and Q are not used; they look like 1 and 0."""
 
 PLATE_WIDTH, PLATE_HEIGHT = 1.0, 0.27
-"""Metres. About twice as large as in life, so that near ones can be read at 512 pixels."""
+"""In metres. This is about twice the real size, so that near plates can be read at 512 pixels."""
 
 LEAST_CHARACTER = 9.0
-"""Pixels: a plate whose characters are lower is not counted as readable."""
+"""In pixels. A plate with lower characters does not count as readable."""
 
 LEAST_ASPECT = 0.85 * PLATE_WIDTH / PLATE_HEIGHT
-"""Width by height: a plate that is turned away further is not counted as readable."""
+"""Width divided by height. A plate with a smaller ratio is turned away too far and does not count as readable."""
 
 LEAST_FACE = 14.0
-"""Pixels: a face that is lower is not counted as recognisable."""
+"""In pixels. A face with a smaller height does not count as recognisable."""
 
 _LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ"
 _CHARACTER_SHARE = 0.66
@@ -38,12 +38,12 @@ _WORDS = (
 
 @lru_cache(maxsize=64)
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Pillow's own typeface, the same on every machine."""
+    """Return the typeface of Pillow, which is the same on every machine."""
     return ImageFont.load_default(size=size)
 
 
 def plate_text(rng: np.random.Generator) -> str:
-    """Random characters of `PLATE_PATTERN`."""
+    """Draw random characters that match `PLATE_PATTERN`."""
     letters = [pick(rng, _LETTERS) for _ in range(5)]
     return f"{letters[0]}{letters[1]}{int(rng.integers(100)):02d}{''.join(letters[2:])}"
 
@@ -51,9 +51,9 @@ def plate_text(rng: np.random.Generator) -> str:
 def draw_plate(
     rng: np.random.Generator, surface: Surface, left: float, bottom: float, right: float, top: float
 ) -> None:
-    """A number plate on a rectangle of a vehicle's face, and its record."""
+    """Draw a number plate on a rectangle of a vehicle's face, and record it."""
     text = plate_text(rng)
-    shade = 1.5 if surface.light.lamps else 1.1  # it reflects
+    shade = 1.5 if surface.light.lamps else 1.1  # a plate reflects light
     corners = surface.picture(_plate(text, bool(rng.random() < 0.3)), left, bottom, right, top, shade=shade)
     box = _box(corners)
     high = _CHARACTER_SHARE * min(corners[3][1] - corners[0][1], corners[2][1] - corners[1][1])
@@ -63,7 +63,7 @@ def draw_plate(
 
 
 def note_face(layer: Layer, corners: Sequence[Point]) -> None:
-    """Record a face within some points, in pixels of the image."""
+    """Record a face inside these points, in pixels of the image."""
     box = _box(corners)
     layer.details.append(Detail("face", box, None, box[3] - box[1] >= LEAST_FACE))
 
@@ -71,7 +71,7 @@ def note_face(layer: Layer, corners: Sequence[Point]) -> None:
 def draw_poster(
     rng: np.random.Generator, surface: Surface, left: float, bottom: float, right: float, top: float
 ) -> None:
-    """A poster of a few words on a rectangle, and its record."""
+    """Draw a poster with a few words on a rectangle, and record it."""
     words = [pick(rng, _WORDS) for _ in range(int(rng.integers(1, 4)))]
     shape = abs((right - left) / (top - bottom))
     high = 160
@@ -83,7 +83,7 @@ def draw_poster(
 
 
 def lettering(text: str, ink: Colour, paper: Colour, width: int, height: int) -> Image.Image:
-    """Bold text that fills a picture of some size but for a margin."""
+    """Draw bold text that fills a picture of this size except for a margin."""
     picture = Image.new("RGB", (width, height), paper)
     _write(picture, text, ink, (width * 0.06, height * 0.12, width * 0.94, height * 0.88))
     return picture
@@ -96,7 +96,7 @@ def _plate(text: str, yellow: bool) -> Image.Image:
     pen = ImageDraw.Draw(picture)
     pen.rectangle((3, 3, width - 4, height - 4), fill=paper)
     pen.rectangle((3, 3, 13, height - 4), fill=(36, 70, 150))
-    # Each character in its own cell: neighbours must not touch when the plate is only 60 pixels wide.
+    # Each character has its own cell, so that neighbours do not touch even if the plate is only 60 pixels wide.
     cells = [17, 42, 70, 94, 122, 147, 172]
     high = height * _CHARACTER_SHARE
     for cell, character in zip(cells, text, strict=True):
@@ -105,7 +105,7 @@ def _plate(text: str, yellow: bool) -> Image.Image:
 
 
 def _poster(rng: np.random.Generator, words: Sequence[str], width: int, height: int) -> tuple[Image.Image, float]:
-    """The picture, and a character's height as a share of it."""
+    """Draw the picture. Also returns the height of a character as a share of the picture's height."""
     paper = vary(rng, pick(rng, SIGNAGE), 20)
     ink = WHITE if luminance(paper) < 140 else BLACK
     picture = Image.new("RGB", (width, height), paper)
@@ -130,7 +130,7 @@ def _poster(rng: np.random.Generator, words: Sequence[str], width: int, height: 
 def _write(
     picture: Image.Image, text: str, ink: Colour, box: tuple[float, float, float, float], *, stretch: bool = False
 ) -> float:
-    """Text in the middle of a box, as large as fits or stretched to it. Returns its height in pixels."""
+    """Write text in the middle of a box, as large as fits or stretched to the box. Returns its height in pixels."""
     face = font(64)
     x0, y0, x1, y1 = ImageDraw.Draw(picture).textbbox((0, 0), text, font=face, stroke_width=2)
     mask = Image.new("L", (math.ceil(x1 - x0), math.ceil(y1 - y0)))
@@ -153,7 +153,7 @@ def _box(corners: Sequence[Point]) -> tuple[float, float, float, float]:
 
 
 def _is_straight(corners: Sequence[Point]) -> bool:
-    """Whether a plate or poster is seen from the front: level, not mirrored, not leaning."""
+    """Whether a plate or poster is seen from the front: level, not mirrored and not leaning."""
     upper_left, upper_right, lower_right, lower_left = corners
     wide, high = upper_right[0] - upper_left[0], lower_left[1] - upper_left[1]
     if wide <= 0 or high <= 0:

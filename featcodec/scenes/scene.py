@@ -1,4 +1,4 @@
-"""One scene: background, shadows, objects from far to near, the visible box of each, and what is private."""
+"""One scene: background, shadows, objects from far to near with their visible boxes, and private details."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ CLASSES = ("car", "truck", "bus", "pedestrian", "bicycle", "traffic sign", "traf
 """Names of the classes; the category id in COCO files is the position plus 1."""
 
 LEAST_VISIBLE_SHARE = 0.25
-"""An object of which less is seen, because others or the image's edge hide it, is taken out of the scene."""
+"""An object with a smaller visible share is removed from the scene. Other objects or the image edge hide the rest."""
 
 LEAST_VISIBLE_PIXELS = 60
 
 _OPAQUE = 96
-"""Alpha from which a pixel counts as the object's."""
+"""From this alpha on, a pixel counts as part of the object."""
 
 _NOBODY = -1
 _LEAST_SEEN = {"plate": 0.98, "face": 0.9, "poster": 0.95}
-"""Share of a detail that must be in sight for it to be readable."""
+"""The share of a detail that must be visible, or else the detail is not readable."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -54,12 +54,12 @@ class SceneObject:
 
 @dataclass(frozen=True)
 class Scene:
-    """A scene and its truth.
+    """A scene and its ground truth.
 
     Attributes:
         image: (512, 512, 3) uint8 RGB.
         objects: in the order of painting, the farthest first.
-        details: what is private; boxes within the image.
+        details: the private details; their boxes are inside the image.
     """
 
     image: npt.NDArray[np.uint8]
@@ -74,7 +74,7 @@ class _Sprite:
 
     @property
     def window(self) -> tuple[slice, slice, slice, slice]:
-        """Rows and columns of the image that it covers, and of itself that are in the image."""
+        """Rows and columns of the image that the sprite covers, then the rows and columns of the sprite there."""
         top, left = self.placed.layer.top, self.placed.layer.left
         height, width = self.pixels.shape[:2]
         rows = slice(min(SIZE, max(0, top)), max(0, min(SIZE, top + height)))
@@ -82,13 +82,13 @@ class _Sprite:
         return rows, columns, slice(rows.start - top, rows.stop - top), slice(columns.start - left, columns.stop - left)
 
     def mask(self, owners: npt.NDArray[np.int16], number: int) -> npt.NDArray[np.bool_]:
-        """Which pixels of its window are seen as its own."""
+        """Return which pixels of the window show this sprite."""
         rows, columns, _, _ = self.window
         return np.asarray(owners[rows, columns] == number)
 
 
 def draw_scene(seed: int, index: int) -> Scene:
-    """The scene number `index` of a seed; a function of these two alone.
+    """Draw scene number `index` of a seed. The scene depends only on these two numbers.
 
     Args:
         seed: 0 or more.
@@ -121,8 +121,8 @@ def draw_scene(seed: int, index: int) -> Scene:
 
 
 def _shadows(footprints: Sequence[Footprint], camera: Camera, light: Light) -> Floats:
-    """Factors of the ground's brightness: (512, 512, 1)."""
-    half = SIZE // 2  # soft anyway
+    """Return factors for the brightness of the ground: (512, 512, 1)."""
+    half = SIZE // 2  # half the resolution is enough for soft shadows
     cast, contact = Image.new("L", (half, half)), Image.new("L", (half, half))
     for footprint in footprints:
         reach = light.reach * min(footprint.height, 3.0)
@@ -150,7 +150,7 @@ def _ground(footprint: Footprint, camera: Camera, aside: float, away: float, siz
 
 
 def _without_hidden(sprites: list[_Sprite]) -> tuple[list[_Sprite], npt.NDArray[np.int16]]:
-    """The sprites without objects that are hardly seen, and the number of the sprite that each pixel belongs to."""
+    """Remove objects that are hardly visible. Returns the other sprites, and the number of the sprite of each pixel."""
     owners = _owners(sprites)
     kept = []
     for number, sprite in enumerate(sprites):
@@ -172,7 +172,7 @@ def _owners(sprites: Sequence[_Sprite]) -> npt.NDArray[np.int16]:
 
 
 def _paste(canvas: Floats, sprite: _Sprite, rng: np.random.Generator) -> None:
-    """Blend a sprite in, a little darker below, with blotches of wear."""
+    """Blend a sprite into the picture, a little darker at the bottom, with spots of wear."""
     rows, columns, own_rows, own_columns = sprite.window
     pixels = sprite.pixels[own_rows, own_columns].astype(np.float32)
     height, width = pixels.shape[:2]
@@ -186,7 +186,7 @@ def _paste(canvas: Floats, sprite: _Sprite, rng: np.random.Generator) -> None:
 
 
 def _add_glow(canvas: Floats, glow: Glow, owners: npt.NDArray[np.int16], number: int) -> None:
-    """A lamp's halo, if the lamp is in sight."""
+    """Add the halo of a lamp if the lamp is visible."""
     column, row, radius = int(glow.x), int(glow.y), max(2.0, glow.radius)
     if not (0 <= row < SIZE and 0 <= column < SIZE) or owners[row, column] != number:
         return
@@ -208,7 +208,7 @@ def _object(sprite: _Sprite, visible: npt.NDArray[np.bool_]) -> SceneObject:
 
 
 def _seen(detail: Detail, owners: npt.NDArray[np.int16], number: int) -> Detail | None:
-    """A detail as it is seen: cut off at the image's edge, None where less than half of it is in sight."""
+    """Return a detail cut at the edge of the image, or None if less than half of the detail is visible."""
     left, top, right, bottom = detail.box
     whole = (right - left) * (bottom - top)
     left, top, right, bottom = max(0.0, left), max(0.0, top), min(float(SIZE), right), min(float(SIZE), bottom)
@@ -218,13 +218,13 @@ def _seen(detail: Detail, owners: npt.NDArray[np.int16], number: int) -> Detail 
     share = float((inside == number).mean()) * (right - left) * (bottom - top) / whole
     if share < 0.5:
         return None
-    # A face's box has corners that are not the person's.
+    # The corners of a face's box do not show the person.
     least = _LEAST_SEEN[detail.kind] * (0.85 if detail.kind == "face" else 1.0)
     return replace(detail, box=(left, top, right, bottom), readable=detail.readable and share >= least)
 
 
 def _develop(canvas: Floats, rng: np.random.Generator, light: Light) -> npt.NDArray[np.uint8]:
-    """What the camera makes of it: contrast, vignette, blur, noise."""
+    """Apply the effects of a camera: contrast, vignette, blur, noise."""
     canvas = (canvas - 110) * np.float32(rng.uniform(0.92, 1.12)) + 110
     gray = canvas.mean(axis=2, keepdims=True)
     canvas = gray + (canvas - gray) * np.float32(rng.uniform(0.85, 1.2))

@@ -1,4 +1,4 @@
-"""Traffic signs and traffic lights. The plate or the housing is the object; its pole is clutter of the street."""
+"""Traffic signs and traffic lights. The plate or the housing is the object. Its pole is clutter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _YELLOW: Colour = (244, 196, 40)
 
 
 def draw_pole(camera: Camera, light: Light, place: tuple[float, float], height: float) -> Layer:
-    """The pole of a sign or a traffic light."""
+    """Draw the pole of a sign or a traffic light."""
     x, z = place
     layer = sprite_layer((camera.project(x - 0.1, 0, z), camera.project(x + 0.1, height, z)), camera.scale(z))
     board = upright(layer, camera, light, x, z)
@@ -30,7 +30,7 @@ def draw_pole(camera: Camera, light: Light, place: tuple[float, float], height: 
 def draw_sign(
     rng: np.random.Generator, camera: Camera, light: Light, place: tuple[float, float], height: float, radius: float
 ) -> Layer:
-    """A sign's plate, its middle `height` metres above the ground, `radius` metres large."""
+    """Draw the plate of a sign. The middle is `height` metres above the ground; the radius is `radius` metres."""
     x, z = place
     layer = sprite_layer(
         (
@@ -49,7 +49,7 @@ def draw_sign(
 def draw_traffic_light(
     rng: np.random.Generator, camera: Camera, light: Light, place: tuple[float, float], height: float, tall: float
 ) -> Layer:
-    """The housing of a traffic light, its middle `height` metres above the ground, `tall` metres high."""
+    """Draw the housing of a traffic light, `tall` metres high. The middle is `height` metres above the ground."""
     x, z = place
     half = tall / 2
     layer = sprite_layer(

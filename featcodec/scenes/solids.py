@@ -1,4 +1,4 @@
-"""Boxes and prisms that stand on the ground and are turned about their upright axis."""
+"""Boxes and prisms that stand on the ground and can turn about their vertical axis."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from featcodec.scenes.colours import Colour
 from featcodec.scenes.light import Light
 
 Place = tuple[float, float, float]
-"""Metres in a solid's own axes: forward, to its right, above the ground."""
+"""A point in the axes of a solid, in metres: forward, to the right, above the ground."""
 
 Rib = tuple[float, float, float]
-"""A point of a prism's profile: metres forward, above the ground, and half its width there."""
+"""A point of the profile of a prism, in metres: forward, above the ground, and half the width there."""
 
 _ROOF_SHADE = 1.14
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Where a solid stands.
+    """The place and the direction of a solid.
 
     Attributes:
-        x: metres to the right of the camera, of its middle.
-        z: metres away from the camera, of its middle.
-        yaw: its heading in radians: 0 away from the camera, pi / 2 to the right.
+        x: metres from the camera to the middle of the solid, to the right.
+        z: metres from the camera to the middle of the solid, away from the camera.
+        yaw: direction in radians: 0 is away from the camera, pi / 2 is to the right.
     """
 
     x: float
@@ -35,7 +35,7 @@ class Frame:
     yaw: float
 
     def world(self, place: Place) -> Vector:
-        """A point of the solid in the world."""
+        """Convert a point of the solid to a point of the world."""
         forward, right, high = place
         sine, cosine = math.sin(self.yaw), math.cos(self.yaw)
         return self.x + forward * sine + right * cosine, high, self.z + forward * cosine - right * sine
@@ -43,7 +43,7 @@ class Frame:
 
 @dataclass(frozen=True)
 class Solid:
-    """A solid in the making: where it stands, how it is seen, and the layer it is drawn on."""
+    """A solid while it is drawn: its place, the camera and the light, and the layer to draw on."""
 
     layer: Layer
     camera: Camera
@@ -51,16 +51,19 @@ class Solid:
     frame: Frame
 
     def face(self, corners: Sequence[Place]) -> Surface | None:
-        """A face in coordinates 0 .. 1, by lower left, lower right, upper right, upper left as seen from outside."""
+        """Return a face in coordinates 0 .. 1.
+
+        The corners are lower left, lower right, upper right, upper left, seen from outside.
+        """
         world = [self.frame.world(corner) for corner in corners]
         return quadrilateral(self.layer, self.camera, self.light, world, self._shade(world))
 
     def side(self, right: bool, length: float, base: tuple[float, float], top: tuple[float, float]) -> Surface | None:
-        """One side in metres forward and above the ground, or None where it is not seen.
+        """Return one side with coordinates in metres forward and above the ground, or None if the side is not visible.
 
         Args:
-            right: the right side or the left.
-            length: of the solid.
+            right: True for the right side, False for the left side.
+            length: length of the solid.
             base: height of the lower edge, and half the width there.
             top: height of the upper edge, and half the width there.
         """
@@ -80,10 +83,10 @@ class Solid:
         return Surface(self.layer, self.camera, self.light, face.depth, place, face.shade)
 
     def prism(self, ribs: Sequence[Rib], colour: Colour) -> list[Surface | None]:
-        """Draw a prism by its profile, from the rear bottom over the top to the front bottom.
+        """Draw a prism from its profile. The profile goes from the rear bottom over the top to the front bottom.
 
         Returns:
-            the surface of each edge, None where it is not seen.
+            the surface of each edge, or None for an edge that is not visible.
         """
         for sign in (1.0, -1.0):
             corners = [self.frame.world((forward, sign * half, high)) for forward, high, half in ribs]
@@ -101,7 +104,7 @@ class Solid:
         self.prism(((rear, bottom, half), (rear, top, half), (front, top, half), (front, bottom, half)), colour)
 
     def block(self, rear: float, front: float, left: float, right: float, top: float, colour: Colour) -> None:
-        """Draw a box on the ground that need not be in the middle."""
+        """Draw a box on the ground that does not have to be in the middle."""
         for corners in (
             ((rear, left, 0), (rear, right, 0), (rear, right, top), (rear, left, top)),
             ((front, right, 0), (front, left, 0), (front, left, top), (front, right, top)),
@@ -113,7 +116,7 @@ class Solid:
                 surface.rectangle(0, 0, 1, 1, colour)
 
     def _outline_side(self, corners: Sequence[Vector], sign: float) -> Surface | None:
-        """The surface of a profile's outline in the world, or None where it is not seen."""
+        """Return the surface of a side of the profile in the world, or None if it is not visible."""
         rear, front = corners[0], corners[-1]
         first, second = (rear, front) if sign > 0 else (front, rear)
         high = max(corner[1] for corner in corners)
@@ -129,7 +132,7 @@ class Solid:
 
     def _shade(self, world: Sequence[Vector]) -> float:
         (ax, ay, az), (bx, _, bz), (_, _, _), (dx, dy, dz) = world
-        # The outward normal, of a face whose lower edge is level.
+        # The outward normal of a face whose lower edge is level.
         across, up = (bx - ax, bz - az), (dx - ax, dy - ay, dz - az)
         x, z = across[1] * up[1], -across[0] * up[1]
         y = across[0] * up[2] - across[1] * up[0]
@@ -141,14 +144,14 @@ class Solid:
 def open_solid(
     camera: Camera, light: Light, frame: Frame, length: float, width: float, height: float, margin: float = 3.0
 ) -> Solid:
-    """An empty layer that holds a box of this size, and the solid to draw on it. `margin` is in pixels."""
+    """Make an empty layer that has room for a box of this size, and the solid to draw on it. `margin` is in pixels."""
     corners = outline(camera, frame, length, width, height)
     near = min(z for _, _, z in (frame.world((u, w, 0)) for u in (-length / 2, length / 2) for w in (0.0,)))
     return Solid(sprite_layer(corners, camera.scale(near), margin), camera, light, frame)
 
 
 def outline(camera: Camera, frame: Frame, length: float, width: float, height: float) -> list[Point]:
-    """The corners of a box in pixels of the image."""
+    """Return the corners of a box in pixels of the image."""
     return [
         camera.project(*frame.world((forward, right, high)))
         for forward in (-length / 2, length / 2)

@@ -1,4 +1,4 @@
-"""The plan of a street on the ground: where the camera stands, what runs where, who may stand where."""
+"""The plan of a street: the place of the camera, the lanes and pavements, and the zones for objects."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from featcodec.scenes.canvas import Camera
 from featcodec.scenes.colours import pick
 
 FAR = 120.0
-"""Metres to which the ground is drawn."""
+"""The ground is drawn up to this distance in metres."""
 
 
 @dataclass(frozen=True)
 class Zone:
-    """A rectangle of ground, in metres, and what it is for.
+    """A rectangle of ground, in metres, and its use.
 
     Attributes:
-        left: edge, to the right of the camera.
-        right: edge.
-        near: edge, away from the camera.
-        far: edge.
+        left: left edge, in metres to the right of the camera.
+        right: right edge, measured in the same way.
+        near: near edge, in metres away from the camera.
+        far: far edge, measured in the same way.
         use: "drive", "park" or "walk".
-        yaws: headings in radians that vehicles on it may have.
+        yaws: the directions that vehicles on it may have, in radians.
     """
 
     left: float
@@ -37,7 +37,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class Wall:
-    """Where a row of houses stands: from one ground point to another, seen from the street, left to right."""
+    """The line of a row of houses, from one ground point to another: from left to right, seen from the street."""
 
     start: tuple[float, float]
     end: tuple[float, float]
@@ -49,9 +49,9 @@ class Street:
 
     Attributes:
         kind: "avenue" (runs away from the camera), "crossing" (runs across) or "square".
-        camera: where it is seen from.
-        zones: what is where.
-        walls: where houses stand.
+        camera: the camera that sees the street.
+        zones: the zones of the ground.
+        walls: the lines of the houses.
     """
 
     kind: str
@@ -60,12 +60,12 @@ class Street:
     walls: tuple[Wall, ...]
 
     def near(self) -> float:
-        """Metres to the ground at the lower edge of a 512 pixel image."""
+        """Return the distance in metres to the ground at the lower edge of a 512 pixel image."""
         return self.camera.depth_of_row(512)
 
 
 def draw_street(rng: np.random.Generator) -> Street:
-    """The plan of one scene."""
+    """Draw a random plan for one scene."""
     kind = pick(rng, ("avenue", "avenue", "avenue", "crossing", "crossing", "square", "square"))
     camera = Camera(
         focal=rng.uniform(430, 640),

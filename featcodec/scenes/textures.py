@@ -1,4 +1,7 @@
-"""Noise that gives flat colours a grain. Made once a process, the same in each; scenes take random parts of it."""
+"""Noise textures for flat colours.
+
+They are made once per process, and they are the same in each process. Scenes take random parts of them.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,14 @@ from featcodec.scenes.canvas import Camera
 
 _SIDE = 512
 _SAMPLES = 56.0
-"""Texture samples a metre of ground."""
+"""Texture samples per metre of ground."""
 
 Floats = npt.NDArray[np.float32]
 
 
 @lru_cache(maxsize=1)
 def clouds() -> Floats:
-    """(512, 512) float32 in about -1 .. 1 that varies slowly; its edges meet."""
+    """Make slowly varying noise: (512, 512) float32 in about -1 .. 1. Opposite edges fit together."""
     rng = np.random.default_rng(20)
     total = np.zeros((_SIDE, _SIDE), np.float32)
     for cells, share in ((4, 0.5), (8, 0.27), (16, 0.15), (32, 0.08)):
@@ -29,7 +32,7 @@ def clouds() -> Floats:
 
 @lru_cache(maxsize=1)
 def asphalt() -> Floats:
-    """(512, 512) float32 in about -1 .. 1: grain with blotches; its edges meet."""
+    """Make grain with spots: (512, 512) float32 in about -1 .. 1. Opposite edges fit together."""
     rng = np.random.default_rng(21)
     grain = rng.standard_normal((_SIDE, _SIDE), dtype=np.float32) * 0.28
     return np.asarray(np.clip(grain + 0.5 * _smooth(rng, 64) + 0.5 * _smooth(rng, 12), -1, 1))
@@ -37,26 +40,26 @@ def asphalt() -> Floats:
 
 @lru_cache(maxsize=1)
 def grain() -> Floats:
-    """(1024, 1024) float32 of unit variance: the noise of a sensor."""
+    """Make the noise of a sensor: (1024, 1024) float32 of unit variance."""
     fine = np.random.default_rng(22).standard_normal((1024, 1024), dtype=np.float32)
     return np.asarray((fine + 0.35 * np.roll(fine, 1, 0) + 0.35 * np.roll(fine, 1, 1)) / np.float32(1.116))
 
 
 def part(texture: Floats, rng: np.random.Generator, height: int, width: int) -> Floats:
-    """A random part of a texture."""
+    """Cut a random part of a texture."""
     top = int(rng.integers(texture.shape[0] - height + 1))
     left = int(rng.integers(texture.shape[1] - width + 1))
     return texture[top : top + height, left : left + width]
 
 
 def ground_texture(camera: Camera, rng: np.random.Generator, top: int, size: int) -> Floats:
-    """The asphalt texture in perspective, fading with distance.
+    """Make the asphalt texture in perspective. It fades with distance.
 
     Args:
-        camera: how the ground is seen.
-        rng: draws the offset.
+        camera: the camera that sees the ground.
+        rng: random generator for the offset.
         top: first row, below the horizon.
-        size: of the image in pixels.
+        size: size of the image in pixels.
 
     Returns:
         (size - top, size, 1) float32.

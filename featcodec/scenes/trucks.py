@@ -1,4 +1,4 @@
-"""Trucks with boxes, tarpaulins, tanks or open loads, at any heading."""
+"""Trucks with boxes, tarpaulins, tanks or open loads, in any direction."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from featcodec.scenes.vehicle_parts import (
 
 @dataclass(frozen=True)
 class TruckShape:
-    """Metres of a truck; `load` is "box", "tarpaulin", "flatbed" or "tank"."""
+    """The sizes of a truck in metres. `load` is "box", "tarpaulin", "flatbed" or "tank"."""
 
     length: float
     width: float
@@ -52,13 +52,13 @@ class TruckShape:
 
 
 def truck_shape(rng: np.random.Generator) -> TruckShape:
-    """A truck of some length and load."""
+    """Choose a random size and load of a truck."""
     load = pick(rng, ("box", "box", "tarpaulin", "flatbed", "tank"))
     return TruckShape(rng.uniform(5.6, 7.6), rng.uniform(2.2, 2.5), rng.uniform(2.9, 3.5), rng.uniform(1.5, 1.9), load)
 
 
 def draw_truck(rng: np.random.Generator, camera: Camera, light: Light, frame: Frame, shape: TruckShape) -> Layer:
-    """A truck on a layer of its own."""
+    """Draw a truck on its own layer."""
     solid = open_solid(camera, light, frame, shape.length + 0.1, shape.width + 0.5, shape.height + 0.1)
     paint = vary(rng, pick(rng, CAR_PAINT))
     half, end = shape.width / 2, shape.length / 2
@@ -83,7 +83,7 @@ def draw_truck(rng: np.random.Generator, camera: Camera, light: Light, frame: Fr
 
 
 def _distance(solid: Solid, forward: float) -> float:
-    """Metres from the camera, on the ground, to a point of the solid's axis."""
+    """Return the distance on the ground from the camera to a point of the solid's axis, in metres."""
     x, _, z = solid.frame.world((forward, 0, 0))
     return math.hypot(x, z)
 
@@ -169,7 +169,7 @@ def _load(rng: np.random.Generator, solid: Solid, shape: TruckShape, rear: float
 def _load_sides(
     rng: np.random.Generator, solid: Solid, shape: TruckShape, rear: float, front: float, colour: Colour
 ) -> None:
-    """The long sides of a box: straps of a tarpaulin, or boards and sometimes an advertisement."""
+    """Draw the long sides of a box: straps of a tarpaulin, or boards and sometimes an advertisement."""
     half, top = shape.width / 2, shape.height
     advertised = shape.load == "box" and rng.random() < 0.6
     for sign in (1.0, -1.0):

@@ -1,4 +1,4 @@
-"""What vehicles share: wheels, panes, lamps, mirrors, the place of the plate."""
+"""Common parts of vehicles: wheels, panes, lamps, mirrors and the number plate."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HEAD_LIT: Colour = (255, 246, 214)
 
 
 def wheel_blocks(solid: Solid, first: float, second: float, half: float, radius: float) -> None:
-    """Tyres as blocks, so that they also show from the front; the far ones first."""
+    """Draw tyres as blocks, so that they are also visible from the front. The far tyres come first."""
     places = [(axle, side) for axle in (first, second) for side in (-half + 0.02, half - 0.26)]
     places.sort(key=lambda place: -solid.frame.world((place[0], place[1], 0))[2])
     for axle, left in places:
@@ -24,7 +24,7 @@ def wheel_blocks(solid: Solid, first: float, second: float, half: float, radius:
 
 
 def wheel_disc(side: Surface, forward: float, radius: float, arch: Colour) -> None:
-    """A wheel as it is seen on a side; `arch` is the paint around it."""
+    """Draw a wheel on a side. `arch` is the paint around it."""
     side.disc(forward, radius, radius * 1.2, brighten(arch, 0.42))
     side.disc(forward, radius, radius, TYRE)
     side.disc(forward, radius, radius * 0.6, (168, 172, 178))
@@ -33,7 +33,7 @@ def wheel_disc(side: Surface, forward: float, radius: float, arch: Colour) -> No
 
 
 def glass_pane(rng: np.random.Generator, surface: Surface, dark: Colour, border: float) -> None:
-    """A pane with the sky's reflection in slanted stripes."""
+    """Draw a pane that reflects the sky in slanted stripes."""
     left, right, low, high = border, 1 - border, 0.08, 0.92
     surface.rectangle(left, low, right, high, dark)
     surface.polygon(((left, 0.55), (right, 0.72), (right, high), (left, high)), mix(dark, GLASS_BRIGHT, 0.4))
@@ -42,14 +42,14 @@ def glass_pane(rng: np.random.Generator, surface: Surface, dark: Colour, border:
 
 
 def driver(rng: np.random.Generator, surface: Surface) -> None:
-    """Behind glass only a dim head and shoulders."""
+    """Draw a driver behind glass: only a dim head and shoulders."""
     skin = mix(pick(rng, SKIN), GLASS, 0.25)
     surface.disc(0.72, 0.2, 0.13, mix(pick(rng, CLOTHES), GLASS, 0.4), high=0.22)
     surface.disc(0.72, 0.52, 0.055, skin, high=0.2)
 
 
 def mirrors(solid: Solid, forward: float, half: float, belt: float, paint: Colour) -> None:
-    """Mirrors to the left and right, `forward` metres ahead of the middle, `belt` metres above the ground."""
+    """Draw the left and right mirrors, `forward` metres ahead of the middle and `belt` metres above the ground."""
     for sign in (-1.0, 1.0):
         near, far = sign * half * 0.93, sign * (half + 0.15)
         left, right = min(near, far), max(near, far)
@@ -75,7 +75,7 @@ def mirrors(solid: Solid, forward: float, half: float, belt: float, paint: Colou
 def lamps(
     surface: Surface, inner: float, low: float, outer: float, high: float, colours: tuple[Colour, Colour]
 ) -> None:
-    """Two lamps, mirrored, in their colours off and lit; lit where the scene is dark."""
+    """Draw two mirrored lamps. `colours` are the colours off and lit; lamps are lit if the scene is dark."""
     off, lit = colours
     lamp = surface.light.lamps
     for left, right in ((outer, inner), (1 - inner, 1 - outer)):
@@ -89,14 +89,14 @@ def lamps(
 
 
 def put_plate(rng: np.random.Generator, surface: Surface, width: float, middle: float, height: float) -> None:
-    """A plate in the middle of a face that is `width` and `height` metres large."""
+    """Draw a plate in the middle of a face. The face has a size of `width` and `height` metres."""
     reach = PLATE_WIDTH / width / 2
     rise = PLATE_HEIGHT / height / 2
     draw_plate(rng, surface, 0.5 - reach, middle - rise, 0.5 + reach, middle + rise)
 
 
 def inset(surface: Surface, left: float, bottom: float, right: float, top: float) -> Surface:
-    """A part of a face, again in coordinates 0 .. 1."""
+    """Return a part of a face as a surface with its own coordinates 0 .. 1."""
     return Surface(
         surface.layer,
         surface.camera,

@@ -256,7 +256,7 @@ def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 1
-    assert run.stderr == f"featcodec: {tmp_path / 'out'}: is no folder; choose another -o\n"
+    assert run.stderr == f"featcodec: {tmp_path / 'out'}: is not a folder; choose another -o\n"
 
 
 def test_scenes_do_not_know_torch() -> None:
