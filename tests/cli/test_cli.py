@@ -502,16 +502,16 @@ def test_draw_and_images_go_together(run: Any, coded: Path, tmp_path: Path, argu
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """What is loaded as a detector, which is not much."""
-    import featcodec.codec
+    import featcodec.split_model
 
     loaded: list[object] = []
-    original = featcodec.codec.load_detector
+    original = featcodec.split_model.load_detector
 
     def load(detector: object, **options: Any) -> object:
         loaded.append(detector)
         return original(detector, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(featcodec.codec, "load_detector", load)
+    monkeypatch.setattr(featcodec.split_model, "load_detector", load)
     return loaded
 
 

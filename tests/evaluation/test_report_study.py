@@ -136,7 +136,7 @@ def test_two_data_sets_or_detectors_are_refused_with_a_remedy(tmp_path: Path) ->
         read_study([path, other], "ap50")
     assert str(caught.value) == (
         f"{where}: rows of 2 data sets (dataset {'da' * 8}, {'db' * 8}); give the files of one, or choose it with "
-        "--where dataset=..."
+        "`where` dataset=..."
     )
     assert len(read_study([path, other], "ap50", {"dataset": "db"}).rows) == 4
     other.unlink()
