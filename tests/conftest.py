@@ -2,14 +2,50 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import sys
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 # Before torch is imported: the networks here are so small that threads cost more than they give, and on a busy machine
 # they wait for each other in busy loops (measured: ten times slower).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """One file is tested by this process: for workers, which start first, there is too little to share.
+
+    `-n 4` makes them nevertheless.
+    """
+    asked = {Path(argument.split("::")[0]) for argument in config.args}
+    return 0 if len(asked) == 1 and asked.pop().is_file() else None
+
+
+def pytest_collection_finish() -> None:
+    """Checkpoints are read once and copied: tests load the same few about 700 times, and to read takes 0.1 s.
+
+    Not in tests/detectors, where to read is what is tested; nor does this import torch where no test needs it.
+    """
+    load = sys.modules.get("featcodec.detectors.load")
+    if load is None:
+        return
+    read = load._read
+
+    @lru_cache(maxsize=8)
+    def read_once(path: Path, *_identity: int) -> Any:
+        return read(path)
+
+    def read_or_copy(path: Path) -> Any:
+        if os.environ.get("PYTEST_CURRENT_TEST", "").startswith("tests/detectors/") or not path.is_file():
+            return read(path)
+        status = path.stat()
+        return copy.deepcopy(read_once(path, status.st_ino, status.st_size, status.st_mtime_ns))
+
+    load._read = read_or_copy
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import sys
 import types
 import zipfile
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -206,9 +207,16 @@ def yolov5_modules() -> Iterator[None]:
 
 def make_yolov5(names: Any = NAMES, *, classes: int = 3, kind: type[Model] = Model, seed: int = 0) -> Model:
     """An original-style detector with random weights, in eval mode and half precision."""
+    model = copy.deepcopy(_made_yolov5(classes, kind, seed))
+    model.names = copy.copy(names)
+    return model
+
+
+@lru_cache(maxsize=8)
+def _made_yolov5(classes: int, kind: type[Model], seed: int) -> Model:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = kind(classes, copy.copy(names))
+        model = kind(classes, None)
         _settle(model)
     return model.half()
 
@@ -240,13 +248,19 @@ def make_yolov5u(names: Mapping[int, str] | None = None, *, old_sppf: bool = Fal
             now it has no activation there.
         seed: of the weights.
     """
+    model = copy.deepcopy(_made_yolov5u(old_sppf, seed))
+    model.names = dict(names or enumerate(NAMES))
+    return model
+
+
+@lru_cache(maxsize=8)
+def _made_yolov5u(old_sppf: bool, seed: int) -> Any:
     from ultralytics.nn.tasks import DetectionModel as UltralyticsModel
     from ultralytics.nn.tasks import yaml_model_load
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = UltralyticsModel(yaml_model_load("yolov5n.yaml"), nc=len(NAMES), verbose=False)
-        model.names = dict(names or enumerate(NAMES))
         model.model[9].cv1.act = nn.SiLU(inplace=True) if old_sppf else nn.Identity()
         for branch in model.model[-1].cv3:
             nn.init.normal_(branch[-1].bias)  # ultralytics' start gives scores of 1e-5 everywhere

@@ -18,6 +18,7 @@ SQUARE = (34.01, 50.52)
 TOLERANCE = 0.3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("square", "expected"), [(False, MINIMUM_RECTANGLE), (True, SQUARE)])
 def test_accuracy_is_that_of_yolov5(
     shared: Path, yolov5n_path: Path, square: bool, expected: tuple[float, float]

@@ -47,6 +47,7 @@ def run(script: str, *arguments: object, bottleneck: object = "none") -> subproc
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_sweep_qp_measures_what_lacks(folder: Path, tiny_yolov5: Path, tmp_path: Path) -> None:
     """With a bottleneck of one's own, which neither encoder nor decoder could find by themselves."""
     codec = FeatureCodec.load(tiny_yolov5, bottleneck=None)
@@ -73,6 +74,7 @@ def test_sweep_qp_measures_what_lacks(folder: Path, tiny_yolov5: Path, tmp_path:
     assert csv.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_sweep_qp_adds_no_point_that_failed(folder: Path, tiny_yolov5: Path, tmp_path: Path) -> None:
     csv = tmp_path / "curve.csv"
     failed = run("sweep-qp", csv, folder / "none", folder / "annotations.json", tiny_yolov5, 40)

@@ -24,6 +24,9 @@ from featcodec.cli.main import COMMANDS, main
 from featcodec.networks.catalogue import Shipped
 from featcodec.networks.restoration import Restoration, RestorationConfig, save_restoration
 
+# Untrained, the detector sees something everywhere: of pictures at full size, sorting its boxes takes seconds.
+SIZE = ("--image-size", 160)
+
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Any:
@@ -49,10 +52,9 @@ def coded(tmp_path_factory: pytest.TempPathFactory, tiny_yolov5: Path) -> Path:
         "annotations": [{"image_id": 7, "category_id": 9, "bbox": [10, 10, 50, 40]}],
     }
     (folder / "annotations.json").write_text(json.dumps(annotations))
+    arguments = [folder / "in", "-o", folder / "streams", "--detector", tiny_yolov5, "--qp", 36, *SIZE]
     with pytest.raises(SystemExit) as stop:
-        main(
-            ["encode", str(folder / "in"), "-o", str(folder / "streams"), "--detector", str(tiny_yolov5), "--qp", "36"]
-        )
+        main(["encode", *map(str, arguments)])
     assert stop.value.code == 0
     return folder
 
@@ -100,7 +102,7 @@ def test_wrong_usage_exits_with_2(run: Any, arguments: list[str]) -> None:
 
 
 def test_encode_reports_rate_and_resumes(run: Any, coded: Path, tiny_yolov5: Path) -> None:
-    arguments = ["encode", coded / "in", "-o", coded / "streams", "--detector", tiny_yolov5, "--qp", 36]
+    arguments = ["encode", coded / "in", "-o", coded / "streams", "--detector", tiny_yolov5, "--qp", 36, *SIZE]
     code, out, err = run(*arguments)
     assert (code, err) == (0, "")
     assert out.startswith("0 encoded, 3 already there, 0 failed")

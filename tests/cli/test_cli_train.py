@@ -434,6 +434,7 @@ def test_resuming_as_another_stage_is_refused(
     assert_refused(run("train", "attack", *arguments), "resume with the same settings")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["detector", "bottleneck", "adversarial"])
 def test_a_killed_run_resumes_bit_for_bit(
     run: Any,

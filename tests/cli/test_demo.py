@@ -74,6 +74,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_it_says_what_it_does_and_what_came_of_it(shown: Shown, report: Any, folder: Path) -> None:
     assert [line.split(":")[0] for line in shown.err.splitlines()] == ["scenes", "encode and decode", "sweep", "invert"]
     assert sorted(report) == ["guessing", "images", "picture", "rows", "seconds"]
@@ -96,6 +97,7 @@ def test_it_says_what_it_does_and_what_came_of_it(shown: Shown, report: Any, fol
     assert png["plates"] > 0.5
 
 
+@pytest.mark.slow
 def test_the_folder_holds_what_the_rows_come_from(report: Any, folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == sorted(CONTENTS)
     names = [f"{number:06d}" for number in range(COUNT)]
@@ -115,6 +117,7 @@ def test_the_folder_holds_what_the_rows_come_from(report: Any, folder: Path) -> 
     assert bottleneck["psnr"] == pytest.approx(np.mean(measured), abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "method", "values", "parameter"),
     [(1, "input-jpeg", JPEG_QUALITIES, "quality"), (2, "latent", LATENT_QPS, "qp")],
@@ -134,6 +137,7 @@ def test_anchors_are_the_cheapest_points_that_are_as_accurate(
         assert anchor["ap50"] == max(float(row["ap50"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_the_picture_shows_two_rows_of_three(report: Any, folder: Path) -> None:
     picture = read_image(folder / "demo.png")
     height, width, _ = picture.shape
@@ -145,6 +149,7 @@ def test_the_picture_shows_two_rows_of_three(report: Any, folder: Path) -> None:
             assert panel.std() > 10, (top, left)
 
 
+@pytest.mark.slow
 def test_a_folder_that_holds_something_is_refused_in_one_line(report: Any, folder: Path) -> None:
     before = contents(folder)
     again = demo("-o", folder, "-n", COUNT)

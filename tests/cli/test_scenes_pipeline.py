@@ -27,6 +27,8 @@ from featcodec.images.reading import IMAGE_SUFFIXES, read_image
 from featcodec.pipeline import encode_files
 from featcodec.system.paths import expand_sources
 
+pytestmark = pytest.mark.slow
+
 # How far a figure may be from the stored one: (relative, absolute). On other processors, and with other versions of
 # torch, features differ in their last bits. A few samples then round the other way, VVC's search takes other decisions
 # from there on, and a box near a threshold comes or goes. Seen with features disturbed at random by 1e-6 of themselves,

@@ -188,6 +188,7 @@ def test_input_vvc_needs_the_codec_that_codes_colour(codec: FeatureCodec) -> Non
         InputVvcMethod(dataclasses.replace(codec, video_codec=open_video_codec("none")))
 
 
+@pytest.mark.slow
 def test_input_vvc_at_qp_20_costs_less_than_a_point_of_ap50(shared: Path, yolov5n_path: Path, tmp_path: Path) -> None:
     folder = shared / "data/coco128"
     truth = read_annotations(folder / "annotations/instances_val2017.json")
@@ -195,6 +196,7 @@ def test_input_vvc_at_qp_20_costs_less_than_a_point_of_ap50(shared: Path, yolov5
     check_input_vvc(FeatureCodec.load(yolov5n_path, bottleneck=None), truth, paths, tmp_path)
 
 
+@pytest.mark.slow
 def test_input_vvc_at_qp_20_costs_less_than_a_point_of_ap50_on_scenes(drawn_scenes: Path, tmp_path: Path) -> None:
     truth = read_annotations(drawn_scenes / "annotations.json")
     paths = sorted((drawn_scenes / "images").iterdir())

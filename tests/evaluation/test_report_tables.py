@@ -87,9 +87,7 @@ def test_bd_values_are_those_of_compare(path: Path, study: Study) -> None:
         curves = []
         for label in reversed(name.split(" against ")):
             method = {"method": "bottleneck", "clip_high": "3"} if label == "compact" else {"method": label}
-            curves.append(
-                read_curve(path, "ap50", {**method, **({} if "jpeg" in label else {"codec": "ffmpeg"})})
-            )
+            curves.append(read_curve(path, "ap50", {**method, **({} if "jpeg" in label else {"codec": "ffmpeg"})}))
         found = compare(*curves)
         cells = row_of(table, name)
         assert found.bd_accuracy is not None

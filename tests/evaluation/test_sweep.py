@@ -311,7 +311,8 @@ def test_command_measures_and_skips(run: Any, arguments: list[object], tmp_path:
     assert [list(point) for point in report["points"]] == [list(COLUMNS)] * 7
 
 
-def test_command_crosses_splits_clips_and_presets(run: Any, arguments: list[object]) -> None:
+def test_command_crosses_splits_clips_and_presets(run: Any, arguments: list[object], folder: Path) -> None:
+    arguments = [folder / "in/0.png", *arguments[1:]]
     options = ["--method", "latent", "--split", 3, "--split", 4, "--clip", -1, 2, "--clip", -0.2786, 3]
     code, out, _ = run(*arguments, *options, "--preset", "faster", "--preset", "fast", "--qp", "45", "--json")
     points = json.loads(out)["points"]
@@ -500,6 +501,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[bytes]) 
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 def test_a_killed_sweep_goes_on(run: Any, arguments: list[object], tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     options = ["--method", "latent", "--qp", "20-27"]
@@ -520,6 +522,7 @@ def test_a_killed_sweep_goes_on(run: Any, arguments: list[object], tmp_path: Pat
     assert len(path.read_text().splitlines()) == 9
 
 
+@pytest.mark.slow
 def test_two_sweeps_share_a_file(run: Any, arguments: list[object], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "featcodec", "sweep", *map(str, arguments), "--workers", "1", "--method", "latent"]
     process = subprocess.Popen([*command, "--qp", "36,39"], stdout=subprocess.DEVNULL)

@@ -99,6 +99,7 @@ def test_truths_hold_whatever_the_seed(seed: int, index: int) -> None:
             assert re.fullmatch(PLATE_PATTERN, detail.text or "")
 
 
+@pytest.mark.slow
 def test_every_class_and_kind_occurs_and_most_scenes_have_a_readable_plate() -> None:
     scenes = [scene(0, index) for index in range(SAMPLE)]
     classes = Counter(thing.class_name for each in scenes for thing in each.objects)
@@ -112,6 +113,7 @@ def test_every_class_and_kind_occurs_and_most_scenes_have_a_readable_plate() -> 
     assert max(max(thing.box[2:]) for each in scenes for thing in each.objects) <= 340
 
 
+@pytest.mark.slow
 def test_readable_plates_have_contrast() -> None:
     for index in range(SAMPLE):
         for detail in scene(0, index).details:

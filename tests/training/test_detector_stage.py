@@ -51,6 +51,7 @@ def below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+@pytest.mark.slow
 def test_it_learns(tmp_path: Path, data: TrainingData) -> None:
     """Pictures that are always the same, by heart; the weights themselves, as the average is slow to follow."""
     still = dataclasses.replace(data, augmentation=STILL)
@@ -109,6 +110,7 @@ def test_batch_norm_learns(trained: Path) -> None:
     assert not torch.equal(weights["0.bn.weight"], torch.ones(8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
 def test_it_resumes_bit_for_bit(tmp_path: Path, data: TrainingData, precision: str) -> None:
     """Stopped in step 7, with its last checkpoint after step 4."""

@@ -46,6 +46,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: PlateData) -> Path:
     return train_plate_reader(TASK, data, toy_options(tmp_path_factory.mktemp("trained")))
 
 
+@pytest.mark.slow
 def test_it_learns_a_few_plates_by_heart(tmp_path: Path, scenes: Path) -> None:
     """And what the checkpoint of the run reads is what was learnt."""
     data = PlateData.read(scenes / "private.json", [scenes / "images"])

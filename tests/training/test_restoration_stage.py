@@ -143,6 +143,7 @@ def test_one_result_is_computed_ahead_and_errors_come_through() -> None:
 # The stage
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", [True, False])
 @pytest.mark.parametrize("simulated", [True, False])
 def test_it_learns_to_undo_coding_noise(
@@ -194,6 +195,7 @@ def test_nothing_else_changes(
         assert not any(parameter.requires_grad or parameter.grad is not None for parameter in after.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("simulated", [True, False])
 def test_it_resumes_bit_for_bit(tmp_path: Path, tiny_yolov5: Path, data: TrainingData, simulated: bool) -> None:
     """Stopped in step 5, with its last checkpoint after step 3 and the sixth batch already on its way."""

@@ -162,6 +162,7 @@ def test_every_stage_leaves_the_same_things(stage: Stage, tmp_path: Path, tiny_y
     assert len(list((tmp_path / "tensorboard").iterdir())) == 1
 
 
+@pytest.mark.slow
 def test_every_stage_resumes_bit_for_bit(stage: Stage, tmp_path: Path) -> None:
     """Stopped in step 7, with its last checkpoint after step 4."""
     often = {"steps": 8, "save_every": 4, "evaluate_every": 3}
@@ -176,6 +177,7 @@ def test_every_stage_resumes_bit_for_bit(stage: Stage, tmp_path: Path) -> None:
     assert [name for name in whole if whole[name] != cut[name]] == []
 
 
+@pytest.mark.slow
 def test_everything_depends_on_the_seed(tmp_path: Path, tiny_yolov5: Path, data: TrainingData) -> None:
     outputs = []
     for number, seed in enumerate((1, 1, 2)):
@@ -188,6 +190,7 @@ def test_everything_depends_on_the_seed(tmp_path: Path, tiny_yolov5: Path, data:
 # Stage 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny_yolov5", "tiny_yolov5u"])
 def test_stage_1_lowers_l_obj(request: pytest.FixtureRequest, tmp_path: Path, data: TrainingData, name: str) -> None:
     """On a batch that is always the same."""
@@ -222,6 +225,7 @@ def toy_loop() -> Loop:
     return Loop(toy_options(Path("/nonexistent")), {})
 
 
+@pytest.mark.slow
 def test_stage_1_with_every_term_lowers_each(tmp_path: Path, tiny_yolov5: Path, data: TrainingData) -> None:
     task = BottleneckTask(
         tiny_yolov5, channels=3, hidden_channels=7, clip=(-2.0, 4.0), weights=EVERYTHING, simulation=SIMULATION
@@ -238,6 +242,7 @@ def test_stage_1_with_every_term_lowers_each(tmp_path: Path, tiny_yolov5: Path, 
         assert table[-1][f"held-out {name}"] < 0.9 * table[0][f"held-out {name}"]
 
 
+@pytest.mark.slow
 def test_distillation_needs_no_labels(tmp_path: Path, tiny_yolov5: Path, toy_set: Path) -> None:
     weights = ObjectiveWeights(detection=0, features=1, predictions=1)
     task = BottleneckTask(tiny_yolov5, weights=weights)
@@ -272,6 +277,7 @@ def test_stage_1_behind_every_split(tmp_path: Path, tiny_yolov5: Path, data: Tra
     assert load_bottleneck(train_bottleneck(task, data, toy_options(tmp_path, steps=2))).config.split == split
 
 
+@pytest.mark.slow
 def test_stage_1_goes_on_from_a_checkpoint(
     tmp_path: Path, tiny_yolov5: Path, tiny_yolov5u: Path, bottleneck: Path, data: TrainingData
 ) -> None:
@@ -308,6 +314,7 @@ def test_clip_ranges_that_are_none_are_refused(
 # Stages 2 and 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", [False, True])
 @pytest.mark.parametrize("final", [False, True])
 def test_the_attacker_learns(
@@ -533,6 +540,7 @@ def test_stage_3_descends_l_obj_less_w_l_rec(
     assert held_out["held-out loss"] == pytest.approx(difference, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_privacy_costs_the_attacker(tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, data: TrainingData) -> None:
     """From the same start: with a large w, L_rec is higher in the end than with w 0."""
     attacks = {}

@@ -15,7 +15,6 @@ from featcodec.errors import BitstreamError, EncoderError, InputError
 from featcodec.video import PRESETS, EncoderSettings, Frame, VideoCodec, open_video_codec
 from featcodec.video.base import coded_shape, from_10_bits, split_batch, to_yuv420p10
 from featcodec.video.ffmpeg import FfmpegCodec, decode_picture
-from featcodec.video.settings import STILL_PICTURES
 
 SHAPE = (64, 96)
 EXECUTABLE = {"ffmpeg": "executable", "vvenc": "encoder"}
@@ -228,19 +227,6 @@ def test_every_picture_of_a_batch_is_counted(vvc: VideoCodec) -> None:
     parameter_sets_only = nal.join_units(nal.split_units(streams[0])[:-1])
     with pytest.raises(EncoderError, match="delivered 2 of 3"):
         split_batch(streams[0] + streams[1] + parameter_sets_only, 3, "test")
-
-
-def test_frame_parallel_coding_loses_pictures_loudly_if_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    # This is why MaxParallelFrames=0 is the default: libvvenc exits with 0 and an empty file here.
-    monkeypatch.setattr("featcodec.video.settings.STILL_PICTURES", {**STILL_PICTURES, "MaxParallelFrames": "-1"})
-    codec = installed("ffmpeg")
-    frames = [make_frame(SHAPE, seed) for seed in range(7)]
-    try:
-        streams = codec.encode(frames, 30)
-    except EncoderError as error:
-        assert "of 7 pictures" in str(error)  # noqa: PT017  (either outcome is right)
-    else:
-        assert len(streams) == 7
 
 
 # What a stream holds.

@@ -225,7 +225,8 @@ def test_encode_takes_a_profile_and_its_streams_decode(run: Any, tmp_path: Path,
     tags = {}
     for choice in (["--profile", "fast"], ["--profile", "balanced"], ["--preset", "faster"], []):
         folder = tmp_path / "-".join(["out", *choice])
-        code, _, err = run("encode", tmp_path / "in", "-o", folder, "--detector", tiny_yolov5, "--qp", 36, *choice)
+        options = ["--detector", tiny_yolov5, "--image-size", 96, "--qp", 36, *choice]
+        code, _, err = run("encode", tmp_path / "in", "-o", folder, *options)
         assert (code, err) == (0, "")
         tags[tuple(choice)] = unpack(read_file(folder / "a.266"))[0].encoder_tag
         assert run("decode", folder, "-o", tmp_path / f"{folder.name}.json", "--detector", tiny_yolov5)[0] == 0
@@ -269,6 +270,7 @@ def test_sweep_takes_profiles_and_presets(run: Any, tmp_path: Path, tiny_yolov5:
 # The search.
 
 
+@pytest.mark.slow
 def test_the_search_runs_on_a_few_pictures(tmp_path: Path, tiny_yolov5: Path) -> None:
     for number in range(6):
         save_texture(tmp_path / f"in/{number}.png", seed=number)
