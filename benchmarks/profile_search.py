@@ -1,8 +1,9 @@
-"""What benchmarks/vvc_profiles.py measures: rate, core-seconds, and how far the detector's answers are off.
+"""The measurements of benchmarks/vvc_profiles.py: rate, core-seconds, and how far the detector's answers are off.
 
-Neither measure needs labels. *Error* compares the back-end's feature maps and predictions with those from the same
-tensor without VVC: what a bottleneck loses by itself is the same for all settings and would only add noise. *Agreement*
-is AP50 where the truth is what the uncoded detector finds, without any bottleneck.
+There are two measures of accuracy. They need no labels. *Error* compares the back-end's feature maps and predictions
+with those from the same tensor without VVC. So it leaves out what a bottleneck loses by itself: that is the same for
+all settings and would only add noise. *Agreement* is AP50 where the truth is what the uncoded detector finds, without
+any bottleneck.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from featcodec.video import EncoderSettings, Frame, open_video_codec
 
 BOXES = BoxFilter(conf=0.01, max_det=100)
 SURE = 0.25
-"""What the uncoded detector finds with at least this score is taken for the truth."""
+"""A box that the uncoded detector finds with at least this score counts as truth."""
 RESAMPLES = 100
 
 Weights = npt.NDArray[np.int64]
@@ -46,11 +47,11 @@ Weights = npt.NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """One picture, as far as it does not depend on the encoder.
+    """The parts of one picture that do not depend on the encoder.
 
     Attributes:
         side_info, frame: its side info and frame.
-        teacher: what the back-end answers without VVC.
+        teacher: the back-end's output without VVC.
         found: what the uncoded detector finds.
     """
 
@@ -61,20 +62,20 @@ class Picture:
 
     @property
     def pixels(self) -> int:
-        """Pixels of the original image, which rates are relative to."""
+        """Pixels of the original image; rates are per pixel of this image."""
         return self.side_info.original_width * self.side_info.original_height
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What came of a set of pictures at one QP.
+    """The measurements on a set of pictures at one QP.
 
     Attributes:
-        seconds: of one core that the encoder took, of each batch.
-        bytes: of each picture's whole file.
-        predictions, neck: error of the back-end's predictions and feature maps, of each picture; 0 is none.
-        boxes: per picture [left, top, width, height, score, class] of what the detector found; nothing where only the
-            error was asked for, as most of the time.
+        seconds: core-seconds of the encoder, per batch.
+        bytes: size of the whole file, per picture.
+        predictions, neck: error of the back-end's predictions and feature maps, per picture; 0 means no error.
+        boxes: per picture, [left, top, width, height, score, class] of what the detector found. The lists are empty
+            if only the error was asked for, as is usual.
     """
 
     seconds: list[float]
@@ -86,13 +87,13 @@ class Measured:
 
 @dataclass(frozen=True)
 class Gain:
-    """Settings against others.
+    """How much better settings are than other settings.
 
     Attributes:
         rate: BD-rate in percent; negative is better.
-        error: its standard error, by a bootstrap over pictures.
-        time: encoder time as a multiple of the others'.
-        seconds: of one core a picture.
+        error: standard error of the rate, by a bootstrap over pictures.
+        time: encoder time as a multiple of that of the other settings.
+        seconds: core-seconds per picture.
     """
 
     rate: float
@@ -102,7 +103,7 @@ class Gain:
 
     @property
     def sure(self) -> bool:
-        """Whether it is better by more than the standard error."""
+        """Whether the settings are better by more than the standard error."""
         return self.rate < -self.error
 
 
@@ -112,9 +113,9 @@ class Frames:
     Args:
         codec: detector and bottleneck, if any.
         images: image files.
-        qps: where curves are measured.
-        cache: folder that keeps every measurement, so that a search resumes.
-        detect: also keep what is found, for `by_agreement`.
+        qps: QPs of the curves.
+        cache: folder that keeps every measurement, so that a search can be resumed.
+        detect: also keep what the detector finds, for `by_agreement`.
     """
 
     def __init__(
@@ -153,12 +154,12 @@ class Frames:
         for line in lines:
             try:
                 entry = json.loads(line)
-            except ValueError:  # cut off, as the search was stopped
+            except ValueError:  # the line is cut off, because the search was stopped
                 continue
             yield (entry.pop("settings"), entry.pop("qp")), Measured(**entry)
 
     def measure(self, settings: EncoderSettings, qp: int) -> Measured:
-        """Code, decode and judge all pictures, or recall it."""
+        """Code, decode and judge all pictures, or return the earlier measurement."""
         key = text_of(settings), qp
         if key not in self._known:
             measured = self._measure(settings, qp)
@@ -188,7 +189,7 @@ class Frames:
             return run_back_end(self.codec.model.detector, features)
 
     def batches(self) -> Iterator[list[Picture]]:
-        """Pictures whose frames have one shape; an encoder process each."""
+        """Pictures whose frames have one shape, for one encoder process."""
         for shape in sorted({picture.frame.shape for picture in self.pictures}):
             yield [picture for picture in self.pictures if picture.frame.shape == shape]
 
@@ -199,11 +200,11 @@ class Frames:
         return self._gain(anchor, test, lambda settings, qp: self._closeness(self.measure(settings, qp), parts))
 
     def by_agreement(self, anchor: EncoderSettings, test: EncoderSettings) -> Gain:
-        """The gain at equal AP50, the truth being what the uncoded detector finds."""
+        """The gain at equal AP50, where the truth is what the uncoded detector finds."""
         return self._gain(anchor, test, lambda settings, qp: self._agreement(self.measure(settings, qp)))
 
     def _closeness(self, measured: Measured, parts: Sequence[str]) -> npt.NDArray[np.float64]:
-        """Minus the mean logarithm of the error: of all pictures, then of each resample."""
+        """Minus the mean logarithm of the error: over all pictures, then over each resample."""
         logarithms = np.log([getattr(measured, part) for part in parts]).mean(0)
         return -(self.weights @ logarithms) / len(self.pictures)
 
@@ -237,7 +238,7 @@ class Frames:
 
     @cached_property
     def weights(self) -> Weights:
-        """(1 + RESAMPLES, pictures): how often each picture counts; once each, then as drawn."""
+        """(1 + RESAMPLES, pictures): how often each picture counts. Row 0 counts each once; the others are drawn."""
         count = len(self.pictures)
         drawn = np.random.default_rng(0).multinomial(count, [1 / count] * count, RESAMPLES)
         return np.concatenate([np.ones((1, count), np.int64), drawn])
@@ -247,7 +248,7 @@ class Frames:
         rows: list[dict[str, Any]] = []
         for number, picture in enumerate(self.pictures):
             rows += [row for row in picture.found.to_coco(number) if row["score"] >= SURE]
-        categories = default_category_ids(self.codec.detector.names).values()  # of which boxes are found after coding
+        categories = default_category_ids(self.codec.detector.names).values()  # the classes of boxes after coding
         content = {
             "images": [{"id": number} for number in range(len(self.pictures))],
             "annotations": rows,
@@ -257,7 +258,7 @@ class Frames:
 
 
 def encode_timed(settings: EncoderSettings, frames: Sequence[Frame], qp: int) -> tuple[list[bytes], float]:
-    """The streams, and the seconds of one core that encoder processes took."""
+    """The streams, and the core-seconds of the encoder processes."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     streams = open_video_codec("ffmpeg", settings).encode(frames, qp)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -265,7 +266,7 @@ def encode_timed(settings: EncoderSettings, frames: Sequence[Frame], qp: int) ->
 
 
 def bd_rate(anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]]) -> float:
-    """BD-rate in percent of (rate, accuracy) points."""
+    """BD-rate in percent between two lists of (rate, accuracy) points."""
     curves = [
         RateCurve(name, "accuracy", tuple(CurvePoint(rate, accuracy, None, {}) for rate, accuracy in points))
         for name, points in (("anchor", anchor), ("test", test))
@@ -274,5 +275,5 @@ def bd_rate(anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, f
 
 
 def text_of(settings: EncoderSettings) -> str:
-    """Settings in one line: preset and parameters."""
+    """Settings as one line: preset and parameters."""
     return f"{settings.preset} {settings.chosen_text.replace(':', ' ')}".rstrip()

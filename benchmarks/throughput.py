@@ -1,12 +1,12 @@
-"""Images per second of encode and decode, against the plain way, in one run.
+"""Measure images per second of encode and decode, and compare with the plain way, in one run.
 
     .venv/bin/python benchmarks/throughput.py [--images DIR] [--detector WEIGHTS] [--qp QP] [--repeat N]
 
-The plain way: one image after the other; one ffmpeg process per image to encode (once with one encoder thread, as the
-pipeline uses, and once with the encoder's own choice of threads), one ffmpeg process per image to decode. The networks
-are the same. "VVC cores" is CPU time of encoder processes over cores x wall time; "VVC workers" is the share of time in
-which an encoder process was running. `--memory N` instead prints the peak memory of encoding and decoding 64 and N
-generated images, each in a process of its own.
+The plain way takes one image after the other. It starts one ffmpeg process per image to encode: once with one encoder
+thread, as the pipeline does, and once with the encoder's own choice of threads. It starts one ffmpeg process per image
+to decode. The networks are the same. "VVC cores" is the CPU time of encoder processes divided by cores x wall time.
+"VVC workers" is the share of time in which an encoder process was running. With `--memory N`, the script prints the
+peak memory of encoding and decoding 64 and N generated images instead. Each measurement runs in a separate process.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ def throughput(options: argparse.Namespace) -> None:
                 runs[name].append(timed(way))
     report(runs, occupied, len(images), options)
     milliseconds = [1000 * front_end_seconds(options.detector, images, fuse=fuse) for fuse in (True, False)]
-    print("front-end alone, one thread: {:.1f} ms an image ({:.1f} ms with BatchNorm apart)".format(*milliseconds))
+    print("front-end alone, one thread: {:.1f} ms per image ({:.1f} ms with separate BatchNorm)".format(*milliseconds))
 
 
 def front_end_seconds(detector, images, *, fuse: bool) -> float:  # type: ignore[no-untyped-def]
-    """Seconds of one core that the front-end alone takes for an image."""
+    """Core-seconds of the front-end alone per image."""
     import torch
 
     from featcodec.detectors import load_detector

@@ -1,12 +1,14 @@
-"""The search for the sets of VVenC options in featcodec/vvc/profiles.py.
+"""Search for the sets of VVenC options in featcodec/video/profiles.py.
 
     .venv/bin/python benchmarks/vvc_profiles.py [tools] [combine] [profiles] [--quick] [--kind latent|bottleneck]
 
-tools: preset `faster` with one option more or less. combine: from what gained there, a set is grown and pruned within a
-limit of time. profiles: those that ship, on other images, with AP50 and with the time of one run.
+The search has three stages. tools: measure preset `faster` with one option more or less. combine: from the options that
+gained there, grow a set and prune it, within a limit of time. profiles: measure the profiles that ship on other images,
+with AP50 and with the time of one run.
 
-On ../shared that is yolov5n on COCO *train* images; without it, drawn scenes. Everything measured is kept in --cache,
-so that a search goes on where it was stopped. Every gain is a BD-rate in percent, with its standard error over images.
+If ../shared is there, the search uses yolov5n on COCO *train* images; otherwise it uses drawn scenes. Every measurement
+is kept in --cache, so that a search goes on where it was stopped. Every gain is a BD-rate in percent, with its standard
+error over images.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ from featcodec.video.settings import parse_parameters
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 QPS: Mapping[str, tuple[int, ...]] = {"latent": (37, 40, 43), "bottleneck": (40, 43, 46)}
-"""Where the detector still answers: beyond, errors say nothing, and before, a bottleneck loses more than VVC does."""
+"""QPs where the measures mean something. Above, the detector no longer answers, and errors have no meaning. Below, a
+bottleneck loses more than VVC does."""
 
 FASTER = EncoderSettings("faster")
 TOOLS = (
@@ -55,13 +58,13 @@ TOOLS = (
     "DualITree=0",
     "IntraEstDecBit=1",
 )
-"""What is tried by itself: loop filters, partitioning, prediction, transforms, quantization, and shortcuts."""
+"""Options that are tried alone: loop filters, partitioning, prediction, transforms, quantization, and shortcuts."""
 CHEAPER = 0.97
-"""Below this multiple of the time a tool is worth having where it loses nothing: it pays for others."""
+"""Below this multiple of the time, a tool is worth having if it loses no accuracy: it saves time for other tools."""
 APART = 5
-"""Every fifth image is searched on."""
+"""The search uses every fifth image."""
 TIMED = 6
-"""How many pictures of one shape the time of one run is measured on."""
+"""Number of pictures of one shape on which the time of one run is measured."""
 QUICK = ("LoopFilterDisable=1:SAO=0", "MinQTLumaISlice=8", "ISP=3", "MTS=1", "DepQuant=1:SignHideFlag=0")
 STAGES = ("tools", "combine", "profiles")
 
@@ -71,7 +74,7 @@ def main() -> None:
     torch.set_num_threads(1)
     tried = QUICK if options.quick else TOOLS
     detector, bottleneck, images = options.detector, options.bottleneck, find_images(options)
-    # No picture is in both: what is found on some is confirmed on others.
+    # No picture is in both lists: what is found on one list is confirmed on the other.
     searched = images[::APART][: options.images]
     confirmed = [path for number, path in enumerate(images) if number % APART][: options.finalists]
     for kind in options.kind or QPS:
@@ -97,14 +100,16 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"of {', '.join(STAGES)}; all by default")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"any of {', '.join(STAGES)}; all by default")
     parser.add_argument("--quick", action="store_true", help="few images and tools: minutes instead of hours")
     parser.add_argument("--kind", action="append", choices=list(QPS))
-    parser.add_argument("--images", type=int, help="how many the search looks at; 24, or 4 with --quick")
-    parser.add_argument("--finalists", type=int, help="how many AP50 is measured on; 64, or 8 with --quick")
-    parser.add_argument("--profile", action="append", choices=list(PROFILES), help="of stage profiles; may be repeated")
-    parser.add_argument("--limit", type=float, default=1.2, help="of combine: the time as a multiple of `faster`'s")
-    parser.add_argument("--folder", type=Path, help="of images, in place of those of ../shared or drawn ones")
+    parser.add_argument("--images", type=int, help="number of images to search on; 24, or 4 with --quick")
+    parser.add_argument("--finalists", type=int, help="number of images to measure AP50 on; 64, or 8 with --quick")
+    parser.add_argument(
+        "--profile", action="append", choices=list(PROFILES), help="for stage profiles; may be repeated"
+    )
+    parser.add_argument("--limit", type=float, default=1.2, help="for stage combine: time as a multiple of `faster`'s")
+    parser.add_argument("--folder", type=Path, help="folder of images, instead of ../shared or drawn scenes")
     parser.add_argument("--detector")
     parser.add_argument("--bottleneck", help="by default the one that ships for the detector")
     parser.add_argument("--image-size", type=int, default=512)
@@ -113,10 +118,10 @@ def parse() -> argparse.Namespace:
     options.stages = options.stages or STAGES
     for stage in options.stages:
         if stage not in STAGES:
-            parser.error(f"unknown stage {stage}; choose of {', '.join(STAGES)}")
+            parser.error(f"unknown stage {stage}; choose from {', '.join(STAGES)}")
     photographs = SHARED.exists()
     if not photographs and options.folder is None:
-        print(f"{SHARED} is not there: drawn scenes, detector scenes, bottleneck street")
+        print(f"{SHARED} is not there: using drawn scenes, detector scenes and bottleneck street")
     options.detector = options.detector or (str(SHARED / "weights/yolov5n.pt") if photographs else "scenes")
     options.bottleneck = options.bottleneck or ("compact" if photographs else "street")
     options.images = options.images or (4 if options.quick else 24)
@@ -125,7 +130,7 @@ def parse() -> argparse.Namespace:
 
 
 def find_images(options: argparse.Namespace) -> list[Path]:
-    """The images given, those of ../shared, or drawn scenes."""
+    """The images of --folder, those of ../shared, or drawn scenes."""
     folder = options.folder or SHARED / "data/coco128/images/train2017"
     if not folder.exists():
         folder = options.cache / "scenes"
@@ -136,15 +141,15 @@ def find_images(options: argparse.Namespace) -> list[Path]:
 
 
 def set_of(*tools: str, preset: str = FASTER.preset) -> EncoderSettings:
-    """Settings of a preset with tools; of an option that is there twice the last counts."""
+    """Settings of a preset with tools. If an option is there twice, the last one counts."""
     return EncoderSettings(preset, tools=parse_parameters(tools))
 
 
 def print_tools(search: Frames, variants: Sequence[EncoderSettings]) -> None:
-    """Each against `faster`, the best first."""
+    """Print each variant against `faster`, the best first."""
     gains = [(search.by_error(FASTER, settings), settings) for settings in variants]
     print(f"\n{search.kind}, {len(search.pictures)} images, QPs {search.qps}: against `faster`\n")
-    print("| options | BD-rate (error) | predictions | neck | time | core-seconds a picture |")
+    print("| options | BD-rate (error) | predictions | neck | time | core-seconds per picture |")
     print("| --- | --- | --- | --- | --- | --- |")
     for gain, settings in sorted(gains, key=lambda pair: pair[0].rate):
         parts = [search.by_error(FASTER, settings, [part]) for part in ("predictions", "neck")]
@@ -157,9 +162,10 @@ def row(settings: EncoderSettings, *gains: Gain) -> str:
 
 
 def print_combination(search: Frames, tools: Sequence[str], limit: float) -> None:
-    """Grow a set by what makes it better beyond the noise, or faster and no worse; then drop what it can do without.
+    """Grow a set of tools and print it. Add tools that make it better beyond the noise, or faster and not worse.
 
-    Tools come in the order of their gain alone, those that save time first: they pay for the others.
+    Then drop tools that the set does not need. Tools are tried in the order of their gain alone. Tools that save time
+    come first: they make room for the others.
     """
     alone = {tool: search.by_error(FASTER, set_of(tool)) for tool in tools}
     chosen: list[str] = []
@@ -179,19 +185,19 @@ def print_combination(search: Frames, tools: Sequence[str], limit: float) -> Non
 
 
 def is_better(search: Frames, now: Sequence[str], then: Sequence[str], limit: float) -> bool:
-    """Whether another set is within the limit and gains beyond the standard error, or saves time and loses nothing."""
+    """Whether a new set is within the limit, and gains beyond the standard error or saves time without a loss."""
     step = search.by_error(set_of(*now), set_of(*then))
     within = search.by_error(FASTER, set_of(*then)).time <= limit
     return within and (step.sure or (step.time < CHEAPER and step.rate < step.error))
 
 
 def print_profiles(finalists: Frames, names: Sequence[str]) -> None:
-    """Those that ship, against `faster`: error, agreement, and the time of one run."""
+    """Print the profiles that ship, against `faster`: error, agreement, and the time of one run."""
     sets = {name: PROFILES[name].settings(bottleneck=finalists.kind == "bottleneck") for name in names}
     seconds = one_run(finalists, [FASTER, *sets.values()])
     print(f"\n{finalists.kind}, {len(finalists.pictures)} other images, QPs {finalists.qps}: profiles against `faster`")
-    print(f"({seconds[0]:.3f} core-seconds a picture)\n")
-    print("| profile: options | BD-rate (error) | BD-rate (AP50 agreement) | time | core-seconds a picture |")
+    print(f"({seconds[0]:.3f} core-seconds per picture)\n")
+    print("| profile: options | BD-rate (error) | BD-rate (AP50 agreement) | time | core-seconds per picture |")
     print("| --- | --- | --- | --- | --- |")
     for (name, settings), taken in zip(sets.items(), seconds[1:], strict=True):
         gains = finalists.by_error(FASTER, settings), finalists.by_agreement(FASTER, settings)
@@ -199,7 +205,7 @@ def print_profiles(finalists: Frames, names: Sequence[str]) -> None:
 
 
 def one_run(frames: Frames, settings: Sequence[EncoderSettings]) -> list[float]:
-    """Core-seconds a picture of each, measured in turns, so that all of them meet the same load."""
+    """Core-seconds per picture of each setting, measured in turns, so that all settings meet the same load."""
     batch = max(frames.batches(), key=len)[:TIMED]
     frames = [picture.frame for picture in batch]
     total = [0.0] * len(settings)

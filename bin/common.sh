@@ -1,8 +1,8 @@
-# Sourced by the scripts beside it: makes .venv and installs featcodec into it, once per change of pyproject.toml or
-# constraints.txt.
+# The other scripts source this file. It makes .venv and installs featcodec into it. It does so again only when
+# pyproject.toml or constraints.txt has changed.
 #
-# PYTHON: the Python that .venv is made with (default: the first of python3, python3.13 ... that is new enough).
-# FEATCODEC_NEWEST=1: install the newest of everything instead of what constraints.txt says.
+# PYTHON: the Python for .venv (default: the first of python3, python3.13 ... that is new enough).
+# FEATCODEC_NEWEST=1: install the newest version of every package instead of the versions in constraints.txt.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV="$ROOT/.venv"
@@ -15,7 +15,7 @@ find_python() {
     local candidate
     if [ -n "${PYTHON:-}" ]; then
         usable "$PYTHON" && printf '%s\n' "$PYTHON" && return
-        echo "PYTHON=$PYTHON is no Python 3.10 or newer with venv; set it to one, or unset it." >&2
+        echo "PYTHON=$PYTHON is not Python 3.10 or newer with venv; set it to one, or unset it." >&2
         return 1
     fi
     for candidate in python3 python3.13 python3.12 python3.11 python3.10 python; do
@@ -25,18 +25,19 @@ find_python() {
     return 1
 }
 
-# Fails where .venv is there already and PYTHON asks for another version: nobody should believe that they test that one.
+# Fails if .venv already exists and PYTHON asks for another version. Otherwise people would think that they test that
+# version.
 same_python() {
     local version='import sys; print("%d.%d" % sys.version_info[:2])' asked there
     [ -n "${PYTHON:-}" ] || return 0
     find_python >/dev/null || return 1
     asked=$("$PYTHON" -c "$version") there=$("$VENV/bin/python" -c "$version")
     [ "$asked" = "$there" ] && return
-    echo "$VENV is of Python $there, PYTHON=$PYTHON is $asked: remove $VENV, or unset PYTHON." >&2
+    echo "$VENV has Python $there, but PYTHON=$PYTHON is $asked: remove $VENV, or unset PYTHON." >&2
     return 1
 }
 
-# install_featcodec EXTRA: EXTRA is '' or '[dev]'. '[dev]' includes ''.
+# install_featcodec EXTRA: EXTRA is '' or '[dev]'. '[dev]' installs all that '' installs, and more.
 install_featcodec() {
     local stamp python which
     if "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
@@ -52,7 +53,7 @@ install_featcodec() {
         which=(--constraint "$ROOT/constraints.txt")
         [ -z "${FEATCODEC_NEWEST:-}" ] || which=(--upgrade --upgrade-strategy eager)
         say "installing featcodec$1 (PyTorch is large: a few minutes the first time)"
-        # Older stamps no longer say what is installed, even if the files become again what they were.
+        # Older stamps no longer say what is installed, even if the two files change back.
         rm -f "$VENV"/.installed-*
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "${which[@]}" --editable "$ROOT$1" || return 1
         touch "$stamp$1"

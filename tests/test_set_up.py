@@ -108,7 +108,7 @@ def test_python_is_the_one_asked_for(clone: Path, tmp_path: Path) -> None:
     for wrong in ("no-such-python", "false"):
         refused = bash(clone, "find_python", PYTHON=wrong)
         assert (refused.returncode, refused.stdout) == (1, "")
-        assert refused.stderr == f"PYTHON={wrong} is no Python 3.10 or newer with venv; set it to one, or unset it.\n"
+        assert refused.stderr == f"PYTHON={wrong} is not Python 3.10 or newer with venv; set it to one, or unset it.\n"
 
 
 def test_a_venv_of_another_python_is_not_taken_for_the_one_asked_for(clone: Path, tmp_path: Path) -> None:
