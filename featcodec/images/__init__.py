@@ -1,1 +1,1 @@
-"""Images before the networks: reading, letterbox, annotations, pictures beside each other."""
+"""Images outside the networks: reading, letterbox, annotations, pictures side by side."""

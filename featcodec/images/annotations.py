@@ -1,4 +1,4 @@
-"""COCO annotation and result files: reading them, and matching images to image ids."""
+"""Reads COCO annotation and result files, and matches images to image ids."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _is_category_id(value: Any) -> bool:
-    """Whole numbers, also written as 1.0; no truth values, which Python takes for 0 and 1."""
+    """Whether the value is a whole number, also written as 1.0. A bool (for Python, 0 or 1) does not count."""
     return _is_number(value) and not isinstance(value, bool) and value == int(value)
 
 
@@ -59,7 +59,7 @@ class Annotations:
 
     Attributes:
         path: the file.
-        content: its JSON: "images", "annotations" and "categories" are lists of dicts.
+        content: the JSON of the file: "images", "annotations" and "categories" are lists of dicts.
     """
 
     path: Path
@@ -67,26 +67,26 @@ class Annotations:
 
     @property
     def image_ids(self) -> set[int | str]:
-        """Ids of all its images."""
+        """The ids of all images in the file."""
         return {image["id"] for image in self.content["images"]}
 
     @property
     def names(self) -> list[str]:
-        """The names of all its categories, in the order of their ids."""
+        """The names of all categories in the file, in the order of their ids."""
         ordered = sorted(self.content["categories"], key=lambda category: category["id"])
         return [str(category["name"]) for category in ordered]
 
     def image_id(self, relative: PurePath) -> int | str:
-        """The id of the image whose file name, without folder and ending, is that of `relative`.
+        """The id of the image with the same file name as `relative`, without folder and ending.
 
         Raises:
-            InputError: there is none, or more than one.
+            InputError: the file lists no image of that name, or more than one.
         """
         ids = self._ids_by_stem.get(relative.stem, [])
         if not ids:
             raise InputError(f"{relative}: {self.path} lists no image of that name; give the annotations of this set")
         if len(ids) > 1:
-            raise InputError(f"{relative}: {self.path} lists {len(ids)} images of that name; rename them apart")
+            raise InputError(f"{relative}: {self.path} lists {len(ids)} images of that name; rename the images")
         return ids[0]
 
     @cached_property
@@ -97,10 +97,10 @@ class Annotations:
         return ids
 
     def category_ids(self, names: Sequence[str]) -> dict[int, int]:
-        """Class id -> category id, by name; classes that the file lacks are left out (see `without_category`).
+        """Class id -> category id, by name. Classes without a category are left out (see `without_category`).
 
         Raises:
-            InputError: the file names none of the detector's classes, or two of its categories have a class's name.
+            InputError: no category has the name of a class, or two categories have the name of one class.
         """
         ids = {index: self.category_id(name) for index, name in enumerate(names)}
         matched = {index: category for index, category in ids.items() if category is not None}
@@ -112,25 +112,25 @@ class Annotations:
         return matched
 
     def category_id(self, name: str) -> int | None:
-        """The id of the category of exactly that name, or None where the file has none.
+        """The id of the category with exactly that name, or None if the file has no such category.
 
         Raises:
-            InputError: two categories have that name, so that it does not say which is meant.
+            InputError: two categories have that name, so the name does not say which category is meant.
         """
         ids = self._ids_by_name.get(name, [])
         if len(ids) > 1:
             raise InputError(
-                f"{self.path}: its categories {ids[0]} and {ids[1]} have the same name {name!r}; rename one, or give "
-                "both one id"
+                f"{self.path}: its categories {ids[0]} and {ids[1]} have the same name {name!r}; rename one category, "
+                "or give both the same id"
             )
         return ids[0] if ids else None
 
     def without_category(self, names: Iterable[str]) -> list[str]:
-        """Those of the names that no category has, each once."""
+        """The names that no category has, each name once."""
         return [name for name in dict.fromkeys(names) if name not in self._ids_by_name]
 
     def in_words(self, names: Sequence[str]) -> str:
-        """Some names that the file lacks, for a message; see `names_in_words`."""
+        """A text with some names that are not in the file, for a message; see `names_in_words`."""
         return names_in_words(names, self.names)
 
     @cached_property
@@ -144,7 +144,7 @@ class Annotations:
 
 
 def names_in_words(names: Sequence[str], known: Iterable[str]) -> str:
-    """Names that are not among those known, for a message: a few, first those that one known is spelled almost like."""
+    """A text with a few of these unknown names, for a message. Names that are similar to a known name come first."""
     alike = similar_names(names, known)
     ordered = sorted(names, key=lambda name: name not in alike)
     shown = [repr(name) + (f" (it has {alike[name]!r})" if name in alike else "") for name in ordered[:_SHOWN_NAMES]]
@@ -153,7 +153,7 @@ def names_in_words(names: Sequence[str], known: Iterable[str]) -> str:
 
 
 def similar_names(names: Iterable[str], known: Iterable[str]) -> dict[str, str]:
-    """Name -> the one among those known that differs from it in case, spaces, hyphens or underscores only."""
+    """Unknown name -> the known name that differs from it only in case, spaces, hyphens or underscores."""
     exact = set(known)
     by_letters = {_letters(name): name for name in sorted(exact) if _letters(name)}
     return {name: by_letters[_letters(name)] for name in names if name not in exact and _letters(name) in by_letters}
@@ -167,20 +167,22 @@ def read_annotations(path: Path) -> Annotations:
     """Read a COCO annotation file.
 
     Raises:
-        InputError: unreadable, not JSON, without images, annotations and categories, or with two categories of one id.
+        InputError: the file cannot be read, is not JSON, lacks images, annotations or categories, or has two categories
+            with the same id.
     """
     content = read_json(path)
     for key, needed in _ENTRIES.items():
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or any(_lacking(entry, needed) for entry in entries):
-            raise InputError(f"{path}: not a COCO annotation file: its {key!r} lack valid {', '.join(needed)}")
+            raise InputError(
+                f"{path}: not a COCO annotation file; each entry of its {key!r} needs a valid {', '.join(needed)}"
+            )
     names: dict[int, str] = {}
     for category in content["categories"]:
         name = str(category["name"])
         if (other := names.setdefault(category["id"], name)) != name:
             raise InputError(
-                f"{path}: its categories {other!r} and {name!r} have the same id {int(category['id'])}; number them "
-                "apart"
+                f"{path}: its categories {other!r} and {name!r} have the same id {int(category['id'])}; change one id"
             )
     return Annotations(path, content)
 
@@ -188,10 +190,10 @@ def read_annotations(path: Path) -> Annotations:
 def read_results(path: Path) -> list[dict[str, Any]]:
     """Read a COCO results file: a list of dicts with image_id, category_id, bbox and score.
 
-    Featcodec's own have a category_name, too.
+    The results of featcodec also have a category_name.
 
     Raises:
-        InputError: unreadable, not JSON, or of another form.
+        InputError: the file cannot be read, is not JSON, or has another form.
     """
     content = read_json(path)
     if not isinstance(content, list):
@@ -204,7 +206,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
 
 def _lacking(entry: Any, needed: _Fields) -> str | None:
-    """The first field that an entry lacks or that is not what it should be."""
+    """The first field that is missing or not valid in an entry, or None if all fields are valid."""
     if not isinstance(entry, dict):
         return next(iter(needed))
     return next((name for name, is_valid in needed.items() if name not in entry or not is_valid(entry[name])), None)
@@ -215,24 +217,24 @@ def read_json(path: Path, limit: int | None = None, what: str = "annotations") -
 
     Args:
         path: the file.
-        limit: most bytes; None means 4 GiB.
-        what: no such file is larger, for messages.
+        limit: the largest size in bytes; None means 4 GiB.
+        what: the kind of the file, for messages.
 
     Raises:
-        InputError: unreadable, larger than the limit, or not JSON.
+        InputError: the file cannot be read, is larger than the limit, or is not JSON.
     """
     data = read_json_bytes(path, limit, what)
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not JSON ({reason_of(error)}); make it again") from None
+        raise InputError(f"{path}: not JSON ({reason_of(error)}); make the file again") from None
 
 
 def read_json_bytes(path: Path, limit: int | None = None, what: str = "annotations") -> bytes:
-    """The bytes of a JSON file, which need not be JSON; see `read_json`.
+    """The bytes of a JSON file. Whether they are JSON is not checked; see `read_json`.
 
     Raises:
-        InputError: unreadable or larger than the limit.
+        InputError: the file cannot be read or is larger than the limit.
     """
     most = _MAX_BYTES if limit is None else limit
     return read_bounded(path, most, InputError, what=what, remedy="give a JSON file")

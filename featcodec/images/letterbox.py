@@ -1,4 +1,4 @@
-"""Letterbox: fit an image into the detector's input and bring boxes back (as YOLOv5 does for validation)."""
+"""Letterbox: fits an image into the detector's input and maps boxes back (as YOLOv5 does for validation)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from featcodec.bitstream import SideInfo
 from featcodec.errors import InputError
 
 STRIDE = 32
-"""The detectors' largest stride: sides of the letterboxed image are multiples of it."""
+"""The largest stride of the detectors. The sides of the letterboxed image are multiples of this stride."""
 PADDING = 114
 """Gray value of the border."""
 MAX_IMAGE_SIZE = 4096
@@ -23,11 +23,11 @@ S = TypeVar("S", bound=np.generic)
 
 @dataclass(frozen=True)
 class Letterbox:
-    """How one image lies in the detector's input. The bitstream carries these four numbers.
+    """How one image lies in the detector's input. The bitstream holds these four numbers.
 
     Attributes:
-        original_width, original_height: the image, in pixels.
-        width, height: the letterboxed image, in pixels; the longer side is the image size.
+        original_width, original_height: size of the original image in pixels.
+        width, height: size of the letterboxed image in pixels; the longer side is the image size.
     """
 
     original_width: int
@@ -45,7 +45,7 @@ class Letterbox:
             square: pad to image_size x image_size.
 
         Raises:
-            InputError: the image size is not such a multiple.
+            InputError: the image size is not a multiple of 32 from 32 to 4096.
         """
         if image_size % STRIDE or not STRIDE <= image_size <= MAX_IMAGE_SIZE:
             raise InputError(f"image size {image_size} is not a multiple of {STRIDE} from {STRIDE} to {MAX_IMAGE_SIZE}")
@@ -65,7 +65,7 @@ class Letterbox:
 
     @property
     def offset(self) -> tuple[int, int]:
-        """(left, top) border in pixels; an odd pixel goes right and below."""
+        """The (left, top) border in pixels. An odd pixel goes to the right or to the bottom."""
         width, height = self.resized
         return (self.width - width) // 2, (self.height - height) // 2
 
@@ -76,7 +76,8 @@ class Letterbox:
             image: (original_height, original_width, 3) uint8.
 
         Returns:
-            (height, width, 3) uint8; area interpolation when shrinking, bilinear when enlarging, border of 114.
+            (height, width, 3) uint8. A larger image is shrunk by area interpolation, a smaller image is enlarged
+            bilinearly. The border has the value 114.
         """
         width, height = self.resized
         shrinks = max(width, height) < max(self.original_width, self.original_height)
@@ -94,14 +95,14 @@ class Letterbox:
             picture: (height, width, ...) of any type.
 
         Returns:
-            a view of it, of the size `resized`.
+            a view of the picture with the size `resized`.
         """
         left, top = self.offset
         width, height = self.resized
         return picture[top : top + height, left : left + width]
 
     def undo(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Boxes (N, 4) in letterboxed pixels to boxes in original pixels, clipped to the image."""
+        """Map boxes (N, 4) from letterboxed pixels to original pixels, clipped to the image."""
         width, height = self.resized
         left, top = self.offset
         gain = np.array([width / self.original_width, height / self.original_height] * 2, np.float32)
@@ -115,7 +116,7 @@ class Letterboxed:
     """An image as the detector sees it.
 
     Attributes:
-        letterbox: how it lies in the detector's input.
+        letterbox: how the image lies in the detector's input.
         pixels: (height, width, 3) uint8 RGB.
     """
 
@@ -124,7 +125,7 @@ class Letterboxed:
 
 
 def letterbox_of(side_info: SideInfo) -> Letterbox:
-    """How the image of a bitstream lay in the detector's input."""
+    """The letterbox of the image of a bitstream."""
     return Letterbox(
         side_info.original_width, side_info.original_height, side_info.letterboxed_width, side_info.letterboxed_height
     )

@@ -1,4 +1,4 @@
-"""Reading image files, which may be anything: every mode becomes RGB, every failure one sentence."""
+"""Reads image files that may hold anything: every mode becomes RGB, and every failure becomes a one-line error."""
 
 from __future__ import annotations
 
@@ -19,31 +19,33 @@ IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jp2", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 MAX_PIXELS = 89_478_485
-"""Pillow's own limit for decompression bombs, 256 MiB of RGB."""
+"""Pillow's own limit against decompression bombs: 256 MiB of RGB."""
 MAX_SIDE = 0xFFFF
 
 Image.init()
-# Formats that need no external program and that people photograph with; Pillow knows riskier ones. Which of them it
-# can read depends on how it was built.
+# Formats that are used for photographs and need no external program. Pillow knows riskier formats. Which of these
+# formats Pillow can read depends on its build.
 _SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "JPEG2000", "PPM", "TIFF")
 _FORMATS = tuple(name for name in _SAFE_FORMATS if name in Image.OPEN)
 _PAPER_WHITE = (255, 255, 255)
 
-# `read_image` refuses what this warns of.
+# `read_image` refuses the images that this warning is about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
 def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
     """The image in a file, as a person would see it.
 
-    EXIF rotation is applied, 16-bit samples are scaled to 8, gray and CMYK become RGB, transparent pixels lie on
-    white, and of several frames the first counts. Colour profiles are ignored, as detectors are trained.
+    EXIF rotation is applied. 16-bit samples are scaled to 8 bits. Gray and CMYK become RGB. Transparent images are put
+    on white. If the file has several frames, the first frame is used. Colour profiles are ignored, because the
+    detectors were trained without them.
 
     Returns:
         (height, width, 3) uint8 RGB in [0, 255].
 
     Raises:
-        InputError: not an image, truncated, damaged, or larger than 89 million pixels or 65,535 pixels a side.
+        InputError: the file is not an image, is truncated or damaged, or the image has over 89 million pixels or over
+            65,535 pixels per side.
     """
     path = Path(path)
     try:
@@ -53,34 +55,34 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
             raise InputError(f"{path}: empty file; copy the image again")
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-                raise InputError(f"{path}: {image.width}x{image.height} pixels are too many; scale the image down")
+                raise InputError(f"{path}: {image.width}x{image.height} pixels are too many; make the image smaller")
             return _to_rgb(ImageOps.exif_transpose(image), path)
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise InputError(f"{path}: over {MAX_PIXELS} pixels are too many; scale the image down") from None
+        raise InputError(f"{path}: over {MAX_PIXELS} pixels are too many; make the image smaller") from None
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; check the path") from None
     except PermissionError:
-        raise InputError(f"{path}: no permission to read it; change its mode") from None
-    except Exception as error:  # a hostile file can make a decoder raise anything
+        raise InputError(f"{path}: no permission to read it; change the permissions of the file") from None
+    except Exception as error:  # a hostile file can make a decoder raise any exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = reason.replace(f" {str(path)!r}", " the file").replace(str(path), "the file")
         raise InputError(f"{path}: not a readable image ({reason}); copy or convert it again") from None
 
 
 def as_rgb(image: ImageLike) -> npt.NDArray[np.uint8]:
-    """An image in any form that the Python API takes, as an array.
+    """Turn an image in any form that the Python API takes into an array.
 
     Args:
-        image: a path, which is read by `read_image`; a PIL image, which is treated as the image in a file; or a
+        image: a path, which `read_image` reads; a PIL image, which is treated like the image in a file; or a
             (height, width, 3) uint8 RGB array in [0, 255], which is returned as it is.
 
     Returns:
         (height, width, 3) uint8 RGB.
 
     Raises:
-        InputError: not such an image, or a side of 0 or over 65,535 pixels.
+        InputError: the image has none of these forms, cannot be read, or has a side of 0 or over 65,535 pixels.
     """
     if isinstance(image, (str, Path)):
         return read_image(image)
@@ -90,7 +92,7 @@ def as_rgb(image: ImageLike) -> npt.NDArray[np.uint8]:
             return _to_rgb(ImageOps.exif_transpose(image), "the image")
         except InputError:
             raise
-        except (OSError, SyntaxError, ValueError) as error:  # a lazily loaded file may be damaged
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow reads the file only now, and it may be damaged
             raise InputError(f"the image cannot be read ({error}); copy or convert it again") from None
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
@@ -108,7 +110,7 @@ def _to_rgb(image: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
     if image.mode.startswith("I"):
         return _from_16_bits(np.asarray(image), path)
     if image.mode == "F":
-        raise InputError(f"{path}: floating-point samples have no fixed range; convert it to 8 or 16 bits")
+        raise InputError(f"{path}: floating-point samples have no fixed range; convert the image to 8 or 16 bits")
     if image.has_transparency_data:
         overlay = image.convert("RGBA")
         image = Image.new("RGB", overlay.size, _PAPER_WHITE)
@@ -118,6 +120,6 @@ def _to_rgb(image: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
 
 def _from_16_bits(samples: npt.NDArray[np.integer[Any]], path: Path | str) -> npt.NDArray[np.uint8]:
     if samples.min() < 0 or samples.max() > 0xFFFF:
-        raise InputError(f"{path}: samples beyond 16 bits have no fixed range; convert it to 8 or 16 bits")
+        raise InputError(f"{path}: samples beyond 16 bits have no fixed range; convert the image to 8 or 16 bits")
     gray = (samples >> 8).astype(np.uint8)
     return np.repeat(gray[:, :, None], 3, axis=2)

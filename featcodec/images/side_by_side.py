@@ -1,4 +1,4 @@
-"""Pictures beside each other with captions, as in the paper's Fig. 3; PNG files."""
+"""Puts pictures side by side with captions, as in the paper's Fig. 3, and writes PNG files."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from featcodec.system.files import write_atomically
 _PAPER, _INK = "white", "black"
 _LEAST_FONT, _MOST_FONT = 12, 48
 _FONTS_PER_PANEL = 34
-"""A panel is so many times as wide as its font is high: the usual captions fit below it."""
+"""The width of a panel divided by the height of its font. With this value, the usual captions fit below a panel."""
 _COMPRESSION = 4
-"""As small as Pillow's default, 6, on photographs, in half the time, which is longer than RecNet's."""
+"""On photographs, as small as Pillow's default, 6, but written in half the time. RecNet takes even less than that."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +27,7 @@ class Panel:
 
     Attributes:
         pixels: (height, width, 3) uint8 RGB.
-        captions: lines below it.
+        captions: the lines below the picture.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -35,10 +35,9 @@ class Panel:
 
 
 def side_by_side(panels: Sequence[Panel]) -> npt.NDArray[np.uint8]:
-    """The panels in a row on white, pixel for pixel, each with its captions centred below it.
+    """The panels in a row on white, unscaled. The captions of each panel are centred below it.
 
-    A column is as wide as its panel or its captions, whichever is wider, so that captions of small pictures stay
-    legible.
+    A column is as wide as its panel or as its widest caption. So the captions of small pictures stay legible.
 
     Returns:
         (height, width, 3) uint8 RGB.
@@ -69,7 +68,7 @@ def save_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
     """Write an image as PNG, whole or not at all.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=_COMPRESSION)

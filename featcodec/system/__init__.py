@@ -1,1 +1,1 @@
-"""What the machine gives: files, paths, devices, cores."""
+"""Access to the machine: files, paths, devices and CPU cores."""

@@ -1,4 +1,4 @@
-"""Bounded building blocks of the pipelines: read ahead, group by shape. Memory never grows with the number of items."""
+"""Building blocks of the pipelines: read ahead, group by shape. Memory does not grow with the number of items."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cores() -> int:
 
 
 def read_ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
-    """`map(function, items)` in order, computed in a pool at most `depth` items ahead of the consumer."""
+    """`map(function, items)`, in order. A pool computes the results, at most `depth` items ahead of the consumer."""
     waiting: deque[Future[R]] = deque()
     try:
         for item in items:
@@ -34,21 +34,21 @@ def read_ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], d
 
 
 def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
-    """The items in order, in parts of `size`; the last part may be smaller.
+    """The items in order, in parts of `size` items; the last part may be smaller.
 
     Args:
-        items: any number.
+        items: any number of items.
         size: at least 1.
     """
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
 class Batcher(Generic[T]):
-    """Groups items of equal key into batches.
+    """Groups items with the same key into batches.
 
     Args:
         size: items in a full batch.
-        limit: how many later items may overtake a waiting one; then its group leaves as it is. So many wait at most.
+        limit: at most this many items wait. After so many later items, a group leaves even if it is not full.
     """
 
     def __init__(self, size: int, limit: int) -> None:
@@ -59,7 +59,7 @@ class Batcher(Generic[T]):
         self._since: dict[Hashable, int] = {}
 
     def add(self, key: Hashable, item: T) -> Iterator[list[T]]:
-        """Take an item; yields the batches that are to be worked on now, the longest waiting first."""
+        """Add an item. Yields the batches that leave now; the batch that waited longest comes first."""
         self._taken += 1
         self._groups.setdefault(key, []).append(item)
         self._since.setdefault(key, self._taken)
@@ -72,19 +72,19 @@ class Batcher(Generic[T]):
         return self._groups.pop(key)
 
     def largest(self) -> list[T]:
-        """Take out the largest group, or an empty list."""
+        """Take out the largest group. Without groups, returns an empty list."""
         if not self._groups:
             return []
         return self._take(max(self._groups, key=lambda key: len(self._groups[key])))
 
     def rest(self) -> Iterator[list[T]]:
-        """Take out all groups, largest first."""
+        """Take out all groups, the largest first."""
         while group := self.largest():
             yield group
 
 
 def in_order(results: Iterable[tuple[int, R]]) -> Iterator[R]:
-    """Restore the order of results numbered from 0; holds back only what came too early."""
+    """Put results that are numbered from 0 back into order. Only results that come too early are held back."""
     early: dict[int, R] = {}
     expected = 0
     for number, result in results:

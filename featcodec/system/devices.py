@@ -1,4 +1,4 @@
-"""Which device to compute on."""
+"""Chooses the device to compute on."""
 
 from __future__ import annotations
 
@@ -33,19 +33,19 @@ def choose_device(name: str = "auto") -> torch.device:
         "mps": torch.backends.mps.is_available(),
     }
     if not present.get(device.type, False):
-        raise InputError(f"device {name} is not on this machine; use `device` auto, or see `featcodec doctor`")
+        raise InputError(f"device {name} is not on this machine; use `device` auto, or run `featcodec doctor`")
     return device
 
 
 @contextlib.contextmanager
 def beside_other_work(threads: int) -> Iterator[None]:
-    """Let torch use few CPU threads for one convolution while other work keeps the cores busy.
+    """Let torch use few CPU threads inside the block, because other work keeps the cores busy.
 
-    OpenMP threads spin while they wait for each other, so that on cores that are taken a network runs many times slower
-    with two threads than with one. The number of threads is the process's; it is restored at the end.
+    OpenMP threads spin while they wait for each other. So on busy cores, a network runs many times slower with two
+    threads than with one. The number of threads holds for the whole process. It is set back at the end.
 
     Args:
-        threads: most threads, at least 1.
+        threads: the largest number of threads, at least 1.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(min(before, threads))

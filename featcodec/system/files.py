@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: write beside, then rename. Files that somebody names are read within bounds."""
+"""Writes files whole or not at all (write to a temporary file, then rename), and reads files up to a size limit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from featcodec.errors import FeatcodecError, OutputError
 
 PART_SUFFIX = ".part"
 _CHUNK = 1 << 20
-# A pipe is opened without waiting for a writer, a terminal does not become this process's. Windows has neither.
+# A pipe is opened without waiting for a writer. A terminal does not become this process's own terminal. Windows lacks
+# these flags.
 _OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
 
 
 class _Sink:
-    """A file whose own errors are OutputErrors; what else goes wrong while it is open is not its fault."""
+    """An open file. Its own write errors become OutputErrors; other errors in the block stay as they are."""
 
     def __init__(self, path: Path, file: IO[Any]) -> None:
         self._path = path
@@ -37,15 +38,15 @@ class _Sink:
 def atomic_writer(path: Path, mode: str = "wb") -> Iterator[_Sink]:
     """Open a file that appears under `path` only when the block ends without an exception.
 
-    Missing parent folders are made. Until then the data lies beside it in a hidden file that ends in `.part`,
-    and that is removed when the block fails.
+    Missing parent folders are made. Until the block ends, the data is in a hidden file in the same folder; its name
+    ends in `.part`. The hidden file is removed if the block fails.
 
     Args:
         path: the file.
-        mode: "wb", or "w" for text in UTF-8 (names that are no UTF-8 keep their bytes).
+        mode: "wb", or "w" for text in UTF-8 (names that are not UTF-8 keep their bytes).
 
     Raises:
-        OutputError: the file cannot be written (disk full, no permission, a folder in the way).
+        OutputError: the file cannot be written (disk full, no permission, or `path` is a folder).
     """
     part = _beside(path)
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
@@ -67,14 +68,16 @@ def atomic_writer(path: Path, mode: str = "wb") -> Iterator[_Sink]:
 
 @contextlib.contextmanager
 def atomic_folder(path: Path, replaceable: tuple[str, ...]) -> Iterator[Path]:
-    """A folder that appears under `path`, in place of an older one, only when the block ends without an exception.
+    """Make a folder that appears under `path` only when the block ends without an exception.
+
+    The folder replaces an older folder of that name.
 
     Args:
         path: the folder.
-        replaceable: file name endings; an older folder is replaced only when it holds nothing else.
+        replaceable: file name endings; an older folder is replaced only if all its files have one of these endings.
 
     Raises:
-        OutputError: it cannot be written, or the older folder holds other files.
+        OutputError: the folder cannot be written, or the older folder holds other files.
     """
     part, older = _beside(path), _beside(path)
     others = [file for file in path.rglob("*") if not file.is_dir() and file.suffix not in replaceable]
@@ -86,7 +89,7 @@ def atomic_folder(path: Path, replaceable: tuple[str, ...]) -> Iterator[Path]:
         yield part
         with _explained(path):
             if path.exists():
-                # Aside first: whatever fails from here on, one of the two is whole.
+                # The older folder is moved aside first. So if a later step fails, one of the two folders is whole.
                 path.replace(older)
             part.replace(path)
     finally:
@@ -111,25 +114,25 @@ def read_bounded(
     remedy: str,
     unreadable: str | None = None,
 ) -> bytes:
-    """The bytes of a file that somebody names, which may be anything.
+    """The bytes of a file that the user named. The path may lead to anything.
 
-    Pipes, devices and folders, also behind links, are refused and not waited for. Of a file that grows meanwhile no
-    more than `limit` + 1 bytes are read.
+    Pipes, devices and folders, also behind links, are refused without waiting for them. If the file grows while it is
+    read, at most `limit` + 1 bytes are read.
 
     Args:
         path: the file.
-        limit: most bytes.
-        error: what is raised.
-        what: no file of this kind is larger than `limit`, for messages ("sweep").
-        remedy: what to do where it is not such a file, for messages.
-        unreadable: what to do where it is missing or cannot be read; None means to check the path.
+        limit: the largest size in bytes.
+        error: the class of the error to raise.
+        what: the kind of the file, for messages ("sweep"). No file of this kind is larger than `limit`.
+        remedy: what to do if the file is not of this kind, for messages.
+        unreadable: what to do if the file is missing or cannot be read, for messages; None means to check the path.
 
     Raises:
-        error: not a regular file, too large, or it cannot be read.
+        error: the file is not a regular file, is too large, or cannot be read.
     """
     with _opened(path, limit, error, what, remedy, unreadable) as file:
         chunks = []
-        # Most files are read at once, whatever the limit is: memory is taken for what is there.
+        # Most files are read in one step. Memory is allocated for the size of the file, not for the limit.
         left, size = limit + 1, max(os.fstat(file.fileno()).st_size + 1, _CHUNK)
         while left and (chunk := file.read(min(left, size))):
             chunks.append(chunk)
@@ -148,13 +151,13 @@ def check_regular(
     remedy: str,
     unreadable: str | None = None,
 ) -> None:
-    """Refuse what `read_bounded` refuses, before a library opens the file by its path.
+    """Refuse every file that `read_bounded` refuses, before a library opens the file by its path.
 
     Args:
-        path, limit, error, what, remedy, unreadable: as there.
+        path, limit, error, what, remedy, unreadable: as in `read_bounded`.
 
     Raises:
-        error: not a regular file, too large, or it cannot be read.
+        error: the file is not a regular file, is too large, or cannot be read.
     """
     with _opened(path, limit, error, what, remedy, unreadable):
         pass
@@ -165,7 +168,8 @@ def _opened(
     path: Path, limit: int, error: type[FeatcodecError], what: str, remedy: str, unreadable: str | None
 ) -> Iterator[IO[bytes]]:
     try:
-        # Some devices act when they are opened, so the path is looked at first; but it may be another file by then.
+        # Some devices act when they are opened, so the path is checked first. The open file is checked again, because
+        # another file may have taken its place.
         if not stat.S_ISREG(path.stat().st_mode):
             raise error(f"{path}: not a regular file; {remedy}")
         with open(os.open(path, _OPEN_FLAGS), "rb") as file:  # noqa: PTH123  (pathlib opens no descriptor)
@@ -175,7 +179,7 @@ def _opened(
             if found.st_size > limit:
                 raise error(_too_large(path, limit, what, remedy))
             yield file
-    except FeatcodecError:  # an InputError is a ValueError, too
+    except FeatcodecError:  # an InputError is also a ValueError
         raise
     except FileNotFoundError:
         raise error(f"{path}: no such file; {unreadable or 'check the path'}") from None
@@ -193,7 +197,7 @@ def _too_large(path: Path, limit: int, what: str, remedy: str) -> str:
 
 
 def _beside(path: Path) -> Path:
-    # Only the name's beginning: the whole one may already be as long as the file system allows.
+    # Use only the beginning of the name: the whole name may already be as long as the file system allows.
     return path.with_name(f".{path.name[:32]}.{secrets.token_hex(4)}{PART_SUFFIX}")
 
 
@@ -207,4 +211,4 @@ def _explained(path: Path) -> Iterator[None]:
 
 def _explain(path: Path, error: OSError) -> str:
     reason = os.strerror(error.errno) if error.errno else str(error)
-    return f"{path}: cannot be written ({reason}); free the disk, check the permissions, or choose another `output`"
+    return f"{path}: cannot be written ({reason}); free disk space, check the permissions, or choose another `output`"

@@ -1,4 +1,4 @@
-"""Where files lie: the cache, the weights, and the sources and outputs of a command line."""
+"""Where files are: the cache, the weights, and the sources of a command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from featcodec.errors import InputError
 
 
 def cache_folder() -> Path:
-    """$FEATCODEC_HOME, or the user's cache folder for featcodec. It may not exist yet.
+    """$FEATCODEC_HOME, or the user's cache folder for featcodec. The folder may not exist yet.
 
     Raises:
         InputError: $FEATCODEC_HOME names the home of a user that does not exist.
@@ -23,11 +23,11 @@ def cache_folder() -> Path:
     try:
         return Path(home).expanduser() if home else Path(platformdirs.user_cache_dir("featcodec"))
     except RuntimeError:
-        raise InputError(f"FEATCODEC_HOME={home}: no such home folder; set it to a folder") from None
+        raise InputError(f"FEATCODEC_HOME={home}: no such home folder; set FEATCODEC_HOME to a folder") from None
 
 
 def weights_folder() -> Path:
-    """The folder in which weights are looked for by name and into which they are downloaded."""
+    """The folder for weights. Weights are searched there by name and downloaded to it."""
     return cache_folder() / "weights"
 
 
@@ -37,7 +37,7 @@ class Source:
 
     Attributes:
         path: the file.
-        relative: its path below the folder it was found in, or its bare name; outputs mirror it.
+        relative: its path below the folder that was searched, or only its name. Outputs have the same relative path.
     """
 
     path: Path
@@ -45,13 +45,13 @@ class Source:
 
 
 def expand_sources(arguments: Sequence[str], suffixes: frozenset[str], what: str) -> list[Source]:
-    """The files that SRC arguments name, each once, in a fixed order.
+    """The files that SRC arguments name, each file once, in a fixed order.
 
     Args:
         arguments: files, folders (searched recursively for `suffixes`) and glob patterns.
-        suffixes: lower-case file name endings that count inside folders and patterns, e.g. {".jpg"}. A file that is
-            named itself counts whatever it is called.
-        what: what is looked for, for messages ("images").
+        suffixes: lower-case file name endings that count inside folders and patterns, e.g. {".jpg"}. A file that an
+            argument names directly may have any ending.
+        what: the kind of the files, for messages ("images").
 
     Raises:
         InputError: an argument matches nothing, or two sources would have the same output.
@@ -86,7 +86,7 @@ def _expand(argument: str, suffixes: frozenset[str]) -> Iterator[Source]:
 
 
 def _found(path: Path, suffixes: frozenset[str]) -> Iterator[Source]:
-    """A file as it is; of a folder the files below it that count, also behind links."""
+    """A file itself; for a folder, the files below it with one of the suffixes, also behind links."""
     if not path.is_dir():
         yield Source(path, Path(path.name))
         return
@@ -96,7 +96,7 @@ def _found(path: Path, suffixes: frozenset[str]) -> Iterator[Source]:
 
 
 def _walk(folder: Path, above: set[Path]) -> Iterator[Path]:
-    """All files below a folder. An unreadable folder raises OSError; a link back up is not followed."""
+    """All files below a folder. An unreadable folder raises OSError. A link to a folder above is not followed."""
     real = folder.resolve()
     if real in above:
         return
@@ -108,11 +108,11 @@ def _walk(folder: Path, above: set[Path]) -> Iterator[Path]:
 
 
 def _refuse_collisions(sources: Iterable[Source]) -> None:
-    """Some file systems do not tell A.266 from a.266."""
+    """Refuse sources with the same output. Case does not count: on some file systems, A.266 and a.266 are one file."""
     outputs: dict[str, Path] = {}
     for source in sources:
         other = outputs.setdefault(str(source.relative.with_suffix("")).casefold(), source.path)
         if other is not source.path:
             raise InputError(
-                f"{other} and {source.path} would have the same output; rename one, or run them into different folders"
+                f"{other} and {source.path} would have the same output; rename one file, or use two output folders"
             )

@@ -96,7 +96,7 @@ def test_two_sources_with_one_output_are_refused(tmp_path: Path) -> None:
 def test_names_that_differ_in_case_alone_are_refused(tmp_path: Path, other: str) -> None:
     """On macOS and Windows X.266 is x.266."""
     make(tmp_path, "sub/x.jpg", f"sub/{other}")
-    with pytest.raises(InputError, match=r"would have the same output; rename one, or run them into different folders"):
+    with pytest.raises(InputError, match=r"would have the same output; rename one file, or use two output folders"):
         relatives(tmp_path)
     make(tmp_path / "apart", "a/x.jpg", f"b/{other}")
     assert len(relatives(tmp_path / "apart")) == 2
