@@ -112,7 +112,7 @@ def test_classes_without_a_category(good: Annotations) -> None:
 @pytest.mark.parametrize("value", [None, {}, "text", 3, [3], [[]], [{}], [None]], ids=repr)
 def test_file_that_lacks_something_is_refused(tmp_path: Path, key: str, value: Any) -> None:
     message = refusal(read_annotations, write(tmp_path / "a.json", {**GOOD, key: value}))
-    assert f"its '{key}' lack" in message
+    assert f"its '{key}' must be a list of entries with valid " in message
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
