@@ -175,7 +175,8 @@ def read_annotations(path: Path) -> Annotations:
         entries = content.get(key) if isinstance(content, dict) else None
         if not isinstance(entries, list) or any(_lacking(entry, needed) for entry in entries):
             raise InputError(
-                f"{path}: not a COCO annotation file; its {key!r} must be a list of entries with valid {', '.join(needed)}"
+                f"{path}: not a COCO annotation file; its {key!r} must be a list of entries with valid "
+                f"{', '.join(needed)}"
             )
     names: dict[int, str] = {}
     for category in content["categories"]:

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from featcodec.errors import InputError
-from featcodec.images.reading import IMAGE_SUFFIXES, check_rgb, read_image
+from featcodec.images.reading import IMAGE_SUFFIXES, as_rgb, read_image
 
 
 def refusal(path: Path) -> str:
@@ -258,7 +258,7 @@ def test_damaged_bytes_never_crash(tmp_path: Path) -> None:
             path.write_bytes(data.tobytes())
             try:
                 image = read_image(path)
-                check_rgb(image)
+                as_rgb(image)
                 outcomes.add("read")
             except InputError as error:
                 outcomes.add("refused" if str(error).startswith(f"{path}: ") else str(error))
@@ -279,15 +279,36 @@ def test_damaged_bytes_never_crash(tmp_path: Path) -> None:
         np.zeros((65536, 1, 3), np.uint8),
         [[[1, 2, 3]]],
         None,
-        "a.jpg",
+        "not there.jpg",
+        Image.new("F", (4, 4)),
     ],
     ids=lambda image: str(getattr(image, "shape", image)),
 )
 def test_array_that_is_no_picture_is_refused(image: Any) -> None:
-    with pytest.raises(InputError, match="image"):
-        check_rgb(image)
+    with pytest.raises(InputError, match=r"image|no such file|floating-point"):
+        as_rgb(image)
 
 
 def test_array_that_is_a_picture_is_accepted() -> None:
     for shape in ((1, 1, 3), (65535, 1, 3), (3, 3, 3)):
-        check_rgb(np.zeros(shape, np.uint8))
+        as_rgb(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "RGBA", "P", "CMYK", "I;16"])
+def test_an_image_of_pillow_is_the_same_as_its_file(tmp_path: Path, mode: str) -> None:
+    values = np.arange(12 * 8 * 3, dtype=np.uint8).reshape(8, 12, 3)
+    image = Image.fromarray(values).convert("L" if mode == "I;16" else mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    path = tmp_path / ("a.tif" if mode == "CMYK" else "a.png")
+    image.save(path)
+    assert np.array_equal(as_rgb(image), read_image(path))
+    assert np.array_equal(as_rgb(str(path)), read_image(path))
+
+
+def test_rotation_in_exif_is_applied_to_an_image_of_pillow(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (10, 4)).save(tmp_path / "a.jpg", exif=exif)
+    with Image.open(tmp_path / "a.jpg") as image:
+        assert as_rgb(image).shape == read_image(tmp_path / "a.jpg").shape == (10, 4, 3)
