@@ -181,7 +181,7 @@ def test_failed_download_says_what_to_put_where(home: Path, monkeypatch: pytest.
     message = str(caught.value)
     assert "http://127.0.0.1:9/nobody/listens.pt" in message
     assert str(home / "weights" / "yolov5n.pt") in message
-    assert "--detector" in message
+    assert "`detector`" in message
     assert "\n" not in message
 
 
