@@ -1,4 +1,4 @@
-"""Detectors cut in two. `load_detector` reads a checkpoint; `SplitDetector` runs its halves.
+"""Detectors that are split in two halves. `load_detector` reads a checkpoint, `SplitDetector` runs the halves.
 
 detector = load_detector("yolov5n")
 features = detector.front(images)          # (B, C, H/8, W/8) float32, the output of layer model.4

@@ -1,7 +1,7 @@
-"""Rebuilding a detector from its module record, out of ultralytics' own modules.
+"""Builds a detector from its module record, with ultralytics' own modules.
 
-Every size is read off the stored tensors, so nothing larger than the file is ever built; what does not fit together
-is refused.
+Every size is read from the stored tensors, so nothing larger than the file is ever built. Parts that do not fit
+together are refused.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _ACTIVATIONS: dict[str, Callable[[ModuleRecord], nn.Module]] = {
 
 
 class _LegacyDetect(Detect):
-    """The anchor-free head with the plain class branch that the yolov5u checkpoints have.
+    """The anchor-free head with the plain class branch, as in the yolov5u checkpoints.
 
-    ultralytics' own forward keeps its grid on the module, where two threads with images of different shapes would
-    overwrite each other's; this one keeps nothing.
+    ultralytics' own forward stores its grid on the module. So two threads with images of different shapes would
+    overwrite each other's grid. This forward stores nothing.
     """
 
     legacy = True
 
     def raw(self, features: list[Tensor]) -> dict[str, Any]:
-        """Undecoded outputs: "boxes" (B, 4 * reg_max, cells), "scores" (B, classes, cells) logits, "feats" as given."""
+        """Raw outputs: "boxes" (B, 4 * reg_max, cells), "scores" (B, classes, cells) logits, "feats" (the input)."""
         raw: dict[str, Any] = self.forward_head(features, self.cv2, self.cv3)
         return raw
 
@@ -60,7 +60,10 @@ class _LegacyDetect(Detect):
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer of the graph: where its inputs come from (absolute indices; -1 is the picture)."""
+    """One layer of the graph: its module, and the layers that its inputs come from.
+
+    The sources are absolute indices; -1 is the picture.
+    """
 
     module: nn.Module
     sources: tuple[int, ...]
@@ -70,7 +73,7 @@ def build_layers(model: ModuleRecord) -> list[Layer]:
     """The layers of a detector, with their weights, in eval mode and float32.
 
     Raises:
-        WeightsError: a layer that no YOLOv5 has, or tensors that do not fit together.
+        WeightsError: YOLOv5 does not have such layers, or the tensors do not fit together.
     """
     records = _child(model, "model").children
     if not 2 <= len(records) <= _MAX_LAYERS:
@@ -79,11 +82,14 @@ def build_layers(model: ModuleRecord) -> list[Layer]:
     if kinds.count("Detect") != 1 or kinds[-1] != "Detect":
         raise WeightsError(f"its last layer is {kinds[-1]}, not its only Detect; use a detection checkpoint")
     if kinds.count("Upsample") > _MAX_UPSAMPLINGS:
-        raise WeightsError(f"{kinds.count('Upsample')} upsampling layers; no YOLOv5 has more than {_MAX_UPSAMPLINGS}")
+        raise WeightsError(
+            f"{kinds.count('Upsample')} upsampling layers; no YOLOv5 has more than {_MAX_UPSAMPLINGS}; "
+            "use a detection checkpoint"
+        )
     layers = []
     for index, record in enumerate(records.values()):
         try:
-            # On the meta device nothing is allocated before the stored shapes have been found to match.
+            # On the meta device, nothing is allocated before the stored shapes are checked.
             with torch.device("meta"):
                 module = _build(record)
             state = {name: _floating(tensor) for name, tensor in record.state().items()}
@@ -112,7 +118,7 @@ def _build(record: ModuleRecord) -> nn.Module:
         "Detect": _build_anchor_detect if record.package == "yolov5" else _build_anchor_free_detect,
     }
     if record.kind not in builders:
-        raise WeightsError("no layer of a YOLOv5 detector; use a detection checkpoint")
+        raise WeightsError("not a layer of a YOLOv5 detector; use a detection checkpoint")
     return builders[record.kind](record)
 
 
@@ -121,7 +127,7 @@ def _build_conv(record: ModuleRecord) -> nn.Module:
     weight = _weight(convolution)
     stride, padding = (_both(convolution.attributes[name]) for name in ("stride", "padding"))
     if stride not in (1, 2) or not 0 <= padding <= weight.shape[2] // 2:
-        raise WeightsError(f"convolution of stride {stride} and padding {padding}; no YOLOv5 has it")
+        raise WeightsError(f"convolution with stride {stride} and padding {padding}; no YOLOv5 has it")
     if tuple(convolution.attributes["dilation"]) != (1, 1) or convolution.attributes["groups"] != 1:
         raise WeightsError("dilated or grouped convolution; no YOLOv5 has one")
     return Conv(weight.shape[1], weight.shape[0], weight.shape[2], stride, padding)
@@ -132,8 +138,8 @@ def _build_c3(record: ModuleRecord) -> nn.Module:
     blocks = _child(record, "m").children
     shortcut = all(block.attributes["add"] is True for block in blocks.values())
     if not shortcut and any(block.attributes["add"] is True for block in blocks.values()):
-        raise WeightsError("some of its bottlenecks add their input and some do not; no YOLOv5 does")
-    expansion = (entry.shape[0] + 0.5) / merge.shape[0]  # C3 truncates
+        raise WeightsError("some of its bottlenecks add their input and some do not; no YOLOv5 has this")
+    expansion = (entry.shape[0] + 0.5) / merge.shape[0]  # C3 rounds down
     return C3(entry.shape[1], merge.shape[0], len(blocks), shortcut, 1, expansion)
 
 
@@ -147,7 +153,7 @@ def _build_sppf(record: ModuleRecord) -> nn.Module:
 
 def _build_upsample(record: ModuleRecord) -> nn.Module:
     if record.attributes["mode"] != "nearest" or float(record.attributes["scale_factor"]) != 2:
-        raise WeightsError("upsampling other than nearest by 2; no YOLOv5 has it")
+        raise WeightsError("upsampling that is not nearest-neighbour by 2; no YOLOv5 has it")
     return nn.Upsample(scale_factor=2.0, mode="nearest")
 
 
@@ -167,7 +173,7 @@ def _build_anchor_free_detect(record: ModuleRecord) -> nn.Module:
     ]
     reg_max = int(record.attributes["reg_max"])
     if not 1 <= reg_max <= 64:
-        raise WeightsError(f"reg_max {reg_max} is no YOLOv5's; download it again")
+        raise WeightsError(f"reg_max {reg_max} is outside 1..64; download it again")
     head = _LegacyDetect(nc=_classes(record), reg_max=reg_max, ch=tuple(inputs))
     head.stride = torch.as_tensor(record.attributes["stride"], dtype=torch.float32, device="cpu")
     if head.stride.shape != (len(inputs),):
@@ -177,9 +183,9 @@ def _build_anchor_free_detect(record: ModuleRecord) -> nn.Module:
 
 
 def _restore_details(module: nn.Module, record: ModuleRecord) -> None:
-    """What the state dict does not say: activations and the constants of BatchNorm.
+    """Set what the state dict does not hold: activations and the constants of BatchNorm.
 
-    ultralytics changed the activation of SPPF's first convolution; the checkpoint's own counts.
+    ultralytics changed the activation of SPPF's first convolution. The checkpoint's own activation is used.
     """
     if isinstance(module, Conv):
         activation = _child(record, "act")
@@ -202,7 +208,7 @@ def _sources(record: ModuleRecord, index: int) -> tuple[int, ...]:
 
 
 def _check_split(layers: list[Layer]) -> None:
-    """One tensor crosses at every split from 0 to 4: no later layer looks back beyond it."""
+    """Check that one tensor crosses at every split from 0 to 4: no layer behind the split needs a layer before it."""
     for index, layer in enumerate(layers):
         needed = (index - 1,) if index <= MAX_SPLIT else layer.sources
         if index <= MAX_SPLIT and layer.sources != needed:
@@ -220,14 +226,14 @@ def _classes(record: ModuleRecord) -> int:
 
 def _check_strides(strides: Tensor) -> None:
     if not ((strides > 0) & (strides <= 64)).all():
-        raise WeightsError(f"strides {strides.tolist()} are no YOLOv5's; download it again")
+        raise WeightsError(f"strides {strides.tolist()} are not above 0 and up to 64; download it again")
 
 
 def _both(pair: Any) -> int:
-    """The number that stands twice in a pair."""
+    """The number of a pair of equal numbers."""
     first, second = pair
     if int(first) != int(second):
-        raise WeightsError(f"a convolution with {pair} in its two directions; no YOLOv5 has it")
+        raise WeightsError(f"a convolution with different values {pair} in its two directions; no YOLOv5 has it")
     return int(first)
 
 
@@ -242,7 +248,7 @@ def _weight(record: ModuleRecord) -> Tensor:
 
 def _child(record: ModuleRecord, name: str) -> ModuleRecord:
     if name not in record.children:
-        raise WeightsError(f"{record.kind} without its part {name!r}; download it again")
+        raise WeightsError(f"{record.kind} lacks its part {name!r}; download it again")
     return record.children[name]
 
 

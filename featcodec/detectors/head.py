@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class AnchorDetect(nn.Module):
-    """Three 1x1 convolutions whose outputs are decoded against anchors.
+    """One 1x1 convolution per level, usually three. Their outputs are decoded relative to anchors.
 
     Args:
         classes: number of classes.
@@ -28,7 +28,7 @@ class AnchorDetect(nn.Module):
         self.m = nn.ModuleList(nn.Conv2d(channel, self.outputs * anchors.shape[1], 1) for channel in channels)
 
     def raw(self, features: list[Tensor]) -> list[Tensor]:
-        """Undecoded outputs per level, (B, anchors, H, W, 5 + classes): x, y, w, h, objectness, class logits."""
+        """Raw outputs per level, (B, anchors, H, W, 5 + classes): x, y, w, h, objectness, class logits."""
         outputs = []
         for convolution, feature in zip(self.m, features, strict=True):
             batch, _, height, width = feature.shape
@@ -39,7 +39,7 @@ class AnchorDetect(nn.Module):
     def decode(self, raw: list[Tensor]) -> Tensor:
         """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; objectness * class scores."""
         decoded = []
-        for level, output in enumerate(output.float() for output in raw):  # float16 resolves 2 pixels at 4096
+        for level, output in enumerate(output.float() for output in raw):  # at 4096, float16 has steps of 2 pixels
             batch, anchors, height, width, _ = output.shape
             y, x = torch.meshgrid(
                 torch.arange(height, device=output.device, dtype=output.dtype),

@@ -1,4 +1,4 @@
-"""From a name or a path to a `SplitDetector`."""
+"""Loads a `SplitDetector` from a name or a path."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def load_detector(
             yolov5m, yolov5mu or scenes (`featcodec models`).
         split: the last layer of the front-end, 0..4.
         device: auto, cpu, cuda, cuda:N or mps.
-        half: compute in float16; None means on CUDA only.
-        fuse: fold BatchNorm into the convolutions, which is faster and equal up to rounding.
+        half: compute in float16; None means float16 on CUDA only.
+        fuse: fold BatchNorm into the convolutions; this is faster, and the results are equal up to rounding.
 
     Raises:
         WeightsError: the weights are missing, refused or damaged.
@@ -62,7 +62,7 @@ def load_detector(
 
 
 def _read(path: Path) -> tuple[list[Layer], Sequence[str]]:
-    """The layers in eval mode and float32, BatchNorm unfolded, and the class names; of either kind of checkpoint."""
+    """The layers (eval mode, float32, BatchNorm not folded) and the class names, from both kinds of checkpoint."""
     if path.suffix.lower() == SUFFIX:
         config, layers = read_detector(path)
         return layers, config.names
@@ -74,7 +74,7 @@ def _read(path: Path) -> tuple[list[Layer], Sequence[str]]:
 
 
 def _structure(layers: Sequence[Layer]) -> str:
-    """What changes the predictions of equal weights: wiring, strides, activations, constants."""
+    """A text with everything that changes the predictions of equal weights: wiring, strides, activations, constants."""
     described = []
     for layer in layers:
         described.append(f"{type(layer.module).__name__.strip('_')}{layer.sources}")
@@ -94,7 +94,7 @@ def _structure(layers: Sequence[Layer]) -> str:
 
 
 def _prove(detector: SplitDetector, path: Path) -> None:
-    """Run the graph once: layers that do not fit together, or weights that are not finite, show now and not later."""
+    """Run the graph once, to find layers that do not fit together and weights that are not finite."""
     try:
         with torch.inference_mode():
             predictions = detector.back(detector.front(torch.zeros(1, 3, _PROOF_SIDE, _PROOF_SIDE)))
@@ -112,9 +112,9 @@ def _class_names(record: ModuleRecord) -> Sequence[str]:
     if isinstance(names, dict):
         names = [names.get(index, f"class{index}") for index in range(classes)]
     if not isinstance(names, (list, tuple)) or len(names) != classes:
-        raise WeightsError(f"{classes} classes but other than {classes} class names; download it again")
+        raise WeightsError(f"{classes} classes, but not {classes} class names; download it again")
     if not all(isinstance(name, (str, int)) for name in names):
-        raise WeightsError("its class names are no text; download it again")
+        raise WeightsError("its class names are not text; download it again")
     return [str(name)[:_MAX_NAME_LENGTH] for name in names]
 
 

@@ -1,4 +1,4 @@
-"""From predictions to boxes: multi-label non-maximum suppression and the way back out of the letterbox."""
+"""From predictions to boxes: multi-label non-maximum suppression (NMS), then from letterboxed to original pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from featcodec.detections import BoxFilter, Detections
 from featcodec.images.letterbox import Letterbox
 
 _NO_TIME_LIMIT = 1e9
-"""ultralytics stops after 2 seconds and drops the rest of the batch with a mere log line."""
+"""Without this limit, ultralytics stops after 2 seconds and drops the rest of the batch; it only writes a log line."""
 
 
 def detections_of(
@@ -24,9 +24,9 @@ def detections_of(
         predictions: (B, 4 + classes, boxes) from `SplitDetector.back`.
         letterboxes: how each of the B images lies in the detector's input.
         names: class names.
-        boxes: which boxes count.
+        boxes: which boxes are kept.
     """
-    # ultralytics' NMS uses torchvision's kernel only when it is loaded; only decoding pays that second of import.
+    # ultralytics' NMS uses torchvision's kernel only if torchvision is loaded. The import is here: it takes a second.
     import torchvision  # noqa: F401, PLC0415
 
     kept = non_max_suppression(

@@ -1,4 +1,4 @@
-"""A detector in two halves, between which exactly one tensor crosses."""
+"""A detector in two halves. Exactly one tensor crosses from the front-end to the back-end."""
 
 from __future__ import annotations
 
@@ -22,20 +22,22 @@ class Head(Protocol):
         """`decode` of `raw`."""
 
     def raw(self, features: list[Tensor]) -> Any:
-        """Undecoded outputs from the neck's feature maps, as this kind of head has them."""
+        """Raw outputs from the neck's feature maps; their form depends on the kind of head."""
 
     def decode(self, raw: Any) -> Tensor:
         """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; class scores."""
 
 
 class SplitDetector(nn.Module):
-    """A detector cut behind one fixed layer: `front` runs at the edge, `back` in the cloud. `load_detector` freezes it.
+    """A detector that is cut behind one fixed layer: `front` runs at the edge, `back` runs in the cloud.
+
+    `load_detector` returns it frozen.
 
     Args:
         layers: the graph, in order.
         names: class names.
         fingerprint: 8 bytes that name the weights.
-        split: the last layer of the front-end, 0..4; the paper's "layer 5" is model.4, counted from 0.
+        split: the last layer of the front-end, 0..4, counted from 0; the paper's "layer 5" is model.4.
 
     Attributes:
         names: class names, one per class id.
@@ -43,7 +45,7 @@ class SplitDetector(nn.Module):
         split: as given.
 
     Raises:
-        InputError: the split is outside 0..4: behind model.4 several tensors would have to cross.
+        InputError: the split is outside 0..4; behind model.4, more than one tensor crosses.
     """
 
     def __init__(
@@ -62,16 +64,16 @@ class SplitDetector(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where the weights lie."""
+        """The device that holds the weights."""
         return next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The precision it computes in."""
+        """The precision in which the detector computes."""
         return next(self.parameters()).dtype
 
     def at(self, split: int) -> SplitDetector:
-        """The same detector cut behind another layer. The layers are shared, not copied.
+        """The same detector, cut behind another layer. The layers are shared, not copied.
 
         Raises:
             InputError: the split is outside 0..4.
@@ -90,9 +92,9 @@ class SplitDetector(nn.Module):
             images: (B, 3, H, W) RGB in [0, 1], H and W multiples of 32.
 
         Returns:
-            (B, C, H / 2**k, W / 2**k) in the detector's precision; for the default split 8 pixels a sample.
+            (B, C, H / 2**k, W / 2**k) in the detector's precision; for the default split 8 pixels per sample.
         """
-        # Channels last is what the convolution kernels of CPU and CUDA are fastest on.
+        # The convolution kernels of CPU and CUDA are fastest with channels last.
         value = images.to(self.device, self.dtype, memory_format=torch.channels_last)
         for layer in self.layers[: self.split + 1]:
             value = layer(value)
@@ -102,7 +104,7 @@ class SplitDetector(nn.Module):
         """The predictions from a feature tensor.
 
         Args:
-            features: what `front` gives, possibly damaged by coding.
+            features: what `front` returns, possibly damaged by coding.
 
         Returns:
             (B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels, then class scores in [0, 1].
@@ -112,11 +114,11 @@ class SplitDetector(nn.Module):
 
     @property
     def head(self) -> Head:
-        """The last layer; `raw` gives what a training loss takes."""
+        """The last layer. Its `raw` returns the outputs that a training loss takes."""
         return cast(Head, self.layers[-1])
 
     def neck(self, features: Tensor) -> list[Tensor]:
-        """The feature maps that the head takes, (B, C, H, W) a level, finest first; arguments as `back`."""
+        """The feature maps that the head takes, (B, C, H, W) per level, finest level first; arguments as in `back`."""
         kept = {self.split: features.to(self.device, self.dtype, memory_format=torch.channels_last)}
         last_use = {source: index for index, sources in enumerate(self.sources) for source in sources}
         for index in range(self.split + 1, len(self.layers) - 1):
@@ -129,7 +131,7 @@ class SplitDetector(nn.Module):
         return [kept[source] for source in self.sources[-1]]
 
     def feature_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """The (channels, height, width) of `front`'s output for a letterboxed image, without running it in full.
+        """The (channels, height, width) of `front`'s output for a letterboxed image, without running `front` on it.
 
         Args:
             width, height: pixels, multiples of 32.
@@ -143,6 +145,6 @@ class SplitDetector(nn.Module):
 
 
 def check_split(split: int) -> None:
-    """Raise InputError unless exactly one tensor crosses there."""
+    """Raise InputError unless exactly one tensor crosses at this split."""
     if not 0 <= split <= MAX_SPLIT:
-        raise InputError(f"split layer {split} is outside 0..{MAX_SPLIT}: behind it several tensors would cross")
+        raise InputError(f"split layer {split} is outside 0..{MAX_SPLIT}; behind other layers, several tensors cross")

@@ -1,4 +1,4 @@
-"""Detectors that featcodec trained: safetensors with the configuration that their network is built from."""
+"""Checkpoints of detectors that featcodec trained: safetensors files with weights and a configuration."""
 
 from __future__ import annotations
 
@@ -19,37 +19,38 @@ _ANCHORS = "24.anchors"
 
 
 def save_detector(path: Path, config: DetectorConfig, layers: nn.ModuleList, *, half: bool = True) -> None:
-    """Write a `.safetensors` checkpoint; `load_detector` reads it. BatchNorm stays unfolded: training can go on.
+    """Write a `.safetensors` checkpoint; `load_detector` reads it. BatchNorm is not folded, so training can go on.
 
     Args:
         path: the file.
-        config: what `layers` were built from; the anchors stand there and not among the tensors.
+        config: the configuration that `layers` were built from; it holds the anchors, the stored tensors do not.
         layers: the 25 modules, model.0 to model.24.
-        half: store numbers as float16, as YOLOv5 releases its weights; False keeps float32.
+        half: store numbers as float16, like the released YOLOv5 weights; False keeps float32.
 
     Raises:
-        WeightsError: a number is beyond float16's range.
-        OutputError: it cannot be written.
+        WeightsError: a number is too large for float16.
+        OutputError: the file cannot be written.
     """
     state = {name: tensor.detach() for name, tensor in layers.state_dict().items() if name != _ANCHORS}
     save_checkpoint(path, KIND, asdict(config), {_PREFIX + name: tensor for name, tensor in state.items()}, half=half)
 
 
 def read_detector(path: Path) -> tuple[DetectorConfig, list[Layer]]:
-    """Read a checkpoint of `save_detector`.
+    """Read a checkpoint that `save_detector` wrote.
 
     Returns:
-        its configuration, and the layers with their weights in float32, on the CPU, in eval mode, frozen.
+        the configuration, and the layers with their weights in float32, on the CPU, in eval mode, frozen.
 
     Raises:
-        WeightsError: missing, damaged, no detector, or a configuration that contradicts the weights.
+        WeightsError: the file is missing, is damaged or is not a detector, or its configuration contradicts its
+            weights.
     """
     network = load_network(path, KIND, partial(config_from, DetectorConfig), _Network)
     return network.config, network.layers
 
 
 class _Network(nn.Module):
-    """The layers of a detector, named as in YOLOv5's checkpoints; its anchors follow from the configuration."""
+    """The layers of a detector, named as in YOLOv5's checkpoints. The anchors come from the configuration."""
 
     def __init__(self, config: DetectorConfig) -> None:
         super().__init__()

@@ -1,6 +1,6 @@
-"""Import this before ultralytics: it must not install packages, call home or write outside our cache for our users.
+"""Keeps ultralytics from installing packages, using the network and writing outside our cache. Import this first.
 
-Everything is a default: a user who sets these variables keeps the last word.
+All settings here are defaults: if a user has set one of these variables, the user's value stays.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ import ultralytics  # noqa: E402
 from ultralytics.utils import patches  # noqa: E402
 
 if _threads is None:
-    # ultralytics sets it to 1 for the whole process and every child.
+    # ultralytics sets OMP_NUM_THREADS to 1 for the whole process and all its child processes.
     os.environ.pop("OMP_NUM_THREADS", None)
-# ultralytics replaces Pillow's by one that looks for a plugin, and would install it, whenever a file is no image.
+# ultralytics replaces Image.open. If a file is not an image, its version looks for a plugin and would install it.
 Image.open = getattr(patches, "_image_open", Image.open)
 if _settings_are_ours and ultralytics.settings.get("sync"):
     ultralytics.settings.update(sync=False)

@@ -1,7 +1,7 @@
-"""Reading YOLOv5 checkpoints, which are pickles of whole module trees, without running any pickled code.
+"""Reads YOLOv5 checkpoints without running any pickled code. These checkpoints are pickles of whole module trees.
 
-torch's weights-only unpickler executes nothing; the module classes that a checkpoint names are stood in for by inert
-ones that only remember their attributes. A name that is not on the list is refused by that name.
+torch's weights-only unpickler runs no code. The module classes that a checkpoint names are replaced by inert classes,
+which only store their attributes. A checkpoint that names a class outside the list is refused; the message names it.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ _ULTRALYTICS_MODULES = (
     *(f"ultralytics.nn.modules.block.{name}" for name in ("C3", "Bottleneck", "SPPF", "DFL")),
     "ultralytics.nn.modules.head.Detect",
 )
-# What training leaves in a checkpoint besides the network; remembered by nobody.
+# Classes that training leaves in a checkpoint besides the network. They are read but not used.
 _BYSTANDERS = (
     "argparse.Namespace",
-    # Python 3.13 alone has them in pathlib._local.
+    # Only Python 3.13 has these classes in pathlib._local.
     *(f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("Path", "PosixPath", "WindowsPath")),
     *("ultralytics.utils.IterableSimpleNamespace", "ultralytics.yolo.utils.IterableSimpleNamespace"),
     *(f"{numpy}.multiarray.{name}" for numpy in ("numpy.core", "numpy._core") for name in ("scalar", "_reconstruct")),
@@ -70,7 +70,7 @@ _safe_globals_lock = threading.Lock()
 
 
 class _Inert:
-    """Remembers what a pickle gives it and does nothing."""
+    """Stores the attributes that a pickle gives it, and does nothing else."""
 
     kind = ""
 
@@ -94,10 +94,10 @@ class ModuleRecord:
 
     Attributes:
         kind: the class name without its package, e.g. "Conv".
-        package: where the class came from: "yolov5", "ultralytics" or "torch".
-        attributes: its plain attributes.
-        tensors: its own parameters and buffers, detached, on the CPU, contiguous.
-        children: its submodules by name.
+        package: the package of the class: "yolov5", "ultralytics" or "torch".
+        attributes: the plain attributes of the module.
+        tensors: the module's own parameters and buffers, detached, on the CPU, contiguous.
+        children: the submodules by name.
     """
 
     kind: str
@@ -107,7 +107,7 @@ class ModuleRecord:
     children: Mapping[str, ModuleRecord] = field(default_factory=dict)
 
     def state(self, prefix: str = "") -> dict[str, torch.Tensor]:
-        """All tensors below this module under their state-dict names."""
+        """All tensors in this module and below it, by their state-dict names."""
         result = {prefix + name: tensor for name, tensor in self.tensors.items()}
         for name, child in self.children.items():
             result.update(child.state(f"{prefix}{name}."))
@@ -118,17 +118,18 @@ def read_checkpoint(path: Path) -> ModuleRecord:
     """The module tree in a `.pt` file of ultralytics/yolov5 (v6, v7) or ultralytics (the u variants).
 
     Raises:
-        WeightsError: no such file, not a checkpoint, damaged, too large, or it names a class that is not on the list.
+        WeightsError: the file is missing, is not a checkpoint, is damaged or too large, or names a class that is not on
+            the list.
     """
     _check_archive(path)
     try:
         with _safe_globals([]):
             names = set(get_unsafe_globals_in_checkpoint(path))
-    except Exception as error:  # the pickle is hostile until it has been read
+    except Exception as error:  # a hostile pickle can raise any exception
         raise WeightsError(f"{path}: not a readable checkpoint ({reason_of(error)}); download it again") from None
     if refused := sorted(names - _STAND_INS.keys()):
         raise WeightsError(
-            f"{path}: refused, because it would need the Python class {refused[0]}, which no YOLOv5 detector has; "
+            f"{path}: refused, because it needs the Python class {refused[0]}, which no YOLOv5 detector has; "
             "use a detection checkpoint from ultralytics/yolov5 or ultralytics"
         )
     try:
@@ -149,8 +150,8 @@ def read_checkpoint(path: Path) -> ModuleRecord:
 
 @contextlib.contextmanager
 def _safe_globals(allowed: list[Any]) -> Iterator[None]:
-    """Let torch's unpickler make these and nothing else, not even the real classes that others have registered."""
-    with _safe_globals_lock:  # torch's list is the process's
+    """Let torch's unpickler make only these classes, not even the real classes that other code has registered."""
+    with _safe_globals_lock:  # torch has one list for the whole process
         others = get_safe_globals()
         clear_safe_globals()
         try:
@@ -169,7 +170,7 @@ def _check_archive(path: Path) -> None:
     except (OSError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path}: not a PyTorch checkpoint ({reason_of(error)}); download it again") from None
     if size > MAX_CHECKPOINT_BYTES:
-        raise WeightsError(f"{path}: unpacks to {size >> 20} MiB, more than any YOLOv5; use another file")
+        raise WeightsError(f"{path}: unpacks to {size >> 20} MiB, larger than any YOLOv5; use another file")
 
 
 def _record(module: _Inert, count: list[int], depth: int) -> ModuleRecord:
@@ -194,9 +195,9 @@ def _record(module: _Inert, count: list[int], depth: int) -> ModuleRecord:
 
 
 def _own(name: str, tensor: Any) -> torch.Tensor:
-    """The tensor, if the file really holds all its numbers: a stride of 0 could claim any size."""
+    """The tensor, if the file really holds all its numbers. With a stride of 0, a tensor could claim any size."""
     if not isinstance(tensor, torch.Tensor) or tensor.layout != torch.strided:
-        raise TypeError(f"{name} is no plain tensor")
+        raise TypeError(f"{name} is not a plain tensor")
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ValueError(f"{name} claims more numbers than the file holds")
     return tensor.detach().contiguous()

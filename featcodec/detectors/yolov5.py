@@ -1,8 +1,7 @@
-"""YOLOv5 v6/v7 from its definition instead of from a checkpoint: an untrained detector of any size and classes.
+"""Builds YOLOv5 v6/v7 from its definition, without a checkpoint: an untrained detector of any size and classes.
 
-The graph is that of github.com/ultralytics/yolov5, models/yolov5n.yaml (v7.0), the initialization that of its
-models/yolo.py. Layers have the released checkpoints' indices and tensors their names, so that the split is model.4
-here too.
+The graph follows models/yolov5n.yaml (v7.0) of github.com/ultralytics/yolov5, the initialization follows its
+models/yolo.py. Layer indices and tensor names are those of the released checkpoints. So the split is model.4 here too.
 """
 
 from __future__ import annotations
@@ -26,31 +25,31 @@ COCO_ANCHORS = (
     ((30.0, 61.0), (62.0, 45.0), (59.0, 119.0)),
     ((116.0, 90.0), (156.0, 198.0), (373.0, 326.0)),
 )
-"""YOLOv5's own: width and height in pixels, three a level, finest level first."""
+"""YOLOv5's own anchors: width and height in pixels, three anchors per level, finest level first."""
 MAX_CLASSES = 4096
 MAX_NAME_LENGTH = 200
 _MAX_MULTIPLE = 1.5  # yolov5x has 1.33 and 1.25
 _MAX_ANCHOR = 4096
 _ANCHORS = 3
 _BATCH_NORM = {"eps": 1e-3, "momentum": 0.03}
-_OBJECTS, _SIDE = 8, 640  # how many objects an untrained head expects in an image of how many pixels a side
+_OBJECTS, _SIDE = 8, 640  # an untrained head expects 8 objects in an image of 640 pixels per side
 
 Anchors = tuple[tuple[tuple[float, float], ...], ...]
 
 
 @dataclass(frozen=True)
 class DetectorConfig:
-    """What makes a YOLOv5 besides its weights.
+    """The definition of a YOLOv5 detector without its weights.
 
     Attributes:
-        names: class names, one per class id; 1 to 4096.
-        depth_multiple: of the repeated blocks; 0.33 is yolov5n and yolov5s.
-        width_multiple: of the channels, which are rounded up to multiples of 8; 0.25 is yolov5n.
+        names: class names, one per class id; 1 to 4096 names.
+        depth_multiple: factor for the number of repeated blocks; 0.33 is yolov5n and yolov5s.
+        width_multiple: factor for the channels, which are rounded up to multiples of 8; 0.25 is yolov5n.
         anchors: three levels of three (width, height) in pixels.
-        training: how it came to be (stage, data, hyper-parameters, metrics); free form, for people.
+        training: how the detector was trained (stage, data, hyper-parameters, metrics); free form, for people.
 
     Raises:
-        InputError: a value out of range.
+        InputError: a value is out of range.
     """
 
     names: tuple[str, ...]
@@ -61,7 +60,7 @@ class DetectorConfig:
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= MAX_CLASSES:
-            raise InputError(f"{len(self.names)} classes are outside 1..{MAX_CLASSES}; name fewer or more")
+            raise InputError(f"{len(self.names)} classes are outside 1..{MAX_CLASSES}; give fewer or more class names")
         if any(not 1 <= len(name) <= MAX_NAME_LENGTH for name in self.names):
             raise InputError(f"a class name is empty or has over {MAX_NAME_LENGTH} characters; rename the class")
         for name in ("depth_multiple", "width_multiple"):
@@ -71,7 +70,9 @@ class DetectorConfig:
                     "yolov5n has depth 0.33 and width 0.25"
                 )
         if [len(level) for level in self.anchors] != [_ANCHORS] * len(STRIDES):
-            raise InputError(f"the anchors are not {len(STRIDES)} levels of {_ANCHORS}; give YOLOv5's or as many")
+            raise InputError(
+                f"the anchors are not {len(STRIDES)} levels of {_ANCHORS} anchors; give as many, or YOLOv5's own"
+            )
         if any(not 0 < side <= _MAX_ANCHOR for level in self.anchors for anchor in level for side in anchor):
             raise InputError(f"an anchor's side is not above 0 and up to {_MAX_ANCHOR} pixels; give other anchors")
 
@@ -79,10 +80,10 @@ class DetectorConfig:
 def build_yolov5(config: DetectorConfig) -> list[Layer]:
     """The 25 layers, model.0 to model.24, with random weights from torch's generator; float32, in training mode.
 
-    On torch's meta device nothing is allocated, and the weights have shapes only.
+    On torch's meta device, nothing is allocated, and the weights have only shapes.
 
     Args:
-        config: sizes, classes and anchors.
+        config: the sizes, classes and anchors.
     """
 
     def width(channels: int) -> int:
@@ -123,24 +124,24 @@ def build_yolov5(config: DetectorConfig) -> list[Layer]:
     for module, _ in graph:
         for part in module.modules():
             if isinstance(part, Conv):
-                part.act = nn.SiLU()  # ultralytics' SPPF has lost one
+                part.act = nn.SiLU()  # ultralytics removed one activation from SPPF
                 part.bn.eps, part.bn.momentum = _BATCH_NORM["eps"], _BATCH_NORM["momentum"]
     return [Layer(module, sources) for module, sources in graph]
 
 
 def anchors_of(config: DetectorConfig) -> Tensor:
-    """(3, 3, 2) float32 on the CPU, in units of each level's stride, as the head has them."""
+    """The anchors as the head stores them: (3, 3, 2) float32 on the CPU, in units of each level's stride."""
     pixels = torch.tensor(config.anchors, dtype=torch.float32, device="cpu")
     return pixels / torch.tensor(STRIDES, dtype=torch.float32, device="cpu").view(-1, 1, 1)
 
 
 def _head(config: DetectorConfig, channels: Sequence[int]) -> AnchorDetect:
-    """Detect, whose biases say that objects are rare and classes equally likely (models/yolo.py, _initialize_biases).
+    """The Detect head. Its biases say that objects are rare and that all classes are equally likely.
 
-    Source: Lin et al., arXiv:1708.02002, section 3.3.
+    Sources: models/yolo.py, _initialize_biases; Lin et al., arXiv:1708.02002, section 3.3.
     """
     classes = len(config.names)
-    # Anchors and strides are no weights: they have their values on the meta device too.
+    # Anchors and strides are not weights: they have values also when the default device is the meta device.
     strides = torch.tensor(STRIDES, dtype=torch.float32, device="cpu")
     head = AnchorDetect(classes, anchors_of(config), strides, list(channels))
     for convolution, stride in zip(head.m, STRIDES, strict=True):

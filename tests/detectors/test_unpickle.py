@@ -243,7 +243,7 @@ def test_storage_larger_than_its_record_is_refused(tmp_path: Path) -> None:
 def test_sparse_tensor_is_refused(tmp_path: Path) -> None:
     model = make_yolov5()
     model.model[0].bn.running_mean = torch.eye(4).to_sparse()
-    assert "running_mean is no plain tensor" in refusal(save_yolov5(tmp_path / "a.pt", model))
+    assert "running_mean is not a plain tensor" in refusal(save_yolov5(tmp_path / "a.pt", model))
 
 
 def test_module_that_contains_itself_is_refused(tmp_path: Path) -> None:
