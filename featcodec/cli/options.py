@@ -156,7 +156,7 @@ def note_photographs(detector: str, images: Iterable[Path]) -> None:
     if detector in SHIPPED_DETECTORS and other is not None:
         complain(
             f"note: {other} looks like a photograph; the detector {detector} knows only what `featcodec scenes` draws: "
-            "use --detector yolov5n (README, From scenes to your own detector)"
+            "use --detector yolov5n (README, Which networks)"
         )
 
 
