@@ -316,7 +316,7 @@ def test_a_restoration_of_another_codec_is_refused(
     with pytest.raises(WeightsError, match="behind layer 4, but the streams are made behind layer 3"):
         FeatureCodec.load(tiny_yolov5, split=3, restoration=path)
     forged = make_restoration(tmp_path / "f.safetensors", codec, channels=5)
-    with pytest.raises(WeightsError, match="takes 5 channels, the streams have 16"):
+    with pytest.raises(WeightsError, match="takes 5 channels, but the streams have 16"):
         FeatureCodec.load(tiny_yolov5, restoration=forged)
 
 

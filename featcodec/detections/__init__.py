@@ -1,4 +1,4 @@
-"""What a detector found: boxes, the files they are written to, and drawing them. Knows nothing of torch."""
+"""The detections of an image: boxes, writing them to files, and drawing them. This package does not use torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a detector found in one image."""
+"""The detections of one image, and the filter that chooses boxes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class BoxFilter:
-    """Which boxes count. The defaults are those of YOLOv5's COCO validation.
+    """Which boxes are kept. The defaults are those of YOLOv5's COCO validation.
 
     Attributes:
-        conf: boxes of a lower score do not count, 0..1.
-        iou: boxes of a class that overlap more than this are one, 0..1.
-        max_det: most boxes an image, at least 1.
+        conf: boxes with a lower score are dropped, 0..1.
+        iou: if boxes of one class overlap more than this, only the best box is kept, 0..1.
+        max_det: the largest number of boxes per image, at least 1.
 
     Raises:
         InputError: a value is out of range.
@@ -36,7 +36,7 @@ class BoxFilter:
 
     def __post_init__(self) -> None:
         if not 0 <= self.conf <= 1 or not 0 <= self.iou <= 1 or self.max_det < 1:
-            raise InputError(f"{self} is out of range: conf and iou are 0 to 1, max_det at least 1")
+            raise InputError(f"{self} is out of range; use 0 to 1 for conf and iou, and at least 1 for max_det")
 
 
 class Detection(NamedTuple):
@@ -57,7 +57,7 @@ class Detection(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Detections:
-    """The boxes of one image, best first. Iterate over them, index them, `filter` them, `draw` them.
+    """The boxes of one image, best first. You can iterate over the boxes, index them, `filter` them and `draw` them.
 
     Attributes:
         xyxy: (N, 4) float32; left, top, right, bottom in pixels of the original image, inside it.
@@ -88,19 +88,19 @@ class Detections:
         """One box, or some of them.
 
         Args:
-            index: a number for one box; a slice, a list or array of numbers, or (N,) booleans for some.
+            index: a number for one box; a slice, a list or array of numbers, or (N,) booleans for some boxes.
 
         Raises:
             IndexError: there is no such box.
         """
         if isinstance(index, (int, np.integer)):
             return self._one(range(len(self))[index])
-        # An empty list would become an array of floats, which numpy takes for no index.
+        # An empty list would become an array of floats, which numpy does not take as an index.
         chosen = index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)
         return replace(self, xyxy=self.xyxy[chosen], scores=self.scores[chosen], class_ids=self.class_ids[chosen])
 
     def filter(self, score: float = 0.25, names: str | Iterable[str] | None = None) -> Detections:
-        """The boxes that are likely enough, and of some classes alone.
+        """Only the boxes with a high enough score and, if `names` is given, of these classes.
 
         Args:
             score: least score of a box that is kept, 0 to 1.
@@ -128,7 +128,7 @@ class Detections:
             (height, width, 3) uint8 RGB.
 
         Raises:
-            InputError: not an image, or not of the size that the detections were made on.
+            InputError: the image cannot be read, or its size is not the size that the detections were made on.
         """
         from featcodec.detections.drawing import draw_boxes  # noqa: PLC0415  (it imports this module)
 
@@ -149,12 +149,12 @@ class Detections:
 
         Args:
             image_id: the image's id in the annotation file.
-            category_ids: class id -> category id; without it, COCO's own ids (1..90) for a detector of COCO's 80
-                classes and the class ids themselves for any other. Classes that it lacks are left out.
+            category_ids: class id -> category id. Classes that are not in it are left out. With None, a detector of
+                COCO's 80 classes uses COCO's own ids (1..90), and any other detector uses its class ids.
 
         Returns:
-            dicts of image_id, category_id, category_name (the class's, by which results can be matched whatever the
-            ids are), bbox [left, top, width, height] and score.
+            dicts of image_id, category_id, category_name (the class name, which matches results also if the ids
+            differ), bbox [left, top, width, height] and score.
         """
         if category_ids is None:
             category_ids = default_category_ids(self.names)
@@ -174,6 +174,6 @@ _COCO_SIGNATURE = {0: "person", 9: "traffic light", 39: "bottle", 79: "toothbrus
 
 
 def default_category_ids(names: tuple[str, ...]) -> dict[int, int]:
-    """Class id -> category id where no annotation file says it; see `Detections.to_coco`."""
+    """Class id -> category id, without an annotation file; see `Detections.to_coco`."""
     is_coco = len(names) == len(COCO_IDS) and all(names[index] == name for index, name in _COCO_SIGNATURE.items())
     return dict(enumerate(COCO_IDS)) if is_coco else {index: index for index in range(len(names))}

@@ -1,4 +1,4 @@
-"""Drawing boxes on images."""
+"""Draws boxes on images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from featcodec.images.reading import IMAGE_SUFFIXES, ImageLike, as_rgb, read_ima
 from featcodec.system.files import write_atomically
 from featcodec.system.paths import expand_sources
 
-# Paul Tol's bright scheme: told apart by people who see colours differently.
+# Based on Paul Tol's bright scheme: also people with colour blindness can tell these colours apart.
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988")
 _JPEG_QUALITY = 90
 
@@ -27,17 +27,17 @@ def draw_boxes(image: ImageLike, detections: Detections, *, least_score: float =
 
     Args:
         image: the original image: a path, a PIL image, or a (height, width, 3) uint8 RGB array.
-        detections: boxes in its pixels.
-        least_score: boxes below it are left out.
+        detections: boxes in the pixels of the image.
+        least_score: boxes with a lower score are left out.
 
     Raises:
-        InputError: not an image, or not of the size that the detections were made on.
+        InputError: the image cannot be read, or its size is not the size that the detections were made on.
     """
     image = as_rgb(image)
     if image.shape[:2] != (detections.height, detections.width):
         raise InputError(
-            f"the image is {image.shape[1]}x{image.shape[0]}, but one of {detections.width}x{detections.height} was "
-            "encoded; give the `images` that were encoded"
+            f"the image has {image.shape[1]}x{image.shape[0]} pixels, but the encoded image had "
+            f"{detections.width}x{detections.height}; give the `images` that were encoded"
         )
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
@@ -45,7 +45,7 @@ def draw_boxes(image: ImageLike, detections: Detections, *, least_score: float =
     width = max(1, round(2 * scale))
     font = ImageFont.load_default(size=max(10, round(12 * scale)))
     shown = [index for index in range(len(detections)) if detections.scores[index] >= least_score]
-    for index in reversed(shown):  # the best on top
+    for index in reversed(shown):  # the best box is drawn last, on top
         class_id = int(detections.class_ids[index])
         colour = _COLOURS[class_id % len(_COLOURS)]
         left, top, right, bottom = detections.xyxy[index].tolist()
@@ -63,22 +63,24 @@ def save_jpeg(path: Path, image: npt.NDArray[np.uint8]) -> None:
     """Write an image as JPEG, whole or not at all.
 
     Raises:
-        InputError: JPEG cannot hold it (a side over 65,500 pixels).
-        OutputError: it cannot be written.
+        InputError: the image is too large for JPEG (a side over 65,500 pixels).
+        OutputError: the file cannot be written.
     """
     buffer = io.BytesIO()
     try:
         Image.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: {image.shape[1]}x{image.shape[0]} pixels make no JPEG ({error})") from None
+        raise InputError(
+            f"{path}: {image.shape[1]}x{image.shape[0]} pixels do not fit into a JPEG file ({error}); leave `draw` out"
+        ) from None
     write_atomically(path, buffer.getvalue())
 
 
 def index_images(folder: Path) -> dict[str, Path]:
-    """The images in a folder, by relative path without ending and, where it is unique, by bare name.
+    """The images in a folder. The keys are relative paths without ending, and also unique file names without ending.
 
     Raises:
-        InputError: it holds none.
+        InputError: the folder holds no image.
     """
     sources = expand_sources([str(folder)], IMAGE_SUFFIXES, "images")
     by_path = {source.relative.with_suffix("").as_posix(): source.path for source in sources}
@@ -94,17 +96,19 @@ def open_drawing(
 
     Args:
         images: folder of the original images.
-        folder: where the drawn images go; another one.
-        least_score: boxes below it are left out.
+        folder: folder for the drawn images; it must not be `images`.
+        least_score: boxes with a lower score are left out.
         overwrite: replace drawn images that exist.
 
     Raises:
         InputError: `images` holds no image.
-        OutputError: the folders are the same: the originals would be overwritten. The function itself refuses likewise
-            to draw over a single original, where one folder lies in the other.
+        OutputError: the folders are the same, so the originals would be overwritten. The function itself also raises
+            OutputError if a drawn image would overwrite an original, when one folder is inside the other.
     """
     if images.resolve() == folder.resolve():
-        raise OutputError(f"{folder}: is the folder of the originals, which `draw` would overwrite; choose another")
+        raise OutputError(
+            f"{folder}: is the folder of the originals, which `draw` would overwrite; choose another folder"
+        )
     originals = index_images(images)
     protected = {path.resolve() for path in originals.values()}
 
@@ -114,7 +118,7 @@ def open_drawing(
             raise InputError(f"{relative}: no image of that name in {images}; it is decoded but not drawn")
         output = folder / f"{relative.as_posix()}.jpg"
         if output.resolve() in protected:
-            raise OutputError(f"{output}: is an original, which `draw` would overwrite; choose another folder")
+            raise OutputError(f"{output}: is an original image, which `draw` would overwrite; choose another folder")
         if output.exists() and not overwrite:
             raise OutputError(f"{output}: exists; use `overwrite` or another `draw`")
         save_jpeg(output, draw_boxes(read_image(original), detections, least_score=least_score))

@@ -1,4 +1,4 @@
-"""Writing detections: COCO results, CSV or YOLO text, one image after the other, so that memory stays bounded."""
+"""Writes detections as COCO results, CSV or YOLO text, image by image, so that memory stays bounded."""
 
 from __future__ import annotations
 
@@ -17,33 +17,34 @@ from featcodec.system.files import atomic_folder, atomic_writer, write_atomicall
 FORMATS = ("coco", "csv", "yolo")
 
 Write: TypeAlias = Callable[[PurePath, Detections], None]
-"""Takes an image's relative path without ending, and its detections."""
+"""Takes the relative path of an image without ending, and the detections of the image."""
 
 _YOLO_SUFFIX = ".txt"
 _CSV_COLUMNS = ("image", "class_id", "class", "score", "left", "top", "right", "bottom")
 
 
 def format_of(output: Path) -> str:
-    """The format that an output path asks for: .json is COCO, .csv is CSV, no ending is a folder of YOLO text.
+    """The format of an output path, by its ending: .json is COCO, .csv is CSV, no ending is a folder of YOLO text.
 
     Raises:
-        InputError: any other ending.
+        InputError: the path has any other ending.
     """
     formats = {".json": "coco", ".csv": "csv", "": "yolo"}
     if output.suffix.lower() not in formats:
-        raise InputError(f"{output}: no format known by that ending; use .json, .csv, a folder, or `format`")
+        raise InputError(f"{output}: no known format has this ending; use .json, .csv, a folder, or `format`")
     return formats[output.suffix.lower()]
 
 
 def check_output(output: Path, file_format: str, *, overwrite: bool) -> None:
-    """Find out before the work whether the output can be written.
+    """Check, before the work starts, whether the output can be written.
 
     Raises:
-        OutputError: it exists and is not to be overwritten, or is a folder where a file belongs or the other way round.
+        OutputError: the output exists and `overwrite` is False, or the output is a folder and the format needs a file,
+            or the output is a file and the format needs a folder.
     """
     is_folder = file_format == "yolo"
     if output.exists() and output.is_dir() != is_folder:
-        raise OutputError(f"{output}: is {'no' if is_folder else 'a'} folder; choose another `output`")
+        raise OutputError(f"{output}: is {'not a' if is_folder else 'a'} folder; choose another `output`")
     if output.exists() and not overwrite and not (is_folder and not any(output.iterdir())):
         raise OutputError(f"{output}: exists; use `overwrite` or another `output`")
 
@@ -51,16 +52,16 @@ def check_output(output: Path, file_format: str, *, overwrite: bool) -> None:
 def open_export(
     output: Path, file_format: str, annotations: Annotations | None
 ) -> contextlib.AbstractContextManager[Write]:
-    """A function that writes one image's detections at a time; the file appears when the block ends well.
+    """A function that writes the detections of one image per call. The output appears if the block ends without error.
 
     Args:
         output: a file (coco, csv) or a folder (yolo).
         file_format: one of `FORMATS`.
-        annotations: where COCO image ids and category ids come from; without it the id is the numeric file name (or
-            the name itself where it is no number), as ultralytics does it.
+        annotations: the source of COCO image ids and category ids. With None, the image id is the file name as a number
+            (or the name itself if it is not a number), as in ultralytics.
 
     Raises:
-        InputError: unknown format.
+        InputError: the format is unknown.
     """
     if file_format == "coco":
         return _coco(output, annotations)
@@ -118,7 +119,7 @@ def _yolo(output: Path) -> Iterator[Write]:
     with atomic_folder(output, replaceable=(_YOLO_SUFFIX,)) as folder:
 
         def write(relative: PurePath, detections: Detections) -> None:
-            """One line a box: class id, centre x, y, width, height as fractions of the image, score."""
+            """One line per box: class id, centre x, y, width, height as fractions of the image, score."""
             lines = []
             for box, score, class_id in zip(detections.xyxy, detections.scores, detections.class_ids, strict=True):
                 left, top, right, bottom = map(float, box)

@@ -1,1 +1,1 @@
-"""Networks around the detector, their checkpoints, and what comes with the package."""
+"""The networks around the detector, their checkpoints, and the networks that ship with the package."""

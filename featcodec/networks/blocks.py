@@ -1,4 +1,4 @@
-"""Layers that networks share: those of the bottleneck and RecNet (paper, Fig. 2), and YOLOv5's convolution."""
+"""Layers that several networks use: those of the bottleneck and RecNet (paper, Fig. 2), and YOLOv5's convolution."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class ConvBlock(nn.Sequential):
 
     Args:
         inputs, outputs: channels.
-        kernel, stride, padding: as of Conv2d, (height, width) or one number for both.
+        kernel, stride, padding: as in Conv2d, (height, width) or one number for both.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class ConvBlock(nn.Sequential):
 
 
 def channel_stack(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
-    """Conv3x3 to hidden, SiLU, ResBlock, Conv3x3 to outputs, none with BatchNorm: AE, and AD before its last SiLU."""
+    """AE, or AD without its last SiLU: Conv3x3 to hidden, SiLU, ResBlock, Conv3x3 to outputs; no BatchNorm."""
     return [
         nn.Conv2d(inputs, hidden, 3, padding=1),
         nn.SiLU(),

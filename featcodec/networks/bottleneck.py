@@ -1,7 +1,7 @@
-"""The bottleneck: AE at the edge shrinks the feature tensor, AD in the cloud restores it (paper, section III-B).
+"""The bottleneck: AE at the edge shrinks the feature tensor, AD in the cloud expands it (paper, section III-B).
 
 AE: Conv3x3 C -> hidden, SiLU, ResBlock, Conv3x3 hidden -> bottleneck channels, no activation.
-AD: Conv3x3 bottleneck -> hidden, SiLU, ResBlock, Conv3x3 hidden -> C, SiLU. None of them has a BatchNorm.
+AD: Conv3x3 bottleneck -> hidden, SiLU, ResBlock, Conv3x3 hidden -> C, SiLU. AE and AD have no BatchNorm.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ KIND = "bottleneck"
 
 @dataclass(frozen=True)
 class BottleneckConfig:
-    """What a bottleneck checkpoint says besides its weights.
+    """The content of a bottleneck checkpoint besides its weights.
 
     Attributes:
         feature_channels: channels of the detector's feature tensor at the split (192 for yolov5m).
-        hidden_channels: width inside AE and AD (paper: two thirds).
-        channels: channels of the coded tensor (paper: one third).
-        clip_low, clip_high: clip range of the coded tensor (paper: [-3, 3]).
-        split: the detector layer it was trained behind, 0..4.
-        detector_fingerprint: 16 hex digits; the detector whose features it was trained on.
-        training: how it came to be (stage, data, hyper-parameters, metrics); free form, for people.
+        hidden_channels: channels inside AE and AD (paper: two thirds of the feature channels).
+        channels: channels of the tensor (paper: one third of the feature channels).
+        clip_low, clip_high: clip range of the tensor (paper: [-3, 3]).
+        split: the detector layer behind which the bottleneck was trained, 0..4.
+        detector_fingerprint: 16 hex digits that name the detector whose feature tensors it was trained on.
+        training: how the bottleneck was trained (stage, data, hyper-parameters, metrics); free form, for people.
     """
 
     feature_channels: int
@@ -56,12 +56,12 @@ class BottleneckConfig:
     training: dict[str, Any]
 
     def quantizer(self) -> UniformQuantizer:
-        """The 8-bit quantizer of its clip range."""
+        """The 8-bit quantizer of the clip range."""
         return UniformQuantizer(self.clip_low, self.clip_high)
 
 
 class Bottleneck(nn.Module):
-    """AE and AD with their configuration; made in eval mode, to be trained or loaded."""
+    """AE and AD with their configuration. A new bottleneck is in eval mode; its weights must be trained or loaded."""
 
     def __init__(self, config: BottleneckConfig) -> None:
         super().__init__()
@@ -82,7 +82,7 @@ class Bottleneck(nn.Module):
         return output
 
     def fingerprint(self) -> bytes:
-        """8 bytes that name its weights."""
+        """8 bytes that name the weights."""
         return fingerprint(self.state_dict())
 
 
@@ -92,11 +92,11 @@ def save_bottleneck(path: Path, bottleneck: Bottleneck, *, half: bool = False) -
     Args:
         path: the file.
         bottleneck: the network.
-        half: store numbers as float16, for shipping; rounded weights are another bottleneck, with another fingerprint.
+        half: store numbers as float16, for shipping. The rounded weights have another fingerprint.
 
     Raises:
-        WeightsError: a number is beyond float16's range.
-        OutputError: it cannot be written.
+        WeightsError: a number is too large for float16.
+        OutputError: the file cannot be written.
     """
     save_checkpoint(path, KIND, asdict(bottleneck.config), bottleneck.state_dict(), half=half)
 
@@ -108,7 +108,7 @@ def load_bottleneck(path: Path) -> Bottleneck:
         the bottleneck, float32, on the CPU, in eval mode, frozen.
 
     Raises:
-        WeightsError: missing, damaged, not a bottleneck, or a config that contradicts the weights.
+        WeightsError: the file is missing, is damaged or is not a bottleneck, or its config contradicts its weights.
     """
     return load_network(path, KIND, _read_config, Bottleneck)
 
@@ -129,14 +129,15 @@ def choose_bottleneck(
     """The bottleneck for a detector.
 
     Args:
-        name_or_path: a `.safetensors` checkpoint, the name of a shipped bottleneck, "none" (or None) for direct coding,
-            or "auto": the one that `model` names, else the shipped default of the detector and split, else none.
-        detector_fingerprint: 8 bytes.
-        split: the split layer that was asked for, if any.
-        model: 8 bytes that name the detector and bottleneck that are wanted, if they are known.
+        name_or_path: a `.safetensors` checkpoint, the name of a shipped bottleneck, or "none" (or None) for latent
+            coding. "auto" takes the bottleneck that `model` names. If `model` names none, "auto" takes the shipped
+            default of the detector and split, if any.
+        detector_fingerprint: 8 bytes that name the detector.
+        split: the split layer that the user wants, if any.
+        model: 8 bytes that name the wanted model (detector and bottleneck), if they are known.
 
     Raises:
-        WeightsError: not a bottleneck, or not one for this detector and split.
+        WeightsError: the file is not a bottleneck, or the bottleneck does not fit this detector and split.
     """
     if name_or_path is None or name_or_path == NONE:
         return None
@@ -146,7 +147,7 @@ def choose_bottleneck(
     by_name = {each.name: each.path for each in shipped}
     if str(name_or_path) not in by_name and any(each.name == str(name_or_path) for each in SHIPPED_BOTTLENECKS):
         raise WeightsError(
-            f"the bottleneck {name_or_path} was trained behind another detector than {detector_fingerprint.hex()}; "
+            f"the bottleneck {name_or_path} was not trained behind the detector {detector_fingerprint.hex()}; "
             "give the `detector` it was trained with, or `bottleneck` none"
         )
     bottleneck = load_bottleneck(by_name.get(str(name_or_path), Path(name_or_path)))
@@ -166,10 +167,10 @@ def _automatic(
 
 
 def detector_of(model: bytes | None) -> str | None:
-    """The name of the detector in a model that featcodec ships a part of, or None for any other model.
+    """The name of a model's detector, if it is a detector that featcodec ships or ships a bottleneck for; else None.
 
     Args:
-        model: 8 bytes that name detector and bottleneck (`SplitModel.fingerprint`), if they are known.
+        model: 8 bytes that name the model (`SplitModel.fingerprint`), if they are known.
     """
     for name, fingerprint_text in DETECTOR_FINGERPRINTS.items():
         detector = bytes.fromhex(fingerprint_text)
@@ -180,11 +181,11 @@ def detector_of(model: bytes | None) -> str | None:
 
 
 def check_match(config: BottleneckConfig, detector_fingerprint: bytes, split: int | None, path: str) -> None:
-    """Raise WeightsError unless it was trained behind that detector, and that split where one is given."""
+    """Raise WeightsError unless the bottleneck was trained behind that detector and, if one is given, that split."""
     if config.detector_fingerprint != detector_fingerprint.hex():
         raise WeightsError(
             f"{path}: trained behind the detector {config.detector_fingerprint}, but {detector_fingerprint.hex()} is "
             "loaded; give the `detector` it was trained with"
         )
     if split is not None and config.split != split:
-        raise WeightsError(f"{path}: trained behind layer {config.split}, not {split}; leave `split` out")
+        raise WeightsError(f"{path}: trained behind layer {config.split}, not behind layer {split}; leave `split` out")

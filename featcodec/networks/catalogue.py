@@ -1,6 +1,6 @@
-"""What comes with the package: detectors, bottlenecks, layouts and restorations, all trained by us.
+"""The checkpoints that ship with the package: detectors, bottlenecks, layouts and restorations, all trained by us.
 
-Attackers and the plate reader ship, too, but have no name: they are found by what they were trained on.
+Attackers and the plate reader also ship, but without a name. They are found by the networks that they were trained for.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SHIPPED_FOLDER = Path(__file__).parent / "shipped"
-"""Checkpoints that come with the package."""
+"""The folder of the checkpoints that ship with the package."""
 
 AUTO = "auto"
-"""Where a network is chosen: the one that ships for the others, if any."""
+"""The choice of the network that ships for the other networks, if any."""
 NONE = "none"
-"""Where a network is chosen: do without."""
+"""The choice of no network."""
 
 LICENCE = "AGPL-3.0"
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """A checkpoint that comes with the package.
+    """A checkpoint that ships with the package.
 
     Attributes:
-        name: what an option takes, or, of layouts and restorations, whose it is.
-        made_for: 16 hex digits that name what it was trained behind: the detector of a bottleneck, the tensor of a
-            layout (`FeatureCodec.model.fingerprint`), the codec of a restoration; empty for a detector.
-        file_name: in the package's folder `shipped`.
-        description: for `featcodec models`.
+        name: the name that an option takes; for a layout or restoration, the names of the networks it was made for.
+        made_for: 16 hex digits that name what the checkpoint was made for: the detector for a bottleneck, the model for
+            a layout (`FeatureCodec.model.fingerprint`), the streams for a restoration. Empty for a detector.
+        file_name: the file name in the package's folder `shipped`.
+        description: a text for `featcodec models`.
     """
 
     name: str
@@ -39,13 +39,13 @@ class Shipped:
 
     @property
     def path(self) -> Path:
-        """The checkpoint."""
+        """The path of the checkpoint."""
         return SHIPPED_FOLDER / self.file_name
 
 
 _YOLOV5N, _SCENES = "53961ef2ce19a847", "cfc19399c2931abc"
 DETECTOR_FINGERPRINTS = {"yolov5n": _YOLOV5N, "scenes": _SCENES}
-"""16 hex digits by name, of the detectors that something ships for."""
+"""Fingerprints (16 hex digits) by name: the detectors that other networks ship for."""
 
 SHIPPED_DETECTORS: dict[str, Shipped] = {
     detector.name: detector
@@ -60,11 +60,11 @@ SHIPPED_BOTTLENECKS: tuple[Shipped, ...] = (
     Shipped("private", _YOLOV5N, "yolov5n-private.safetensors", "yolov5n, 20 channels, trained against an attacker"),
     Shipped("street", _SCENES, "scenes-street.safetensors", "scenes, 20 channels, trained against an attacker"),
 )
-"""The first one of a detector is its default."""
+"""The first bottleneck of a detector is the detector's default."""
 SHIPPED_LAYOUTS: tuple[Shipped, ...] = (
     Shipped("yolov5n, latent", _YOLOV5N, "yolov5n-latent-layout.safetensors", "the features themselves, 64 channels"),
 )
-"""One a tensor at most."""
+"""At most one layout per model and split."""
 SHIPPED_RESTORATIONS: tuple[Shipped, ...] = (
     Shipped(
         "yolov5n, latent", "1ee775756ebb7c76", "yolov5n-latent-restoration.safetensors", "with its layout, 64 channels"
@@ -72,20 +72,20 @@ SHIPPED_RESTORATIONS: tuple[Shipped, ...] = (
     Shipped("scenes, street", "aae1ab49ba209545", "scenes-street-restoration.safetensors", "20 channels"),
     Shipped("yolov5n, compact", "4c275d9c2ae6da92", "yolov5n-compact-restoration.safetensors", "20 channels"),
 )
-"""One a codec at most."""
+"""At most one restoration per stream fingerprint and split."""
 
 
 def shipped_for(shipped: Sequence[Shipped], fingerprint: bytes) -> list[Shipped]:
-    """Those that were made for the networks of a fingerprint, the default first."""
+    """The checkpoints that were made for a fingerprint, the default first."""
     return [each for each in shipped if each.made_for == fingerprint.hex()]
 
 
 def list_shipped(shipped: Sequence[Shipped], made_for: str) -> list[dict[str, str]]:
-    """What `featcodec models` shows of them.
+    """The rows that `featcodec models` shows for these checkpoints.
 
     Args:
-        shipped: of one kind.
-        made_for: what the networks that they were made for are called.
+        shipped: checkpoints of one kind.
+        made_for: the key under which a row holds `Shipped.made_for`.
     """
     return [
         {

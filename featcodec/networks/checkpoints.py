@@ -1,9 +1,9 @@
-"""Checkpoints of what featcodec trains: safetensors with a JSON config; fingerprints of weights. Nothing is unpickled.
+"""Writes and reads the checkpoints that featcodec trains: safetensors files with a JSON config. Nothing is unpickled.
 
 The file's metadata holds one key, `featcodec`, with the JSON config:
     {"format": 1, "kind": "bottleneck", ...fields of the kind...}
 
-`load_network` is the only loader of networks: every kind gives it what reads its config and what builds its module.
+`load_network` loads all networks. Every kind passes two functions to it: one reads the config, one builds the module.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from featcodec.system.files import check_regular, write_atomically
 
 FORMAT = 1
 MAX_CHANNELS = 4096
-"""The most channels that a network of ours has in one layer."""
+"""The largest number of channels in one layer of featcodec's networks."""
 _METADATA_KEY = "featcodec"
 _MAX_BYTES = 1 << 30
 
@@ -41,7 +41,7 @@ def fingerprint(*states: Mapping[str, Tensor], structure: str = "") -> bytes:
 
     Args:
         states: state dicts, in order.
-        structure: what else distinguishes networks of equal weights.
+        structure: a text that tells apart networks with equal weights.
     """
     return fingerprint_of_arrays(*map(_as_arrays, states), structure=structure)
 
@@ -49,11 +49,11 @@ def fingerprint(*states: Mapping[str, Tensor], structure: str = "") -> bytes:
 def save_checkpoint(
     path: Path, kind: str, config: Mapping[str, Any], state: Mapping[str, Tensor], *, half: bool = False
 ) -> None:
-    """Write weights and config to a `.safetensors` file, if asked for as float16.
+    """Write weights and config to a `.safetensors` file; with `half`, weights are stored as float16.
 
     Raises:
-        WeightsError: a number is beyond float16's range.
-        OutputError: it cannot be written.
+        WeightsError: a number is too large for float16.
+        OutputError: the file cannot be written.
     """
     if half:
         state = {name: _half(path, name, tensor) for name, tensor in state.items()}
@@ -63,17 +63,17 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The config and the weights in a checkpoint of a kind.
+    """The config and the weights in a checkpoint of the kind.
 
     Raises:
-        WeightsError: no such file, damaged, too large, of another kind or of a later format.
+        WeightsError: the file is missing, is damaged or too large, or has another kind or a later format.
     """
-    # safetensors maps the file into memory, and would wait for a pipe.
+    # safetensors maps the file into memory. Without this check, it would wait for a pipe.
     check_regular(path, _MAX_BYTES, WeightsError, what=kind, remedy="use another file")
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             config = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (it is no dict)
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
     except (OSError, RecursionError, SafetensorError, ValueError) as error:
         raise WeightsError(
             f"{path}: not a safetensors checkpoint ({reason_of(error)}); train or download it again"
@@ -81,9 +81,11 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
     if not isinstance(config, dict) or config.get("kind") != kind:
         raise WeightsError(f"{path}: not a {kind} of featcodec; use a checkpoint of `featcodec train`")
     if not isinstance(config.get("format"), int) or config["format"] > FORMAT:
-        raise WeightsError(f"{path}: of format {config.get('format')}; this featcodec reads up to {FORMAT}: update it")
+        raise WeightsError(
+            f"{path}: has format {config.get('format')}, but this featcodec reads up to format {FORMAT}; update it"
+        )
     if any(tensor.is_complex() for tensor in state.values()):
-        raise WeightsError(f"{path}: holds weights that are no real numbers; train it again")
+        raise WeightsError(f"{path}: holds weights that are not real numbers; train it again")
     if any(not torch.isfinite(tensor.float()).all() for tensor in state.values() if tensor.is_floating_point()):
         raise WeightsError(f"{path}: holds weights that are not finite; train it again")
     return config, state
@@ -92,22 +94,22 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
 def load_network(path: Path, kind: str, read_config: Callable[[Mapping[str, Any]], C], build: Callable[[C], N]) -> N:
     """Read the network in a checkpoint.
 
-    The network is first built on the meta device, so nothing is allocated before the stored shapes are found to match.
-    What `build` makes with `device="cpu"` keeps its values: they follow from the config alone, and the file must not
-    hold them. Buffers that are not persistent have to be made so.
+    The network is first built on the meta device. So nothing is allocated before the stored shapes are checked.
+    Tensors that `build` makes with `device="cpu"` keep their values. These values come only from the config, and the
+    file must not hold them. Buffers that are not persistent must be made with `device="cpu"`.
 
     Args:
         path: the file.
-        kind: of network, as the file names it.
-        read_config: makes the checked config of the JSON dict; see `config_from`.
-        build: makes the network of the config.
+        kind: the kind of network, as the file names it.
+        read_config: makes the checked config from the JSON dict; see `config_from`.
+        build: makes the network from the config.
 
     Returns:
-        the network with the stored weights, on the CPU, in eval mode, frozen. Floating-point numbers are float32,
-        whatever the file stores.
+        the network with the stored weights, on the CPU, in eval mode, frozen. Floating-point numbers are float32, also
+        if the file stores another type.
 
     Raises:
-        WeightsError: missing, damaged, of another kind, or a config that contradicts the weights.
+        WeightsError: the file is missing, is damaged or has another kind, or its config contradicts its weights.
     """
     content, stored = load_checkpoint(path, kind)
     with refusing(path, "its config does not fit its weights", "train it again"):
@@ -121,21 +123,21 @@ def load_network(path: Path, kind: str, read_config: Callable[[Mapping[str, Any]
         weights = {name: tensor.to(expected[name].dtype) for name, tensor in stored.items()}
         network.load_state_dict({**weights, **fixed}, assign=True)
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
-        assert not tensor.is_meta, f"{name} is not stored, so it has to be made on the CPU by name"  # noqa: S101
+        assert not tensor.is_meta, f'{name} is not stored, so make it with device="cpu"'  # noqa: S101
     return network.eval().requires_grad_(False)
 
 
 @contextlib.contextmanager
 def refusing(path: Path, problem: str, remedy: str) -> Iterator[None]:
-    """Whatever a strange config or strange weights make fail becomes one line.
+    """Turn every failure in the block into a WeightsError of one line. A wrong config or wrong weights can cause many.
 
     Args:
         path: the file.
-        problem: what the failure says of it.
+        problem: what a failure in the block means for the file.
         remedy: what to do.
 
     Raises:
-        WeightsError: the block failed; the line names file, problem, cause and remedy.
+        WeightsError: the block failed; the message names file, problem, cause and remedy.
     """
     try:
         yield
@@ -144,17 +146,17 @@ def refusing(path: Path, problem: str, remedy: str) -> Iterator[None]:
 
 
 def config_from(config: type[C], content: Mapping[str, Any], aliases: Mapping[str, str] | None = None) -> C:
-    """A config dataclass of what stands in a checkpoint, with the types that JSON does not promise.
+    """Make a config dataclass from the JSON dict of a checkpoint, and check the types of its fields.
 
     Args:
         config: the dataclass; its fields are int, float, str, dict, and tuples of these.
-        content: the JSON dict. It may hold more; lists become tuples.
-        aliases: by field the key under which older checkpoints hold it.
+        content: the JSON dict. It may have more keys. Lists become tuples.
+        aliases: field name -> the key that older checkpoints use for this field.
 
     Raises:
         ValueError: a field is missing, or a tuple has another length.
-        TypeError: a field of another type. A bool is not a number.
-        OverflowError: a whole number too large for a float field.
+        TypeError: a field has another type. A bool is not a number.
+        OverflowError: a whole number is too large for a float field.
     """
     hints = get_type_hints(config)
     values = {}
@@ -167,7 +169,7 @@ def config_from(config: type[C], content: Mapping[str, Any], aliases: Mapping[st
 
 
 def _typed(name: str, value: Any, hint: Any) -> Any:
-    """A value of JSON as a field of that type holds it."""
+    """Convert a JSON value to the type of its field."""
     kind = get_origin(hint) or hint
     if kind is tuple and isinstance(value, (list, tuple)):
         inner = get_args(hint)
@@ -182,7 +184,7 @@ def _typed(name: str, value: Any, hint: Any) -> Any:
 
 
 def check_sizes(what: str, sizes: Sequence[int], low: int, high: int) -> None:
-    """Raise ValueError unless all are whole numbers (a bool is not one) from `low` to `high`, both included."""
+    """Raise ValueError unless all are whole numbers from `low` to `high`, both included. A bool is not a number."""
     if any(isinstance(size, bool) or not isinstance(size, int) or not low <= size <= high for size in sizes):
         raise ValueError(f"{what} {', '.join(map(repr, sizes))}: not whole numbers within {low}..{high}")
 
@@ -193,15 +195,15 @@ def check_split(split: int) -> None:
 
 
 def check_fingerprint(what: str, digits: str) -> None:
-    """Raise ValueError unless it is a fingerprint of 16 hex digits."""
+    """Raise ValueError unless the value is a fingerprint of 16 hex digits."""
     if not isinstance(digits, str) or not re.fullmatch("[0-9a-f]{16}", digits):
         raise ValueError(f"{what} {digits!r:.40}: not 16 hex digits")
 
 
 def _check_tensors(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise ValueError for a tensor too few or too many, or of another size or kind."""
+    """Raise ValueError if a tensor is missing, is not expected, or has another shape or kind of number."""
     if strange := sorted(stored.keys() ^ expected.keys()):
-        raise ValueError(f"{strange[0]} is {'missing' if strange[0] in expected else 'none of its tensors'}")
+        raise ValueError(f"{strange[0]} is {'missing' if strange[0] in expected else 'not one of its tensors'}")
     for name, tensor in stored.items():
         if tensor.shape != expected[name].shape:
             raise ValueError(f"{name} is {tuple(tensor.shape)}, not {tuple(expected[name].shape)}")
@@ -215,13 +217,13 @@ def _half(path: Path, name: str, tensor: Tensor) -> Tensor:
     largest = float(tensor.abs().max()) if tensor.numel() else 0.0
     if not largest <= torch.finfo(torch.float16).max:
         raise WeightsError(
-            f"{path}: {name} holds {largest:g}, which float16 cannot; train with a lower learning rate, or save float32"
+            f"{path}: {name} holds {largest:g}, too large for float16; use a lower learning rate, or save float32"
         )
     return tensor.half()
 
 
 def _as_arrays(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    # numpy knows no bfloat16, so floats become float32 here.
+    # numpy has no bfloat16, so floats become float32 here.
     return {
         name: (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().numpy()
         for name, tensor in state.items()

@@ -1,4 +1,4 @@
-"""Checkpoints of layouts (`featcodec.packing.layout`), and which one a tensor gets."""
+"""Writes and reads checkpoints of layouts (`featcodec.packing.layout`), and chooses the layout for a tensor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def save_layout(path: Path, layout: Layout) -> None:
     """Write a `.safetensors` checkpoint; `load_layout` reads it.
 
     Raises:
-        OutputError: it cannot be written.
+        OutputError: the file cannot be written.
     """
     save_checkpoint(
         path, KIND, asdict(layout.config), {name: torch.from_numpy(array) for name, array in layout.arrays().items()}
@@ -40,7 +40,7 @@ def load_layout(path: Path) -> Layout:
     """Read a checkpoint.
 
     Raises:
-        WeightsError: missing, damaged, not a layout, or numbers that are none.
+        WeightsError: the file is missing, is damaged or is not a layout, or its values are not valid.
     """
     content, state = load_checkpoint(path, KIND)
     with refusing(path, "not a layout", "find it again with `featcodec train layout`"):
@@ -52,7 +52,7 @@ def load_layout(path: Path) -> Layout:
             raise ValueError(f"{missing[0]} is missing")
         order, scale, offset = (state[name] for name in ("order", "scale", "offset"))
         if order.is_floating_point():
-            raise TypeError("an order that is no whole numbers")
+            raise TypeError("the order does not hold whole numbers")
         return Layout(config, order.long().numpy(), scale.float().numpy(), offset.float().numpy())
 
 
@@ -62,15 +62,16 @@ def choose_layout(
     """The layout for a model's tensor.
 
     Args:
-        name_or_path: a `.safetensors` checkpoint, "none" (or None) for the tensor as it is, or "auto": what `stream`
-            names, else the one that ships for this tensor, else none.
-        model: 8 bytes that name the networks which make the tensor.
-        channels: of the tensor.
-        split: the layer it was split behind.
-        stream: 8 bytes, the fingerprint that stands in a bitstream, if there is one.
+        name_or_path: a `.safetensors` checkpoint, "none" (or None) for the tensor as it is, or "auto". "auto" takes no
+            layout if `stream` says that the bitstream has none. Else it takes the layout that ships for this tensor,
+            if any.
+        model: 8 bytes that name the model whose tensor it is.
+        channels: channels of the tensor.
+        split: last layer of the model's front-end.
+        stream: the fingerprint in a bitstream, 8 bytes, if there is a bitstream.
 
     Raises:
-        WeightsError: not a layout, or not one for this tensor.
+        WeightsError: the file is not a layout, or the layout does not fit this tensor.
     """
     if name_or_path is None or name_or_path == NONE or (name_or_path == AUTO and stream == model):
         return None
@@ -92,17 +93,18 @@ def choose_layout(
 
 
 def model_fingerprint(stream: bytes | None, name_or_path: str | Path | None) -> bytes | None:
-    """Which networks made a stream, whatever its layout: the fingerprint in it without that of the layout.
+    """The fingerprint of the model that made a stream, from the stream fingerprint, which also names the layout.
 
     Args:
         stream: the fingerprint in the stream, 8 bytes, or None.
-        name_or_path: the layout that was asked for, as `choose_layout` takes it.
+        name_or_path: the layout that the user wants, as in `choose_layout`.
 
     Returns:
-        8 bytes of the networks where the layout is that one or one that ships, else `stream` itself.
+        the model fingerprint, 8 bytes, if the stream's layout is the wanted layout or a shipped layout; else `stream`
+        itself.
 
     Raises:
-        WeightsError: that file is no layout.
+        WeightsError: the file is not a layout.
     """
     paths = [shipped.path for shipped in SHIPPED_LAYOUTS]
     if name_or_path not in (None, NONE, AUTO):

@@ -1,8 +1,9 @@
-"""Restoration: a light network in the cloud that undoes coding noise before AD and back-end; no bit depends on it.
+"""Restoration: a small network in the cloud that undoes coding noise before AD and back-end. No bit depends on it.
 
-VVC codes the channels of a frame one beside the other and cannot predict one from another. This network sees all of
-them at once: Conv3x3 (channels and one plane with the QP) -> hidden, SiLU, ResBlocks, Conv3x3 hidden -> channels. What
-it adds grows with VVC's step size, which doubles every 6 QPs (H.266, clause 8.7.3), up to QP 40.
+VVC codes the channels of a frame side by side and cannot predict one channel from another. This network sees all
+channels at once: Conv3x3 (channels and one plane with the QP) -> hidden, SiLU, ResBlocks, Conv3x3 hidden -> channels.
+The network adds a correction to the tensor. Up to QP 40, the correction grows with VVC's step size. That step size
+doubles every 6 QPs (H.266, clause 8.7.3).
 """
 
 from __future__ import annotations
@@ -33,23 +34,23 @@ from featcodec.networks.checkpoints import (
 KIND = "restoration"
 _OLD_KEYS = {"stream_fingerprint": "codec_fingerprint"}
 FULL_STRENGTH_QP = 40
-"""From here on the correction counts in full."""
+"""From this QP on, the correction has its full strength."""
 QPS_PER_DOUBLING = 6
-"""VVC's step size doubles after so many."""
+"""VVC's step size doubles every 6 QPs."""
 _MAX_BLOCKS = 64
 
 
 @dataclass(frozen=True)
 class RestorationConfig:
-    """What a restoration checkpoint says besides its weights.
+    """The content of a restoration checkpoint besides its weights.
 
     Attributes:
-        channels: channels of the coded tensor: the bottleneck's, or the feature tensor's in latent coding.
-        hidden_channels: width inside.
-        blocks: how many ResBlocks.
-        split: the detector layer behind which the tensor was taken, 0..4.
-        stream_fingerprint: 16 hex digits; the fingerprint that stands in the streams that it restores.
-        training: how it came to be (stage, data, hyper-parameters, metrics); free form, for people.
+        channels: channels of the tensor: the bottleneck's channels, or the feature tensor's channels in latent coding.
+        hidden_channels: channels inside the network.
+        blocks: the number of ResBlocks.
+        split: last layer of the front-end, 0..4.
+        stream_fingerprint: 16 hex digits; the fingerprint in the streams that the restoration was trained for.
+        training: how the restoration was trained (stage, data, hyper-parameters, metrics); free form, for people.
     """
 
     channels: int
@@ -61,9 +62,9 @@ class RestorationConfig:
 
 
 class Restoration(nn.Module):
-    """The network with its configuration; made in eval mode, and without effect until it is trained.
+    """The network with its configuration. A new network is in eval mode, and it changes nothing until it is trained.
 
-    It computes in float32 also where the codec does not: its corrections are small beside the values.
+    It always computes in float32, also if the other networks do not, because its corrections are small.
     """
 
     def __init__(self, config: RestorationConfig) -> None:
@@ -71,7 +72,7 @@ class Restoration(nn.Module):
         self.config = config
         last = nn.Conv2d(config.hidden_channels, config.channels, 3, padding=1)
         nn.init.zeros_(last.weight)
-        assert last.bias is not None  # noqa: S101  (a convolution has one by default)
+        assert last.bias is not None  # noqa: S101  (a convolution has a bias by default)
         nn.init.zeros_(last.bias)
         self.net = nn.Sequential(
             nn.Conv2d(config.channels + 1, config.hidden_channels, 3, padding=1),
@@ -82,11 +83,11 @@ class Restoration(nn.Module):
         self.eval()
 
     def forward(self, coded: Tensor, qp: Tensor) -> Tensor:
-        """The coded tensor without (some of) its coding noise.
+        """The decoded tensor with less coding noise.
 
         Args:
-            coded: (B, channels, H, W), dequantized; any floating dtype.
-            qp: (B,) floating, the QP that each was coded at, 0 to 63.
+            coded: the decoded tensors, (B, channels, H, W), dequantized; any floating dtype.
+            qp: (B,) floating, the QP per tensor, 0 to 63.
 
         Returns:
             (B, channels, H, W) in the dtype of `coded`; not clipped.
@@ -99,25 +100,25 @@ class Restoration(nn.Module):
         return restored.to(coded.dtype)
 
     def fingerprint(self) -> bytes:
-        """8 bytes that name its weights."""
+        """8 bytes that name the weights."""
         return fingerprint(self.state_dict())
 
 
 def default_hidden_channels(channels: int) -> int:
-    """The width for a coded tensor: as many channels as it has itself, but 48 at least and 96 at most."""
+    """The default for `hidden_channels`: as many as the tensor has channels, but at least 48 and at most 96."""
     return min(max(channels, 48), 96)
 
 
 def restore(restoration: Restoration | None, tensors: Tensor, side_infos: Sequence[SideInfo]) -> Tensor:
-    """What the cloud makes of the tensors of streams before AD and back-end.
+    """Restore decoded tensors before AD and back-end.
 
-    Streams that it was not trained for stay as they are: raw samples, which have no coding noise, and tensors of
-    another split.
+    Some tensors stay as they are: tensors of raw samples, which have no coding noise, and tensors of a split that the
+    restoration was not trained for.
 
     Args:
-        restoration: the network, or None for none.
-        tensors: (B, C, H, W), dequantized.
-        side_infos: of the B streams, all of one split.
+        restoration: the network; with None, all tensors stay as they are.
+        tensors: the decoded tensors, (B, C, H, W), dequantized.
+        side_infos: the side infos of the B streams, all of one split.
 
     Returns:
         (B, C, H, W) in the dtype of `tensors`, on their device.
@@ -137,11 +138,11 @@ def save_restoration(path: Path, restoration: Restoration, *, half: bool = False
     Args:
         path: the file.
         restoration: the network.
-        half: store numbers as float16, for shipping; rounded weights have another fingerprint.
+        half: store numbers as float16, for shipping. The rounded weights have another fingerprint.
 
     Raises:
-        WeightsError: a number is beyond float16's range.
-        OutputError: it cannot be written.
+        WeightsError: a number is too large for float16.
+        OutputError: the file cannot be written.
     """
     save_checkpoint(path, KIND, asdict(restoration.config), restoration.state_dict(), half=half)
 
@@ -153,7 +154,7 @@ def load_restoration(path: Path) -> Restoration:
         the restoration, float32, on the CPU, in eval mode, frozen.
 
     Raises:
-        WeightsError: missing, damaged, not a restoration, or a config that contradicts the weights.
+        WeightsError: the file is missing, is damaged or is not a restoration, or its config contradicts its weights.
     """
     return load_network(path, KIND, _read_config, Restoration)
 
@@ -168,17 +169,17 @@ def _read_config(content: Mapping[str, Any]) -> RestorationConfig:
 
 
 def choose_restoration(name_or_path: str | Path | None, stream: bytes, channels: int, split: int) -> Restoration | None:
-    """The restoration for the streams of a codec. It never changes what is encoded: what does not fit is refused.
+    """The restoration for the streams of a codec. It must fit the streams; it never changes what is encoded.
 
     Args:
-        name_or_path: a `.safetensors` checkpoint, "none" (or None), or "auto": the one that ships for these streams, if
-            any.
-        stream: 8 bytes, the fingerprint that stands in the streams.
-        channels: of their tensor.
-        split: the layer that their tensor is taken behind, 0..4.
+        name_or_path: a `.safetensors` checkpoint, "none" (or None), or "auto": the restoration that ships for these
+            streams, if any.
+        stream: the fingerprint in the streams, 8 bytes.
+        channels: channels of the tensors in the streams.
+        split: last layer of the front-end, 0..4.
 
     Raises:
-        WeightsError: not a restoration, or not one for these streams.
+        WeightsError: the file is not a restoration, or the restoration does not fit these streams.
     """
     if name_or_path is None or name_or_path == NONE:
         return None
@@ -195,7 +196,7 @@ def choose_restoration(name_or_path: str | Path | None, stream: bytes, channels:
 
 
 def _check_match(config: RestorationConfig, stream: bytes, channels: int, split: int, path: str) -> None:
-    """Raise WeightsError unless it restores streams of that fingerprint, split and number of channels."""
+    """Raise WeightsError unless the restoration is for that fingerprint, split and number of channels."""
     if config.stream_fingerprint != stream.hex():
         raise WeightsError(
             f"{path}: restores streams of the networks {config.stream_fingerprint}, but {stream.hex()} are loaded; "
@@ -207,4 +208,4 @@ def _check_match(config: RestorationConfig, stream: bytes, channels: int, split:
             f"{config.split}, or `restoration` none"
         )
     if config.channels != channels:
-        raise WeightsError(f"{path}: takes {config.channels} channels, the streams have {channels}; train it again")
+        raise WeightsError(f"{path}: takes {config.channels} channels, but the streams have {channels}; train it again")

@@ -1,4 +1,4 @@
-"""Where detector weights come from: a path, the package, the weights folder, or a pinned download."""
+"""Finds the weights of a detector: from a path, the package, the weights folder, or a pinned download."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _MAX_BYTES = 2 << 30
 
 @dataclass(frozen=True)
 class KnownWeights:
-    """A detector that is known by name.
+    """A detector that featcodec knows by name.
 
     Attributes:
         name: e.g. "yolov5m".
-        url: its pinned address.
-        sha256: of the file, where known.
-        licence: of the weights.
-        description: for `featcodec models`.
+        url: the pinned address of the weights.
+        sha256: the SHA-256 of the file, or None if it is not known.
+        licence: the licence of the weights.
+        description: a text for `featcodec models`.
     """
 
     name: str
@@ -39,7 +39,7 @@ class KnownWeights:
 
     @property
     def path(self) -> Path:
-        """Where it is looked for, and downloaded to."""
+        """The file in the weights folder, which may not exist yet."""
         return weights_folder() / f"{self.name}.pt"
 
 
@@ -76,11 +76,12 @@ KNOWN: dict[str, KnownWeights] = {
 def locate_weights(name_or_path: str | Path) -> Path:
     """The checkpoint file of a detector.
 
-    An explicit path comes first, then what ships with the package, then the weights folder ($FEATCODEC_HOME/weights, or
-    weights/ in the user's cache), then a download into it.
+    The search order is: a path, the detectors that ship with the package, the weights folder ($FEATCODEC_HOME/weights,
+    or weights/ in the user's cache), a download into the weights folder.
 
     Raises:
-        WeightsError: it is nowhere and cannot be downloaded; the message says which file to put where.
+        WeightsError: the file is not found and cannot be downloaded, or it is damaged. After a failed download, the
+            message says which file to put where.
     """
     path = Path(name_or_path)
     if _is_file(path):
@@ -106,14 +107,14 @@ def locate_weights(name_or_path: str | Path) -> Path:
 def _shipped(detector: Shipped) -> Path:
     if not _is_file(detector.path):
         raise WeightsError(
-            f"{detector.path}: the weights of {detector.name} are missing, though they ship with featcodec; install it "
-            "again, or train a detector with `featcodec train detector` and pass its path with `detector`"
+            f"{detector.path}: the weights of {detector.name} are missing, but they ship with featcodec; install "
+            "featcodec again, or train a detector with `featcodec train detector` and pass its path with `detector`"
         )
     return detector.path
 
 
 def _own(name: str) -> Path:
-    """A checkpoint that the user put into the weights folder; its ending may be left out."""
+    """A checkpoint that the user put into the weights folder. Its file name ending may be left out."""
     if Path(name).name == name:
         stem = name.removesuffix(".pt").removesuffix(".safetensors")
         for local in (weights_folder() / f"{stem}{suffix}" for suffix in (".pt", ".safetensors")):
@@ -126,7 +127,7 @@ def _own(name: str) -> Path:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether it is a file that can be seen; a name that is too long, say, is none."""
+    """Whether the path is a file. A path that the system cannot look up, e.g. a too long name, is not a file."""
     try:
         return path.is_file()
     except OSError:
@@ -134,10 +135,10 @@ def _is_file(path: Path) -> bool:
 
 
 def is_intact(known: KnownWeights) -> bool:
-    """Whether the file in the weights folder is the pinned one (true where no sha256 is known).
+    """Whether the file in the weights folder has the pinned SHA-256. True if no SHA-256 is known.
 
     Raises:
-        WeightsError: it cannot be read, or is larger than any detector.
+        WeightsError: the file cannot be read, or is larger than any detector.
     """
     if known.sha256 is None:
         return True
@@ -147,13 +148,13 @@ def is_intact(known: KnownWeights) -> bool:
         WeightsError,
         what="detector",
         remedy="delete it",
-        unreadable="change its mode or delete it",
+        unreadable="change its permissions or delete it",
     )
     return hashlib.sha256(data).hexdigest() == known.sha256
 
 
 def _download(known: KnownWeights) -> None:
-    import pooch  # noqa: PLC0415  (seldom needed, and it loads an HTTP library)
+    import pooch  # noqa: PLC0415  (rarely needed, and it loads an HTTP library)
 
     pooch.get_logger().setLevel(logging.ERROR)
     try:
@@ -164,17 +165,17 @@ def _download(known: KnownWeights) -> None:
             path=known.path.parent,
             downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS, progressbar=False),
         )
-    except Exception as error:  # requests, urllib3, pooch and the operating system each raise their own
+    except Exception as error:  # requests, urllib3, pooch and the operating system raise different exceptions
         with contextlib.suppress(OSError):
             known.path.unlink(missing_ok=True)
         raise WeightsError(
-            f"{known.name} is not on this machine and cannot be downloaded ({type(error).__name__}); fetch {known.url} "
-            f"where you can and put it at {known.path}, or pass its path with `detector`"
+            f"{known.name} is not on this machine and cannot be downloaded ({type(error).__name__}); download "
+            f"{known.url} elsewhere and copy it to {known.path}, or pass its path with `detector`"
         ) from None
 
 
 def local_detectors() -> list[str]:
-    """Detectors that need no download: the names of those that ship, then the paths in the weights folder."""
+    """Detectors that need no download: the names of the shipped detectors, then the paths in the weights folder."""
     folder = weights_folder()
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     here = [str(path) for path in files if path.suffix in (".pt", ".safetensors") and _is_file(path)]
@@ -182,9 +183,9 @@ def local_detectors() -> list[str]:
 
 
 def list_models() -> list[dict[str, str]]:
-    """What `featcodec models` shows of each known detector: first those that ship, then those to be had elsewhere.
+    """The rows that `featcodec models` shows: first the shipped detectors, then the detectors that can be downloaded.
 
-    Their weights ship with featcodec, or are present, missing or damaged.
+    A row says whether the weights ship with featcodec, or are present, missing or damaged.
     """
     models = [
         {

@@ -584,7 +584,7 @@ def test_an_output_that_is_a_file_is_refused_at_once(
         ["encode", coded / "in", "-o", tmp_path / "out", *model, "--overwrite"],
         ["decode", coded / "streams", "-o", tmp_path / "out", *model, "--overwrite"],
     ):
-        assert_refused(run(*arguments), f"{tmp_path / 'out'}: is no", "folder; choose another -o")
+        assert_refused(run(*arguments), f"{tmp_path / 'out'}: is not a folder; choose another -o")
     assert loads == []
     assert (tmp_path / "out").read_bytes() == b"somebody's work"
 

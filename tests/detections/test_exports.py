@@ -60,7 +60,7 @@ def test_the_ending_says_the_format(name: str, expected: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.txt", "a.json.gz", "v1.0"])
 def test_an_unknown_ending_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=r"no format known by that ending; use \.json, \.csv"):
+    with pytest.raises(InputError, match=r"no known format has this ending; use \.json, \.csv"):
         format_of(Path(name))
 
 
@@ -178,7 +178,7 @@ def test_a_folder_where_a_file_belongs_and_the_other_way_round(tmp_path: Path, o
     for file_format in ("coco", "csv"):
         with pytest.raises(OutputError, match="is a folder; choose another `output`"):
             check_output(tmp_path / "folder.json", file_format, overwrite=overwrite)
-    with pytest.raises(OutputError, match="is no folder; choose another `output`"):
+    with pytest.raises(OutputError, match="is not a folder; choose another `output`"):
         check_output(tmp_path / "file", "yolo", overwrite=overwrite)
 
 

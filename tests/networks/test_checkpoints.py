@@ -141,7 +141,7 @@ def test_damaged_config_is_refused(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize("version", [2, 99, "1", None, 1.5])
 def test_later_format_is_refused(tmp_path: Path, version: Any) -> None:
     message = refusal(write(tmp_path / "a", {"format": version, "kind": "thing"}))
-    assert f"of format {version}" in message
+    assert f"has format {version}" in message
     assert "update" in message
 
 
@@ -295,9 +295,9 @@ def network_refusal(path: Path, read: Callable[..., Any] | None = None) -> str:
     ("changes", "reason"),
     [
         ({"places": None}, "places is missing"),
-        ({"spy": torch.zeros(1)}, "spy is none of its tensors"),
-        ({"anchors": torch.zeros(2, 2)}, "anchors is none of its tensors"),
-        ({"allowed": torch.zeros(2)}, "allowed is none of its tensors"),
+        ({"spy": torch.zeros(1)}, "spy is not one of its tensors"),
+        ({"anchors": torch.zeros(2, 2)}, "anchors is not one of its tensors"),
+        ({"allowed": torch.zeros(2)}, "allowed is not one of its tensors"),
         ({"places": torch.zeros(5)}, "places is (5,), not (4,)"),
         ({"places": torch.zeros(4, dtype=torch.int64)}, "places holds torch.int64"),
         ({"body.1.num_batches_tracked": torch.tensor(1.0)}, "body.1.num_batches_tracked holds torch.float32"),

@@ -233,7 +233,7 @@ def test_it_is_taken_for_its_codec_alone(tmp_path: Path) -> None:
     )
     with pytest.raises(WeightsError, match="behind layer 4, but the streams are made behind layer 3"):
         choose_restoration(path, codec, 4, 3)
-    with pytest.raises(WeightsError, match="takes 4 channels, the streams have 5"):
+    with pytest.raises(WeightsError, match="takes 4 channels, but the streams have 5"):
         choose_restoration(path, codec, 5, 4)
 
 

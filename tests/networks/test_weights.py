@@ -127,7 +127,7 @@ def test_shipped_detectors_are_in_the_package(tmp_path: Path, home: Path, monkey
     with pytest.raises(WeightsError) as caught:
         locate_weights("scenes")
     path = tmp_path / "shipped/scenes-detector.safetensors"
-    assert str(caught.value).startswith(f"{path}: the weights of scenes are missing, though they ship with featcodec;")
+    assert str(caught.value).startswith(f"{path}: the weights of scenes are missing, but they ship with featcodec;")
     assert "\n" not in str(caught.value)
     assert list_models()[0]["weights"] == "missing"
     put(home / "weights" / "scenes.pt")
