@@ -167,6 +167,7 @@ def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path, arguments: list[s
     assert result.stderr.startswith("featcodec: No space left on device")
 
 
+@pytest.mark.slow
 def test_a_closed_stderr_does_not_hinder_an_encode(tmp_path: Path, tiny_yolov5: Path) -> None:
     """As cron jobs and services have it; files then get the number 2, which is no excuse."""
     save_texture(tmp_path / "in/a.png", 64, 64)

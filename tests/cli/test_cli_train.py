@@ -177,6 +177,7 @@ def small(toy: list[object]) -> list[object]:
     return [*toy[2:], "--width", "0.1"]
 
 
+@pytest.mark.slow
 def test_a_detector_and_a_bottleneck_behind_it(
     run: Any, tmp_path: Path, toy: list[object], small: list[object], labelled: list[object], toy_set: Path
 ) -> None:
@@ -196,6 +197,7 @@ def test_a_detector_and_a_bottleneck_behind_it(
     assert isinstance(json.loads((tmp_path / "d.json").read_text()), list)
 
 
+@pytest.mark.slow
 def test_a_detector_goes_on_from_another_and_keeps_its_classes(
     run: Any, tmp_path: Path, small: list[object], labelled: list[object]
 ) -> None:
@@ -245,6 +247,7 @@ def test_a_detector_is_refused_in_one_line(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_the_stages_in_a_row(
     run: Any, tmp_path: Path, toy: list[object], labelled: list[object], bottleneck: Path, recnet: Path
 ) -> None:
@@ -366,6 +369,7 @@ def test_epochs_become_steps(run: Any, tmp_path: Path, toy: list[object], labell
     assert steps_done(tmp_path / "out") == 4
 
 
+@pytest.mark.slow
 def test_a_restoration_of_real_and_of_simulated_coding(
     run: Any, tmp_path: Path, toy: list[object], labelled: list[object], bottleneck: Path, toy_set: Path
 ) -> None:

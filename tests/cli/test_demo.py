@@ -158,6 +158,7 @@ def test_a_folder_that_holds_something_is_refused_in_one_line(report: Any, folde
     assert contents(folder) == before
 
 
+@pytest.mark.slow
 def test_overwrite_removes_an_older_run_and_the_table_is_for_people(tmp_path: Path, few_points: None) -> None:
     (tmp_path / "streams").mkdir()
     for name in ("streams/old.266", "points.csv", "demo.png", ".demo.png.0a1b2c3d.part"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -291,7 +291,12 @@ DAMAGES: dict[str, Damage] = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES)
+def some_are_slow(names: Iterable[str]) -> list[Any]:
+    """One in eight is not: each is short, but they are many and alike."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if index % 8 else []) for index, name in enumerate(names)]
+
+
+@pytest.mark.parametrize("name", some_are_slow(DAMAGES))
 def test_damaged_original_is_refused(tmp_path: Path, name: str) -> None:
     model = make_yolov5()
     DAMAGES[name](model)
@@ -321,7 +326,7 @@ DAMAGES_U: dict[str, Damage] = {
 }
 
 
-@pytest.mark.parametrize("name", DAMAGES_U)
+@pytest.mark.parametrize("name", some_are_slow(DAMAGES_U))
 def test_damaged_ultralytics_is_refused(tmp_path: Path, name: str) -> None:
     model = make_yolov5u()
     DAMAGES_U[name](model)

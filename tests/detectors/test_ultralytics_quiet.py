@@ -56,6 +56,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any
     return folder, imported(folder)
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_not_touched(plain: tuple[Path, dict[str, Any]]) -> None:
     _, found = plain
     assert found["omp"] is None
@@ -85,6 +86,7 @@ def test_nothing_is_installed_or_fetched(plain: tuple[Path, dict[str, Any]]) -> 
     assert plain[1]["switches"] == ["false", "true", "false"]
 
 
+@pytest.mark.slow
 def test_a_users_own_choices_are_respected(tmp_path: Path) -> None:
     own = {"YOLO_CONFIG_DIR": str(tmp_path / "own"), "OMP_NUM_THREADS": "3", "YOLO_VERBOSE": "true"}
     found = imported(tmp_path, **own)

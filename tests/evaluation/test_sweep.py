@@ -361,6 +361,7 @@ def make_restoration(path: Path, codec: FeatureCodec, channels: int) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_command_gives_a_restoration_to_the_codec_that_it_fits(
     run: Any, arguments: list[object], tmp_path: Path, codec: FeatureCodec
 ) -> None:

@@ -226,6 +226,7 @@ def test_what_is_no_image_is_refused(tmp_path: Path, name: str) -> None:
     assert "not a readable image" in refusal(tmp_path / "a.jpg")
 
 
+@pytest.mark.slow
 def test_refusal_does_not_depend_on_ultralytics(tmp_path: Path) -> None:
     """ultralytics' Image.open wants to install a plugin whenever a file is no image; users get our message alone."""
     (tmp_path / "a.jpg").write_bytes(NO_IMAGES["text"])

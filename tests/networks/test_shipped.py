@@ -166,6 +166,7 @@ def test_yolov5n_codes_through_the_default(yolov5n_path: Path, shared: Path) -> 
     check_default(yolov5n_path, "compact", image)
 
 
+@pytest.mark.slow
 def test_scenes_are_coded_through_the_default(drawn_scenes: Path) -> None:
     for image in sorted((drawn_scenes / "images").iterdir())[:2]:
         check_default("scenes", "street", image)

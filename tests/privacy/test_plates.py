@@ -182,6 +182,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
     return call
 
 
+@pytest.mark.slow
 def test_the_command_tells_how_much_is_read(
     run: Any, scenes: Path, model: list[object], weights: Path, tmp_path: Path
 ) -> None:

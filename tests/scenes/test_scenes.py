@@ -77,6 +77,7 @@ def test_the_bytes_depend_neither_on_the_count_nor_on_the_workers(drawn: Path, t
     assert few["categories"] == many["categories"]
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**63 - 1), st.integers(0, 10**6))
 def test_truths_hold_whatever_the_seed(seed: int, index: int) -> None:

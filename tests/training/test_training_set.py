@@ -677,6 +677,7 @@ def test_batch_moves_to_a_device(images: list[LabelledImage]) -> None:
     assert same(batch.to(torch.device("cpu")), batch)
 
 
+@pytest.mark.slow
 def test_importing_keeps_ultralytics_quiet() -> None:
     code = (
         "import os, featcodec.training.data.datasets\nprint(os.environ['YOLO_OFFLINE'], os.environ['YOLO_AUTOINSTALL'])"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,15 @@ def backend(request: pytest.FixtureRequest) -> str:
     return name
 
 
-@pytest.fixture(params=SETS, ids="-".join)
+SLOW = ("faithful", "dense")
+
+
+def some_are_slow(sets: Iterable[Any]) -> list[Any]:
+    """Marks those that belong to a slow profile."""
+    return [pytest.param(one, marks=[pytest.mark.slow] if {one, one[0]} & {*SLOW} else []) for one in sets]
+
+
+@pytest.fixture(params=some_are_slow(SETS), ids="-".join)
 def vvc(request: pytest.FixtureRequest, backend: str) -> VideoCodec:
     return open_video_codec(backend, settings_of(*request.param))
 
@@ -83,7 +92,7 @@ def test_qp_0_is_near_lossless(vvc: VideoCodec, shape: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("qp", [0, NEAR_LOSSLESS_QP])
 @pytest.mark.parametrize("bottleneck", [False, True])
-@pytest.mark.parametrize("name", PROFILES)
+@pytest.mark.parametrize("name", some_are_slow(PROFILES))
 def test_features_of_a_scene_are_within_1_or_2(
     backend: str, name: str, bottleneck: bool, qp: int, scene_mosaics: dict[bool, Frame]
 ) -> None:
