@@ -21,7 +21,7 @@ class FeatcodecError(Exception):
 
 
 class InputError(FeatcodecError, ValueError):
-    """A value is out of range, or an image, annotation or detection file cannot be read as such. Also a ValueError."""
+    """A value is out of range, or an image, annotation or detection file cannot be read. Also a ValueError."""
 
 
 class BitstreamError(FeatcodecError):

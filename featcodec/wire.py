@@ -59,7 +59,7 @@ def side_info_of(
 
 
 def check_tensor(side_info: SideInfo, model: SplitModel, layout: Layout | None) -> None:
-    """Refuse a tensor that these networks cannot take. The fingerprint does not prove it: anybody can copy it.
+    """Refuse a tensor that these networks cannot take. The right fingerprint is not enough: anybody can copy it.
 
     Without a bottleneck and a layout, the same weights decode every split. With a bottleneck or a layout, they decode
     only their own split.

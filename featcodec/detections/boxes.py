@@ -103,7 +103,7 @@ class Detections:
         """Only the boxes with a high enough score and, if `names` is given, of these classes.
 
         Args:
-            score: least score of a box that is kept, 0 to 1.
+            score: boxes with a lower score are dropped, 0 to 1.
             names: class names that are kept; None keeps all.
 
         Raises:

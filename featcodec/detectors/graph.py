@@ -54,7 +54,7 @@ class _LegacyDetect(Detect):
         return torch.cat((boxes, raw["scores"].sigmoid()), 1)
 
     def forward(self, x: list[Tensor]) -> Tensor:
-        """`decode` of `raw`."""
+        """Run `raw`, then `decode`."""
         return self.decode(self.raw(x))
 
 

@@ -57,5 +57,5 @@ class AnchorDetect(nn.Module):
         return torch.cat(decoded, 1).transpose(1, 2)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        """`decode` of `raw`."""
+        """Run `raw`, then `decode`."""
         return self.decode(self.raw(features))

@@ -19,7 +19,7 @@ class Head(Protocol):
     """The last layer of a detector."""
 
     def __call__(self, features: list[Tensor]) -> Tensor:
-        """`decode` of `raw`."""
+        """Run `raw`, then `decode`."""
 
     def raw(self, features: list[Tensor]) -> Any:
         """Raw outputs from the neck's feature maps; their form depends on the kind of head."""

@@ -167,7 +167,7 @@ def _automatic(
 
 
 def detector_of(model: bytes | None) -> str | None:
-    """The name of a model's detector, if it is a detector that featcodec ships or ships a bottleneck for; else None.
+    """The name of a model's detector, if featcodec knows it and ships the model's bottleneck, if any. Else None.
 
     Args:
         model: 8 bytes that name the model (`SplitModel.fingerprint`), if they are known.

@@ -81,13 +81,13 @@ def choose_layout(
     layout = load_layout(Path(name_or_path))
     if layout.config.model_fingerprint != model.hex():
         raise WeightsError(
-            f"{name_or_path}: lays out the tensor of {layout.config.model_fingerprint}, but {model.hex()} is loaded; "
-            "give the `detector` and `bottleneck` it was found with, or `layout` none"
+            f"{name_or_path}: lays out the tensor of the networks {layout.config.model_fingerprint}, but {model.hex()} "
+            "are loaded; give the `detector` and `bottleneck` it was found with, or `layout` none"
         )
     if layout.config.split != split or len(layout.order) != channels:
         raise WeightsError(
             f"{name_or_path}: lays out {len(layout.order)} channels behind layer {layout.config.split}, not {channels} "
-            f"behind {split}; use `layout` none"
+            f"channels behind layer {split}; use `layout` none"
         )
     return layout
 

@@ -1,4 +1,4 @@
-"""Coding frames as VVC pictures: one interface, three video codecs.
+"""Codes frames as VVC pictures: one interface, three video codecs.
 
     codec = open_video_codec("ffmpeg", EncoderSettings(preset="faster"))
     streams = codec.encode([frame, frame], qp=38)   # one standalone Annex B stream per frame

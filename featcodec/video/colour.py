@@ -1,4 +1,4 @@
-"""Colour pictures as VVC, for the input anchor: the same encoder and the same settings as for the frames.
+"""Codes colour pictures as VVC for the input anchor, with the same encoder and the same settings as the frames.
 
 RGB becomes 10-bit Y'CbCr 4:2:0 in the limited range, by BT.709's matrix (Rec. ITU-R BT.709-6, items 3.2 to 3.5 and
 4.6). Every decoder shows a limited-range picture correctly without a flag in the stream. libvvenc takes only 10 bits.

@@ -36,7 +36,7 @@ _HINTS = (
         "(every picture fits from about QP 16 on), or the official encoder with `video_codec` vvenc",
     ),
     ("Could not open encoder", "the encoder refuses these settings; check `encoder_parameters` and `preset`"),
-    ("Unknown encoder 'libvvenc'", "this ffmpeg has no libvvenc; unset IMAGEIO_FFMPEG_EXE to use the bundled one"),
+    ("Unknown encoder 'libvvenc'", "this ffmpeg has no libvvenc; unset IMAGEIO_FFMPEG_EXE to use the bundled ffmpeg"),
     process.DISK_FULL_HINT,
 )
 

@@ -1,4 +1,4 @@
-"""Profiles: named sets of VVenC options. Each one trades the bits of a frame against the time to encode it.
+"""Profiles: named sets of VVenC options. They trade the bits of a frame against the time to encode it.
 
 A profile is a preset and some tools. It has one set for the frames of latent coding and one for the frames of a
 bottleneck, which are smoother and need other tools. The profiles were found by benchmarks/vvc_profiles.py on COCO

@@ -11,7 +11,7 @@ from featcodec.errors import InputError
 
 PRESETS = ("faster", "fast", "medium", "slow", "slower")
 
-# The order matters: VVenC treats BIM and MCTF together.
+# The order of BIM and MCTF matters to VVenC.
 STILL_PICTURES: Mapping[str, str] = {
     "IntraPeriod": "1",
     "GOPSize": "1",
@@ -42,7 +42,7 @@ GRAY: Mapping[str, str] = {
 
 NEAR_LOSSLESS_QP = 3
 NEAR_LOSSLESS: Mapping[str, str] = {
-    # Rate-distortion optimized quantization drops some coefficients. Because of that, about one of some million samples
+    # Rate-distortion optimized quantization drops some coefficients. Because of that, about one sample in some million
     # is wrong by 2; the quantization step itself allows only 1.
     "RDOQ": "0",
     # Dependent quantization needs RDOQ. It is on in every preset except the fastest.

@@ -171,8 +171,8 @@ def test_decode_restores(run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Pat
     code, out, err = run(*decode, tmp_path / "other.json", "--restoration", path)
     assert (code, out) == (1, "")
     assert err == (
-        f"featcodec: {path}: restores streams of the codec {'00' * 8}, but {codec.fingerprint.hex()} is loaded; give "
-        "the --detector and --bottleneck it was trained with, or --restoration none\n"
+        f"featcodec: {path}: restores streams of the networks {'00' * 8}, but {codec.fingerprint.hex()} are loaded; "
+        "give the --detector and --bottleneck it was trained with, or --restoration none\n"
     )
 
 

@@ -113,7 +113,10 @@ def test_choosing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert model_fingerprint(with_it, "auto") == TENSOR
     assert model_fingerprint(TENSOR, "auto") == TENSOR
     assert model_fingerprint(None, "auto") is None
-    for arguments, complaint in (((bytes(8), 5, 4), "lays out the tensor of"), ((TENSOR, 6, 4), "not 6 behind 4")):
+    for arguments, complaint in (
+        ((bytes(8), 5, 4), "lays out the tensor of"),
+        ((TENSOR, 6, 4), "not 6 channels behind"),
+    ):
         with pytest.raises(WeightsError, match=complaint):
             choose_layout(path, *arguments)
 
