@@ -73,7 +73,7 @@ def test_a_bottleneck_of_another_split_or_detector_is_refused(
     tmp_path: Path, tiny_yolov5: Path, tiny_yolov5u: Path, latent: SplitModel
 ) -> None:
     path = toy_bottleneck(tmp_path / "b.safetensors", latent.detector)
-    with pytest.raises(WeightsError, match="trained behind layer 4, not 3"):
+    with pytest.raises(WeightsError, match="trained behind layer 4, not behind layer 3"):
         SplitModel.load(tiny_yolov5, path, split=3, device="cpu")
     with pytest.raises(WeightsError, match="trained behind the detector"):
         SplitModel.load(tiny_yolov5u, path, device="cpu")

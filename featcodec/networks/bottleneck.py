@@ -147,7 +147,7 @@ def choose_bottleneck(
     by_name = {each.name: each.path for each in shipped}
     if str(name_or_path) not in by_name and any(each.name == str(name_or_path) for each in SHIPPED_BOTTLENECKS):
         raise WeightsError(
-            f"the bottleneck {name_or_path} was not trained behind the detector {detector_fingerprint.hex()}; "
+            f"the bottleneck {name_or_path} was trained behind another detector than {detector_fingerprint.hex()}; "
             "give the `detector` it was trained with, or `bottleneck` none"
         )
     bottleneck = load_bottleneck(by_name.get(str(name_or_path), Path(name_or_path)))
