@@ -1,4 +1,4 @@
-"""The errors that featcodec raises on bad input, missing weights, failed codecs and full disks.
+"""The errors that featcodec raises on bad input, missing weights, failed video codecs and full disks.
 
 * FeatcodecError
   * InputError (also a ValueError)
