@@ -634,7 +634,7 @@ def test_what_has_no_original_or_is_damaged_costs_one_line_each(
 def test_streams_and_images_do_not_mix(run: Any, audit: Path, model: list[object], tmp_path: Path) -> None:
     save_texture(tmp_path / "x.png")
     outcome = run(audit / "streams", tmp_path / "x.png", "-o", tmp_path / "out", *model)
-    assert_refused(outcome, "0.266 is a bitstream and ", "x.png an image")
+    assert_refused(outcome, "0.266 is a bitstream and ", "x.png is an image")
     assert not (tmp_path / "out").exists()
 
 
