@@ -474,7 +474,7 @@ def test_a_recnet_that_is_given_goes_before_the_one_that_ships(
 def test_command_refuses_in_one_line(run: Any, arguments: list[object], folder: Path, tmp_path: Path) -> None:
     for further, reason in (
         (["--method", "bottleneck"], "no bottleneck comes with"),
-        (["--method", "input-vvc", "--codec", "none"], "--codec ffmpeg only"),
+        (["--method", "input-vvc", "--codec", "none"], "--video-codec ffmpeg"),
         (["--annotations", folder / "in/0.png"], "not JSON"),
     ):
         code, out, err = run(*arguments, *further)

@@ -372,15 +372,16 @@ def test_the_bottleneck_under_attack_does_not_change(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loaded = []
-    original = recnet_stage.load_bottleneck
+    original = recnet_stage.frozen_model
 
-    def load(path: Path) -> Bottleneck:
-        loaded.append(original(path))
+    def load(*arguments: Any) -> SplitModel:
+        loaded.append(original(*arguments))
         return loaded[-1]
 
-    monkeypatch.setattr(recnet_stage, "load_bottleneck", load)
+    monkeypatch.setattr(recnet_stage, "frozen_model", load)
     train_recnet(RecNetTask(tiny_yolov5, bottleneck), data, toy_options(tmp_path))
-    (attacked,) = loaded
+    attacked = loaded[0].bottleneck
+    assert attacked is not None
     assert differences(load_bottleneck(bottleneck).state_dict(), attacked.state_dict()) == set()
     assert not any(parameter.requires_grad for parameter in attacked.parameters())
 
