@@ -99,7 +99,7 @@ class FeatureCodec:
         Args:
             detector: a name (`featcodec models`), a `.pt` file, or a `.safetensors` file of `featcodec train detector`.
             bottleneck: a `.safetensors` checkpoint, the name of a shipped bottleneck, or "auto": the bottleneck that
-                ships for this detector and split, if any. None means latent coding.
+                ships for this detector and split, if any. None or "none" means latent coding.
             layout: a `.safetensors` checkpoint, "none", or "auto": the layout that ships for this tensor, if any.
             restoration: a `.safetensors` checkpoint, "none", or "auto": the restoration that ships for these streams,
                 if any.
@@ -353,7 +353,7 @@ class FeatureCodec:
     def matches(self, side_info: SideInfo, image: Letterboxed, qp: int) -> bool:
         """Whether a bitstream with this side info was made from that image, with this codec's settings, at that QP.
 
-        Another image of the same size passes with a probability of 1 in 65,536.
+        A different image of the same size is accepted by mistake with a probability of 1 in 65,536.
         """
         return letterbox_of(side_info) == image.letterbox and side_info == self._side_info(image, qp)
 

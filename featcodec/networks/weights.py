@@ -193,7 +193,7 @@ def list_models() -> list[dict[str, str]]:
             "weights": "ships with featcodec" if _is_file(shipped.path) else "missing",
             "licence": LICENCE,
             "description": shipped.description,
-            "source": f"featcodec/{SHIPPED_FOLDER.name}/{shipped.file_name}",
+            "source": f"featcodec/networks/{SHIPPED_FOLDER.name}/{shipped.file_name}",
             "folder": str(SHIPPED_FOLDER),
         }
         for shipped in SHIPPED_DETECTORS.values()
