@@ -32,11 +32,11 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 KiB."""
+    """A file system of 32 KiB."""
     folder = tmp_path / "small"
     folder.mkdir()
     mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if mount.returncode:
         pytest.skip(f"a small file system cannot be mounted here: {mount.stderr.decode().strip()}")
@@ -107,7 +107,7 @@ def test_the_end_of_the_terminal_ends_a_run_like_any_signal(pictures: Path, tiny
 def test_a_full_disk_fails_file_by_file_and_leaves_nothing_half_written(
     pictures: Path, tiny_yolov5: Path, small_disk: Path
 ) -> None:
-    process = start("encode", pictures, "-o", small_disk / "out", "--detector", tiny_yolov5, "--qp", "20")
+    process = start("encode", pictures, "-o", small_disk / "out", "--detector", tiny_yolov5, "--qp", "8")
     out, err = process.communicate(timeout=250)
     assert process.returncode == 1
     assert "Traceback" not in err

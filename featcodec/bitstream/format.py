@@ -2,8 +2,8 @@
 
 A file is a VVC Annex B byte stream of one intra picture, the frame. The side info is in one prefix SEI NAL unit before
 the first slice: user_data_unregistered (Rec. ITU-T H.274 clause 8.3) under `UUID`. `side_info` reads and writes its
-fields. Files of `--video-codec none` have no picture: they hold the frame's raw samples in a NAL unit of the unspecified
-type 28.
+fields. Files of `--video-codec none` have no picture: they hold the raw samples of the frame in a NAL unit of the
+unspecified type 28.
 """
 
 from __future__ import annotations
