@@ -183,6 +183,7 @@ def test_box_filter_limits_boxes_and_scores(tiny_yolov5: Path) -> None:
     assert detections.scores.min() > 0.1
 
 
+@pytest.mark.slow
 def test_latent_at_qp_39_on_a_photograph(yolov5n_path: Path, shared: Path) -> None:
     """The real detector finds in the decoded stream what it finds in the picture."""
     codec = FeatureCodec.load(yolov5n_path, bottleneck=None)
@@ -193,6 +194,7 @@ def test_latent_at_qp_39_on_a_photograph(yolov5n_path: Path, shared: Path) -> No
     assert sure[0][:2] == sure[1][:2]
 
 
+@pytest.mark.slow
 def test_the_default_coding_of_a_scene(drawn_scenes: Path) -> None:
     """The detector that ships finds in the decoded stream what it finds in the picture; so with latent features."""
     for bottleneck, most_bytes in (("auto", 20_000), ("none", 60_000)):
@@ -231,6 +233,7 @@ def ship(monkeypatch: pytest.MonkeyPatch, codec: FeatureCodec, *files: Path) -> 
     monkeypatch.setattr("featcodec.networks.bottleneck.SHIPPED_BOTTLENECKS", shipped)
 
 
+@pytest.mark.slow
 def test_a_shipped_bottleneck_is_the_default_of_its_detector_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_yolov5: Path, tiny_yolov5u: Path, codec: FeatureCodec
 ) -> None:
@@ -248,6 +251,7 @@ def test_a_shipped_bottleneck_is_the_default_of_its_detector_alone(
         FeatureCodec.load(tiny_yolov5u, bottleneck="first")
 
 
+@pytest.mark.slow
 def test_a_decoder_takes_the_bottleneck_that_the_stream_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec
 ) -> None:
@@ -372,6 +376,7 @@ def test_a_path_an_image_and_an_array_are_the_same_picture(tmp_path: Path, codec
     assert np.array_equal(codec.detect(path).scores, codec.detect(pixels).scores)
 
 
+@pytest.mark.slow
 def test_lists_are_coded_one_by_one_whatever_their_shapes(codec: FeatureCodec) -> None:
     pictures = [texture(160, 120), texture(120, 160), *(texture(160, 120, seed) for seed in range(1, 10))]
     streams = codec.encode(pictures, 42)
@@ -391,6 +396,7 @@ def test_it_says_what_it_is(codec: FeatureCodec) -> None:
     assert "video_codec='ffmpeg', image_size=160" in text
 
 
+@pytest.mark.slow
 def test_an_unknown_stream_finds_its_networks() -> None:
     """What ships is found by the fingerprint in the stream: detector, bottleneck, restoration."""
     made = FeatureCodec.load("scenes", image_size=96)
@@ -403,6 +409,7 @@ def test_an_unknown_stream_finds_its_networks() -> None:
     assert (opened.model.bottleneck, opened.model.split) == (None, 2)
 
 
+@pytest.mark.slow
 def test_an_unknown_stream_finds_weights_on_this_machine(
     tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def constraints(python: str) -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_declared() -> None:
     """Else it is there only as long as something else needs it."""
     roots: dict[str, str] = {}

@@ -155,6 +155,7 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     assert "Traceback" not in result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["--help"], ["encode", "--help"]])
 def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
     environment = {**os.environ, "FEATCODEC_HOME": str(tmp_path)}

@@ -259,6 +259,7 @@ def test_the_worked_examples_of_the_document_are_golden_files(name: str, at: int
 # Which version.
 
 
+@pytest.mark.slow
 @given(side_infos())
 def test_what_does_not_fit_version_2_is_written_in_version_1(side_info: SideInfo) -> None:
     sides = side_info.letterboxed_width, side_info.letterboxed_height
@@ -386,6 +387,7 @@ def test_zero_bytes_around_the_stream_are_allowed_and_anything_else_is_not(real_
             bitstream.unpack(other)
 
 
+@pytest.mark.slow
 @settings(max_examples=400)
 @given(st.data())
 def test_inserted_and_overwritten_bytes_are_detected(real_file: bytes, data: st.DataObject) -> None:

@@ -101,6 +101,7 @@ def test_wrong_usage_exits_with_2(run: Any, arguments: list[str]) -> None:
     assert err
 
 
+@pytest.mark.slow
 def test_encode_reports_rate_and_resumes(run: Any, coded: Path, tiny_yolov5: Path) -> None:
     arguments = ["encode", coded / "in", "-o", coded / "streams", "--detector", tiny_yolov5, "--qp", 36, *SIZE]
     code, out, err = run(*arguments)
@@ -139,6 +140,7 @@ def test_missing_sources_and_weights_are_one_line(
     assert "yolov5n" in err
 
 
+@pytest.mark.slow
 def test_decode_writes_coco_results(run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path) -> None:
     output = tmp_path / "detections.json"
     code, out, _ = run("decode", coded / "streams", "-o", output, "--detector", tiny_yolov5)
@@ -153,6 +155,7 @@ def test_decode_writes_coco_results(run: Any, coded: Path, tmp_path: Path, tiny_
     assert run("decode", coded / "streams", "-o", output, "--detector", tiny_yolov5, "--overwrite")[0] == 0
 
 
+@pytest.mark.slow
 def test_decode_restores(run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path) -> None:
     codec = FeatureCodec.load(tiny_yolov5)
     restoration = Restoration(RestorationConfig(16, 8, 1, 4, codec.fingerprint.hex(), {}))
@@ -183,6 +186,7 @@ def test_decode_takes_ids_from_annotations(run: Any, coded: Path, tmp_path: Path
     assert {result["category_id"] for result in json.loads(output.read_text())} <= {5, 9}
 
 
+@pytest.mark.slow
 def test_decode_writes_csv_yolo_and_pictures(run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path) -> None:
     model = ["--detector", tiny_yolov5, "--conf", "0.01"]
     assert run("decode", coded / "streams", "-o", tmp_path / "d.csv", *model)[0] == 0
@@ -266,6 +270,7 @@ def edit_categories(folder: Path, change: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_evaluate_scores_the_same_with_and_without_annotations_at_decode(
     run: Any, set_of_others: Path, tiny_yolov5: Path
 ) -> None:
@@ -281,6 +286,7 @@ def test_evaluate_scores_the_same_with_and_without_annotations_at_decode(
     assert report["unmatched"] == {}
 
 
+@pytest.mark.slow
 def test_evaluate_says_what_it_leaves_out(run: Any, set_of_others: Path, tiny_yolov5: Path) -> None:
     folder = set_of_others
     assert run("decode", folder / "streams", "-o", folder / "d.json", "--detector", tiny_yolov5)[0] == 0
@@ -295,6 +301,7 @@ def test_evaluate_says_what_it_leaves_out(run: Any, set_of_others: Path, tiny_yo
     assert (code, json.loads(out)["unmatched"], err) == (0, {"dog": boxes}, note)
 
 
+@pytest.mark.slow
 def test_evaluate_refuses_results_of_other_classes(run: Any, set_of_others: Path, tiny_yolov5: Path) -> None:
     folder = set_of_others
     assert run("decode", folder / "streams", "-o", folder / "d.json", "--detector", tiny_yolov5)[0] == 0
@@ -307,6 +314,7 @@ def test_evaluate_refuses_results_of_other_classes(run: Any, set_of_others: Path
     assert_refused(run("evaluate", folder / "d.json", "--annotations", truth), f"{truth}: ", "(it has 'CAT')")
 
 
+@pytest.mark.slow
 def test_evaluate_refuses_ids_that_the_annotations_lack(run: Any, set_of_others: Path, tiny_yolov5: Path) -> None:
     """Results of featcodec before they had names, and of other tools."""
     folder = set_of_others
@@ -327,6 +335,7 @@ def test_evaluate_refuses_a_name_that_is_not_text(run: Any, coded: Path, results
     assert_refused(refused, f"{results}: entry 2 lacks a valid category_name")
 
 
+@pytest.mark.slow
 def test_decode_says_which_classes_the_annotations_lack(
     run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path
 ) -> None:
@@ -748,6 +757,7 @@ def test_defaults_are_those_of_the_library() -> None:
     assert BoxFilter(decoding["conf"], decoding["iou"], decoding["max_det"]) == BoxFilter()
 
 
+@pytest.mark.slow
 def test_photographs_are_noted_where_the_detector_knows_drawn_scenes_alone(
     run: Any, tmp_path: Path, tiny_yolov5: Path
 ) -> None:

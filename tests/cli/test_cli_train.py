@@ -121,6 +121,7 @@ def test_help_of_every_stage_explains_every_option(run: Any, monkeypatch: pytest
         assert parameter.opts[0] in out
 
 
+@pytest.mark.slow
 def test_help_needs_no_torch_and_is_fast() -> None:
     calls = [["train", "--help"], *(["train", stage, "--help"] for stage in STAGES)]
     code = "import sys; from featcodec.cli.main import main\n"
@@ -217,6 +218,7 @@ def test_a_detector_goes_on_from_another_and_keeps_its_classes(
     assert config.training["data"]["images"] == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -274,6 +276,7 @@ def test_the_stages_in_a_row(
     assert load_recnet(output / "last-recnet.safetensors").config.channels == 0
 
 
+@pytest.mark.slow
 def test_stage_1_with_every_option(run: Any, tmp_path: Path, toy: list[object], labelled: list[object]) -> None:
     output = tmp_path / "out"
     options = "--split 3 --channels 3 --hidden 5 --clip -2 4 --simulated-qp 30 40 --rate-weight 0.1 --feature-weight 1 "
@@ -334,6 +337,7 @@ def test_tensorboard_has_scalars_and_pictures(recnet: Path) -> None:
     assert {picture.width * picture.height for picture in pictures} == {4 * 64 * 64}
 
 
+@pytest.mark.slow
 def test_photographs_without_labels_will_do(run: Any, tmp_path: Path, toy: list[object], toy_set: Path) -> None:
     photographs = ["--unlabelled", toy_set / "in"]
     weights = ["--detection-weight", 0, "--feature-weight", 1]
@@ -409,6 +413,7 @@ def test_an_existing_run_is_refused_and_a_finished_one_is_only_named(
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -539,6 +544,7 @@ def names(toy_set: Path, bottleneck: Path, recnet: Path, tiny_yolov5u: Path) -> 
     return {"set": toy_set, "bottleneck": bottleneck, "recnet": recnet, "other": tiny_yolov5u}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "arguments", "message"),
     [

@@ -217,6 +217,7 @@ def test_what_a_link_points_to_is_left_alone(tmp_path: Path, few_points: None) -
     assert (tmp_path / "elsewhere/mine.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_scenes_without_a_readable_plate_are_shown_too(tmp_path: Path, few_points: None) -> None:
     """Seed 0's first scene has none; then nothing is said about plates."""
     found = demo("-o", tmp_path / "out", "-n", 1, "--seed", 0, "--json")

@@ -58,6 +58,7 @@ def assert_same_predictions(ours: Tensor, theirs: Tensor, tolerance: float = 1e-
     assert (ours[:, 4:] - theirs[:, 4:]).abs().max() < tolerance
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Model, DetectionModel])
 @pytest.mark.parametrize("fuse", [False, True])
 def test_original_checkpoint_computes_as_before(tmp_path: Path, kind: type[Model], fuse: bool) -> None:
@@ -66,6 +67,7 @@ def test_original_checkpoint_computes_as_before(tmp_path: Path, kind: type[Model
     assert_same_predictions(rebuilt(path, fuse=fuse), original(model))
 
 
+@pytest.mark.slow
 def test_more_classes(tmp_path: Path) -> None:
     model = make_yolov5([f"kind{index}" for index in range(11)], classes=11)
     path = save_yolov5(tmp_path / "a.pt", model)
@@ -74,6 +76,7 @@ def test_more_classes(tmp_path: Path) -> None:
     assert_same_predictions(predictions, original(model))
 
 
+@pytest.mark.slow
 def test_details_beside_the_weights_are_honoured(tmp_path: Path) -> None:
     """Activations, BatchNorm's eps, missing shortcuts and anchors are no weights, but change the result."""
     model = make_yolov5()
@@ -92,6 +95,7 @@ def test_details_beside_the_weights_are_honoured(tmp_path: Path) -> None:
     assert_same_predictions(rebuilt(path, fuse=True), changed, 1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("hidden", "width"), [(15, 22), (31, 39), (1, 49), (29, 49)])
 def test_c3_of_any_ratio_is_rebuilt(tmp_path: Path, hidden: int, width: int) -> None:
     """C3 takes its hidden width as a fraction, and truncates; in floating point 22 * (15 / 22) is less than 15."""
@@ -110,6 +114,7 @@ def test_c3_of_any_ratio_is_rebuilt(tmp_path: Path, hidden: int, width: int) -> 
     assert_same_predictions(rebuilt(path), original(model))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("old_sppf", [False, True], ids=["identity", "silu"])
 @pytest.mark.parametrize("fuse", [False, True])
 def test_ultralytics_checkpoint_computes_as_before(tmp_path: Path, old_sppf: bool, fuse: bool) -> None:
@@ -123,6 +128,7 @@ def test_ultralytics_checkpoint_computes_as_before(tmp_path: Path, old_sppf: boo
     assert (otherwise - theirs).abs().max() > 0.1, "the two activations would not be told apart"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["tiny_yolov5", "tiny_yolov5u"])
 def test_fused_and_unfused_agree(request: pytest.FixtureRequest, which: str) -> None:
     path = request.getfixturevalue(which)
@@ -296,6 +302,7 @@ def some_are_slow(names: Iterable[str]) -> list[Any]:
     return [pytest.param(name, marks=[pytest.mark.slow] if index % 8 else []) for index, name in enumerate(names)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some_are_slow(DAMAGES))
 def test_damaged_original_is_refused(tmp_path: Path, name: str) -> None:
     model = make_yolov5()
@@ -342,6 +349,7 @@ def assert_refused(path: Path) -> None:
     assert len(message) < 600
 
 
+@pytest.mark.slow
 def test_undamaged_copies_load(tmp_path: Path) -> None:
     """The counterpart of the damages: what they start from is accepted."""
     load_detector(save_yolov5(tmp_path / "a.pt", make_yolov5()), device="cpu")

@@ -19,6 +19,7 @@ def load(path: Path, **options: Any) -> SplitDetector:
     return load_detector(path, device="cpu", **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
@@ -47,6 +48,7 @@ def test_class_names_of_ultralytics(tiny_yolov5u: Path) -> None:
     assert load(tiny_yolov5u).names == tuple(NAMES)
 
 
+@pytest.mark.slow
 def test_fingerprint_is_of_the_weights_alone(tmp_path: Path, tiny_yolov5: Path) -> None:
     expected = load(tiny_yolov5).fingerprint
     assert len(expected) == 8
@@ -62,6 +64,7 @@ def test_fingerprint_is_that_of_yolov5n_for_ever(yolov5n_path: Path) -> None:
     assert load(yolov5n_path).fingerprint.hex() == "53961ef2ce19a847"
 
 
+@pytest.mark.slow
 def test_fingerprint_tells_activations_apart(tmp_path: Path) -> None:
     """Equal weights behind another activation are another network."""
     new, old = (
@@ -70,6 +73,7 @@ def test_fingerprint_tells_activations_apart(tmp_path: Path) -> None:
     assert new != old
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["original", "ultralytics"])
 def test_fingerprint_of_float_copies_of_half_weights_is_the_same(tmp_path: Path, which: str) -> None:
     make, save = (make_yolov5, save_yolov5) if which == "original" else (make_yolov5u, save_yolov5u)
@@ -79,6 +83,7 @@ def test_fingerprint_of_float_copies_of_half_weights_is_the_same(tmp_path: Path,
     assert half.fingerprint == single.fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["model.0.conv.weight", "model.4.cv3.bn.running_var", "model.24.m.2.bias"])
 def test_fingerprint_changes_with_one_weight(tmp_path: Path, tiny_yolov5: Path, name: str) -> None:
     model = make_yolov5()

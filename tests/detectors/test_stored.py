@@ -108,6 +108,7 @@ def test_it_is_loaded_like_any_other(path: Path) -> None:
     assert load_detector(path, split=1, device="cpu").feature_shape(64, 64) == (16, 16, 16)
 
 
+@pytest.mark.slow
 def test_the_fingerprint_of_equal_weights_is_that_of_the_pt_file(tmp_path: Path, yolov5n_path: Path) -> None:
     released = load_detector(yolov5n_path, device="cpu", fuse=False)
     config = DetectorConfig(released.names)
@@ -141,6 +142,7 @@ def test_numbers_beyond_float16_are_refused_and_nothing_is_written(tmp_path: Pat
     assert torch.equal(predictions(load_detector(target, device="cpu", fuse=False)), predictions(detector))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bottleneck", ["none", "auto"])
 def test_a_codec_runs_with_it(path: Path, bottleneck: str) -> None:
     """Real VVC; nothing ships for this detector, so that auto is none."""

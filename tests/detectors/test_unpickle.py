@@ -47,6 +47,7 @@ class Runs:
         return os.system, (self.command,)
 
 
+@pytest.mark.slow
 def test_original_checkpoint_becomes_records(tiny_yolov5: Path) -> None:
     record = read_checkpoint(tiny_yolov5)
     layers = record.children["model"].children
@@ -252,6 +253,7 @@ def test_module_that_contains_itself_is_refused(tmp_path: Path) -> None:
     assert "without end" in refusal(save_yolov5(tmp_path / "a.pt", model))
 
 
+@pytest.mark.slow
 def test_deep_nesting_is_refused(tmp_path: Path) -> None:
     model = make_yolov5()
     for _ in range(30):
@@ -259,6 +261,7 @@ def test_deep_nesting_is_refused(tmp_path: Path) -> None:
     assert "without end" in refusal(save_yolov5(tmp_path / "a.pt", model))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(20)
 def test_tree_that_doubles_at_every_level_is_refused(tmp_path: Path) -> None:
     model = make_yolov5()
@@ -285,6 +288,7 @@ def damage_kind(model: nn.Module) -> None:
     model.model[3].kind = 5  # type: ignore[assignment]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [damage_modules, damage_parameters, damage_buffers, damage_kind])
 def test_damaged_tree_is_refused(tmp_path: Path, damage: Callable[[nn.Module], None]) -> None:
     model = make_yolov5()

@@ -35,6 +35,7 @@ def predictions(detector: SplitDetector) -> Tensor:
         return detector.back(detector.front(pictures))
 
 
+@pytest.mark.slow
 def test_yolov5n_has_the_tensors_of_the_release(yolov5n_path: Path) -> None:
     released = load_detector(yolov5n_path, device="cpu", fuse=False)
     ours = built(DetectorConfig(released.names))
@@ -43,6 +44,7 @@ def test_yolov5n_has_the_tensors_of_the_release(yolov5n_path: Path) -> None:
     assert torch.equal(ours.state_dict()["layers.24.anchors"], released.state_dict()["layers.24.anchors"])
 
 
+@pytest.mark.slow
 def test_yolov5n_with_the_released_weights_predicts_the_same(yolov5n_path: Path) -> None:
     released = load_detector(yolov5n_path, device="cpu", fuse=False)
     ours = built(DetectorConfig(released.names)).eval()

@@ -58,6 +58,7 @@ def repeated(annotations: Annotations, results: list[dict[str, Any]], weights: l
     return score(annotations_of(boxes, [new for _, new in copies]), found).ap50
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_resamples_are_scored_as_pycocotools_does(seed: int) -> None:
     annotations, results = random_set(seed)

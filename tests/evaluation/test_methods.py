@@ -53,6 +53,7 @@ def make(name: str, codec: FeatureCodec) -> Method[Any, Any]:
     return method
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "fine", "coarse"), [("latent", 10, 45), ("input-vvc", 10, 45), ("input-jpeg", 98, 5)])
 def test_finer_is_nearer_and_larger(codec: FeatureCodec, name: str, fine: int, coarse: int) -> None:
     method = make(name, codec)

@@ -44,6 +44,7 @@ def assert_refused(outcome: tuple[int, str, str], *parts: str) -> None:
         assert part in err
 
 
+@pytest.mark.slow
 def test_a_page_is_made_and_its_bd_values_printed(run: Any, path: Path, tmp_path: Path) -> None:
     code, out, err = run(path, "-o", tmp_path / "report.html")
     assert (code, err) == (0, "")
@@ -62,6 +63,7 @@ def test_a_page_is_made_and_its_bd_values_printed(run: Any, path: Path, tmp_path
     assert sorted(snapshot(tmp_path)) == ["points.csv", "report.html"]
 
 
+@pytest.mark.slow
 def test_json_and_markdown_and_attacks_and_all(run: Any, path: Path, tmp_path: Path) -> None:
     (tmp_path / "commands.sh").write_text("featcodec sweep some\n")
     attacks = [make_attack(tmp_path / label, tmp_path / "in", label) for label in ("latent", "compact")]
@@ -83,6 +85,7 @@ def test_json_and_markdown_and_attacks_and_all(run: Any, path: Path, tmp_path: P
         assert "AP, %" in html
 
 
+@pytest.mark.slow
 def test_several_files_and_conditions(run: Any, path: Path, tmp_path: Path) -> None:
     append_curve(tmp_path / "other.csv", "latent", dataset="db" * 8)
     files = [path, tmp_path / "other.csv"]
@@ -94,6 +97,7 @@ def test_several_files_and_conditions(run: Any, path: Path, tmp_path: Path) -> N
     assert "not of the form COLUMN=VALUE" in " ".join(err.split())
 
 
+@pytest.mark.slow
 def test_what_exists_stays_without_overwrite(run: Any, path: Path, tmp_path: Path) -> None:
     arguments = [path, "-o", tmp_path / "r.html", "--markdown", tmp_path / "r.md"]
     for name in ("r.html", "r.md", "r-rate-accuracy.svg", "r-privacy-accuracy.svg", "r-reconstructions.jpg"):
@@ -139,6 +143,7 @@ def test_a_folder_is_no_report(
     assert snapshot(tmp_path).keys() == {"points.csv"}
 
 
+@pytest.mark.slow
 def test_nothing_is_written_when_something_is_wrong(run: Any, path: Path, tmp_path: Path) -> None:
     attack = make_attack(tmp_path / "attack", tmp_path / "in", "latent")
     (tmp_path / "in/b.png").unlink()
@@ -173,6 +178,7 @@ def test_usage(run: Any, path: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "r.html").exists()
 
 
+@pytest.mark.slow
 def test_one_point_and_strange_names_are_no_reason_to_stop(run: Any, tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     append_curve(path, "compact", (("34", "0.4", "58"),), bottleneck="$x_\udcff[b]\n<i>")
@@ -183,6 +189,7 @@ def test_one_point_and_strange_names_are_no_reason_to_stop(run: Any, tmp_path: P
     assert "1 usable point is not enough" in (tmp_path / "r.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bpp", "ap50", "psnr", "bytes", "clip_high"])
 @pytest.mark.parametrize("value", ["1e308", "-1e15", "1e-308", "9" * 5000, "\x01"])
 def test_odd_numbers_are_a_page_or_one_line(run: Any, tmp_path: Path, name: str, value: str) -> None:

@@ -43,6 +43,7 @@ def study(tmp_path: Path) -> Study:
     return read_study([make_points(tmp_path / "points.csv")], "ap50")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("draw", [figures.rate_accuracy, figures.privacy_accuracy])
 def test_a_figure_is_well_formed_and_made_alike_twice(study: Study, draw: object) -> None:
     assert callable(draw)
@@ -79,6 +80,7 @@ def test_points_behind_the_upper_envelope_are_left_out_of_privacy_alone(tmp_path
     assert markers(figures.privacy_accuracy(study)) == [2]
 
 
+@pytest.mark.slow
 def test_intervals_are_drawn_where_they_were_measured(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     append_curve(path, "latent", (("34", "0.9", "59.5"),), ap50_low="55", ap50_high="63")
@@ -109,6 +111,7 @@ def test_figures_follow_light_and_dark(study: Study) -> None:
     assert not re.search(r"(?:#000000|#000|black|#ffffff|white)\b", svg), "it would vanish on one of the two"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("label", "shown"),
     [

@@ -138,6 +138,7 @@ def test_style_and_script_load_nothing_and_follow_light_and_dark(path: Path, tmp
     assert '<meta name="color-scheme" content="light dark">' in html
 
 
+@pytest.mark.slow
 def test_every_figure_leads_to_a_row_that_says_it(page: Page, path: Path) -> None:
     rows = read_rows(path)
     seen = 0
@@ -172,6 +173,7 @@ def assert_said(row: Row, column: str, text: str) -> None:
         assert text.startswith(f"{float(row['bpp']):.4f} bpp")
 
 
+@pytest.mark.slow
 def test_every_link_has_a_target_and_rows_stand_there_once(page: Page, path: Path) -> None:
     rows = [f"row-{number}" for number in range(1, len(read_rows(path)) + 1)]
     assert [one for one in page.ids if one.startswith("row-")] == rows
@@ -182,6 +184,7 @@ def test_every_link_has_a_target_and_rows_stand_there_once(page: Page, path: Pat
     assert [line[bpp].text for line in listed[1:]] == [f"{float(row['bpp']):.4f}" for row in read_rows(path)]
 
 
+@pytest.mark.slow
 def test_what_it_is_made_of_stands_there(page: Page) -> None:
     for text in (
         "20 points on 64 images",
@@ -195,6 +198,7 @@ def test_what_it_is_made_of_stands_there(page: Page) -> None:
     assert "PSNR 15.13 dB" in page.text
 
 
+@pytest.mark.slow
 def test_parts_without_rows_are_left_out(tmp_path: Path) -> None:
     append_curve(tmp_path / "points.csv", "latent")
     write_html(tmp_path / "report.html", make_report(tmp_path, tmp_path / "points.csv"))
@@ -208,6 +212,7 @@ def test_parts_without_rows_are_left_out(tmp_path: Path) -> None:
     assert set(page.tables) == {"Accuracy without compression", "Reconstruction by an attacker", "All points"}
 
 
+@pytest.mark.slow
 def test_columns_that_only_some_sweeps_have_may_lack(tmp_path: Path, path: Path) -> None:
     rows = read_rows(path)
     optional = ("ap50_low", "ap50_high", "psnr", "edge_psnr", "recnet", "encode_seconds")
@@ -231,6 +236,7 @@ def make_hostile(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_hostile_texts_stay_texts_in_html(tmp_path: Path) -> None:
     path = make_hostile(tmp_path / "points.csv")
     report = make_report(tmp_path, path, attacks=True, commands=HOSTILE, title=HOSTILE)
@@ -244,6 +250,7 @@ def test_hostile_texts_stay_texts_in_html(tmp_path: Path) -> None:
         assert text in page.text
 
 
+@pytest.mark.slow
 def test_hostile_texts_are_harmless_in_markdown(tmp_path: Path) -> None:
     path = make_hostile(tmp_path / "points.csv")
     report = make_report(tmp_path, path, commands=f"one\n~~~~\n{HOSTILE}\n~~~", title=HOSTILE)
@@ -272,6 +279,7 @@ def assert_tables_are_whole(text: str) -> None:
         assert re.fullmatch(r"[| :-]+", block.splitlines()[1])
 
 
+@pytest.mark.slow
 def test_markdown_says_the_same_and_its_figures_exist(tmp_path: Path, path: Path) -> None:
     report = make_report(tmp_path, path, attacks=True)
     target = tmp_path / "out/my report (1).md"
@@ -308,6 +316,7 @@ def test_names_of_markdown_files(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_same_rows_make_the_same_page(tmp_path: Path, path: Path) -> None:
     report = make_report(tmp_path, path, attacks=True)
     for name in ("a.html", "b.html"):
@@ -315,6 +324,7 @@ def test_the_same_rows_make_the_same_page(tmp_path: Path, path: Path) -> None:
     assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_page_that_cannot_be_made_or_written_leaves_nothing(tmp_path: Path, path: Path) -> None:
     (tmp_path / "file").write_text("")
     report = make_report(tmp_path, path)
@@ -328,6 +338,7 @@ def test_a_page_that_cannot_be_made_or_written_leaves_nothing(tmp_path: Path, pa
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_texts_that_are_no_utf8_do_not_stop_it(tmp_path: Path, path: Path) -> None:
     append(path, method="latent\udcff", preset="\udcff", bpp="1", ap50="1")
     report = make_report(tmp_path, path, commands="\udcff", title="\udcff")

@@ -60,6 +60,7 @@ def rows_of(outcomes: list[Outcome]) -> list[Row]:
     return [outcome.row for outcome in outcomes if outcome.row is not None]
 
 
+@pytest.mark.slow
 def test_rows_are_what_encode_decode_and_evaluate_say(tmp_path: Path, codec: FeatureCodec, folder: Path) -> None:
     dataset = dataset_of(folder)
     rows = rows_of(measure(codec, folder, tmp_path / "points.csv", 20, 40))
@@ -98,6 +99,7 @@ def renumbered(folder: Path, target: Path, **renamed: str) -> Path:
     return target
 
 
+@pytest.mark.slow
 def test_category_ids_do_not_matter(tmp_path: Path, codec: FeatureCodec, folder: Path) -> None:
     sets = (folder, renumbered(folder, tmp_path / "renumbered"))
     first, second = (rows_of(measure(codec, one, tmp_path / f"{one.name}.csv", 20))[0] for one in sets)
@@ -106,6 +108,7 @@ def test_category_ids_do_not_matter(tmp_path: Path, codec: FeatureCodec, folder:
     assert float(first["ap50"]) > 60
 
 
+@pytest.mark.slow
 def test_command_says_which_classes_the_annotations_lack(
     run: Any, tiny_yolov5: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +121,7 @@ def test_command_says_which_classes_the_annotations_lack(
     assert err == f"featcodec: note: {other / 'annotations.json'} {note}\n"
 
 
+@pytest.mark.slow
 def test_anchors_go_through_the_same_sweep(tmp_path: Path, codec: FeatureCodec, folder: Path) -> None:
     plans = [Plan(InputVvcMethod(codec), [14]), Plan(InputJpegMethod(codec), [95, 30])]
     vvc, fine, coarse = rows_of(list(sweep(plans, dataset_of(folder), PointFile(tmp_path / "points.csv"))))
@@ -133,6 +137,7 @@ def test_anchors_go_through_the_same_sweep(tmp_path: Path, codec: FeatureCodec, 
         assert float(row["bpp"]) == pytest.approx(8 * int(row["bytes"]) / pixels)
 
 
+@pytest.mark.slow
 def test_front_end_runs_once_an_image_and_decoders_get_bytes(
     tmp_path: Path, codec: FeatureCodec, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +161,7 @@ def test_front_end_runs_once_an_image_and_decoders_get_bytes(
     assert sum(len(data) for data in decoded if isinstance(data, bytes)) == sum(int(row["bytes"]) for row in rows)
 
 
+@pytest.mark.slow
 def test_done_points_are_skipped_and_others_are_not(tmp_path: Path, codec: FeatureCodec, folder: Path) -> None:
     path = tmp_path / "points.csv"
     measure(codec, folder, path, 36)
@@ -174,6 +180,7 @@ def test_done_points_are_skipped_and_others_are_not(tmp_path: Path, codec: Featu
     assert len(PointFile(path).rows()) == 4
 
 
+@pytest.mark.slow
 def test_what_a_row_lacks_is_measured_and_what_it_had_is_kept(
     tmp_path: Path, codec: FeatureCodec, folder: Path
 ) -> None:
@@ -220,6 +227,7 @@ def test_psnr_is_of_the_pictures_without_border(tmp_path: Path, codec: FeatureCo
     assert float(outcome.row["edge_psnr"]) == pytest.approx(np.mean([one.edge_psnr for one in expected]), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_point_that_fails_costs_itself(
     tmp_path: Path, codec: FeatureCodec, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,6 +245,7 @@ def test_a_point_that_fails_costs_itself(
     assert [row["qp"] for row in PointFile(tmp_path / "points.csv").rows()] == ["40"]
 
 
+@pytest.mark.slow
 def test_a_front_end_that_fails_once_is_run_again_for_the_next_point(
     tmp_path: Path, codec: FeatureCodec, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -255,6 +264,7 @@ def test_a_front_end_that_fails_once_is_run_again_for_the_next_point(
     assert outcomes[1].row["images"] == "5"
 
 
+@pytest.mark.slow
 def test_an_unreadable_image_ends_the_sweep_before_anything_is_coded(
     tmp_path: Path, codec: FeatureCodec, tiny_yolov5: Path
 ) -> None:
@@ -265,6 +275,7 @@ def test_an_unreadable_image_ends_the_sweep_before_anything_is_coded(
     assert not (tmp_path / "points.csv").exists()
 
 
+@pytest.mark.slow
 def test_abandoning_a_sweep_keeps_what_is_done(tmp_path: Path, codec: FeatureCodec, folder: Path) -> None:
     outcomes = sweep([Plan(FeatureMethod(codec), range(30, 40))], dataset_of(folder), PointFile(tmp_path / "p.csv"))
     next(outcomes)
@@ -295,6 +306,7 @@ def arguments(folder: Path, tiny_yolov5: Path, tmp_path: Path) -> list[object]:
     ]
 
 
+@pytest.mark.slow
 def test_command_measures_and_skips(run: Any, arguments: list[object], tmp_path: Path) -> None:
     methods = ["--method", "latent", "--method", "input-vvc", "--method", "input-jpeg"]
     options = ["--qp", "36,40-41", "--quality", "50", "--bootstrap", "20"]
@@ -311,6 +323,7 @@ def test_command_measures_and_skips(run: Any, arguments: list[object], tmp_path:
     assert [list(point) for point in report["points"]] == [list(COLUMNS)] * 7
 
 
+@pytest.mark.slow
 def test_command_crosses_splits_clips_and_presets(run: Any, arguments: list[object], folder: Path) -> None:
     arguments = [folder / "in/0.png", *arguments[1:]]
     options = ["--method", "latent", "--split", 3, "--split", 4, "--clip", -1, 2, "--clip", -0.2786, 3]
@@ -330,6 +343,7 @@ def make_bottleneck(path: Path, codec: FeatureCodec) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_command_takes_bottlenecks_and_their_attackers(
     run: Any, arguments: list[object], tmp_path: Path, codec: FeatureCodec, tiny_yolov5: Path
 ) -> None:
@@ -386,6 +400,7 @@ def test_command_gives_a_restoration_to_the_codec_that_it_fits(
         assert "does not restore the streams of any swept curve" in err
 
 
+@pytest.mark.slow
 def test_command_measures_the_detector_alone_and_behind_bottlenecks_without_compression(
     run: Any, arguments: list[object], tmp_path: Path, folder: Path, codec: FeatureCodec, tiny_yolov5: Path
 ) -> None:
@@ -430,6 +445,7 @@ def test_command_measures_the_detector_alone_and_behind_bottlenecks_without_comp
     assert (code, out.splitlines()[-1].split(" -> ")[0]) == (0, "0 measured, 2 already there, 0 failed")
 
 
+@pytest.mark.slow
 def test_uncoded_is_the_detector_alone_where_there_is_no_bottleneck(run: Any, arguments: list[object]) -> None:
     for bottleneck in ([], ["--bottleneck", "none"]):
         code, out, err = run(*arguments, "--method", "uncoded", *bottleneck, "--json")
@@ -438,6 +454,7 @@ def test_uncoded_is_the_detector_alone_where_there_is_no_bottleneck(run: Any, ar
         assert (point["method"], point["bottleneck"]) == ("uncoded", "")
 
 
+@pytest.mark.slow
 def test_recnets_that_ship_are_taken_where_there_are_any(
     run: Any, arguments: list[object], tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -456,6 +473,7 @@ def test_recnets_that_ship_are_taken_where_there_are_any(
     assert len({point["recnet"] for point in report["points"]}) == 1
 
 
+@pytest.mark.slow
 def test_a_recnet_that_is_given_goes_before_the_one_that_ships(
     run: Any, arguments: list[object], tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -471,6 +489,7 @@ def test_a_recnet_that_is_given_goes_before_the_one_that_ships(
     assert [point["recnet"] for point in json.loads(out)["points"]] == [recnets["given"]] != [recnets["x-recnet"]]
 
 
+@pytest.mark.slow
 def test_command_refuses_in_one_line(run: Any, arguments: list[object], folder: Path, tmp_path: Path) -> None:
     for further, reason in (
         (["--method", "bottleneck"], "no bottleneck comes with"),

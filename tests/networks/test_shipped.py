@@ -161,6 +161,7 @@ def test_files_are_small_and_hold_no_paths() -> None:
         assert b"/tmp" not in content
 
 
+@pytest.mark.slow
 def test_yolov5n_codes_through_the_default(yolov5n_path: Path, shared: Path) -> None:
     image = sorted((shared / "data/coco128/images/train2017").glob("*.jpg"))[0]
     check_default(yolov5n_path, "compact", image)

@@ -130,6 +130,7 @@ def laid_out(tmp_path: Path, tiny_yolov5: Path) -> tuple[FeatureCodec, FeatureCo
     return FeatureCodec.load(tiny_yolov5, image_size=96, layout=path), plain, path
 
 
+@pytest.mark.slow
 def test_a_stream_names_its_layout_and_decodes_with_it_alone(
     laid_out: tuple[FeatureCodec, FeatureCodec, Path], tiny_yolov5: Path
 ) -> None:

@@ -53,6 +53,7 @@ def run(codec: FeatureCodec, source: Path, output: Path, **options: object) -> l
     return list(encode_files(codec, pictures_in(source), output, QP, **options))
 
 
+@pytest.mark.slow
 def test_every_picture_becomes_a_file_that_equals_the_single_encode(tmp_path: Path, codec: FeatureCodec) -> None:
     source = make_set(tmp_path / "in", 23)
     outcomes = run(codec, source, tmp_path / "out", batch=5, workers=2)
@@ -67,6 +68,7 @@ def test_every_picture_becomes_a_file_that_equals_the_single_encode(tmp_path: Pa
         assert np.abs(decoded[0].astype(int) - decoded[1]).mean() < 0.5
 
 
+@pytest.mark.slow
 def test_decoding_keeps_the_order_and_equals_the_single_decode(tmp_path: Path, codec: FeatureCodec) -> None:
     run(codec, make_set(tmp_path / "in", 14), tmp_path / "out")
     sources = streams_in(tmp_path / "out")
@@ -126,6 +128,7 @@ def test_a_stream_of_another_image_is_not_taken_for_this_ones(
     assert (tmp_path / "out/a.266").read_bytes() != before
 
 
+@pytest.mark.slow
 def test_bad_pictures_cost_one_line_each_and_the_others_are_done(tmp_path: Path, codec: FeatureCodec) -> None:
     good, bad = make_good_pictures(tmp_path / "in/good"), make_bad_pictures(tmp_path / "in/bad")
     outcomes = {outcome.source.path.name: outcome for outcome in run(codec, tmp_path / "in", tmp_path / "out")}
@@ -171,6 +174,7 @@ def test_damaged_streams_cost_one_line_each_and_the_others_are_done(tmp_path: Pa
         assert outcome.detections is None
 
 
+@pytest.mark.slow
 def test_other_weights_are_refused_with_both_fingerprints(
     tmp_path: Path, codec: FeatureCodec, tiny_yolov5u: Path
 ) -> None:
@@ -181,6 +185,7 @@ def test_other_weights_are_refused_with_both_fingerprints(
     assert other.fingerprint.hex() in str(outcome.error)
 
 
+@pytest.mark.slow
 def test_a_rare_shape_holds_back_a_bounded_number_of_results(
     tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -335,6 +340,7 @@ os.execv({real!r}, [{real!r}, *sys.argv[1:]])"""
     assert len(list((tmp_path / "out").glob("*.266"))) == 3 - len(errors)
 
 
+@pytest.mark.slow
 def test_noise_that_outgrows_the_encoders_buffer_is_coded_with_its_batch(tmp_path: Path, tiny_yolov5: Path) -> None:
     """Split 0 with a tight clip range makes noise of a noisy picture; at QP 0 the encoder's buffer is too small."""
     boxes = BoxFilter(conf=0.5)  # untrained, the detector sees something everywhere, and sorting that takes seconds

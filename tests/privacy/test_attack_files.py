@@ -130,6 +130,7 @@ def pixels_of(path: Path) -> np.ndarray:
 # What is attacked
 
 
+@pytest.mark.slow
 def test_an_image_is_attacked_through_its_unclipped_features(learned: FeatureCodec, codec: FeatureCodec) -> None:
     batch = [codec.letterbox(texture(96, 64, seed)) for seed in range(2)]
     inputs = torch.stack([torch.from_numpy(image.pixels).permute(2, 0, 1) / 255 for image in batch])
@@ -550,6 +551,7 @@ def test_a_foreign_attack_csv_is_refused_before_anything_is_made(
     assert snapshot(tmp_path) == {"attack.csv": b"something,else\n"}
 
 
+@pytest.mark.slow
 def test_images_are_measured_against_themselves_or_against_other_originals(
     run: Any, audit: Path, model: list[object], weights: Path, tmp_path: Path
 ) -> None:

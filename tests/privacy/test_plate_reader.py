@@ -185,6 +185,7 @@ def test_round_trip_in_half_precision(tmp_path: Path) -> None:
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [
@@ -241,6 +242,7 @@ def read_share(crops: Pixels, texts: list[str]) -> float:
     return characters_read(zip(texts, shipped_plate_reader().read(crops), strict=True))
 
 
+@pytest.mark.slow
 def test_it_reads_the_plates_of_new_scenes(fresh: tuple[Pixels, list[str]]) -> None:
     crops, texts = fresh
     assert read_share(crops, texts) >= 0.95

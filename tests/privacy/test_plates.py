@@ -86,6 +86,7 @@ def model(tiny_yolov5: Path, weights: Path) -> list[object]:
 # What is read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image_size", [512, 384])
 def test_plates_are_read_on_every_picture_at_its_own_scale(
     scenes: Path, tiny_yolov5: Path, tmp_path: Path, image_size: int
@@ -212,6 +213,7 @@ def test_the_command_tells_how_much_is_read(
     assert lines[-1].startswith("6 inverted, 0 failed")
 
 
+@pytest.mark.slow
 def test_streams_are_audited_by_their_originals_and_by_a_reader_of_ones_own(
     run: Any, scenes: Path, model: list[object], weights: Path, tiny_yolov5: Path, tmp_path: Path
 ) -> None:

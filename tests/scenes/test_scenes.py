@@ -66,6 +66,7 @@ def test_other_seeds_and_indexes_make_other_scenes(other: tuple[int, int]) -> No
     assert (scene(3, 7).image != scene(*other).image).mean() > 0.5
 
 
+@pytest.mark.slow
 def test_the_bytes_depend_neither_on_the_count_nor_on_the_workers(drawn: Path, tmp_path: Path) -> None:
     truths = list(write_scenes(tmp_path, 3, seed=5, workers=2))
     assert [truth.index for truth in truths] == [0, 1, 2]
@@ -183,6 +184,7 @@ def test_a_used_folder_is_refused_and_left_alone(drawn: Path) -> None:
     assert contents(drawn) == before
 
 
+@pytest.mark.slow
 def test_overwrite_replaces_the_older_set(tmp_path: Path) -> None:
     list(write_scenes(tmp_path, 3, seed=1, workers=1))
     (tmp_path / "images/mine.png").write_bytes(b"not ours")
@@ -201,6 +203,7 @@ def test_overwrite_removes_nothing_outside_the_folder(tmp_path: Path) -> None:
     assert outside.read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_no_annotations_and_goes_on(tmp_path: Path) -> None:
     truths = write_scenes(tmp_path, 3, seed=5, workers=1)
     next(truths)
@@ -212,6 +215,7 @@ def test_an_interrupted_run_leaves_no_annotations_and_goes_on(tmp_path: Path) ->
     assert (tmp_path / "annotations.json").exists()
 
 
+@pytest.mark.slow
 def test_an_image_of_another_set_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images/000000.png").write_bytes(b"mine")

@@ -331,6 +331,7 @@ def test_gradients_of_extreme_logits_are_finite(extreme: float) -> None:
     assert all(output.grad is not None and output.grad.isfinite().all() for output in raw)
 
 
+@pytest.mark.slow
 def test_gradient_descends() -> None:
     raw, labels = noise(2), some_labels(6, 2)
     loss = AnchorLoss(three_levels())
@@ -547,6 +548,7 @@ def test_trained_detector_fits_its_labels_better_than_others(shared: Path, yolov
     check_fit(load_detector(yolov5n_path, device="cpu"), annotations, folder / "images" / "train2017", 320)
 
 
+@pytest.mark.slow
 def test_the_detector_of_scenes_fits_their_labels_better_than_others(drawn_scenes: Path) -> None:
     detector = load_detector("scenes", device="cpu")
     check_fit(detector, drawn_scenes / "annotations.json", drawn_scenes / "images", 512)

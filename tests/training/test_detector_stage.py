@@ -77,6 +77,7 @@ def test_it_leaves_what_every_stage_leaves(trained: Path, toy_set: Path) -> None
         assert str(toy_set).encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_checkpoints_hold_the_average_and_the_held_out_loss_is_its(
     tmp_path: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,6 +129,7 @@ def test_it_resumes_bit_for_bit(tmp_path: Path, data: TrainingData, precision: s
     assert results(tmp_path / "whole") == results(tmp_path / "cut")
 
 
+@pytest.mark.slow
 def test_a_resumed_run_needs_the_average(tmp_path: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were it not part of the state, it would start anew from the weights."""
     with pytest.raises(StoppedError):
@@ -163,6 +165,7 @@ def test_weight_decay_is_for_kernels_alone(
     assert is_kernel(torch.zeros(1, 1, 1, 1))
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_a_checkpoint(tmp_path: Path, data: TrainingData, trained: Path) -> None:
     options = toy_options(tmp_path / "a", steps=1, learning_rate=1e-9)
     written = train_detector(dataclasses.replace(TASK, start=trained, width_multiple=None), data, options)
@@ -210,6 +213,7 @@ def test_sizes_that_are_none_are_refused(tmp_path: Path, data: TrainingData, cha
         train_detector(dataclasses.replace(TASK, **change), data, toy_options(tmp_path / "out"))
 
 
+@pytest.mark.slow
 def test_other_sizes_are_no_resumption(tmp_path: Path, data: TrainingData, trained: Path) -> None:
     for change, key in (({"width_multiple": 0.2}, "multiples"), ({"names": ("cat", "newt", "dog")}, "classes")):
         options = toy_options(trained.parent, resume=True)
@@ -222,6 +226,7 @@ def test_a_run_that_diverges_keeps_its_checkpoint(tmp_path: Path, data: Training
         train_detector(TASK, data, toy_options(tmp_path, learning_rate=1e30, save_every=1, evaluate_every=100, steps=8))
 
 
+@pytest.mark.slow
 def test_images_without_boxes_will_do(tmp_path: Path, data: TrainingData) -> None:
     empty = [dataclasses.replace(image, boxes=image.boxes[:0], classes=image.classes[:0]) for image in data.images]
     train_detector(TASK, dataclasses.replace(data, images=empty), toy_options(tmp_path))

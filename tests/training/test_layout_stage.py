@@ -53,6 +53,7 @@ def test_what_the_predictions_depend_on_gets_finer_steps() -> None:
     assert np.exp(np.log(scale).mean()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", [True, False])
 def test_a_layout_is_found_and_codes_pictures(tmp_path: Path, toy_set: Path, tiny_yolov5: Path, latent: bool) -> None:
     plain = FeatureCodec.load(tiny_yolov5, bottleneck="none", image_size=64)
@@ -86,6 +87,7 @@ def run(*arguments: object) -> int:
     return int(stop.value.code or 0)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path, toy_set: Path, tiny_yolov5: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output, pictures = tmp_path / "l.safetensors", toy_set / "in"
     models = ["--detector", tiny_yolov5, "--bottleneck", "none"]

@@ -39,6 +39,7 @@ def scaled(scenes: Path, folder: Path, side: int, without: int | None = None) ->
     return folder
 
 
+@pytest.mark.slow
 def test_they_are_the_readers_crops_of_the_readable_plates(scenes: Path, details: PrivateDetails) -> None:
     train, held_out = read_plate_crops(details, [scenes / "images"], 0)
     crops, texts = crops_of(scenes)
@@ -50,6 +51,7 @@ def test_they_are_the_readers_crops_of_the_readable_plates(scenes: Path, details
     assert len(held_out) == 0
 
 
+@pytest.mark.slow
 def test_held_out_images_are_not_trained_on_in_any_folder(
     scenes: Path, details: PrivateDetails, tmp_path: Path
 ) -> None:
@@ -63,6 +65,7 @@ def test_held_out_images_are_not_trained_on_in_any_folder(
     assert len(train) + len(held_out) == 2 * sum(map(len, images))
 
 
+@pytest.mark.slow
 def test_reconstructions_of_another_size_show_the_same_plates(
     scenes: Path, details: PrivateDetails, tmp_path: Path
 ) -> None:
@@ -77,6 +80,7 @@ def test_reconstructions_of_another_size_show_the_same_plates(
     assert np.abs(first - second[::-1]).mean() > 20
 
 
+@pytest.mark.slow
 def test_reconstructions_may_be_few_but_not_none(scenes: Path, details: PrivateDetails, tmp_path: Path) -> None:
     with_plates = next(number for number, name in enumerate(details.by_name) if details.plates(Path(name)))
     lacking = scaled(scenes, tmp_path / "some", 512, without=with_plates)

@@ -79,6 +79,7 @@ def test_it_leaves_what_every_stage_leaves(trained: Path, scenes: Path, data: Pl
         assert str(scenes).encode() not in path.read_bytes()
 
 
+@pytest.mark.slow
 def test_it_resumes_bit_for_bit(tmp_path: Path, data: PlateData) -> None:
     """Stopped in step 7, with its last checkpoint after step 4."""
     often: dict[str, Any] = {"steps": 8, "save_every": 4, "evaluate_every": 3, "weight_decay": 0.1}

@@ -174,6 +174,7 @@ def test_it_learns_to_undo_coding_noise(
     assert bottleneck.read_bytes() == before
 
 
+@pytest.mark.slow
 def test_nothing_else_changes(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +218,7 @@ def test_it_resumes_bit_for_bit(tmp_path: Path, tiny_yolov5: Path, data: Trainin
     assert whole == cut
 
 
+@pytest.mark.slow
 def test_checkpoints_hold_no_paths(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, data: TrainingData, toy_set: Path
 ) -> None:
@@ -226,6 +228,7 @@ def test_checkpoints_hold_no_paths(
             assert str(folder).encode() not in path.read_bytes(), path.name
 
 
+@pytest.mark.slow
 def test_the_encoders_settings_count(
     tmp_path: Path, tiny_yolov5: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +245,7 @@ def test_the_encoders_settings_count(
     assert load_restoration(written).config.training["encoder"] == {"preset": "fast", "parameters": {"ISP": "3"}}
 
 
+@pytest.mark.slow
 def test_it_goes_on_from_another_of_the_same_shape(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, detector: SplitDetector, data: TrainingData
 ) -> None:
@@ -266,6 +270,7 @@ def test_it_goes_on_from_another_of_the_same_shape(
     assert not (tmp_path / "c").exists()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_is_refused(
     tmp_path: Path, tiny_yolov5: Path, tiny_yolov5u: Path, bottleneck: Path, data: TrainingData
 ) -> None:
@@ -279,6 +284,7 @@ def test_what_cannot_be_is_refused(
     assert not (tmp_path / "a").exists()
 
 
+@pytest.mark.slow
 def test_divergence_is_one_line(tmp_path: Path, tiny_yolov5: Path, data: TrainingData) -> None:
     with pytest.raises(TrainingError, match="the loss of the restoration is not finite"):
         train_restoration(
@@ -286,6 +292,7 @@ def test_divergence_is_one_line(tmp_path: Path, tiny_yolov5: Path, data: Trainin
         )
 
 
+@pytest.mark.slow
 def test_the_anchor_free_detector_and_other_splits_too(
     tmp_path: Path, tiny_yolov5: Path, tiny_yolov5u: Path, data: TrainingData
 ) -> None:

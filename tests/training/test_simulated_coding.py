@@ -240,6 +240,7 @@ def real_coding(coded: Tensor, qp: int) -> tuple[Tensor, float]:
     return torch.from_numpy(quantizer.dequantize(samples))[None], 8 * len(stream) / pixels
 
 
+@pytest.mark.slow
 def test_it_resembles_vvc() -> None:
     """At QP 36 the damage is within 4 dB of VVC's, and the proxy orders tensors as their real bytes do.
 

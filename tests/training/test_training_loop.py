@@ -69,6 +69,7 @@ def run(output: Path, **changes: Any) -> Run:
     return Run(toy_options(output, **changes))()
 
 
+@pytest.mark.slow
 def test_the_rate_rises_then_falls_as_a_cosine_to_a_hundredth(tmp_path: Path) -> None:
     done = run(tmp_path, steps=20, learning_rate=0.1, warmup_steps=4)
     cosine = [0.1 * (0.01 + 0.99 * (1 + math.cos(math.pi * step / 20)) / 2) for step in range(20)]
@@ -114,6 +115,7 @@ class KeptRun(Run):
         return self
 
 
+@pytest.mark.slow
 def test_what_is_kept_belongs_to_the_state(tmp_path: Path) -> None:
     whole = KeptRun(toy_options(tmp_path / "whole", steps=8))
     whole()
@@ -137,6 +139,7 @@ def test_what_is_kept_has_to_be_finite(tmp_path: Path) -> None:
         broken(held_out=False)
 
 
+@pytest.mark.slow
 def test_randomness_is_a_function_of_seed_and_step(tmp_path: Path) -> None:
     first = run(tmp_path / "a", steps=8)
     assert len(set(first.noise)) == 8
@@ -145,6 +148,7 @@ def test_randomness_is_a_function_of_seed_and_step(tmp_path: Path) -> None:
     assert set(run(tmp_path / "c", steps=8, seed=1).noise).isdisjoint(first.noise)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_it_learns(tmp_path: Path, optimizer: str) -> None:
     rate = 0.1 if optimizer == "adamw" else 0.02
@@ -216,6 +220,7 @@ def test_reports_go_to_the_caller(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 @pytest.mark.parametrize("stop", [1, 2, 5, 8])
 def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, optimizer: str, stop: int) -> None:

@@ -401,6 +401,7 @@ def test_boxes_stay_on_what_they_name(images: list[LabelledImage], mosaic: float
     assert outside < 0.02 * total  # ultralytics drops the boxes of slivers
 
 
+@pytest.mark.slow
 def test_crops_are_cut_from_everywhere_with_their_boxes(tmp_path: Path) -> None:
     path = save_texture(tmp_path / "a.png", SIZE, SIZE, seed=3)
     box = np.array([[0.5, 0.5, 0.9, 0.9]], np.float32)
@@ -567,6 +568,7 @@ def test_batch_is_its_samples(mixed: list[LabelledImage]) -> None:
             assert same(sample, samples[3 * step + index])
 
 
+@pytest.mark.slow
 def test_resumed_run_has_the_same_batches_with_any_number_of_workers(mixed: list[LabelledImage]) -> None:
     whole = batches(mixed, 0, 6)
     assert all_same(whole[4:], batches(mixed, 4, 2))
@@ -582,6 +584,7 @@ def test_ranks_share_the_samples_of_one_process(images: list[LabelledImage]) -> 
         assert torch.equal(batch.boxes, torch.cat([ranks[0][step].boxes, ranks[1][step].boxes]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 1])
 def test_global_random_numbers_are_not_touched(data: Path, images: list[LabelledImage], workers: int) -> None:
     def state() -> tuple[Any, ...]:

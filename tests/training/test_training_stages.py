@@ -111,6 +111,7 @@ def changed(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
     return bool(differences(one, other))
 
 
+@pytest.mark.slow
 def test_the_detector_never_changes(
     stage: Stage, tmp_path: Path, detectors: list[tuple[SplitDetector, dict[str, Tensor]]]
 ) -> None:
@@ -123,6 +124,7 @@ def test_the_detector_never_changes(
     assert not any(parameter.requires_grad or parameter.grad is not None for parameter in detector.parameters())
 
 
+@pytest.mark.slow
 def test_a_detector_as_stages_load_it_never_changes(
     tmp_path: Path, bottleneck: Path, data: TrainingData, tiny_yolov5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -140,6 +142,7 @@ def test_a_detector_as_stages_load_it_never_changes(
     assert differences(loaded[1].state_dict(), loaded[0].state_dict()) == set()
 
 
+@pytest.mark.slow
 def test_every_stage_leaves_the_same_things(stage: Stage, tmp_path: Path, tiny_yolov5: Path, toy_set: Path) -> None:
     """Checkpoints that say how they came to be, but not where."""
     written = stage(toy_options(tmp_path, evaluate_every=1))
@@ -252,6 +255,7 @@ def test_distillation_needs_no_labels(tmp_path: Path, tiny_yolov5: Path, toy_set
     assert losses[-1] < 0.95 * losses[0]
 
 
+@pytest.mark.slow
 def test_l_obj_passes_over_photographs_without_labels(tmp_path: Path, tiny_yolov5: Path, toy_set: Path) -> None:
     """With one image a batch most have no term at all; such a step has no gradient, but it is no failure."""
     labelled, unlabelled = toy_data(toy_set), toy_data(toy_set, labelled=False)
@@ -262,6 +266,7 @@ def test_l_obj_passes_over_photographs_without_labels(tmp_path: Path, tiny_yolov
     assert max(losses) > 0
 
 
+@pytest.mark.slow
 def test_features_whose_sides_are_no_multiples_of_8_can_be_coded(
     tmp_path: Path, tiny_yolov5: Path, data: TrainingData
 ) -> None:
@@ -271,6 +276,7 @@ def test_features_whose_sides_are_no_multiples_of_8_can_be_coded(
     train_bottleneck(task, odd, toy_options(tmp_path, steps=2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", range(5))
 def test_stage_1_behind_every_split(tmp_path: Path, tiny_yolov5: Path, data: TrainingData, split: int) -> None:
     task = BottleneckTask(tiny_yolov5, split=split, weights=EVERYTHING, simulation=SIMULATION)
@@ -303,6 +309,7 @@ def test_stage_1_goes_on_from_a_checkpoint(
             train_bottleneck(other, data, toy_options(tmp_path / "b"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("clip", [(3.0, -3.0), (0.0, 0.0), (math.nan, 3.0), (-math.inf, 3.0)])
 def test_clip_ranges_that_are_none_are_refused(
     tmp_path: Path, tiny_yolov5: Path, data: TrainingData, clip: tuple[float, float]
@@ -386,6 +393,7 @@ def test_the_bottleneck_under_attack_does_not_change(
     assert not any(parameter.requires_grad for parameter in attacked.parameters())
 
 
+@pytest.mark.slow
 def test_an_attacker_goes_on_from_another_of_the_same_shape(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, detector: SplitDetector, data: TrainingData
 ) -> None:
@@ -403,6 +411,7 @@ def test_an_attacker_goes_on_from_another_of_the_same_shape(
         train_recnet(RecNetTask(tiny_yolov5, None, start=first), data, toy_options(tmp_path / "c"))
 
 
+@pytest.mark.slow
 def test_a_bottleneck_of_another_detector_is_refused(
     tmp_path: Path, tiny_yolov5u: Path, bottleneck: Path, data: TrainingData
 ) -> None:
@@ -419,6 +428,7 @@ def test_a_bottleneck_of_another_detector_is_refused(
         assert not (tmp_path / f"{number}").exists()
 
 
+@pytest.mark.slow
 def test_attackers_mirror_the_whole_front_end(tmp_path: Path, tiny_yolov5: Path, data: TrainingData) -> None:
     early = train_bottleneck(BottleneckTask(tiny_yolov5, split=2), data, toy_options(tmp_path / "a", steps=1))
     with pytest.raises(FeatcodecError, match="use split 4"):
@@ -492,6 +502,7 @@ def descents(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return found
 
 
+@pytest.mark.slow
 def test_stage_3_takes_turns(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, data: TrainingData, descents: list[dict[str, Any]]
 ) -> None:
@@ -511,6 +522,7 @@ def test_stage_3_takes_turns(
     assert differences(descents[-1]["after"]["recnet"], written) == set()
 
 
+@pytest.mark.slow
 def test_stage_3_descends_l_obj_less_w_l_rec(
     tmp_path: Path,
     tiny_yolov5: Path,
@@ -555,6 +567,7 @@ def test_privacy_costs_the_attacker(tmp_path: Path, tiny_yolov5: Path, bottlenec
     assert attacks[100] > 1.15 * attacks[0]
 
 
+@pytest.mark.slow
 def test_stage_3_starts_from_stage_2(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, detector: SplitDetector, data: TrainingData
 ) -> None:
@@ -572,6 +585,7 @@ def test_stage_3_starts_from_stage_2(
     assert coding.config.training["privacy_weight"] == 0.1
 
 
+@pytest.mark.slow
 def test_stage_3_with_a_recnet_of_other_hidden_width_writes_what_can_be_read(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, detector: SplitDetector, data: TrainingData
 ) -> None:
@@ -585,6 +599,7 @@ def test_stage_3_with_a_recnet_of_other_hidden_width_writes_what_can_be_read(
 # What goes wrong
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_keeps_the_last_checkpoint(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

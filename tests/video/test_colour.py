@@ -56,6 +56,7 @@ def test_chroma_lies_where_it_was() -> None:
     assert np.abs(back - ramp)[:, 2:-2].max() <= 1
 
 
+@pytest.mark.slow
 def test_streams_decode_alone_and_finer_is_nearer(codec: ColourCodec) -> None:
     pictures = [texture(96, 64, seed) for seed in range(3)]
     errors, sizes = [], []

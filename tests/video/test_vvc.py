@@ -81,6 +81,7 @@ def test_flat_frames_come_back_exactly(codec: VideoCodec, qp: int, value: int) -
     assert errors(codec, np.full(SHAPE, value, np.uint8), qp).max() == 0
 
 
+@pytest.mark.slow
 def test_real_features_at_qp_0_are_within_1(vvc: VideoCodec, shared: Path, yolov5n_path: Path) -> None:
     from featcodec.codec import FeatureCodec
     from featcodec.images.reading import read_image
@@ -92,6 +93,7 @@ def test_real_features_at_qp_0_are_within_1(vvc: VideoCodec, shared: Path, yolov
     assert errors(vvc, frame, 0).max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bottleneck", ["none", "auto"])
 def test_features_of_a_scene_at_qp_0_are_within_1(vvc: VideoCodec, drawn_scenes: Path, bottleneck: str) -> None:
     from featcodec.codec import FeatureCodec
@@ -121,6 +123,7 @@ def test_tiny_frames_are_coded_even_when_noisy(vvc: VideoCodec, shape: tuple[int
 # QP and settings.
 
 
+@pytest.mark.slow
 def test_qp_is_not_shifted() -> None:
     frame = make_frame((128, 128))
     codec, shifted = installed("ffmpeg"), installed("ffmpeg", parameters={"IntraQPOffset": "-3"})
@@ -139,6 +142,7 @@ def test_a_higher_qp_gives_fewer_bytes_and_a_larger_error(vvc: VideoCodec) -> No
     assert losses == sorted(set(losses))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS[:3])
 def test_presets_are_applied(preset: str) -> None:
     frames = [make_frame(SHAPE, seed) for seed in range(8)]
@@ -171,6 +175,7 @@ def test_an_impossible_qp_is_refused(vvc: VideoCodec, qp: int) -> None:
 # Batches.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 10, 16])
 def test_batches_give_the_same_bytes_and_samples_as_single_frames(codec: VideoCodec, count: int) -> None:
     frames = [make_frame(SHAPE, seed) for seed in range(count)]
@@ -184,6 +189,7 @@ def test_batches_give_the_same_bytes_and_samples_as_single_frames(codec: VideoCo
         assert all(error < np.abs(decoded.astype(int) - other).mean() for other in others)
 
 
+@pytest.mark.slow
 def test_neighbours_do_not_leak_into_a_frame(vvc: VideoCodec) -> None:
     frame = make_frame(SHAPE)
     alike = [make_frame(SHAPE, 0) for _ in range(4)]
@@ -307,6 +313,7 @@ def test_noise_at_qp_0_comes_back_though_it_outgrows_the_encoders_buffer(vvc: Vi
     assert np.abs(vvc.decode(stream, frame.shape).astype(int) - frame).max() <= 1
 
 
+@pytest.mark.slow
 def test_noise_does_not_change_the_bytes_of_its_batch(vvc: VideoCodec) -> None:
     frames = [make_frame((128, 128)), noise((128, 128)), make_frame((128, 128), seed=1)]
     assert vvc.encode(frames, 0) == [encode(vvc, frame, 0) for frame in frames]

@@ -90,6 +90,7 @@ def test_qp_0_is_near_lossless(vvc: VideoCodec, shape: tuple[int, int]) -> None:
     assert np.count_nonzero(off > 1) <= 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("qp", [0, NEAR_LOSSLESS_QP])
 @pytest.mark.parametrize("bottleneck", [False, True])
 @pytest.mark.parametrize("name", some_are_slow(PROFILES))
@@ -101,6 +102,7 @@ def test_features_of_a_scene_are_within_1_or_2(
     assert off.max() <= (1 if qp == 0 else 2)
 
 
+@pytest.mark.slow
 def test_streams_of_a_batch_equal_single_streams(vvc: VideoCodec) -> None:
     frames = [make_frame((64, 64), seed) for seed in range(4)]
     batch = vvc.encode(frames, 36)
@@ -197,6 +199,7 @@ def test_settings_are_described_by_what_people_would_say() -> None:
 # Codec, commands.
 
 
+@pytest.mark.slow
 def test_a_codec_takes_the_set_that_fits_its_bottleneck(tiny_yolov5: Path, tmp_path: Path) -> None:
     fingerprint = FeatureCodec.load(tiny_yolov5, bottleneck=None).model.detector.fingerprint.hex()
     path = tmp_path / "b.safetensors"
@@ -229,6 +232,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
     return call
 
 
+@pytest.mark.slow
 def test_encode_takes_a_profile_and_its_streams_decode(run: Any, tmp_path: Path, tiny_yolov5: Path) -> None:
     save_texture(tmp_path / "in/a.png")
     tags = {}
@@ -254,6 +258,7 @@ def test_encode_refuses_unknown_and_contradicting_choices(run: Any, tmp_path: Pa
     assert "give one of the two" in err
 
 
+@pytest.mark.slow
 def test_sweep_takes_profiles_and_presets(run: Any, tmp_path: Path, tiny_yolov5: Path) -> None:
     folder = make_sweep_set(tmp_path / "set", tiny_yolov5, 2)
     arguments = ["sweep", folder / "in", "--annotations", folder / "annotations.json", "-o", tmp_path / "points.csv"]
