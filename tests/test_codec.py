@@ -278,6 +278,7 @@ def make_restoration(path: Path, codec: FeatureCodec, channels: int = 16, split:
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", [True, False])
 def test_a_restoration_changes_detections_but_no_bit(
     tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec, latent: bool
@@ -301,6 +302,7 @@ def test_a_restoration_changes_detections_but_no_bit(
     assert np.array_equal(one.scores, other.scores)
 
 
+@pytest.mark.slow
 def test_raw_samples_and_streams_of_another_split_are_not_restored(
     tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec
 ) -> None:
@@ -311,6 +313,7 @@ def test_raw_samples_and_streams_of_another_split_are_not_restored(
         assert np.array_equal(restoring.decode(data).scores, codec.decode(data).scores)
 
 
+@pytest.mark.slow
 def test_a_restoration_of_another_codec_is_refused(
     tmp_path: Path, tiny_yolov5: Path, tiny_yolov5u: Path, codec: FeatureCodec
 ) -> None:
@@ -324,6 +327,7 @@ def test_a_restoration_of_another_codec_is_refused(
         FeatureCodec.load(tiny_yolov5, restoration=forged)
 
 
+@pytest.mark.slow
 def test_a_restoration_never_changes_the_split(tmp_path: Path, tiny_yolov5: Path) -> None:
     """One that was trained behind another layer is refused, instead of moving the split of what is encoded."""
     early = FeatureCodec.load(tiny_yolov5, image_size=96, split=2)
@@ -338,6 +342,7 @@ def test_a_restoration_never_changes_the_split(tmp_path: Path, tiny_yolov5: Path
     assert np.array_equal(restoring.decode(data).scores, decoder.decode(data).scores)
 
 
+@pytest.mark.slow
 def test_a_shipped_restoration_is_the_default_of_its_codec_alone(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, tiny_yolov5: Path, tiny_yolov5u: Path, codec: FeatureCodec
 ) -> None:

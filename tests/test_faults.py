@@ -139,6 +139,7 @@ def test_detections_that_do_not_fit_leave_no_file(tmp_path: Path, tiny_yolov5: P
     assert not list(tmp_path.glob("*d.json*"))
 
 
+@pytest.mark.slow
 def test_help_needs_no_torch() -> None:
     code = "import sys; from featcodec.cli.main import main\ntry: main(['encode', '--help'])\nexcept SystemExit: pass\n"
     code += "print([name for name in ('torch', 'ultralytics', 'cv2', 'av') if name in sys.modules])"

@@ -111,6 +111,7 @@ def test_python_is_the_one_asked_for(clone: Path, tmp_path: Path) -> None:
         assert refused.stderr == f"PYTHON={wrong} is not Python 3.10 or newer with venv; set it to one, or unset it.\n"
 
 
+@pytest.mark.slow
 def test_a_venv_of_another_python_is_not_taken_for_the_one_asked_for(clone: Path, tmp_path: Path) -> None:
     same = executable(tmp_path / "bin/same", PYTHON)
     assert install(clone, PYTHON=str(same))

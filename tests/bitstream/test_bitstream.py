@@ -234,6 +234,7 @@ def test_grid_and_clip_range_stand_there_only_where_they_are_unusual(
     assert bitstream.pack(side_info, PICTURE) == file_by_hand(expected)
 
 
+@pytest.mark.slow
 @given(side_infos())
 @example(dataclasses.replace(SIDE_INFO, fingerprint=bytes(8), clip_low=0.0, encoder_tag=0))
 def test_every_header_can_be_written_as_the_document_says_of_version_1(side_info: SideInfo) -> None:
@@ -319,6 +320,7 @@ def test_unpack_undoes_pack_in_version_1(side_info: SideInfo) -> None:
     assert side_info.is_raw == (side_info.qp == 255)
 
 
+@pytest.mark.slow
 @given(compact_headers())
 def test_unpack_undoes_pack_in_version_2(side_info: SideInfo) -> None:
     stream = RAW_PICTURE if side_info.qp == 255 else PICTURE

@@ -35,6 +35,7 @@ def test_unescape_undoes_escape(payload: bytes) -> None:
     assert nal.unescape(nal.escape(payload)) == payload
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(PAYLOADS)
 @example(b"\0\0\0\0\1")

@@ -212,6 +212,7 @@ def test_decode_of_nothing_good_writes_nothing(run: Any, tmp_path: Path, tiny_yo
     assert not list(tmp_path.glob("*d.json*"))
 
 
+@pytest.mark.slow
 def test_evaluate_prints_one_line(run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path) -> None:
     output = tmp_path / "detections.json"
     annotations = coded / "annotations.json"
@@ -226,6 +227,7 @@ def test_evaluate_prints_one_line(run: Any, coded: Path, tmp_path: Path, tiny_yo
     assert report["bytes"] == sum(path.stat().st_size for path in (coded / "streams").glob("*.266"))
 
 
+@pytest.mark.slow
 def test_evaluate_says_when_rate_and_accuracy_are_of_different_sets(
     run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path
 ) -> None:

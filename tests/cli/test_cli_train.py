@@ -349,6 +349,7 @@ def test_photographs_without_labels_will_do(run: Any, tmp_path: Path, toy: list[
     assert (training["data"]["labelled"], training["data"]["images"]) == (0, 3)
 
 
+@pytest.mark.slow
 def test_an_ultralytics_data_set_and_photographs_together(
     run: Any, tmp_path: Path, toy: list[object], toy_set: Path
 ) -> None:
@@ -364,6 +365,7 @@ def test_an_ultralytics_data_set_and_photographs_together(
     assert (described["images"], described["labelled"], described["held_out"]) == (4, 2, 2)
 
 
+@pytest.mark.slow
 def test_epochs_become_steps(run: Any, tmp_path: Path, toy: list[object], labelled: list[object]) -> None:
     """3 images kept, 2 a step: 2.5 epochs are 3.75 steps."""
     without_steps = [*toy[: toy.index("--steps")], *toy[toy.index("--steps") + 2 :]]
@@ -487,6 +489,7 @@ def test_a_killed_run_resumes_bit_for_bit(
 # Refusals
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -620,6 +623,7 @@ def test_wrong_usage_exits_with_2(run: Any, arguments: list[str]) -> None:
     assert err
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_one_line_and_keeps_its_checkpoint(
     run: Any, tmp_path: Path, toy: list[object], labelled: list[object]
 ) -> None:

@@ -135,6 +135,7 @@ def test_fused_and_unfused_agree(request: pytest.FixtureRequest, which: str) -> 
     assert_same_predictions(rebuilt(path, fuse=True), rebuilt(path, fuse=False), 1e-3)
 
 
+@pytest.mark.slow
 def test_fused_detector_has_no_batchnorm(tiny_yolov5: Path) -> None:
     def count(fuse: bool) -> int:
         modules = load_detector(tiny_yolov5, device="cpu", fuse=fuse).modules()
@@ -333,6 +334,7 @@ DAMAGES_U: dict[str, Damage] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", some_are_slow(DAMAGES_U))
 def test_damaged_ultralytics_is_refused(tmp_path: Path, name: str) -> None:
     model = make_yolov5u()
@@ -382,6 +384,7 @@ class _NoLargeTensors(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_sizes_that_a_file_claims_but_does_not_hold_cost_no_memory(tmp_path: Path) -> None:
     """Two columns of 14000 weights claim bottlenecks of 14000x14000x3x3."""
     column = torch.zeros(14_000, 1, 1, 1, dtype=torch.float16)

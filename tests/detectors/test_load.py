@@ -93,12 +93,14 @@ def test_fingerprint_changes_with_one_weight(tmp_path: Path, tiny_yolov5: Path, 
     assert load(save_yolov5(tmp_path / "a.pt", model)).fingerprint != load(tiny_yolov5).fingerprint
 
 
+@pytest.mark.slow
 def test_fingerprint_changes_with_the_anchors(tmp_path: Path, tiny_yolov5: Path) -> None:
     model = make_yolov5()
     model.model[24].anchors[2, 2, 1] += 0.5
     assert load(save_yolov5(tmp_path / "a.pt", model)).fingerprint != load(tiny_yolov5).fingerprint
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["tiny_yolov5", "tiny_yolov5u"])
 def test_half_precision_is_close(request: pytest.FixtureRequest, which: str) -> None:
     path = request.getfixturevalue(which)
@@ -120,6 +122,7 @@ def test_cpu_computes_in_single_precision_and_frozen(tiny_yolov5: Path) -> None:
     assert not any(parameter.requires_grad for parameter in detector.parameters())
 
 
+@pytest.mark.slow
 def test_path_may_be_text(tiny_yolov5: Path) -> None:
     assert load_detector(str(tiny_yolov5), device="cpu").fingerprint == load(tiny_yolov5).fingerprint
 

@@ -33,6 +33,7 @@ def path_and_shapes(request: pytest.FixtureRequest) -> tuple[Path, list[tuple[in
     return request.getfixturevalue(request.param), SHAPES[request.param]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("split", range(5))
 def test_shape_at_every_split(path_and_shapes: tuple[Path, list[tuple[int, int]]], split: int) -> None:
     path, shapes = path_and_shapes
@@ -64,6 +65,7 @@ def test_another_split_shares_the_layers(detector: SplitDetector) -> None:
     assert len([*detector.children()]) == 1
 
 
+@pytest.mark.slow
 def test_a_view_is_the_detector_that_is_loaded_with_that_split(
     path_and_shapes: tuple[Path, list[tuple[int, int]]],
 ) -> None:

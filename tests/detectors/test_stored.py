@@ -97,6 +97,7 @@ def test_float16_is_rounded_once(path: Path, detector: SplitDetector) -> None:
     assert (predictions(loaded) - theirs)[:, 4:].abs().max() < 0.01
 
 
+@pytest.mark.slow
 def test_it_is_loaded_like_any_other(path: Path) -> None:
     folded, plain = load_detector(path, device="cpu"), load_detector(path, device="cpu", fuse=False)
     assert not any(isinstance(part, nn.BatchNorm2d) for part in folded.modules())
@@ -120,6 +121,7 @@ def test_the_fingerprint_of_equal_weights_is_that_of_the_pt_file(tmp_path: Path,
     assert (tmp_path / "True.safetensors").stat().st_size < 4_000_000
 
 
+@pytest.mark.slow
 def test_the_fingerprint_depends_on_weights_and_anchors_alone(tmp_path: Path, path: Path) -> None:
     expected = load_detector(path, device="cpu").fingerprint
     rewrite(path, tmp_path / "same.safetensors", {"names": ["x", "y", "z"], "training": {}})

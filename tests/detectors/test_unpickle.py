@@ -67,12 +67,14 @@ def test_original_checkpoint_becomes_records(tiny_yolov5: Path) -> None:
     assert all(torch.equal(state[name], tensor) for name, tensor in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_ultralytics_checkpoint_becomes_records(tiny_yolov5u: Path) -> None:
     record = read_checkpoint(tiny_yolov5u)
     assert (record.kind, record.package) == ("DetectionModel", "ultralytics")
     assert len(record.children["model"].children) == 25
 
 
+@pytest.mark.slow
 def test_paths_in_a_checkpoint_may_be_of_any_python(tiny_yolov5: Path, tmp_path: Path) -> None:
     """Python 3.13 names the module pathlib._local, those before and after it pathlib."""
     original = zipfile.ZipFile(tiny_yolov5)
@@ -85,6 +87,7 @@ def test_paths_in_a_checkpoint_may_be_of_any_python(tiny_yolov5: Path, tmp_path:
         assert read_checkpoint(tmp_path / f"{module}.pt").kind == "Model"
 
 
+@pytest.mark.slow
 def test_ema_comes_before_model(tmp_path: Path) -> None:
     path = save_yolov5(tmp_path / "a.pt", make_yolov5(), ema=make_yolov5(names=["x", "y", "z"]))
     assert read_checkpoint(path).attributes["names"] == ["x", "y", "z"]

@@ -154,6 +154,7 @@ def test_uncoded_is_attacked_through_what_it_sends(learned: FeatureCodec) -> Non
         np.testing.assert_allclose(picture, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_uncoded_keeps_half_precision(tiny_yolov5: Path) -> None:
     codec = FeatureCodec.load(tiny_yolov5, bottleneck=None, image_size=SIDE)
     codec.model.detector.half()

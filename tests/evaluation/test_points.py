@@ -121,6 +121,7 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
         PointFile(tmp_path / "file/points.csv").append(row())
 
 
+@pytest.mark.slow
 def test_several_processes_share_a_file(tmp_path: Path) -> None:
     code = (
         "import sys\nfrom pathlib import Path\nfrom featcodec.evaluation.points import COLUMNS, PointFile\n"

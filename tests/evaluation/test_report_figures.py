@@ -71,6 +71,7 @@ def test_privacy_accuracy_shows_what_was_attacked(study: Study, tmp_path: Path) 
     assert figures.privacy_accuracy(make_study(tmp_path / "other", "latent")) is None
 
 
+@pytest.mark.slow
 def test_points_behind_the_upper_envelope_are_left_out_of_privacy_alone(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     points = (("34", "0.4", "58"), ("36", "0.3", "50"), ("38", "0.2", "55"))

@@ -130,6 +130,7 @@ def test_everything_is_inside(page: Page) -> None:
     assert page.tags.count("script") == 1
 
 
+@pytest.mark.slow
 def test_style_and_script_load_nothing_and_follow_light_and_dark(path: Path, tmp_path: Path) -> None:
     write_html(tmp_path / "report.html", make_report(tmp_path, path))
     html = (tmp_path / "report.html").read_text()

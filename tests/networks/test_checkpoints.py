@@ -394,6 +394,7 @@ JSON_VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(name=st.sampled_from([field.name for field in dataclasses.fields(Config)]), value=JSON_VALUES)
 def test_a_config_has_its_types_or_is_refused(name: str, value: Any) -> None:
     try:

@@ -140,6 +140,7 @@ def files_of(detector: str) -> set[Path]:
     return files | {shipped.path for name, shipped in SHIPPED_DETECTORS.items() if name == detector}
 
 
+@pytest.mark.slow
 def test_nothing_else_ships() -> None:
     """Every file is found by somebody; so nothing that is outdated lies about."""
     known = files_of("yolov5n") | files_of("scenes") | {SHIPPED_FOLDER / "plate-reader.safetensors"}

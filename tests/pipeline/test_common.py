@@ -17,6 +17,7 @@ from featcodec.pipeline.common import batched_outcomes, network_parts, one_bad_a
 from featcodec.system.paths import Source
 
 
+@pytest.mark.slow
 @given(count=st.integers(0, 40), pixels=st.integers(1, 1 << 24))
 def test_no_batch_has_more_pixels_than_the_networks_can_bear(count: int, pixels: int) -> None:
     batches = list(network_parts(range(count), pixels))
@@ -51,6 +52,7 @@ def number_of(source: Source) -> int:
     return int(source.path.name)
 
 
+@pytest.mark.slow
 @settings(deadline=None)
 @given(
     keys=st.lists(st.integers(0, 3), max_size=60),

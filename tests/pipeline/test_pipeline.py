@@ -371,6 +371,7 @@ def test_abandoning_a_run_leaves_no_process_and_no_part_file(tmp_path: Path, cod
         bitstream.unpack(path.read_bytes())
 
 
+@pytest.mark.slow
 def test_abandoning_one_run_does_not_hurt_another_of_the_same_process(tmp_path: Path, codec: FeatureCodec) -> None:
     real = codec.video_codec.executable  # type: ignore[attr-defined]
     encode = f"os.execv({real!r}, [{real!r}, *sys.argv[1:]])"

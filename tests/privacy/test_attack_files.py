@@ -225,6 +225,7 @@ def test_another_split_is_refused(tiny_yolov5: Path, codec: FeatureCodec) -> Non
 # Many files
 
 
+@pytest.mark.slow
 def test_streams_are_reconstructed_in_order_and_measured_against_their_originals(
     tmp_path: Path, codec: FeatureCodec, learned: FeatureCodec, weights: Path
 ) -> None:
@@ -367,6 +368,7 @@ def test_a_disk_that_refuses_costs_its_pictures(tmp_path: Path, codec: FeatureCo
     assert ["cannot be written" in str(outcome.error) for outcome in outcomes] == [False, False, True, True]
 
 
+@pytest.mark.slow
 def test_a_rare_shape_holds_back_a_bounded_number_of_results(
     tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -467,6 +469,7 @@ def assert_refused(outcome: tuple[int, str, str], *parts: str) -> None:
         assert part in err
 
 
+@pytest.mark.slow
 def test_streams_alone_are_reconstructed(run: Any, audit: Path, model: list[object], tmp_path: Path) -> None:
     code, out, err = run(audit / "streams", "-o", tmp_path / "out", *model)
     assert (code, err) == (0, "")
@@ -484,6 +487,7 @@ def test_streams_alone_are_reconstructed(run: Any, audit: Path, model: list[obje
     assert run(audit / "streams", "-o", tmp_path / "out", *model, "--overwrite")[0] == 0
 
 
+@pytest.mark.slow
 def test_originals_give_a_table_with_the_mean_and_pictures_side_by_side(
     run: Any, audit: Path, model: list[object], weights: Path, tmp_path: Path
 ) -> None:
@@ -509,6 +513,7 @@ def test_originals_give_a_table_with_the_mean_and_pictures_side_by_side(
     assert out.splitlines()[-1].startswith("3 inverted, 0 failed")
 
 
+@pytest.mark.slow
 def test_the_folders_table_says_what_is_printed(
     run: Any, audit: Path, model: list[object], learned: FeatureCodec, weights: Path, tmp_path: Path
 ) -> None:
@@ -654,6 +659,7 @@ def test_output_is_required(run: Any, audit: Path, tmp_path: Path) -> None:
     assert run(audit / "streams", "--recnet", tmp_path / "r")[0] == 2
 
 
+@pytest.mark.slow
 def test_without_a_shipped_recnet_one_has_to_be_given(run: Any, audit: Path, tiny_yolov5: Path, tmp_path: Path) -> None:
     code, _, err = run(audit / "streams", "-o", tmp_path / "out", "--detector", tiny_yolov5, "--bottleneck", "none")
     assert code == 1

@@ -239,6 +239,7 @@ def test_streams_are_audited_by_their_originals_and_by_a_reader_of_ones_own(
     assert "--private needs --originals" in " ".join(err.split())
 
 
+@pytest.mark.slow
 def test_without_a_bottleneck_the_features_are_what_was_attacked(
     run: Any, scenes: Path, weights: Path, tiny_yolov5: Path, tmp_path: Path
 ) -> None:

@@ -175,6 +175,7 @@ def test_it_is_made_in_eval_mode_and_learns_in_every_layer() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tiny_yolov5", "tiny_yolov5u"])
 @pytest.mark.parametrize("fuse", [True, False])
 def test_repeats_mirror_the_front_end(request: pytest.FixtureRequest, name: str, fuse: bool) -> None:
@@ -219,6 +220,7 @@ def test_checkpoint_of_a_later_minor_version_may_say_more(tmp_path: Path) -> Non
     assert load_recnet(write(tmp_path / "a", comment="hello")).config == SMALL
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
     [

@@ -225,6 +225,7 @@ def test_an_image_of_another_set_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "images/000000.png").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_the_command_says_what_it_did(tmp_path: Path) -> None:
     run = CliRunner().invoke(command, ["-o", str(tmp_path / "a"), "-n", "2", "--seed", "5", "--workers", "1"])
     assert run.exit_code == 0, run.output

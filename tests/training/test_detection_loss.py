@@ -541,6 +541,7 @@ def test_anchor_free_computed_in_float32_under_autocast(anchor_free: SplitDetect
 # The real thing.
 
 
+@pytest.mark.slow
 def test_trained_detector_fits_its_labels_better_than_others(shared: Path, yolov5n_path: Path) -> None:
     """Seen: 0.092 against 0.30 and 0.29; the classification part 0.025 against 0.22."""
     folder = shared / "data" / "coco128"

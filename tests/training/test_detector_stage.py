@@ -148,6 +148,7 @@ def test_a_resumed_run_needs_the_average(tmp_path: Path, data: TrainingData, mon
     assert all(torch.equal(tensor, expected[name]) for name, tensor in found[0].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
 def test_weight_decay_is_for_kernels_alone(
     tmp_path: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch, optimizer: str
@@ -233,6 +234,7 @@ def test_images_without_boxes_will_do(tmp_path: Path, data: TrainingData) -> Non
     assert all(row["box"] == 0 and row["objectness"] > 0 for row in rows(tmp_path / "log.csv"))
 
 
+@pytest.mark.slow
 def test_a_bottleneck_trains_behind_it(tmp_path: Path, data: TrainingData, trained: Path) -> None:
     written = train_bottleneck(BottleneckTask(trained), data, toy_options(tmp_path, steps=2))
     config = load_bottleneck(written).config

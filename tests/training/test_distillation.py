@@ -105,6 +105,7 @@ def test_feature_matching_leaves_the_original_alone(features: Tensor) -> None:
     assert original.grad is None
 
 
+@pytest.mark.slow
 def test_following_the_gradient_comes_closer(detector: SplitDetector, features: Tensor, teacher: BackEndOutput) -> None:
     generator = torch.Generator().manual_seed(5)
     for matching in (neck_matching, prediction_matching):

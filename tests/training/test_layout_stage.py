@@ -70,6 +70,7 @@ def test_a_layout_is_found_and_codes_pictures(tmp_path: Path, toy_set: Path, tin
     assert len(codec.decode(codec.encode(np.zeros((64, 64, 3), np.uint8), 30))) >= 0
 
 
+@pytest.mark.slow
 def test_the_anchor_free_head_is_asked_too(tmp_path: Path, toy_set: Path, tiny_yolov5u: Path) -> None:
     task = LayoutTask(tiny_yolov5u, "none", image_size=64, sensitivity_images=1)
     layout = find_layout(task, sorted((toy_set / "in").iterdir())[:1], tmp_path / "l.safetensors")

@@ -131,6 +131,7 @@ def test_a_step_is_a_function_of_seed_step_and_rank(scenes: Path, details: Priva
     assert {text for _, texts in others for text in texts} <= set(train.texts)
 
 
+@pytest.mark.slow
 def test_crops_are_degraded_from_hardly_to_badly(scenes: Path, details: PrivateDetails) -> None:
     """Sharpness, as the mean difference of neighbours, from nearly all of it to nearly none; contrast likewise."""
     train, _ = read_plate_crops(details, [scenes / "images"], 0)

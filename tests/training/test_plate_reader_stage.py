@@ -138,6 +138,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Any:
     return call
 
 
+@pytest.mark.slow
 def test_the_command_trains_on_originals_and_reconstructions(
     run: Any, tmp_path: Path, scenes: Path, data: PlateData
 ) -> None:

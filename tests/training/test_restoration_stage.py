@@ -69,6 +69,7 @@ def unlike(one: dict[str, Tensor], other: dict[str, Tensor]) -> set[str]:
 # Coding
 
 
+@pytest.mark.slow
 def test_real_coding_is_the_codecs(tiny_yolov5: Path) -> None:
     """Each tensor as from its own bitstream, at the QP of its group."""
     codec = FeatureCodec.load(tiny_yolov5, bottleneck=None, image_size=64)

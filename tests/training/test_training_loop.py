@@ -238,6 +238,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, optimizer: str, stop:
     assert {"state.safetensors", "log.csv", "held-out.csv", "last.json", "best.json"} == set(results(tmp_path / "cut"))
 
 
+@pytest.mark.slow
 def test_a_run_stopped_twice_goes_on_bit_for_bit(tmp_path: Path) -> None:
     run(tmp_path / "whole", steps=8)
     for stop, resume in ((4, False), (7, True)):

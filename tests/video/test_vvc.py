@@ -133,6 +133,7 @@ def test_qp_is_not_shifted() -> None:
         assert slices(encode(shifted, frame, qp)) != slices(encode(codec, frame, qp))
 
 
+@pytest.mark.slow
 def test_a_higher_qp_gives_fewer_bytes_and_a_larger_error(vvc: VideoCodec) -> None:
     frame = make_frame((128, 128))
     streams = [encode(vvc, frame, qp) for qp in (0, 20, 30, 40, 63)]
@@ -256,6 +257,7 @@ def test_the_parameter_sets_of_the_embedded_encoder_are_small(shape: tuple[int, 
     assert sizes[nal.PPS] <= 11
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("qp", [0, 30, 46])
 def test_gray_pictures_spend_nothing_on_chroma_and_have_the_same_samples(qp: int) -> None:
     codec, shape = installed("ffmpeg"), (128, 192)
