@@ -22,9 +22,10 @@ from featcodec.bitstream.rate import bits_per_pixel
 from featcodec.codec import FeatureCodec
 from featcodec.detections.drawing import draw_boxes
 from featcodec.errors import FeatcodecError, InputError, OutputError
+from featcodec.evaluation.anchors import InputJpegMethod
 from featcodec.evaluation.coco import score
 from featcodec.evaluation.dataset import Dataset, open_dataset
-from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, UncodedMethod
+from featcodec.evaluation.methods import FeatureMethod, UncodedMethod
 from featcodec.evaluation.points import PointFile, Row
 from featcodec.evaluation.sweep import Plan, sweep
 from featcodec.images.annotations import read_annotations

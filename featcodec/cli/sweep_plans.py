@@ -40,7 +40,8 @@ def _curves(
 ) -> Iterator[Plan[Any, Any]]:
     """The curves of a method; "auto" means the bottleneck if there is one, else latent."""
     from featcodec.errors import InputError
-    from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod, UncodedMethod
+    from featcodec.evaluation.anchors import InputJpegMethod, InputVvcMethod
+    from featcodec.evaluation.methods import FeatureMethod, UncodedMethod
     from featcodec.evaluation.sweep import Plan
 
     if method == "input-jpeg":

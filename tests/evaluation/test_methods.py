@@ -15,9 +15,10 @@ from sweep_set import SIDE
 from featcodec import FeatureCodec, bitstream
 from featcodec.detectors.postprocess import detections_of
 from featcodec.errors import InputError
+from featcodec.evaluation.anchors import InputJpegMethod, InputVvcMethod
 from featcodec.evaluation.coco import score
 from featcodec.evaluation.dataset import open_dataset
-from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod, Method, UncodedMethod
+from featcodec.evaluation.methods import FeatureMethod, Method, UncodedMethod
 from featcodec.evaluation.points import IDENTITY, PointFile
 from featcodec.evaluation.sweep import Plan, sweep
 from featcodec.images.annotations import Annotations, read_annotations

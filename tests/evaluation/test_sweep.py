@@ -23,8 +23,9 @@ from sweep_set import SIDE, dataset_of, make_sweep_set
 from featcodec import FeatureCodec
 from featcodec.cli.main import main
 from featcodec.errors import EncoderError, InputError
+from featcodec.evaluation.anchors import InputJpegMethod, InputVvcMethod
 from featcodec.evaluation.coco import score
-from featcodec.evaluation.methods import FeatureMethod, InputJpegMethod, InputVvcMethod
+from featcodec.evaluation.methods import FeatureMethod
 from featcodec.evaluation.points import COLUMNS, PointFile, Row
 from featcodec.evaluation.rate import rate_of_streams
 from featcodec.evaluation.sweep import Outcome, Plan, sweep

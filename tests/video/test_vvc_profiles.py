@@ -19,7 +19,7 @@ from sweep_set import SIDE, make_sweep_set
 from featcodec.bitstream import read_file, unpack
 from featcodec.codec import FeatureCodec
 from featcodec.errors import BitstreamError, EncoderError, InputError
-from featcodec.evaluation.methods import InputVvcMethod
+from featcodec.evaluation.anchors import InputVvcMethod
 from featcodec.images.reading import read_image
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
 from featcodec.video import (
