@@ -11,18 +11,23 @@ from typing import Any
 
 import pytest
 
+from featcodec.system.batching import cores
+
 # Before torch is imported: the networks here are so small that threads cost more than they give, and on a busy machine
 # they wait for each other in busy loops (measured: ten times slower).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """One file is tested by this process: for workers, which start first, there is too little to share.
+    """How many processes test, unless `-n` says it.
 
-    `-n 4` makes them nevertheless.
+    One file is tested by this process alone: workers take longer to start than they save. With the slow tests there is
+    one worker more than cores, because these tests wait for programs that they start.
     """
     asked = {Path(argument.split("::")[0]) for argument in config.args}
-    return 0 if len(asked) == 1 and asked.pop().is_file() else None
+    if len(asked) == 1 and asked.pop().is_file():
+        return 0
+    return cores() if config.option.markexpr else cores() + 1
 
 
 def pytest_collection_finish() -> None:
