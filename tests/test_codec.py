@@ -372,6 +372,7 @@ def test_half_precision_does_not_change_a_restoration(tmp_path: Path, tiny_yolov
 # What people call
 
 
+@pytest.mark.slow
 def test_a_path_an_image_and_an_array_are_the_same_picture(tmp_path: Path, codec: FeatureCodec) -> None:
     pixels = texture(96, 64)
     path = tmp_path / "picture.png"

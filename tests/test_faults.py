@@ -147,6 +147,7 @@ def test_help_needs_no_torch() -> None:
     assert result.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.slow
 def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
     command = " ".join([f"'{sys.executable}'", "-c", "'from featcodec.cli.main import main; main()'", "models"])
     environment = {**os.environ, "FEATCODEC_HOME": str(tmp_path)}

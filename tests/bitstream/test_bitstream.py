@@ -311,6 +311,7 @@ def test_the_side_info_stands_before_the_slice_and_the_picture_is_unchanged(real
 # Round trips.
 
 
+@pytest.mark.slow
 @given(side_infos())
 def test_unpack_undoes_pack_in_version_1(side_info: SideInfo) -> None:
     stream = RAW_PICTURE if side_info.qp == 255 else PICTURE
@@ -330,6 +331,7 @@ def test_unpack_undoes_pack_in_version_2(side_info: SideInfo) -> None:
     assert len(data) < len(bitstream.pack(side_info, stream, version=1))
 
 
+@pytest.mark.slow
 @given(side_infos(), st.sampled_from([1, None]))
 def test_the_parts_of_a_breakdown_add_up(side_info: SideInfo, version: int | None) -> None:
     raw = side_info.qp == 255

@@ -26,6 +26,7 @@ def unit(kind: int, payload: bytes = b"x") -> bytes:
     return bytes([0, kind << 3 | 1]) + nal.escape(payload + b"\x80")
 
 
+@pytest.mark.slow
 @settings(max_examples=300)
 @given(PAYLOADS)
 @example(b"\0\0\0\0\0\0\0")

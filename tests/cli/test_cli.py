@@ -115,6 +115,7 @@ def test_encode_reports_rate_and_resumes(run: Any, coded: Path, tiny_yolov5: Pat
     assert [Path(entry["output"]).suffix for entry in report["files"]] == [".266"] * 3
 
 
+@pytest.mark.slow
 def test_encode_keeps_the_good_and_lists_the_bad(run: Any, tmp_path: Path, tiny_yolov5: Path) -> None:
     bad = make_bad_pictures(tmp_path / "in")
     save_texture(tmp_path / "in/good.png")

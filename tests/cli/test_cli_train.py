@@ -402,6 +402,7 @@ def test_a_restoration_of_real_and_of_simulated_coding(
 # Resuming
 
 
+@pytest.mark.slow
 def test_an_existing_run_is_refused_and_a_finished_one_is_only_named(
     run: Any, toy: list[object], labelled: list[object], bottleneck: Path
 ) -> None:
@@ -638,6 +639,7 @@ def test_a_run_that_diverges_is_one_line_and_keeps_its_checkpoint(
     load_bottleneck(tmp_path / "a/last-bottleneck.safetensors")
 
 
+@pytest.mark.slow
 def test_what_is_trained_fits_the_codec(
     run: Any, tmp_path: Path, tiny_yolov5: Path, toy_set: Path, bottleneck: Path
 ) -> None:

@@ -358,6 +358,7 @@ def test_undamaged_copies_load(tmp_path: Path) -> None:
     load_detector(save_yolov5u(tmp_path / "b.pt", make_yolov5u()), device="cpu")
 
 
+@pytest.mark.slow
 def test_message_names_the_layer(tmp_path: Path) -> None:
     model = make_yolov5()
     put("model.3.conv", "groups", 2)(model)

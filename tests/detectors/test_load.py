@@ -38,12 +38,14 @@ def test_class_names(tmp_path: Path, names: Any, expected: tuple[str, ...]) -> N
     assert load(save_yolov5(tmp_path / "a.pt", make_yolov5(names))).names == expected
 
 
+@pytest.mark.slow
 def test_class_names_may_be_missing(tmp_path: Path) -> None:
     model = make_yolov5()
     del model.names
     assert load(save_yolov5(tmp_path / "a.pt", model)).names == ("class0", "class1", "class2")
 
 
+@pytest.mark.slow
 def test_class_names_of_ultralytics(tiny_yolov5u: Path) -> None:
     assert load(tiny_yolov5u).names == tuple(NAMES)
 
@@ -59,6 +61,7 @@ def test_fingerprint_is_of_the_weights_alone(tmp_path: Path, tiny_yolov5: Path) 
     assert load(renamed).fingerprint == expected
 
 
+@pytest.mark.slow
 def test_fingerprint_is_that_of_yolov5n_for_ever(yolov5n_path: Path) -> None:
     """Every bitstream carries it: were it computed otherwise, no old stream could be decoded."""
     assert load(yolov5n_path).fingerprint.hex() == "53961ef2ce19a847"
@@ -115,6 +118,7 @@ def test_half_precision_is_close(request: pytest.FixtureRequest, which: str) -> 
     assert (ours[:, 4:].float() - theirs[:, 4:]).abs().max() < 0.02
 
 
+@pytest.mark.slow
 def test_cpu_computes_in_single_precision_and_frozen(tiny_yolov5: Path) -> None:
     detector = load(tiny_yolov5)
     assert (detector.device.type, detector.dtype) == ("cpu", torch.float32)

@@ -69,6 +69,7 @@ def path(tmp_path_factory: pytest.TempPathFactory, detector: SplitDetector) -> P
 # Round trips
 
 
+@pytest.mark.slow
 def test_float32_comes_back_bit_for_bit(tmp_path: Path, detector: SplitDetector) -> None:
     path = tmp_path / "a.safetensors"
     save_detector(path, CONFIG, detector.layers, half=False)
@@ -185,6 +186,7 @@ def refusal(path: Path) -> str:
     return message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

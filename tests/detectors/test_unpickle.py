@@ -93,6 +93,7 @@ def test_ema_comes_before_model(tmp_path: Path) -> None:
     assert read_checkpoint(path).attributes["names"] == ["x", "y", "z"]
 
 
+@pytest.mark.slow
 def test_bare_model_is_read(tmp_path: Path) -> None:
     with yolov5_modules():
         torch.save(make_yolov5(), tmp_path / "a.pt")
@@ -226,6 +227,7 @@ def test_compressed_bomb_is_refused_by_its_unpacked_size(tmp_path: Path, monkeyp
     assert "unpacks to 3 MiB" in refusal(tmp_path / "a.pt")
 
 
+@pytest.mark.slow
 def test_tensor_of_stride_0_is_refused(tmp_path: Path) -> None:
     model = make_yolov5()
     model.model[0].conv.weight = nn.Parameter(torch.zeros(1).half().expand(1 << 20, 1 << 14, 6, 6), requires_grad=False)
@@ -243,6 +245,7 @@ def test_storage_larger_than_its_record_is_refused(tmp_path: Path) -> None:
     refusal(write_archive(tmp_path / "a.pt", lying, **{"0": bytes(16)}))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Validating sparse tensor")
 def test_sparse_tensor_is_refused(tmp_path: Path) -> None:
     model = make_yolov5()
@@ -250,6 +253,7 @@ def test_sparse_tensor_is_refused(tmp_path: Path) -> None:
     assert "running_mean is not a plain tensor" in refusal(save_yolov5(tmp_path / "a.pt", model))
 
 
+@pytest.mark.slow
 def test_module_that_contains_itself_is_refused(tmp_path: Path) -> None:
     model = make_yolov5()
     model.model[2]._modules["again"] = model.model

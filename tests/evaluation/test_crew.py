@@ -28,6 +28,7 @@ def test_results_keep_their_order_and_run_at_the_same_time() -> None:
         assert list(crew.map(work, range(30))) == [number * number for number in range(30)]
 
 
+@pytest.mark.slow
 def test_an_error_ends_the_programs_that_run() -> None:
     errors: list[Exception] = []
 

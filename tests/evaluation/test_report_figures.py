@@ -52,6 +52,7 @@ def test_a_figure_is_well_formed_and_made_alike_twice(study: Study, draw: object
     assert draw(study) == svg
 
 
+@pytest.mark.slow
 def test_rate_accuracy_shows_every_curve_and_the_detector(study: Study) -> None:
     svg = figures.rate_accuracy(study)
     shown = texts(svg)
@@ -102,6 +103,7 @@ def test_no_curve_is_no_figure_and_one_point_is_one(tmp_path: Path) -> None:
     assert markers(figures.rate_accuracy(read_study([tmp_path / "one.csv"], "ap50"))) == [1]
 
 
+@pytest.mark.slow
 def test_figures_follow_light_and_dark(study: Study) -> None:
     svg = figures.rate_accuracy(study)
     assert svg is not None

@@ -67,6 +67,7 @@ def test_what_was_not_measured_is_not_said(tmp_path: Path) -> None:
     assert [row.panels[1].measured for row in rows] == [(), ("PSNR 16.13 dB",)]
 
 
+@pytest.mark.slow
 def test_large_pictures_are_shrunk_and_embedded_as_jpeg(tmp_path: Path) -> None:
     folder = make_attack(tmp_path / "out", tmp_path / "in", "latent", ("a",))
     save_texture(folder / "a.png", 800, 500)

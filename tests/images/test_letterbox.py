@@ -76,6 +76,7 @@ def test_shape_is_what_the_detector_takes(width: int, height: int, size: int, sq
     assert abs(inner_height - height * size / max(width, height)) <= 1
 
 
+@pytest.mark.slow
 @given(SIDES, SIDES, SIZES, st.booleans(), st.lists(st.floats(0, 1), min_size=4, max_size=4))
 @example(1, 65535, 512, False, [0.0, 0.0, 1.0, 1.0])
 def test_boxes_come_back(width: int, height: int, size: int, square: bool, fractions: list[float]) -> None:

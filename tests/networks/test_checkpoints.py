@@ -409,6 +409,7 @@ def test_a_config_has_its_types_or_is_refused(name: str, value: Any) -> None:
     assert type(config.training) is dict
 
 
+@pytest.mark.slow
 @given(
     low=st.integers(-5, 5), span=st.integers(0, 9), sizes=st.lists(st.integers(-9, 19) | st.booleans() | st.floats())
 )

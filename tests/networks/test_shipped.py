@@ -118,6 +118,7 @@ def test_its_attacker_ships(shipped: Shipped) -> None:
     assert recnet.config.training["edge_weight"] == 0
 
 
+@pytest.mark.slow
 @each_detector
 def test_all_attackers_of_a_detector_had_the_same_budget(detector: str) -> None:
     fingerprint = fingerprint_of(detector)

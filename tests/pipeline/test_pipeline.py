@@ -81,6 +81,7 @@ def test_decoding_keeps_the_order_and_equals_the_single_decode(tmp_path: Path, c
         np.testing.assert_allclose(outcome.detections.scores, single.scores, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_run_resumes_and_overwrites_only_when_asked(tmp_path: Path, codec: FeatureCodec) -> None:
     source, output = make_set(tmp_path / "in", 6), tmp_path / "out"
     run(codec, source, output)

@@ -304,6 +304,7 @@ def test_a_perfect_attack_is_infinitely_good(tmp_path: Path, codec: FeatureCodec
     assert (outcome.quality.psnr, outcome.quality.edge_psnr) == (math.inf, math.inf)
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_costs_one_line_each_and_the_others_are_done(
     tmp_path: Path, codec: FeatureCodec, tiny_yolov5: Path
 ) -> None:
@@ -585,6 +586,7 @@ def test_latent_coding_needs_no_bottleneck(
     assert run(audit / "in", "-o", tmp_path, *model)[0] == 0
 
 
+@pytest.mark.slow
 def test_infinite_and_undefined_decibels_are_null_and_said(
     run: Any, codec: FeatureCodec, tiny_yolov5: Path, tmp_path: Path
 ) -> None:
@@ -615,6 +617,7 @@ def test_infinite_and_undefined_decibels_are_null_and_said(
     assert ["flat.png", "inf", "inf"] in [line.split() for line in out.splitlines()]
 
 
+@pytest.mark.slow
 def test_what_has_no_original_or_is_damaged_costs_one_line_each(
     run: Any, audit: Path, model: list[object], tmp_path: Path
 ) -> None:
@@ -666,6 +669,7 @@ def test_without_a_shipped_recnet_one_has_to_be_given(run: Any, audit: Path, tin
     assert "train one with `featcodec train attack`" in err
 
 
+@pytest.mark.slow
 def test_recnets_of_other_codecs_are_one_line(
     run: Any,
     audit: Path,

@@ -35,6 +35,7 @@ texts = st.text(
 decibels = st.floats(0, 99, width=32) | st.sampled_from((math.inf, math.nan))
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(texts, texts, texts, texts, decibels, decibels), max_size=4, unique_by=lambda row: row[0]))
 def test_what_is_written_comes_back(rows: list[tuple[str, str, str, str, float, float]]) -> None:

@@ -53,6 +53,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_a_scene_is_a_function_of_seed_and_index() -> None:
     first, second = draw_scene(3, 7), draw_scene(3, 7)
     assert first.image.tobytes() == second.image.tobytes()
@@ -61,6 +62,7 @@ def test_a_scene_is_a_function_of_seed_and_index() -> None:
     assert first.image.dtype == np.uint8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("other", [(3, 8), (4, 7), (7, 3)])
 def test_other_seeds_and_indexes_make_other_scenes(other: tuple[int, int]) -> None:
     assert (scene(3, 7).image != scene(*other).image).mean() > 0.5
@@ -255,6 +257,7 @@ def test_bad_arguments(tmp_path: Path, arguments: list[str], message: str) -> No
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     run = subprocess.run(
@@ -267,6 +270,7 @@ def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:
     assert run.stderr == f"featcodec: {tmp_path / 'out'}: is not a folder; choose another -o\n"
 
 
+@pytest.mark.slow
 def test_scenes_do_not_know_torch() -> None:
     code = "import sys, featcodec.scenes.dataset\nsys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

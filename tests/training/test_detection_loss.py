@@ -405,6 +405,7 @@ def outputs_of(detector: SplitDetector, features: Tensor) -> Any:
     return detector.head.raw(detector.neck(features))
 
 
+@pytest.mark.slow
 def test_the_head_chooses_the_loss(tiny_yolov5: Path, tiny_yolov5u: Path) -> None:
     assert isinstance(detection_loss_for(load_detector(tiny_yolov5, device="cpu")), AnchorLoss)
     assert isinstance(detection_loss_for(load_detector(tiny_yolov5u, device="cpu")), AnchorFreeLoss)

@@ -46,6 +46,7 @@ def part_of(batch: TrainingBatch, rows: list[int]) -> TrainingBatch:
     return TrainingBatch(batch.images[rows], batch.boxes[chosen], batch.classes[chosen], numbers, batch.labelled[rows])
 
 
+@pytest.mark.slow
 def test_it_is_the_weighted_sum_of_what_has_a_weight(detector: SplitDetector, batch: TrainingBatch) -> None:
     features, restored = features_of(detector, batch)
     objective = Objective(detector)

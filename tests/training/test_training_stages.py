@@ -375,6 +375,7 @@ def held_out_features(data: TrainingData, detector: SplitDetector) -> tuple[Tens
         return pictures, detector.front(pictures)
 
 
+@pytest.mark.slow
 def test_the_bottleneck_under_attack_does_not_change(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:

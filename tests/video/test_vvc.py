@@ -201,6 +201,7 @@ def test_neighbours_do_not_leak_into_a_frame(vvc: VideoCodec) -> None:
         assert beside_alike == beside_unlike == encode(vvc, frame, qp)
 
 
+@pytest.mark.slow
 def test_picture_numbers_that_wrap_do_not_show() -> None:
     codec = installed("ffmpeg")
     frames = [np.full((8, 8), 255 - number % 256, np.uint8) for number in range(260)]
@@ -210,6 +211,7 @@ def test_picture_numbers_that_wrap_do_not_show() -> None:
         assert streams[number] == encode(codec, frames[number], 30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("threads", [0, 1, 2])
 def test_threads_change_no_byte(codec: VideoCodec, threads: int) -> None:
     frames = [make_frame((128, 128), seed) for seed in range(3)]
@@ -239,6 +241,7 @@ def test_every_picture_of_a_batch_is_counted(vvc: VideoCodec) -> None:
 # What a stream holds.
 
 
+@pytest.mark.slow
 def test_a_stream_is_one_intra_picture_of_known_nal_units(vvc: VideoCodec) -> None:
     for qp in (0, 20, 38):
         units = nal.split_units(encode(vvc, make_frame((128, 128)), qp))

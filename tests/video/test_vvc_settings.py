@@ -106,6 +106,7 @@ def test_the_lowest_qps_are_spared_rate_distortion_optimization() -> None:
     assert EncoderSettings(parameters={"RDOQ": "2"}).options(0)["RDOQ"] == "2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", PRESETS[:3])
 def test_every_preset_codes_at_the_lowest_qps(preset: str) -> None:
     codec = open_video_codec("ffmpeg", EncoderSettings(preset))
