@@ -8,7 +8,7 @@ from pathlib import Path
 import rich_click as click
 
 from featcodec.cli.console import complain, print_json
-from featcodec.cli.options import conditions_of, json_option, metric_option
+from featcodec.cli.options import conditions_of, json_option, metric_option, overwrite_option
 
 _CONDITION_HELP = "Which curve of {} to use if it has several, e.g. method=latent or fingerprint=1a2b. May be repeated."
 
@@ -29,6 +29,7 @@ _CONDITION_HELP = "Which curve of {} to use if it has several, e.g. method=laten
 @click.option(
     "--mpeg-vcm", type=click.Path(path_type=Path), help="CSV file to write, with the table of MPEG VCM's template."
 )
+@overwrite_option
 @json_option
 def command(
     anchor: Path,
@@ -38,6 +39,7 @@ def command(
     of_anchor: tuple[str, ...],
     of_test: tuple[str, ...],
     mpeg_vcm: Path | None,
+    overwrite: bool,
     as_json: bool,
 ) -> int:
     """Compare two rate-accuracy curves by Bjontegaard deltas.
@@ -48,7 +50,10 @@ def command(
     """
     from featcodec.evaluation.bd import compare
     from featcodec.evaluation.curves import read_curve
+    from featcodec.system.files import check_new
 
+    if mpeg_vcm is not None:
+        check_new(mpeg_vcm, "mpeg_vcm", overwrite=overwrite)
     first = read_curve(anchor, metric, conditions_of(of_anchor))
     second = read_curve(test, metric, conditions_of(of_test))
     comparison = compare(first, second, interpolation)
@@ -57,7 +62,7 @@ def command(
     if mpeg_vcm is not None:
         from featcodec.evaluation.mpeg_vcm import write_table
 
-        write_table(mpeg_vcm, first, second, comparison)
+        write_table(mpeg_vcm, first, second, comparison, overwrite=overwrite)
     if as_json:
         print_json({"metric": metric, "interpolation": interpolation, **dataclasses.asdict(comparison)})
         return 0

@@ -139,7 +139,7 @@ def command(
         note_classes(truth, feature_codec.model.detector.names)
     started = time.perf_counter()
     outcomes = decode_files(feature_codec, known, workers=workers)
-    with contextlib.closing(outcomes), open_export(output, file_format, truth) as write:
+    with contextlib.closing(outcomes), open_export(output, file_format, truth, overwrite=overwrite) as write:
         for outcome in progress(outcomes, len(known), "decode"):
             if outcome.detections is None:
                 complain(str(outcome.error))

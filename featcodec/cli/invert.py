@@ -153,7 +153,16 @@ def command(
         latent = Attack.load(codec.without_bottleneck(), _given(latent_recnet))
     done: list[Attacked] = []
     started = time.perf_counter()
-    outcomes = attack_files(attack, known, output, originals=matched, latent=latent, plates=plates, workers=workers)
+    outcomes = attack_files(
+        attack,
+        known,
+        output,
+        originals=matched,
+        latent=latent,
+        plates=plates,
+        workers=workers,
+        overwrite=overwrite,
+    )
     with contextlib.closing(outcomes):
         for outcome in progress(outcomes, len(known), "invert"):
             if outcome.error is None:

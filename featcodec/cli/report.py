@@ -88,8 +88,9 @@ def command(
         commands="" if commands is None else _read_commands(commands),
         made_by=shlex.join(["featcodec", *sys.argv[1:]]),
     )
-    write_html(output, report)
-    written = [output, *(write_markdown(markdown, report) if markdown is not None else ())]
+    write_html(output, report, overwrite=overwrite)
+    more = [] if markdown is None else write_markdown(markdown, report, overwrite=overwrite)
+    written = [output, *more]
     compared = [[cell.text for cell in row] for row in bd(report.study).rows]
     counts = {"points": len(report.study.rows), "curves": len(report.study.series), "attacks": len(attacks)}
     if as_json:

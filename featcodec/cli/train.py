@@ -232,15 +232,14 @@ def layout_command(
     SRC are image files, folders (searched recursively) or glob patterns. A few hundred images without labels are
     enough. Give the checkpoint to `encode --layout` and `decode --layout`.
     """
-    from featcodec.errors import OutputError
     from featcodec.images.reading import IMAGE_SUFFIXES
+    from featcodec.system.files import check_new
     from featcodec.system.paths import expand_sources
     from featcodec.training.layout import LayoutTask, find_layout
 
-    if output.exists() and not overwrite:
-        raise OutputError(f"{output}: exists; give another -o, or --overwrite")
+    check_new(output, overwrite=overwrite)
     images = [source.path for source in expand_sources(sources, IMAGE_SUFFIXES, "images")]
-    find_layout(LayoutTask(detector, bottleneck, image_size), images, output)
+    find_layout(LayoutTask(detector, bottleneck, image_size), images, output, overwrite=overwrite)
     click.echo(str(output))
 
 

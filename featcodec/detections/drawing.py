@@ -59,12 +59,12 @@ def draw_boxes(image: ImageLike, detections: Detections, *, least_score: float =
     return np.array(canvas)
 
 
-def save_jpeg(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write an image as JPEG, whole or not at all.
+def save_jpeg(path: Path, image: npt.NDArray[np.uint8], *, overwrite: bool = False) -> None:
+    """Write an image as JPEG, whole or not at all. A file of that name is replaced only with `overwrite`.
 
     Raises:
         InputError: the image is too large for JPEG (a side over 65,500 pixels).
-        OutputError: the file cannot be written.
+        OutputError: the file exists or cannot be written.
     """
     buffer = io.BytesIO()
     try:
@@ -73,7 +73,7 @@ def save_jpeg(path: Path, image: npt.NDArray[np.uint8]) -> None:
         raise InputError(
             f"{path}: {image.shape[1]}x{image.shape[0]} pixels do not fit into a JPEG file ({error}); leave `draw` out"
         ) from None
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue(), overwrite=overwrite)
 
 
 def index_images(folder: Path) -> dict[str, Path]:
@@ -121,6 +121,7 @@ def open_drawing(
             raise OutputError(f"{output}: is an original image, which `draw` would overwrite; choose another folder")
         if output.exists() and not overwrite:
             raise OutputError(f"{output}: exists; use `overwrite` or another `draw`")
-        save_jpeg(output, draw_boxes(read_image(original), detections, least_score=least_score))
+        drawn = draw_boxes(read_image(original), detections, least_score=least_score)
+        save_jpeg(output, drawn, overwrite=overwrite)
 
     return draw

@@ -12,7 +12,8 @@ from typing import TypeAlias
 from featcodec.detections import Detections
 from featcodec.errors import InputError, OutputError
 from featcodec.images.annotations import Annotations
-from featcodec.system.files import atomic_folder, atomic_writer, write_atomically
+from featcodec.system.files import atomic_writer, write_atomically
+from featcodec.system.folders import atomic_folder
 
 FORMATS = ("coco", "csv", "yolo")
 
@@ -50,7 +51,7 @@ def check_output(output: Path, file_format: str, *, overwrite: bool) -> None:
 
 
 def open_export(
-    output: Path, file_format: str, annotations: Annotations | None
+    output: Path, file_format: str, annotations: Annotations | None, *, overwrite: bool = False
 ) -> contextlib.AbstractContextManager[Write]:
     """A function that writes the detections of one image per call. The output appears if the block ends without error.
 
@@ -59,16 +60,17 @@ def open_export(
         file_format: one of `FORMATS`.
         annotations: the source of COCO image ids and category ids. With None, the image id is the file name as a number
             (or the name itself if it is not a number), as in ultralytics.
+        overwrite: replace an output that exists. Without it, the end of the block raises OutputError if there is one.
 
     Raises:
         InputError: the format is unknown.
     """
     if file_format == "coco":
-        return _coco(output, annotations)
+        return _coco(output, annotations, overwrite)
     if file_format == "csv":
-        return _csv(output)
+        return _csv(output, overwrite)
     if file_format == "yolo":
-        return _yolo(output)
+        return _yolo(output, overwrite)
     raise InputError(f"unknown format {file_format!r}; use one of {', '.join(FORMATS)}")
 
 
@@ -80,8 +82,8 @@ def image_id_of(relative: PurePath, annotations: Annotations | None) -> int | st
 
 
 @contextlib.contextmanager
-def _coco(output: Path, annotations: Annotations | None) -> Iterator[Write]:
-    with atomic_writer(output, "w") as file:
+def _coco(output: Path, annotations: Annotations | None, overwrite: bool) -> Iterator[Write]:
+    with atomic_writer(output, "w", overwrite=overwrite) as file:
         file.write("[")
         separator = "\n"
         categories: dict[tuple[str, ...], dict[int, int] | None] = {}
@@ -100,8 +102,8 @@ def _coco(output: Path, annotations: Annotations | None) -> Iterator[Write]:
 
 
 @contextlib.contextmanager
-def _csv(output: Path) -> Iterator[Write]:
-    with atomic_writer(output, "w") as file:
+def _csv(output: Path, overwrite: bool) -> Iterator[Write]:
+    with atomic_writer(output, "w", overwrite=overwrite) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(_CSV_COLUMNS)
 
@@ -115,8 +117,8 @@ def _csv(output: Path) -> Iterator[Write]:
 
 
 @contextlib.contextmanager
-def _yolo(output: Path) -> Iterator[Write]:
-    with atomic_folder(output, replaceable=(_YOLO_SUFFIX,)) as folder:
+def _yolo(output: Path, overwrite: bool) -> Iterator[Write]:
+    with atomic_folder(output, replaceable=(_YOLO_SUFFIX,), overwrite=overwrite) as folder:
 
         def write(relative: PurePath, detections: Detections) -> None:
             """One line per box: class id, centre x, y, width, height as fractions of the image, score."""
@@ -126,6 +128,7 @@ def _yolo(output: Path) -> Iterator[Write]:
                 centre = (left + right) / 2 / detections.width, (top + bottom) / 2 / detections.height
                 size = (right - left) / detections.width, (bottom - top) / detections.height
                 lines.append(f"{class_id} " + " ".join(f"{value:.6f}" for value in (*centre, *size, score)) + "\n")
-            write_atomically(folder / f"{relative.as_posix()}{_YOLO_SUFFIX}", "".join(lines).encode())
+            label = folder / f"{relative.as_posix()}{_YOLO_SUFFIX}"
+            write_atomically(label, "".join(lines).encode(), overwrite=True)
 
         yield write

@@ -26,11 +26,13 @@ _ENCODER = ("front_end_seconds", "encode_seconds")
 _DECODER = ("decode_seconds", "back_end_seconds")
 
 
-def write_table(path: Path, anchor: RateCurve, test: RateCurve, comparison: Comparison) -> None:
-    """Write the table of two curves.
+def write_table(
+    path: Path, anchor: RateCurve, test: RateCurve, comparison: Comparison, *, overwrite: bool = False
+) -> None:
+    """Write the table of two curves. A file of that name is replaced only with `overwrite`.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file exists or cannot be written.
     """
     accuracy = _ACCURACY[anchor.metric]
     side = ("QP", "Rate [bpp]", accuracy, "Enc T [s]", "Dec T [s]")
@@ -48,7 +50,7 @@ def write_table(path: Path, anchor: RateCurve, test: RateCurve, comparison: Comp
     pairs = zip_longest(reversed(anchor.points), reversed(test.points))
     for number, (first, second) in enumerate(pairs, 1):
         table.writerow([data_set, number, *_side(first), *_side(second), *(values if number == 1 else [""] * 4)])
-    write_atomically(path, text.getvalue().encode())
+    write_atomically(path, text.getvalue().encode(), overwrite=overwrite)
 
 
 def _side(point: CurvePoint | None) -> list[str]:

@@ -64,12 +64,12 @@ def side_by_side(panels: Sequence[Panel]) -> npt.NDArray[np.uint8]:
     return np.array(canvas)
 
 
-def save_png(path: Path, image: npt.NDArray[np.uint8]) -> None:
-    """Write an image as PNG, whole or not at all.
+def save_png(path: Path, image: npt.NDArray[np.uint8], *, overwrite: bool = False) -> None:
+    """Write an image as PNG, whole or not at all. A file of that name is replaced only with `overwrite`.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file exists or cannot be written.
     """
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG", compress_level=_COMPRESSION)
-    write_atomically(path, buffer.getvalue())
+    write_atomically(path, buffer.getvalue(), overwrite=overwrite)

@@ -47,9 +47,17 @@ def fingerprint(*states: Mapping[str, Tensor], structure: str = "") -> bytes:
 
 
 def save_checkpoint(
-    path: Path, kind: str, config: Mapping[str, Any], state: Mapping[str, Tensor], *, half: bool = False
+    path: Path,
+    kind: str,
+    config: Mapping[str, Any],
+    state: Mapping[str, Tensor],
+    *,
+    half: bool = False,
+    overwrite: bool = True,
 ) -> None:
     """Write weights and config to a `.safetensors` file; with `half`, weights are stored as float16.
+
+    A checkpoint of that name is replaced, unless `overwrite` is False.
 
     Raises:
         WeightsError: a number is too large for float16.
@@ -59,7 +67,7 @@ def save_checkpoint(
         state = {name: _half(path, name, tensor) for name, tensor in state.items()}
     text = json.dumps({"format": FORMAT, "kind": kind, **config}, sort_keys=True)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in state.items()}
-    write_atomically(path, save(tensors, {_METADATA_KEY: text}))
+    write_atomically(path, save(tensors, {_METADATA_KEY: text}), overwrite=overwrite)
 
 
 def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -25,15 +25,14 @@ KIND = "layout"
 _OLD_KEYS = {"model_fingerprint": "tensor_fingerprint"}
 
 
-def save_layout(path: Path, layout: Layout) -> None:
-    """Write a `.safetensors` checkpoint; `load_layout` reads it.
+def save_layout(path: Path, layout: Layout, *, overwrite: bool = True) -> None:
+    """Write a `.safetensors` checkpoint; `load_layout` reads it. `overwrite` replaces a file that exists.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file exists or cannot be written.
     """
-    save_checkpoint(
-        path, KIND, asdict(layout.config), {name: torch.from_numpy(array) for name, array in layout.arrays().items()}
-    )
+    state = {name: torch.from_numpy(array) for name, array in layout.arrays().items()}
+    save_checkpoint(path, KIND, asdict(layout.config), state, overwrite=overwrite)
 
 
 def load_layout(path: Path) -> Layout:

@@ -7,7 +7,7 @@ only full batches start. When an encoder would be idle, the largest waiting batc
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import chain
@@ -16,14 +16,14 @@ from pathlib import Path
 from featcodec import bitstream
 from featcodec.bitstream import STREAM_SUFFIX, SideInfo
 from featcodec.codec import FeatureCodec
-from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, OutputError
+from featcodec.errors import BitstreamError, EncoderError, FeatcodecError
 from featcodec.images.letterbox import Letterboxed
 from featcodec.images.reading import read_image
 from featcodec.packing.frames import Frame
 from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
 from featcodec.system.batching import Batcher, cores, parts, read_ahead
 from featcodec.system.devices import beside_other_work
-from featcodec.system.files import write_atomically
+from featcodec.system.files import ExistsError, write_atomically
 from featcodec.system.paths import Source
 from featcodec.video.process import kill_owned_by, owned_by
 
@@ -93,7 +93,8 @@ def encode_files(
     """Encode images into bitstream files. Yields one outcome per image as soon as the image is done.
 
     A file that exists is skipped if it was made from the same image with the same settings. Otherwise the file counts
-    as a failure. So an interrupted run can continue, and no file is overwritten by accident.
+    as a failure. So an interrupted run can continue, and no file is overwritten by accident, not even one that another
+    run writes at the same time.
 
     Args:
         codec: the codec.
@@ -123,7 +124,7 @@ def encode_files(
 
     def submit(group: Sequence[_FrameJob]) -> Iterator[Encoded]:
         if group:
-            running.add(coders.submit(_code, codec, group, qp, owner))
+            running.add(coders.submit(_code, codec, group, qp, owner, overwrite=overwrite))
             yield from collect(2 * workers)
 
     def collect(at_most: int) -> Iterator[Encoded]:
@@ -162,20 +163,21 @@ def _load(codec: FeatureCodec, source: Source, output: Path, qp: int, *, overwri
     try:
         image = codec.letterbox(read_image(source.path))
         if output.exists() and not overwrite:
-            return _existing(codec, source, output, image, qp)
+            return _existing(source, output, lambda found: codec.matches(found, image, qp))
         return _Job(source, output, image)
     except (FeatcodecError, OSError) as error:
         return Encoded(source, output, error=one_line(error, source.path))
 
 
-def _existing(codec: FeatureCodec, source: Source, output: Path, image: Letterboxed, qp: int) -> Encoded:
+def _existing(source: Source, output: Path, matches: Callable[[SideInfo], bool]) -> Encoded:
+    """The outcome for an image whose file is already there."""
     try:
         data = bitstream.read_file(output)
         side_info, _ = bitstream.unpack(data)
     except BitstreamError as error:
-        raise OutputError(f"{output}: exists and is not an intact bitstream ({error}); use `overwrite`") from None
-    if not codec.matches(side_info, image, qp):
-        raise OutputError(
+        raise ExistsError(f"{output}: exists and is not an intact bitstream ({error}); use `overwrite`") from None
+    if not matches(side_info):
+        raise ExistsError(
             f"{output}: exists, but was made from another image or with other weights or settings; use `overwrite` "
             "or another `output`"
         )
@@ -195,7 +197,7 @@ def _front(codec: FeatureCodec, group: list[_Job], qp: int) -> Iterator[_FrameJo
             yield _FrameJob(job.source, job.output, *result)
 
 
-def _code(codec: FeatureCodec, group: Sequence[_FrameJob], qp: int, owner: object) -> list[Encoded]:
+def _code(codec: FeatureCodec, group: Sequence[_FrameJob], qp: int, owner: object, *, overwrite: bool) -> list[Encoded]:
     started = time.perf_counter()
     try:
         with owned_by(owner):
@@ -203,16 +205,19 @@ def _code(codec: FeatureCodec, group: Sequence[_FrameJob], qp: int, owner: objec
     except EncoderError as error:
         if len(group) > 1:
             # Only the image that causes the error should fail.
-            return [outcome for job in group for outcome in _code(codec, [job], qp, owner)]
+            return [outcome for job in group for outcome in _code(codec, [job], qp, owner, overwrite=overwrite)]
         return [Encoded(group[0].source, group[0].output, error=one_line(error, group[0].source.path))]
     seconds = (time.perf_counter() - started) / len(group)
-    return [_write(job, stream, seconds) for job, stream in zip(group, streams, strict=True)]
+    return [_write(job, stream, seconds, overwrite=overwrite) for job, stream in zip(group, streams, strict=True)]
 
 
-def _write(job: _FrameJob, stream: bytes, seconds: float) -> Encoded:
+def _write(job: _FrameJob, stream: bytes, seconds: float, *, overwrite: bool) -> Encoded:
     try:
         data = bitstream.pack(job.side_info, stream)
-        write_atomically(job.output, data)
+        try:
+            write_atomically(job.output, data, overwrite=overwrite)
+        except ExistsError:  # another run wrote it meanwhile
+            return _existing(job.source, job.output, lambda found: found == job.side_info)
     except FeatcodecError as error:
         return Encoded(job.source, job.output, error=one_line(error, job.source.path))
     pixels = job.side_info.original_width * job.side_info.original_height

@@ -123,11 +123,12 @@ def attack_files(
     latent: Attack | None = None,
     plates: PlateAudit | None = None,
     workers: int | None = None,
+    overwrite: bool = False,
 ) -> Generator[Attacked, None, None]:
     """Reconstruct pictures and write them. Yields one outcome per file, in the order of the sources.
 
     The pictures have the size of the letterboxed image without its border. They are measured at this size, against the
-    original scaled to the same size. Existing pictures are replaced, so call `check_pictures` first.
+    original scaled to the same size. Call `check_pictures` first, so that no time is lost on pictures that exist.
 
     Args:
         attack: the codec and the RecNet trained on it.
@@ -138,8 +139,9 @@ def attack_files(
             same without bottleneck.
         plates: reads the number plates on originals and reconstructions.
         workers: number of threads; None means one per core.
+        overwrite: replace pictures that exist. Without it, such a file counts as a failure.
     """
-    inversion = _Run(attack, latent, folder, originals or {}, plates)
+    inversion = _Run(attack, latent, folder, originals or {}, plates, overwrite)
     return batched_outcomes(
         sources,
         partial(_read, inversion),
@@ -160,6 +162,7 @@ class _Run:
     folder: Path
     originals: Mapping[Path, Path]
     plates: PlateAudit | None
+    overwrite: bool
 
     def failure(self, source: Source, error: Exception | str) -> Attacked:
         return Attacked(source, picture_path(source, self.folder), error=one_line(error, source.path))
@@ -222,7 +225,7 @@ def _invert(inversion: _Run, group: Sequence[_Job]) -> list[Attacked]:
 
 def _write(inversion: _Run, job: _Job, picture: Picture, latent: Picture | None) -> Attacked:
     output = picture_path(job.source, inversion.folder)
-    save_png(output, _to_pixels(picture))
+    save_png(output, _to_pixels(picture), overwrite=inversion.overwrite)
     if job.original is None:
         return Attacked(job.source, output, qp=_qp(job.target))
     pixels = job.letterbox.crop(job.original.pixels)
@@ -235,7 +238,7 @@ def _write(inversion: _Run, job: _Job, picture: Picture, latent: Picture | None)
         panels.append(_panel(latent, inversion.latent, None, latent_quality))
     panels.append(_panel(picture, inversion.attack, job.target, quality))
     comparison = side_by_side_path(job.source, inversion.folder)
-    save_png(comparison, side_by_side(panels))
+    save_png(comparison, side_by_side(panels), overwrite=inversion.overwrite)
     pictures = {"original": pixels, "latent": None if latent is None else _to_pixels(latent)}
     plates = _read_plates(inversion, job, {**pictures, "reconstruction": _to_pixels(picture)})
     return Attacked(job.source, output, quality, latent_quality, comparison, _qp(job.target), plates)

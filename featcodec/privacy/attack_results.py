@@ -94,7 +94,7 @@ def add_attack_results(folder: Path, results: Iterable[AttackResult]) -> None:
     table.writerow(_COLUMNS)
     for result in sorted(by_picture.values(), key=lambda result: result.picture):
         table.writerow([_text(value) for value in astuple(result)])
-    write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"), overwrite=True)
 
 
 def _result(path: Path, line: list[str]) -> AttackResult:

@@ -25,7 +25,7 @@ from featcodec.images.annotations import read_json
 from featcodec.scenes.canvas import Detail
 from featcodec.scenes.scene import CLASSES, SIZE, SceneObject, draw_scene
 from featcodec.system.batching import cores, read_ahead
-from featcodec.system.files import write_atomically
+from featcodec.system.files import write_once
 
 ANNOTATIONS = "annotations.json"
 PRIVATE = "private.json"
@@ -91,8 +91,8 @@ def write_scenes(
         for truth in drawn:
             truths.append(truth)
             yield truth
-    write_atomically(folder / PRIVATE, _json(private_content(truths)))
-    write_atomically(annotations, _json(coco_content(truths, seed)))
+    write_once(folder / PRIVATE, _json(private_content(truths)), overwrite=overwrite)
+    write_once(annotations, _json(coco_content(truths, seed)), overwrite=overwrite)
 
 
 def coco_content(truths: list[Truth], seed: int) -> dict[str, Any]:
@@ -153,13 +153,7 @@ def _draw(images: Path, seed: int, overwrite: bool, index: int) -> Truth:
     truth = Truth(index, scene.objects, scene.details)
     buffer = io.BytesIO()
     Image.fromarray(scene.image).save(buffer, "PNG", compress_level=_COMPRESSION)
-    path, data = images / truth.file_name, buffer.getvalue()
-    if path.exists():
-        if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
-            return truth
-        if not overwrite:
-            raise OutputError(f"{path}: exists and is another image; use `overwrite` or another `output`")
-    write_atomically(path, data)
+    write_once(images / truth.file_name, buffer.getvalue(), overwrite=overwrite)
     return truth
 
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from featcodec.errors import FeatcodecError, OutputError
+from featcodec.system.renaming import move_new
 
 PART_SUFFIX = ".part"
 _CHUNK = 1 << 20
 # A pipe is opened without waiting for a writer. A terminal does not become this process's own terminal. Windows lacks
 # these flags.
 _OPEN_FLAGS = os.O_RDONLY | sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_NOCTTY", "O_CLOEXEC", "O_BINARY"))
+
+
+class ExistsError(OutputError):
+    """The output exists, and it may not be replaced."""
 
 
 class _Sink:
@@ -34,8 +38,21 @@ class _Sink:
             raise OutputError(_explain(self._path, error)) from error
 
 
+def check_new(path: Path, parameter: str = "output", *, overwrite: bool) -> None:
+    """Check, before the work starts, whether a file can be written under `path`, which `parameter` names.
+
+    Raises:
+        ExistsError: the file exists, and `overwrite` is False.
+        OutputError: `path` is a folder.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path}: is a folder; choose another `{parameter}`")
+    if os.path.lexists(path) and not overwrite:
+        raise exists_error(path, parameter)
+
+
 @contextlib.contextmanager
-def atomic_writer(path: Path, mode: str = "wb") -> Iterator[_Sink]:
+def atomic_writer(path: Path, mode: str = "wb", *, overwrite: bool = False) -> Iterator[_Sink]:
     """Open a file that appears under `path` only when the block ends without an exception.
 
     Missing parent folders are made. Until the block ends, the data is in a hidden file in the same folder; its name
@@ -44,65 +61,59 @@ def atomic_writer(path: Path, mode: str = "wb") -> Iterator[_Sink]:
     Args:
         path: the file.
         mode: "wb", or "w" for text in UTF-8 (names that are not UTF-8 keep their bytes).
+        overwrite: replace a file that exists. Without it, no file is replaced, not even one that another process
+            writes during the block.
 
     Raises:
+        ExistsError: the file exists at the end of the block, and `overwrite` is False.
         OutputError: the file cannot be written (disk full, no permission, or `path` is a folder).
     """
-    part = _beside(path)
+    part = beside(path)
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     try:
-        with _explained(path):
+        with explained(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             file = part.open(mode.replace("w", "x"), **text)
         try:
             yield _Sink(path, file)
         finally:
-            with _explained(path):
+            with explained(path):
                 file.close()
-        with _explained(path):
-            part.replace(path)
+        with explained(path):
+            if overwrite or path.is_dir():
+                part.replace(path)
+            else:
+                _move_new(part, path)
     finally:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
 
 
-@contextlib.contextmanager
-def atomic_folder(path: Path, replaceable: tuple[str, ...]) -> Iterator[Path]:
-    """Make a folder that appears under `path` only when the block ends without an exception.
+def write_atomically(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a whole file; see `atomic_writer`."""
+    with atomic_writer(path, overwrite=overwrite) as file:
+        file.write(data)
 
-    The folder replaces an older folder of that name.
+
+def write_once(path: Path, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a whole file, unless the file with exactly these bytes is already there.
 
     Args:
-        path: the folder.
-        replaceable: file name endings; an older folder is replaced only if all its files have one of these endings.
+        path: the file.
+        data: its bytes.
+        overwrite: replace a file with other bytes.
 
     Raises:
-        OutputError: the folder cannot be written, or the older folder holds other files.
+        ExistsError: the file has other bytes, and `overwrite` is False.
+        OutputError: the file cannot be written.
     """
-    part, older = _beside(path), _beside(path)
-    others = [file for file in path.rglob("*") if not file.is_dir() and file.suffix not in replaceable]
-    if others or (path.exists() and not path.is_dir()):
-        raise OutputError(f"{path}: holds other things ({(others or [path])[0].name}); choose another `output`")
+    if _holds(path, data):
+        return
     try:
-        with _explained(path):
-            part.mkdir(parents=True)
-        yield part
-        with _explained(path):
-            if path.exists():
-                # The older folder is moved aside first. So if a later step fails, one of the two folders is whole.
-                path.replace(older)
-            part.replace(path)
-    finally:
-        if older.exists() and not path.exists():
-            older.replace(path)
-        for leftover in (part, older):
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Write a whole file; see `atomic_writer`."""
-    with atomic_writer(path) as file:
-        file.write(data)
+        write_atomically(path, data, overwrite=overwrite)
+    except ExistsError:
+        if not _holds(path, data):  # another process may have written the same
+            raise
 
 
 def read_bounded(
@@ -190,19 +201,40 @@ def _opened(
         ) from None
 
 
+def exists_error(path: Path, parameter: str = "output") -> ExistsError:
+    """The error for an output that may not be replaced."""
+    return ExistsError(f"{path}: exists; use `overwrite` or another `{parameter}`")
+
+
 def _too_large(path: Path, limit: int, what: str, remedy: str) -> str:
     units = ((30, "GiB"), (20, "MiB"), (10, "KiB"), (0, "bytes"))
     shift, unit = next((shift, unit) for shift, unit in units if limit >> shift or not shift)
     return f"{path}: over {limit >> shift} {unit}, larger than any {what}; {remedy}"
 
 
-def _beside(path: Path) -> Path:
+def _holds(path: Path, data: bytes) -> bool:
+    try:
+        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+    except OSError:
+        return False
+
+
+def _move_new(part: Path, path: Path) -> None:
+    try:
+        move_new(part, path)
+    except FileExistsError:
+        raise exists_error(path) from None
+
+
+def beside(path: Path) -> Path:
+    """A new hidden name in the same folder, for what is not finished yet."""
     # Use only the beginning of the name: the whole name may already be as long as the file system allows.
     return path.with_name(f".{path.name[:32]}.{secrets.token_hex(4)}{PART_SUFFIX}")
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
+    """Turn an OSError of the block into an OutputError of one line."""
     try:
         yield
     except OSError as error:

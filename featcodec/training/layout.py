@@ -63,13 +63,14 @@ class LayoutTask:
     seed: int = 0
 
 
-def find_layout(task: LayoutTask, images: Sequence[Path], output: Path) -> Layout:
+def find_layout(task: LayoutTask, images: Sequence[Path], output: Path, *, overwrite: bool = True) -> Layout:
     """Find a layout and write its checkpoint.
 
     Args:
         task: what to find a layout for.
         images: images without labels; a few hundred are enough.
         output: the `.safetensors` file.
+        overwrite: replace a file that exists.
 
     Raises:
         FeatcodecError: bad input, or the file cannot be written.
@@ -86,7 +87,7 @@ def find_layout(task: LayoutTask, images: Sequence[Path], output: Path) -> Layou
         training={**_describe(task), "images": len(images)},
     )
     layout = lay_out(config, samples, sensitivity**task.weight)
-    save_layout(output, layout)
+    save_layout(output, layout, overwrite=overwrite)
     return layout
 
 

@@ -71,7 +71,7 @@ class TrainingLog:
         writer = csv.DictWriter(text, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(self._rows[table])
-        write_atomically(path, text.getvalue().encode())
+        write_atomically(path, text.getvalue().encode(), overwrite=True)
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
 

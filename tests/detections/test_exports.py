@@ -41,10 +41,20 @@ ANNOTATIONS = Annotations(
 )
 
 
-def export(output: Path, *items: tuple[str, Detections], annotations: Annotations | None = None) -> None:
-    with open_export(output, format_of(output), annotations) as write:
+def export(
+    output: Path,
+    *items: tuple[str, Detections],
+    annotations: Annotations | None = None,
+    overwrite: bool = False,
+) -> None:
+    with open_export(output, format_of(output), annotations, overwrite=overwrite) as write:
         for name, found in items:
             write(PurePath(name), found)
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    files = [output] if output.is_file() else output.rglob("*.*")
+    return {path.name: path.read_bytes() for path in files}
 
 
 def everything_in(folder: Path) -> list[str]:
@@ -137,7 +147,7 @@ def test_output_appears_only_when_all_is_written(tmp_path: Path, file_format: st
         raise ZeroDivisionError
     after = {name: (tmp_path / name).read_bytes() for name in everything_in(tmp_path) if (tmp_path / name).is_file()}
     assert after == before
-    with open_export(output, file_format, None) as write:
+    with open_export(output, file_format, None, overwrite=True) as write:
         write(PurePath("new"), detections())
         assert everything_in(output) == ["old.txt"] if output.is_dir() else output.read_bytes() == before[output.name]
     assert len([name for name in everything_in(tmp_path) if name.startswith(".")]) == 0
@@ -145,7 +155,7 @@ def test_output_appears_only_when_all_is_written(tmp_path: Path, file_format: st
 
 def test_new_labels_replace_all_old_ones(tmp_path: Path) -> None:
     export(tmp_path / "d", ("sub/stale", detections()), ("kept", detections()))
-    export(tmp_path / "d", ("kept", detections(0)))
+    export(tmp_path / "d", ("kept", detections(0)), overwrite=True)
     assert everything_in(tmp_path) == ["d", "d/kept.txt"]
     assert (tmp_path / "d/kept.txt").read_bytes() == b""
 
@@ -169,6 +179,25 @@ def test_what_exists_needs_overwrite(tmp_path: Path, file_format: str) -> None:
     with pytest.raises(OutputError, match="exists; use `overwrite` or another `output`"):
         check_output(output, file_format, overwrite=False)
     check_output(output, file_format, overwrite=True)
+
+
+@pytest.mark.parametrize("file_format", FORMATS)
+def test_what_another_run_writes_meanwhile_is_not_replaced(tmp_path: Path, file_format: str) -> None:
+    output = tmp_path / OUTPUT[file_format]
+    before = {}
+
+    def overtaken() -> None:
+        with open_export(output, file_format, None) as write:
+            write(PurePath("a"), detections())
+            export(output, ("b", detections(2)))
+            before.update(contents(output))
+
+    with pytest.raises(OutputError, match="exists; use `overwrite`"):
+        overtaken()
+    assert contents(output) == before
+    with open_export(output, file_format, None, overwrite=True) as write:
+        write(PurePath("a"), detections())
+    assert contents(output) != before
 
 
 @pytest.mark.parametrize("overwrite", [False, True])

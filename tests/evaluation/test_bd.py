@@ -209,3 +209,7 @@ def test_the_mpeg_table_lies_where_it_was_asked_for(run: Any, file: Path, tmp_pa
     lines = (tmp_path / "new/table.csv").read_text().splitlines()
     assert len(lines) == 5
     assert lines[1].split(",")[2:5] == ["37", "0.800000", "55.0000"]
+    code, out, err = run(*arguments, "--mpeg-vcm", tmp_path / "new/table.csv")
+    assert (code, out) == (1, "")
+    assert "table.csv: exists; use --overwrite or another --mpeg-vcm" in err
+    assert run(*arguments, "--mpeg-vcm", tmp_path / "new/table.csv", "--overwrite")[0] == 0

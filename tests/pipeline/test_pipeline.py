@@ -11,6 +11,7 @@ import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from featcodec.errors import BitstreamError
 from featcodec.images.reading import IMAGE_SUFFIXES
 from featcodec.pipeline import Encoded, decode_files, encode_files
 from featcodec.system.paths import Source, expand_sources
+from featcodec.video.raw import RawCodec
 
 QP = 38
 
@@ -108,6 +110,53 @@ def test_what_is_in_the_way_is_not_overwritten(tmp_path: Path, codec: FeatureCod
     (outcome,) = run(codec, tmp_path / "in", tmp_path / "out")
     assert "not an intact bitstream" in str(outcome.error)
     assert (tmp_path / "out/a.266").read_bytes() == b"somebody's work"
+
+
+class Overtaken:
+    """A video codec whose first call takes so long that another run writes its files meanwhile."""
+
+    name = RawCodec.name
+    tag = RawCodec.tag
+
+    def __init__(self, other_run: Callable[[], object]) -> None:
+        self._others = [other_run]
+
+    def encode(self, frames: Any, qp: int = 0, *, threads: int = 1) -> list[bytes]:
+        while self._others:
+            self._others.pop()()
+        return RawCodec().encode(frames, qp, threads=threads)
+
+    def decode(self, stream: bytes, shape: tuple[int, int]) -> Any:
+        return RawCodec().decode(stream, shape)
+
+
+def test_two_runs_at_once_do_not_replace_each_others_files(tmp_path: Path, tiny_yolov5: Path) -> None:
+    for number in range(3):
+        save_texture(tmp_path / f"in/{number}.png", 64, 48, seed=number)
+    codecs = [FeatureCodec.load(tiny_yolov5, image_size=96, video_codec="none", bits=bits) for bits in (8, 6)]
+    first, second = codecs
+    found: list[Encoded] = []
+
+    def other(codec: FeatureCodec) -> Callable[[], object]:
+        return lambda: found.extend(run(codec, tmp_path / "in", tmp_path / "out"))
+
+    slow = dataclasses.replace(first, video_codec=Overtaken(other(second)))
+    outcomes = run(slow, tmp_path / "in", tmp_path / "out", workers=1)
+    assert [outcome.error for outcome in found] == [None] * 3
+    assert all("exists, but was made from another image or with other" in str(outcome.error) for outcome in outcomes)
+    kept = [bitstream.unpack(path.read_bytes())[0].bits for path in (tmp_path / "out").iterdir()]
+    assert kept == [6] * 3
+
+
+def test_a_file_that_another_run_made_meanwhile_with_the_same_settings_is_already_there(
+    tmp_path: Path, tiny_yolov5: Path
+) -> None:
+    save_texture(tmp_path / "in/a.png", 64, 48)
+    codec = FeatureCodec.load(tiny_yolov5, image_size=96, video_codec="none")
+    slow = Overtaken(lambda: run(codec, tmp_path / "in", tmp_path / "out"))
+    (outcome,) = run(dataclasses.replace(codec, video_codec=slow), tmp_path / "in", tmp_path / "out", workers=1)
+    assert (outcome.error, outcome.skipped) == (None, True)
+    assert outcome.bytes == (tmp_path / "out/a.266").stat().st_size
 
 
 @pytest.mark.parametrize("size", [(90, 120), (120, 90)], ids=["other size", "same size"])

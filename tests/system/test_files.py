@@ -18,12 +18,13 @@ from featcodec.errors import BitstreamError, InputError, OutputError, WeightsErr
 from featcodec.system import files
 from featcodec.system.files import (
     PART_SUFFIX,
+    ExistsError,
     _Sink,
-    atomic_folder,
     atomic_writer,
     check_regular,
     read_bounded,
     write_atomically,
+    write_once,
 )
 
 
@@ -33,7 +34,7 @@ def names(folder: Path) -> list[str]:
 
 def test_the_file_appears_only_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "er" / "out.266"
-    with atomic_writer(path) as file:
+    with atomic_writer(path, overwrite=True) as file:
         file.write(b"half")
         assert not path.exists()
         (part,) = names(path.parent)
@@ -46,10 +47,10 @@ def test_the_file_appears_only_at_the_end(tmp_path: Path) -> None:
 
 def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    write_atomically(path, b"old")
+    write_atomically(path, b"old", overwrite=True)
 
     def fail_half_way() -> None:
-        with atomic_writer(path) as file:
+        with atomic_writer(path, overwrite=True) as file:
             file.write(b"new")
             raise KeyError
 
@@ -61,15 +62,41 @@ def test_a_failing_block_leaves_the_old_file_and_nothing_else(tmp_path: Path) ->
 
 def test_an_existing_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "out"
-    write_atomically(path, b"a long old content")
+    write_atomically(path, b"a long old content", overwrite=True)
     with path.open("rb") as reader:
-        write_atomically(path, b"new")
+        write_atomically(path, b"new", overwrite=True)
         assert reader.read() == b"a long old content", "it was written over instead of renamed"
     assert path.read_bytes() == b"new"
 
 
+def test_what_another_process_writes_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+
+    def overtaken() -> None:
+        with atomic_writer(path) as file:
+            file.write(b"ours")
+            path.write_bytes(b"theirs")
+
+    with pytest.raises(ExistsError) as caught:
+        overtaken()
+    assert str(caught.value) == f"{path}: exists; use `overwrite` or another `output`"
+    assert path.read_bytes() == b"theirs"
+    assert names(tmp_path) == ["out"]
+
+
+def test_the_same_bytes_are_written_once(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    for _ in range(2):
+        write_once(path, b"data")
+    with pytest.raises(ExistsError):
+        write_once(path, b"date")
+    assert path.read_bytes() == b"data"
+    write_once(path, b"date", overwrite=True)
+    assert path.read_bytes() == b"date"
+
+
 def test_text_is_utf_8(tmp_path: Path) -> None:
-    with atomic_writer(tmp_path / "out.txt", "w") as file:
+    with atomic_writer(tmp_path / "out.txt", "w", overwrite=False) as file:
         file.write("Zähler\n")
     assert (tmp_path / "out.txt").read_bytes() == "Zähler\n".encode()
 
@@ -83,61 +110,29 @@ def test_a_full_disk_is_an_output_error_with_path_and_reason(tmp_path: Path) -> 
 
 
 def test_an_error_that_is_not_the_files_own_passes_unchanged(tmp_path: Path) -> None:
-    with pytest.raises(PermissionError, match="elsewhere"), atomic_writer(tmp_path / "out"):
+    with pytest.raises(PermissionError, match="elsewhere"), atomic_writer(tmp_path / "out", overwrite=False):
         raise PermissionError(errno.EACCES, "elsewhere")
     assert names(tmp_path) == []
-
-
-def test_a_folder_appears_at_the_end_and_replaces_an_older_one_of_its_kind(tmp_path: Path) -> None:
-    path = tmp_path / "labels"
-    for run in ("one", "two"):
-        with atomic_folder(path, (".txt",)) as folder:
-            (folder / f"{run}.txt").write_text(run)
-            assert not (path / f"{run}.txt").exists()
-        assert names(path) == [f"{run}.txt"]
-    with contextlib.suppress(ZeroDivisionError), atomic_folder(path, (".txt",)) as folder:
-        (folder / "three.txt").write_text("three")
-        raise ZeroDivisionError
-    assert names(path) == ["two.txt"]
-    assert names(tmp_path) == ["labels"]
-
-
-def test_a_folder_with_other_things_in_it_is_not_replaced(tmp_path: Path) -> None:
-    (tmp_path / "work").mkdir()
-    (tmp_path / "work/thesis.pdf").touch()
-    with pytest.raises(OutputError, match=r"thesis\.pdf"), atomic_folder(tmp_path / "work", (".txt",)):
-        pass
-    assert names(tmp_path / "work") == ["thesis.pdf"]
 
 
 def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     with pytest.raises(OutputError, match="cannot be written"):
-        write_atomically(tmp_path / "out", b"data")
+        write_atomically(tmp_path / "out", b"data", overwrite=True)
     assert names(tmp_path) == ["out"]
 
 
 def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(OutputError, match="cannot be written"):
-        write_atomically(tmp_path / "file" / "out", b"data")
+        write_atomically(tmp_path / "file" / "out", b"data", overwrite=True)
     assert names(tmp_path) == ["file"]
 
 
 @pytest.mark.parametrize("name", ["n" * 251 + ".266", "ü" * 125 + ".266"])
 def test_the_longest_names_a_file_system_takes(tmp_path: Path, name: str) -> None:
-    write_atomically(tmp_path / name, b"data")
+    write_atomically(tmp_path / name, b"data", overwrite=True)
     assert names(tmp_path) == [name]
-
-
-def test_an_older_folder_survives_a_replacement_that_fails(tmp_path: Path) -> None:
-    path = tmp_path / "labels"
-    path.mkdir()
-    (path / "old.txt").write_text("old")
-    with pytest.raises(OutputError, match="cannot be written"), atomic_folder(path, (".txt",)) as folder:
-        folder.rmdir()
-    assert names(path) == ["old.txt"]
-    assert names(tmp_path) == ["labels"]
 
 
 # Reading within bounds

@@ -54,19 +54,19 @@ def markdown_files(markdown: Path) -> dict[str, Path]:
     }
 
 
-def write_html(path: Path, report: Report) -> None:
-    """Write the page as one HTML file that holds everything it shows.
+def write_html(path: Path, report: Report, *, overwrite: bool = False) -> None:
+    """Write the page as one HTML file that holds everything it shows. `overwrite` replaces a file that exists.
 
     Raises:
-        OutputError: the file cannot be written.
+        OutputError: the file exists or cannot be written.
         InputError: a value in a row is not a number.
     """
     text = _environment().get_template("report.html.jinja").render(**_contents(report))
-    write_atomically(path, text.encode("utf-8", "replace"))
+    write_atomically(path, text.encode("utf-8", "replace"), overwrite=overwrite)
 
 
-def write_markdown(path: Path, report: Report) -> list[Path]:
-    """Write the page as Markdown, with its figures beside it.
+def write_markdown(path: Path, report: Report, *, overwrite: bool = False) -> list[Path]:
+    """Write the page as Markdown, with its figures beside it. `overwrite` replaces files that exist.
 
     Returns:
         the files.
@@ -79,13 +79,13 @@ def write_markdown(path: Path, report: Report) -> list[Path]:
     written = [path]
     for name in ("rate_accuracy", "privacy_accuracy"):
         if contents[name] is not None:
-            write_atomically(files[name], contents[name].encode())
+            write_atomically(files[name], contents[name].encode(), overwrite=overwrite)
             written.append(files[name])
     if report.grid:
-        write_atomically(files["grid"], pictures.contact_sheet(report.grid))
+        write_atomically(files["grid"], pictures.contact_sheet(report.grid), overwrite=overwrite)
         written.append(files["grid"])
     text = _environment().get_template("report.md.jinja").render(**contents, files=files)
-    write_atomically(path, text.encode("utf-8", "replace"))
+    write_atomically(path, text.encode("utf-8", "replace"), overwrite=overwrite)
     return written
 
 
