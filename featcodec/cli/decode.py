@@ -49,7 +49,8 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     default=None,
     help="COCO annotation file. It gives the image id for a file name, and the category id for a class name. "
-    "[default: numeric file names are the image ids; COCO's own ids or the class ids are the category ids]",
+    "[default: the image id is the file name if it is a number, else the path; COCO's own ids or the class ids are "
+    "the category ids]",
 )
 @model_options
 @restoration_option
@@ -107,7 +108,7 @@ def command(
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.detections.drawing import open_drawing
-    from featcodec.detections.exports import check_output, format_of, open_export
+    from featcodec.detections.exports import check_output, format_of, image_ids_of, open_export
     from featcodec.errors import FeatcodecError
     from featcodec.images.annotations import read_annotations
     from featcodec.pipeline import decode_files
@@ -119,10 +120,14 @@ def command(
     check_output(output, file_format, overwrite=overwrite)
     streams = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams")
     truth = None if annotations is None else read_annotations(annotations)
-    drawing = None if draw is None or images is None else open_drawing(images, draw, draw_conf, overwrite=overwrite)
     known = streams if truth is None else [stream for stream in streams if _is_annotated(stream, truth)]
     if not known:
         raise FeatcodecError(f"{annotations}: lists none of {len(streams)} bitstreams, so {output} is not written")
+    names = [stream.name for stream in known]
+    image_ids = image_ids_of(names, truth)
+    drawing = None
+    if draw is not None and images is not None:
+        drawing = open_drawing(images, draw, draw_conf, names, overwrite=overwrite)
     counts = {"decoded": 0, "failed": len(streams) - len(known), "not_drawn": 0, "boxes": 0}
     feature_codec = load_codec(
         detector,
@@ -139,13 +144,14 @@ def command(
         note_classes(truth, feature_codec.model.detector.names)
     started = time.perf_counter()
     outcomes = decode_files(feature_codec, known, workers=workers)
-    with contextlib.closing(outcomes), open_export(output, file_format, truth, overwrite=overwrite) as write:
+    export = open_export(output, file_format, truth, image_ids, overwrite=overwrite)
+    with contextlib.closing(outcomes), export as write:
         for outcome in progress(outcomes, len(known), "decode"):
             if outcome.detections is None:
                 complain(str(outcome.error))
                 counts["failed"] += 1
                 continue
-            name = outcome.source.relative.with_suffix("")
+            name = outcome.source.name
             write(name, outcome.detections)
             counts["decoded"] += 1
             counts["boxes"] += len(outcome.detections)
@@ -166,7 +172,7 @@ def _is_annotated(stream: Source, annotations: Annotations) -> bool:
     from featcodec.errors import InputError
 
     try:
-        annotations.image_id(stream.relative)
+        annotations.image_id(stream.name, stream.path)
     except InputError as error:
         complain(str(error))
         return False

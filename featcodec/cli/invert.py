@@ -241,20 +241,13 @@ def _match(
     files: Sequence[Source], originals: Path | None, *, are_streams: bool
 ) -> tuple[dict[Path, Path], set[Source]]:
     """The original of each source, by the source's path; and the sources without an original."""
-    from featcodec.detections.drawing import index_images
+    from featcodec.images.names import match_originals
 
     if originals is None:
         return {} if are_streams else {source.path: source.path for source in files}, set()
-    images = index_images(originals)
-    matched, unmatched = {}, set()
-    for source in files:
-        name = source.relative.with_suffix("")
-        image = images.get(name.as_posix()) or images.get(name.name)
-        if image is None:
-            unmatched.add(source)
-        else:
-            matched[source.path] = image
-    return matched, unmatched
+    images = match_originals([source.name for source in files], originals)
+    matched = {source.path: images[source.name] for source in files if source.name in images}
+    return matched, {source for source in files if source.name not in images}
 
 
 def _measured(outcome: Attacked, attack: str) -> dict[str, float]:

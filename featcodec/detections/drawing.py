@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -13,9 +12,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from featcodec.detections import Detections
 from featcodec.errors import InputError, OutputError
-from featcodec.images.reading import IMAGE_SUFFIXES, ImageLike, as_rgb, read_image
+from featcodec.images.names import match_originals
+from featcodec.images.reading import ImageLike, as_rgb, read_image
 from featcodec.system.files import write_atomically
-from featcodec.system.paths import expand_sources
 
 # Based on Paul Tol's bright scheme: also people with colour blindness can tell these colours apart.
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988")
@@ -76,21 +75,8 @@ def save_jpeg(path: Path, image: npt.NDArray[np.uint8], *, overwrite: bool = Fal
     write_atomically(path, buffer.getvalue(), overwrite=overwrite)
 
 
-def index_images(folder: Path) -> dict[str, Path]:
-    """The images in a folder. The keys are relative paths without ending, and also unique file names without ending.
-
-    Raises:
-        InputError: the folder holds no image.
-    """
-    sources = expand_sources([str(folder)], IMAGE_SUFFIXES, "images")
-    by_path = {source.relative.with_suffix("").as_posix(): source.path for source in sources}
-    names = Counter(source.relative.stem for source in sources)
-    by_name = {source.relative.stem: source.path for source in sources if names[source.relative.stem] == 1}
-    return {**by_name, **by_path}
-
-
 def open_drawing(
-    images: Path, folder: Path, least_score: float, *, overwrite: bool
+    images: Path, folder: Path, least_score: float, names: Iterable[PurePath], *, overwrite: bool
 ) -> Callable[[PurePath, Detections], None]:
     """A function that draws one image's detections on the original and saves it as JPEG.
 
@@ -98,10 +84,11 @@ def open_drawing(
         images: folder of the original images.
         folder: folder for the drawn images; it must not be `images`.
         least_score: boxes with a lower score are left out.
+        names: the names of all images that will be drawn (`Source.name`).
         overwrite: replace drawn images that exist.
 
     Raises:
-        InputError: `images` holds no image.
+        InputError: `images` holds no image, or two images have the same original.
         OutputError: the folders are the same, so the originals would be overwritten. The function itself also raises
             OutputError if a drawn image would overwrite an original, when one folder is inside the other.
     """
@@ -109,14 +96,14 @@ def open_drawing(
         raise OutputError(
             f"{folder}: is the folder of the originals, which `draw` would overwrite; choose another folder"
         )
-    originals = index_images(images)
+    originals = match_originals(names, images)
     protected = {path.resolve() for path in originals.values()}
 
-    def draw(relative: PurePath, detections: Detections) -> None:
-        original = originals.get(relative.as_posix()) or originals.get(relative.name)
+    def draw(name: PurePath, detections: Detections) -> None:
+        original = originals.get(name)
         if original is None:
-            raise InputError(f"{relative}: no image of that name in {images}; it is decoded but not drawn")
-        output = folder / f"{relative.as_posix()}.jpg"
+            raise InputError(f"{name}: no image of that name in {images}; it is decoded but not drawn")
+        output = folder / f"{name.as_posix()}.jpg"
         if output.resolve() in protected:
             raise OutputError(f"{output}: is an original image, which `draw` would overwrite; choose another folder")
         if output.exists() and not overwrite:

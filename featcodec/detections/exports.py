@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TypeAlias
 
@@ -18,7 +19,7 @@ from featcodec.system.folders import atomic_folder
 FORMATS = ("coco", "csv", "yolo")
 
 Write: TypeAlias = Callable[[PurePath, Detections], None]
-"""Takes the relative path of an image without ending, and the detections of the image."""
+"""Takes the name of an image (`Source.name`) and the detections of the image."""
 
 _YOLO_SUFFIX = ".txt"
 _CSV_COLUMNS = ("image", "class_id", "class", "score", "left", "top", "right", "bottom")
@@ -51,22 +52,27 @@ def check_output(output: Path, file_format: str, *, overwrite: bool) -> None:
 
 
 def open_export(
-    output: Path, file_format: str, annotations: Annotations | None, *, overwrite: bool = False
+    output: Path,
+    file_format: str,
+    annotations: Annotations | None,
+    image_ids: Mapping[PurePath, int | str],
+    *,
+    overwrite: bool = False,
 ) -> contextlib.AbstractContextManager[Write]:
     """A function that writes the detections of one image per call. The output appears if the block ends without error.
 
     Args:
         output: a file (coco, csv) or a folder (yolo).
         file_format: one of `FORMATS`.
-        annotations: the source of COCO image ids and category ids. With None, the image id is the file name as a number
-            (or the name itself if it is not a number), as in ultralytics.
+        annotations: the source of COCO category ids; see `Detections.to_coco` for None.
+        image_ids: the COCO image id of each image that will be written, from `image_ids_of`.
         overwrite: replace an output that exists. Without it, the end of the block raises OutputError if there is one.
 
     Raises:
         InputError: the format is unknown.
     """
     if file_format == "coco":
-        return _coco(output, annotations, overwrite)
+        return _coco(output, annotations, image_ids, overwrite)
     if file_format == "csv":
         return _csv(output, overwrite)
     if file_format == "yolo":
@@ -74,26 +80,51 @@ def open_export(
     raise InputError(f"unknown format {file_format!r}; use one of {', '.join(FORMATS)}")
 
 
-def image_id_of(relative: PurePath, annotations: Annotations | None) -> int | str:
-    """The COCO image id of an image."""
+def image_ids_of(names: Sequence[PurePath], annotations: Annotations | None) -> dict[PurePath, int | str]:
+    """The COCO image id of each image of a run. No two images have the same id.
+
+    Args:
+        names: the names of the images (`Source.name`).
+        annotations: the source of the ids. With None, the id is the bare file name as a number, as in ultralytics. If
+            that is not a number, or several images have the same number, the id is the whole name with its folders.
+
+    Raises:
+        InputError: the annotation file lists no image of that name, or several; or two images are one listed image.
+    """
     if annotations is not None:
-        return annotations.image_id(relative)
-    return int(relative.stem) if relative.stem.isascii() and relative.stem.isdigit() else relative.stem
+        return _annotated_ids(names, annotations)
+    numbers = {name: int(name.name) for name in names if name.name.isascii() and name.name.isdigit()}
+    count = Counter(numbers.values())
+    return {name: numbers[name] if count[numbers.get(name, -1)] == 1 else name.as_posix() for name in names}
+
+
+def _annotated_ids(names: Sequence[PurePath], annotations: Annotations) -> dict[PurePath, int | str]:
+    first: dict[int | str, PurePath] = {}
+    for name in names:
+        image_id = annotations.image_id(name)
+        if (other := first.setdefault(image_id, name)) != name:
+            raise InputError(
+                f"{annotations.path}: {other} and {name} would both be its image {image_id!r}; give only one of "
+                "them, or annotations that list both"
+            )
+    return {name: image_id for image_id, name in first.items()}
 
 
 @contextlib.contextmanager
-def _coco(output: Path, annotations: Annotations | None, overwrite: bool) -> Iterator[Write]:
+def _coco(
+    output: Path, annotations: Annotations | None, image_ids: Mapping[PurePath, int | str], overwrite: bool
+) -> Iterator[Write]:
     with atomic_writer(output, "w", overwrite=overwrite) as file:
         file.write("[")
         separator = "\n"
         categories: dict[tuple[str, ...], dict[int, int] | None] = {}
 
-        def write(relative: PurePath, detections: Detections) -> None:
+        def write(name: PurePath, detections: Detections) -> None:
             nonlocal separator
             if detections.names not in categories:
                 by_name = None if annotations is None else annotations.category_ids(detections.names)
                 categories[detections.names] = by_name
-            for result in detections.to_coco(image_id_of(relative, annotations), categories[detections.names]):
+            for result in detections.to_coco(image_ids[name], categories[detections.names]):
                 file.write(separator + json.dumps(result))
                 separator = ",\n"
 

@@ -34,7 +34,7 @@ def open_dataset(sources: Sequence[Source], annotations: Annotations) -> Dataset
     Raises:
         InputError: an image is not annotated, or two images have the same id.
     """
-    image_ids = [annotations.image_id(source.relative) for source in sources]
+    image_ids = [annotations.image_id(source.name, source.path) for source in sources]
     wanted = set(image_ids)
     if len(wanted) < len(image_ids):
         double = next(source for source, one in zip(sources, image_ids, strict=True) if image_ids.count(one) > 1)

@@ -11,6 +11,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from featcodec.errors import InputError, reason_of
+from featcodec.images.names import ListedNames
 from featcodec.system.files import read_bounded
 
 _MAX_BYTES = 4 << 30
@@ -76,25 +77,32 @@ class Annotations:
         ordered = sorted(self.content["categories"], key=lambda category: category["id"])
         return [str(category["name"]) for category in ordered]
 
-    def image_id(self, relative: PurePath) -> int | str:
-        """The id of the image with the same file name as `relative`, without folder and ending.
+    def image_id(self, name: PurePath, file: PurePath | None = None) -> int | str:
+        """The id of an image of a run.
+
+        Args:
+            name: the path of the image within the run, without ending (`Source.name`). The listed image with the same
+                path is meant, else the one whose path has the most last parts in common with it.
+            file: the file of the image, for messages; None means the name.
 
         Raises:
-            InputError: the file lists no image of that name, or more than one.
+            InputError: the file lists no image of that name, or more than one fits.
         """
-        ids = self._ids_by_stem.get(relative.stem, [])
+        ids = self._images.find(name)
         if not ids:
-            raise InputError(f"{relative}: {self.path} lists no image of that name; give the annotations of this set")
+            raise InputError(
+                f"{file or name}: {self.path} lists no image of that name; give the annotations of this set"
+            )
         if len(ids) > 1:
-            raise InputError(f"{relative}: {self.path} lists {len(ids)} images of that name; rename the images")
+            raise InputError(
+                f"{file or name}: {self.path} lists {len(ids)} images of that name; start from the folder that the "
+                "listed file names start from, or rename the images"
+            )
         return ids[0]
 
     @cached_property
-    def _ids_by_stem(self) -> dict[str, list[int | str]]:
-        ids: dict[str, list[int | str]] = {}
-        for image in self.content["images"]:
-            ids.setdefault(PurePath(str(image["file_name"])).stem, []).append(image["id"])
-        return ids
+    def _images(self) -> ListedNames[int | str]:
+        return ListedNames((str(image["file_name"]), image["id"]) for image in self.content["images"])
 
     def category_ids(self, names: Sequence[str]) -> dict[int, int]:
         """Class id -> category id, by name. Classes without a category are left out (see `without_category`).

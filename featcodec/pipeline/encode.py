@@ -76,7 +76,7 @@ class _FrameJob:
 
 
 def output_path(source: Source, folder: Path) -> Path:
-    """Return the path for the bitstream of an image: the same relative path, with the suffix .266."""
+    """Return the path for the bitstream of an image: its relative path, with the suffix .266."""
     return folder / source.relative.with_suffix(STREAM_SUFFIX)
 
 

@@ -43,6 +43,11 @@ class Source:
     path: Path
     relative: Path
 
+    @property
+    def name(self) -> Path:
+        """The name of the image within the run: `relative` without ending. Only the last ending is taken off."""
+        return self.relative.with_suffix("")
+
 
 def expand_sources(arguments: Sequence[str], suffixes: frozenset[str], what: str) -> list[Source]:
     """The files that SRC arguments name, each file once, in a fixed order.
@@ -111,7 +116,7 @@ def _refuse_collisions(sources: Iterable[Source]) -> None:
     """Refuse sources with the same output. Case does not count: on some file systems, A.266 and a.266 are one file."""
     outputs: dict[str, Path] = {}
     for source in sources:
-        other = outputs.setdefault(str(source.relative.with_suffix("")).casefold(), source.path)
+        other = outputs.setdefault(str(source.name).casefold(), source.path)
         if other is not source.path:
             raise InputError(
                 f"{other} and {source.path} would have the same output; rename one file, or use two output folders"

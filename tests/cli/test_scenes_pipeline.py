@@ -166,7 +166,7 @@ def test_a_file_decodes_to_what_the_api_decodes(ran: Run, codec: FeatureCodec) -
     stored = json.loads((ran.folder / "detections.json").read_text())
     assert len(stored) > 10 * len(ran.streams)
     for stream in ran.streams:
-        image_id = truth.image_id(Path(stream.name))
+        image_id = truth.image_id(Path(stream.stem))
         single = codec.decode(stream.read_bytes()).to_coco(image_id, categories)
         of_file = [box for box in stored if box["image_id"] == image_id]
         # Batches may differ in a float's last bit; and where two scores are next to equal, in their order.

@@ -11,7 +11,7 @@ from pictures import save_texture
 from PIL import Image
 
 from featcodec.detections import Detections
-from featcodec.detections.drawing import draw_boxes, index_images, open_drawing, save_jpeg
+from featcodec.detections.drawing import draw_boxes, open_drawing, save_jpeg
 from featcodec.errors import InputError, OutputError
 from featcodec.images.reading import read_image
 
@@ -116,27 +116,12 @@ def test_a_folder_in_the_way_of_a_drawn_image(tmp_path: Path) -> None:
         save_jpeg(tmp_path / "a.jpg", gray())
 
 
-def test_images_are_found_by_path_and_by_bare_name_where_it_is_unique(tmp_path: Path) -> None:
-    for name in ("a.png", "x/b.jpg", "y/b.png", "x/c.JPG"):
-        save_texture(tmp_path / name, 8, 8)
-    assert index_images(tmp_path) == {
-        "a": tmp_path / "a.png",
-        "x/b": tmp_path / "x/b.jpg",
-        "y/b": tmp_path / "y/b.png",
-        "x/c": tmp_path / "x/c.JPG",
-        "c": tmp_path / "x/c.JPG",
-    }
-
-
-def test_a_path_counts_more_than_a_bare_name(tmp_path: Path) -> None:
-    save_texture(tmp_path / "b.png", 8, 8)
-    save_texture(tmp_path / "x/b.png", 8, 8)
-    assert index_images(tmp_path)["b"] == tmp_path / "b.png"
-
-
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no images found"):
-        open_drawing(tmp_path, tmp_path / "drawn", 0.25, overwrite=False)
+        open_drawing(tmp_path, tmp_path / "drawn", 0.25, [], overwrite=False)
+
+
+NAMES = [PurePath("a"), PurePath("elsewhere/b"), PurePath("c")]
 
 
 @pytest.fixture
@@ -152,7 +137,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_images_are_drawn_under_the_name_of_their_stream(tmp_path: Path, originals: Path) -> None:
     before = contents(originals)
-    draw = open_drawing(originals, tmp_path / "drawn", 0.25, overwrite=False)
+    draw = open_drawing(originals, tmp_path / "drawn", 0.25, NAMES, overwrite=False)
     draw(PurePath("elsewhere/b"), detections((BOX, 0.9, 0)))
     draw(PurePath("a"), detections())
     assert sorted(contents(tmp_path / "drawn")) == ["a.jpg", "elsewhere/b.jpg"]
@@ -164,7 +149,7 @@ def test_images_are_drawn_under_the_name_of_their_stream(tmp_path: Path, origina
 
 
 def test_an_image_without_original_is_an_error(tmp_path: Path, originals: Path) -> None:
-    draw = open_drawing(originals, tmp_path / "drawn", 0.25, overwrite=False)
+    draw = open_drawing(originals, tmp_path / "drawn", 0.25, NAMES, overwrite=False)
     with pytest.raises(InputError, match=r"c: no image of that name in .*in; it is decoded but not drawn"):
         draw(PurePath("c"), detections())
 
@@ -173,9 +158,9 @@ def test_a_drawn_image_that_exists_needs_overwrite(tmp_path: Path, originals: Pa
     save_texture(tmp_path / "drawn/a.jpg", 8, 8)
     before = contents(tmp_path / "drawn")
     with pytest.raises(OutputError, match=r"drawn/a\.jpg: exists; use `overwrite` or another `draw`"):
-        open_drawing(originals, tmp_path / "drawn", 0.25, overwrite=False)(PurePath("a"), detections())
+        open_drawing(originals, tmp_path / "drawn", 0.25, NAMES, overwrite=False)(PurePath("a"), detections())
     assert contents(tmp_path / "drawn") == before
-    open_drawing(originals, tmp_path / "drawn", 0.25, overwrite=True)(PurePath("a"), detections())
+    open_drawing(originals, tmp_path / "drawn", 0.25, NAMES, overwrite=True)(PurePath("a"), detections())
     assert contents(tmp_path / "drawn") != before
 
 
@@ -188,7 +173,7 @@ def test_a_drawn_image_that_exists_needs_overwrite(tmp_path: Path, originals: Pa
 def test_the_originals_own_folder_is_refused(originals: Path, folder: Callable[[Path], Path], overwrite: bool) -> None:
     (originals.parent / "link").symlink_to(originals)
     with pytest.raises(OutputError, match="is the folder of the originals"):
-        open_drawing(originals, folder(originals), 0.25, overwrite=overwrite)
+        open_drawing(originals, folder(originals), 0.25, NAMES, overwrite=overwrite)
 
 
 @pytest.mark.parametrize(("images", "folder", "name"), [("in", "in/sub", "b"), ("in/sub", "in", "sub/b")])
@@ -197,7 +182,7 @@ def test_an_original_is_not_drawn_over_from_another_folder(
 ) -> None:
     """`--draw` may lie below `--images` or above it, and a stream be named so that the two meet."""
     before = contents(originals)
-    draw = open_drawing(tmp_path / images, tmp_path / folder, 0.25, overwrite=True)
+    draw = open_drawing(tmp_path / images, tmp_path / folder, 0.25, [PurePath(name)], overwrite=True)
     with pytest.raises(OutputError, match="is an original"):
         draw(PurePath(name), detections((BOX, 0.9, 0)))
     assert contents(originals) == before

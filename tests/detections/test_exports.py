@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 from featcodec.detections import Detections
-from featcodec.detections.exports import FORMATS, check_output, format_of, image_id_of, open_export
+from featcodec.detections.exports import FORMATS, check_output, format_of, image_ids_of, open_export
 from featcodec.errors import InputError, OutputError
 from featcodec.images.annotations import Annotations
 
 LATIN_1 = os.fsdecode(b"caf\xe9")  # a file name that is no UTF-8
+IDS = {PurePath(name): name for name in ("a", "old", "new")}
 OUTPUT = {"coco": "d.json", "csv": "d.csv", "yolo": "d"}
 
 
@@ -47,9 +48,11 @@ def export(
     annotations: Annotations | None = None,
     overwrite: bool = False,
 ) -> None:
-    with open_export(output, format_of(output), annotations, overwrite=overwrite) as write:
-        for name, found in items:
-            write(PurePath(name), found)
+    names = [PurePath(name) for name, _ in items]
+    ids = image_ids_of(names, annotations)
+    with open_export(output, format_of(output), annotations, ids, overwrite=overwrite) as write:
+        for name, (_, found) in zip(names, items, strict=True):
+            write(name, found)
 
 
 def contents(output: Path) -> dict[str, bytes]:
@@ -76,7 +79,7 @@ def test_an_unknown_ending_is_refused(name: str) -> None:
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="unknown format 'voc'; use one of coco, csv, yolo"):
-        open_export(tmp_path / "a", "voc", None)
+        open_export(tmp_path / "a", "voc", None, {})
 
 
 @pytest.mark.parametrize("counts", [[], [0], [2], [0, 1, 0, 3]])
@@ -93,7 +96,25 @@ def test_coco_is_json_for_any_number_of_boxes(tmp_path: Path, counts: list[int])
 
 @pytest.mark.parametrize(("stem", "expected"), [("sub/000139", 139), ("img_1", "img_1"), ("-3", "-3"), ("²", "²")])
 def test_image_ids_without_annotations_are_numbers_where_the_name_is_one(stem: str, expected: object) -> None:
-    assert image_id_of(PurePath(stem), None) == expected
+    assert image_ids_of([PurePath(stem)], None) == {PurePath(stem): expected}
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["cam.01", "cam.02"], ["cam.01", "cam.02"]),
+        (["cam1/1", "cam2/1", "2"], ["cam1/1", "cam2/1", 2]),
+        (["007", "7", "8"], ["007", "7", 8]),
+        (["a/x", "b/x"], ["a/x", "b/x"]),
+    ],
+)
+def test_no_two_images_have_one_id(names: list[str], expected: list[object]) -> None:
+    assert list(image_ids_of([PurePath(name) for name in names], None).values()) == expected
+
+
+def test_two_images_that_would_be_one_listed_image_are_refused() -> None:
+    with pytest.raises(InputError, match=r"^truth\.json: x/a and y/a would both be its image 70; give only one"):
+        image_ids_of([PurePath("x/a"), PurePath("b"), PurePath("y/a")], ANNOTATIONS)
 
 
 def test_coco_ids_come_from_the_annotations(tmp_path: Path) -> None:
@@ -109,7 +130,7 @@ def test_file_names_that_are_no_utf_8_are_written_and_read_back(tmp_path: Path, 
     export(tmp_path / name, (f"sub/{LATIN_1}", detections()))
     if name == "d.json":
         (result,) = json.loads((tmp_path / name).read_text())
-        assert os.fsencode(result["image_id"]) == b"caf\xe9"
+        assert os.fsencode(result["image_id"]) == b"sub/caf\xe9"
     elif name == "d.csv":
         assert (tmp_path / name).read_bytes().splitlines()[1].startswith(b"sub/caf\xe9,0,cat,")
     else:
@@ -142,12 +163,15 @@ def test_output_appears_only_when_all_is_written(tmp_path: Path, file_format: st
     output = tmp_path / OUTPUT[file_format]
     export(output, ("old", detections()))
     before = {name: (tmp_path / name).read_bytes() for name in everything_in(tmp_path) if (tmp_path / name).is_file()}
-    with contextlib.suppress(ZeroDivisionError), open_export(output, file_format, None) as write:
+    with (
+        contextlib.suppress(ZeroDivisionError),
+        open_export(output, file_format, None, IDS) as write,
+    ):
         write(PurePath("new"), detections())
         raise ZeroDivisionError
     after = {name: (tmp_path / name).read_bytes() for name in everything_in(tmp_path) if (tmp_path / name).is_file()}
     assert after == before
-    with open_export(output, file_format, None, overwrite=True) as write:
+    with open_export(output, file_format, None, IDS, overwrite=True) as write:
         write(PurePath("new"), detections())
         assert everything_in(output) == ["old.txt"] if output.is_dir() else output.read_bytes() == before[output.name]
     assert len([name for name in everything_in(tmp_path) if name.startswith(".")]) == 0
@@ -187,7 +211,7 @@ def test_what_another_run_writes_meanwhile_is_not_replaced(tmp_path: Path, file_
     before = {}
 
     def overtaken() -> None:
-        with open_export(output, file_format, None) as write:
+        with open_export(output, file_format, None, IDS) as write:
             write(PurePath("a"), detections())
             export(output, ("b", detections(2)))
             before.update(contents(output))
@@ -195,7 +219,7 @@ def test_what_another_run_writes_meanwhile_is_not_replaced(tmp_path: Path, file_
     with pytest.raises(OutputError, match="exists; use `overwrite`"):
         overtaken()
     assert contents(output) == before
-    with open_export(output, file_format, None, overwrite=True) as write:
+    with open_export(output, file_format, None, IDS, overwrite=True) as write:
         write(PurePath("a"), detections())
     assert contents(output) != before
 

@@ -72,7 +72,7 @@ def test_rows_are_what_encode_decode_and_evaluate_say(tmp_path: Path, codec: Fea
         results = []
         for outcome in decode_files(codec, sources):
             assert outcome.detections is not None
-            results += outcome.detections.to_coco(dataset.annotations.image_id(outcome.source.relative))
+            results += outcome.detections.to_coco(dataset.annotations.image_id(outcome.source.name))
         accuracy, rate = score(dataset.annotations, results), rate_of_streams([source.path for source in sources])
         assert (row["method"], row["qp"], row["images"]) == ("latent", str(qp), "5")
         # Convolutions over a batch may round a feature the other way.

@@ -42,7 +42,7 @@ def good(tmp_path: Path) -> Annotations:
 @pytest.mark.parametrize("number", [0, -1, 10**20, 1.5, "00012", "", True])
 def test_image_ids_may_be_any_number_or_text(tmp_path: Path, number: Any) -> None:
     content = {**GOOD, "images": [{"id": number, "file_name": "a.jpg"}]}
-    assert read_annotations(write(tmp_path / "a.json", content)).image_id(PurePath("a.266")) == number
+    assert read_annotations(write(tmp_path / "a.json", content)).image_id(PurePath("a")) == number
 
 
 def test_image_ids(good: Annotations) -> None:
@@ -56,20 +56,31 @@ def test_names_are_in_the_order_of_their_ids(tmp_path: Path, good: Annotations) 
     assert read_annotations(write(tmp_path / "a.json", {**GOOD, "categories": categories})).names == ["cat", "7", "dog"]
 
 
-@pytest.mark.parametrize("relative", ["000007.jpg", "000007.266", "deep/folder/000007.png", "000007"])
-def test_picture_is_matched_by_its_bare_name(good: Annotations, relative: str) -> None:
-    assert good.image_id(PurePath(relative)) == 7
+@pytest.mark.parametrize("name", ["train/000007", "000007", "deep/folder/000007"])
+def test_picture_is_matched_by_its_path_or_its_bare_name(good: Annotations, name: str) -> None:
+    assert good.image_id(PurePath(name)) == 7
 
 
-def test_only_the_last_ending_is_dropped(good: Annotations) -> None:
-    assert good.image_id(PurePath("shot.one.jpg")) == "x"
+def test_a_name_with_dots_is_whole(good: Annotations) -> None:
+    assert good.image_id(PurePath("shot.one")) == "x"
     with pytest.raises(InputError, match="lists no image of that name"):
-        good.image_id(PurePath("shot.jpg"))
+        good.image_id(PurePath("shot"))
 
 
 def test_unknown_picture_is_refused(good: Annotations) -> None:
-    with pytest.raises(InputError, match=r"^other/000008\.jpg: .*instances\.json lists no image"):
-        good.image_id(PurePath("other/000008.jpg"))
+    with pytest.raises(InputError, match=r"^other/000008: .*instances\.json lists no image"):
+        good.image_id(PurePath("other/000008"))
+    with pytest.raises(InputError, match=r"^s/other/000008\.266: .*instances\.json lists no image"):
+        good.image_id(PurePath("other/000008"), Path("s/other/000008.266"))
+
+
+def test_a_name_of_several_pictures_is_refused(tmp_path: Path) -> None:
+    images = [{"id": number, "file_name": f"cam{number}/1.png"} for number in (1, 2)]
+    content = {**GOOD, "images": images, "annotations": []}
+    annotations = read_annotations(write(tmp_path / "a.json", content))
+    assert annotations.image_id(PurePath("cam2/1")) == 2
+    with pytest.raises(InputError, match=r"^1: .*a\.json lists 2 images of that name; start from the folder"):
+        annotations.image_id(PurePath("1"))
 
 
 def test_categories_are_matched_by_name(good: Annotations) -> None:

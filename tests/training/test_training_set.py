@@ -250,6 +250,21 @@ def test_coco_name_that_is_there_twice_is_refused(data: Path) -> None:
         read_coco(edit_coco(data, images=[{"id": 1, "file_name": "twice.png"}]), data / "images", NAMES)
 
 
+def test_coco_name_that_is_there_twice_is_found_by_its_folder(data: Path) -> None:
+    for name in ("one", "two"):
+        save_texture(data / "images/deep" / name / "twice.png", 20, 10)
+    listed = [{"id": number, "file_name": f"{name}/twice.png"} for number, name in enumerate(("two", "one"))]
+    found = read_coco(edit_coco(data, images=listed), data / "images", NAMES)
+    assert [image.path.parent.name for image in found] == ["one", "two"]
+
+
+def test_one_file_for_two_listed_images_is_refused(data: Path) -> None:
+    save_texture(data / "images/1.png", 20, 10)
+    listed = [{"id": number, "file_name": f"cam{number}/1.png"} for number in (1, 2)]
+    with pytest.raises(InputError, match=r"cam1/1\.png and cam2/1\.png would both be the file .*images/1\.png; "):
+        read_coco(edit_coco(data, images=listed), data / "images", NAMES)
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -15,6 +15,7 @@ import numpy as np
 
 from featcodec.errors import InputError
 from featcodec.images.annotations import read_annotations
+from featcodec.images.names import ListedNames
 from featcodec.images.reading import read_image
 from featcodec.training.data.datasets import LabelledImage, check_names, labelled_image
 
@@ -27,12 +28,13 @@ def read_coco(annotations: Path, images: Path, names: Sequence[str]) -> list[Lab
     Args:
         annotations: the JSON file.
         images: the folder that the file names are relative to. An image that is not there is searched in the
-            subfolders by its bare file name.
+            subfolders by its file name, and by as many of its folders as fit.
         names: the detector's class names; categories are matched by name.
 
     Raises:
         InputError: the file is not a COCO annotation file, lists no image, lists an image with an impossible size,
-            has no class of the detector or spells a class differently, or an image file is missing.
+            has no class of the detector or spells a class differently, an image file is missing, or two listed
+            images are one file.
     """
     content = read_annotations(annotations)
     check_names(annotations, content.names, names)
@@ -44,8 +46,15 @@ def read_coco(annotations: Path, images: Path, names: Sequence[str]) -> list[Lab
             boxes[annotation["image_id"]].append(box)
     find = _Finder(annotations, images)
     found = []
+    taken: dict[Path, str] = {}
     for image in content.content["images"]:
         path = find(str(image["file_name"]))
+        if path in taken:
+            raise InputError(
+                f"{annotations}: {taken[path]} and {image['file_name']} would both be the file {path}; correct the "
+                "file names, or give the folder that they start from"
+            )
+        taken[path] = str(image["file_name"])
         width, height = _listed_size(annotations, image, path)
         rows = np.array(boxes.get(image["id"], []), np.float64).reshape(-1, 5)
         left_top = rows[:, 1:3]
@@ -69,6 +78,9 @@ class _Finder:
         if not relative.is_absolute() and ".." not in relative.parts and (self.folder / relative).is_file():
             return self.folder / relative
         matches = self._named(relative.name)
+        if len(matches) > 1:
+            named = ((path.relative_to(self.folder).as_posix(), path) for path in matches)
+            matches = ListedNames(named).find(relative.with_suffix(""))
         if not matches:
             raise InputError(
                 f"{self.folder / relative.name}: no such file, but {self.annotations} lists it; give the folder of its "

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from featcodec.detections.drawing import index_images
 from featcodec.errors import InputError
+from featcodec.images.names import match_originals
 from featcodec.images.reading import read_image
 from featcodec.privacy.plate_reader import CROP_HEIGHT, CROP_WIDTH, Pixels, cut_plates
 from featcodec.privacy.private_details import PrivateDetails
@@ -76,8 +76,8 @@ def read_plate_crops(details: PrivateDetails, folders: Sequence[Path], held_out:
     apart: set[str] = set()
     parts: tuple[list[tuple[Pixels, list[str], float]], ...] = ([], [])
     for number, folder in enumerate(folders):
-        images = index_images(folder)
-        present = [name for name in names if name in images and (number == 0 or name in sizes)]
+        images = match_originals([PurePath(name) for name in names], folder)
+        present = [name for name in names if PurePath(name) in images and (number == 0 or name in sizes)]
         if not present:
             raise InputError(f"{folder}: holds none of the images of {details.path} that show plates; check `images`")
         if number == 0:
@@ -85,7 +85,7 @@ def read_plate_crops(details: PrivateDetails, folders: Sequence[Path], held_out:
                 raise InputError(f"{folder}: has {len(present)} images with readable plates; hold out fewer")
             apart = {present[index * len(present) // held_out] for index in range(held_out)}
         for name in present:
-            picture = read_image(images[name])
+            picture = read_image(images[PurePath(name)])
             # The boxes are in the pixels of the first folder's images.
             size = sizes.setdefault(name, (picture.shape[1], picture.shape[0]))
             boxes = [plate.box for plate in plates[name]]

@@ -1,0 +1,106 @@
+"""Commands that compare images with annotations: names, ids and sizes. What does not fit is refused or said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import save_texture
+
+from featcodec.cli.main import main
+
+# Untrained, the detector sees something everywhere: of pictures at full size, sorting its boxes takes seconds.
+SIZE = ("--image-size", "160")
+CATEGORIES = [{"id": number, "name": name} for number, name in enumerate(("cat", "dog", "newt"), 1)]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Any:
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def coded(run: Any, tmp_path: Path, tiny_yolov5: Path) -> Callable[..., Path]:
+    """Makes images with these names in in/, codes them into streams/ and lists them in a.json, with ids 10, 11, ..."""
+
+    def make(*names: str) -> Path:
+        images = []
+        for number, name in enumerate(names, 10):
+            save_texture(tmp_path / "in" / name, 120, 90, seed=number)
+            images.append({"id": number, "file_name": name, "width": 120, "height": 90})
+        boxes = [{"image_id": image["id"], "category_id": 1, "bbox": [10, 10, 50, 40]} for image in images]
+        content = {"images": images, "annotations": boxes, "categories": CATEGORIES}
+        (tmp_path / "a.json").write_text(json.dumps(content))
+        code, _, err = run("encode", tmp_path / "in", "-o", tmp_path / "streams", "--detector", tiny_yolov5, *SIZE)
+        assert (code, err) == (0, "")
+        return tmp_path
+
+    return make
+
+
+def ids_in(path: Path) -> set[object]:
+    return {result["image_id"] for result in json.loads(path.read_text())}
+
+
+@pytest.mark.parametrize(
+    ("names", "own"),
+    [
+        (["cam.01.png", "cam.02.png"], {"cam.01", "cam.02"}),
+        (["cam1/1.png", "cam2/1.png"], {"cam1/1", "cam2/1"}),
+        (["007.png", "7.png"], {"007", "7"}),
+    ],
+    ids=["dots", "folders", "zeros"],
+)
+def test_every_stream_has_an_id_of_its_own(
+    run: Any, coded: Callable[..., Path], tiny_yolov5: Path, names: list[str], own: set[object]
+) -> None:
+    folder = coded(*names)
+    decode = ("decode", folder / "streams", "--detector", tiny_yolov5, "--conf", "0.01")
+    assert run(*decode, "-o", folder / "own.json")[0] == 0
+    assert ids_in(folder / "own.json") == own
+    assert run(*decode, "-o", folder / "listed.json", "--annotations", folder / "a.json")[0] == 0
+    assert ids_in(folder / "listed.json") == {10, 11}
+    code, out, _ = run("evaluate", folder / "listed.json", "--annotations", folder / "a.json")
+    assert (code, out.split()[:2]) == (0, ["2", "images"])
+
+
+def test_a_name_that_fits_several_listed_images_is_refused_before_the_work(
+    run: Any, coded: Callable[..., Path], tiny_yolov5: Path
+) -> None:
+    folder = coded("cam1/1.png", "cam2/1.png")
+    decode = ("decode", folder / "streams/cam1", "--detector", tiny_yolov5, "-o", folder / "d.json")
+    code, _, err = run(*decode, "--annotations", folder / "a.json")
+    assert (code, (folder / "d.json").exists()) == (1, False)
+    assert "streams/cam1/1.266: " in err
+    assert "lists 2 images of that name; start from the folder" in err
+
+
+def test_two_streams_of_one_listed_image_are_refused_before_the_work(
+    run: Any, coded: Callable[..., Path], tiny_yolov5: Path
+) -> None:
+    folder = coded("cam1/1.png", "cam2/1.png")
+    content = json.loads((folder / "a.json").read_text())
+    content["images"], content["annotations"] = content["images"][:1], content["annotations"][:1]
+    (folder / "a.json").write_text(json.dumps(content))
+    decode = ("decode", folder / "streams", "--detector", tiny_yolov5, "-o", folder / "d.json")
+    code, _, err = run(*decode, "--annotations", folder / "a.json")
+    assert (code, (folder / "d.json").exists()) == (1, False)
+    assert "cam1/1 and cam2/1 would both be its image 10" in err
+
+
+def test_one_original_for_two_streams_is_not_drawn(run: Any, coded: Callable[..., Path], tiny_yolov5: Path) -> None:
+    folder = coded("cam1/1.png", "cam2/1.png")
+    drawing = ("--images", folder / "in/cam1", "--draw", folder / "drawn")
+    code, _, err = run("decode", folder / "streams", "--detector", tiny_yolov5, "-o", folder / "d.json", *drawing)
+    assert (code, (folder / "d.json").exists(), (folder / "drawn").exists()) == (1, False, False)
+    assert "1.png: would be the original of both cam1/1 and cam2/1" in err
