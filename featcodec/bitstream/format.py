@@ -24,6 +24,7 @@ from featcodec.bitstream.side_info import (
     read_fields,
     write_fields,
 )
+from featcodec.bitstream.structure import check_structure
 from featcodec.errors import BitstreamError
 from featcodec.system.files import read_bounded
 
@@ -88,19 +89,21 @@ def pack(side_info: SideInfo, vvc_stream: bytes, *, version: int | None = None) 
 
     Raises:
         BitstreamError: the side info is out of range or does not fit the version, or the stream does not hold exactly
-            one picture.
+            one picture in NAL units of the format's order.
     """
     side_info.check()
     fields = write_fields(side_info, newest_version(side_info) if version is None else version)
     units = nal.split_units(vvc_stream)
     first = _picture_position(units, side_info)
+    check_structure(units[:first], units[first:], raw=side_info.is_raw)
     return nal.join_units([*units[:first], _write_sei(fields, units), *units[first:]])
 
 
 def unpack(data: bytes) -> tuple[SideInfo, bytes]:
     """Read a bitstream: the side info, and the Annex B bytes of the picture without the side info.
 
-    Every bit is checked: the CRC covers the side info and all other NAL units.
+    Every bit is checked: the CRC covers the side info and all other NAL units, `structure` checks where they begin and
+    end, and start codes have one form.
 
     Raises:
         BitstreamError: the bytes are not a featcodec bitstream, are truncated or damaged, have a later version, or
@@ -170,16 +173,22 @@ def _parse(data: bytes) -> tuple[SideInfo, list[bytes], bytes]:
     if data.count(b"\x00\x00\x01") > _MAX_NAL_UNITS:
         raise BitstreamError("not a featcodec bitstream: it holds more NAL units than one picture needs")
     units = nal.split_units(data)
-    candidates = [unit for unit in units if UUID.bytes in unit]
+    candidates = [index for index, unit in enumerate(units) if UUID.bytes in unit]
     if len(candidates) != 1:
         raise BitstreamError("not a featcodec bitstream, or damaged: it does not hold featcodec's side info")
-    sei = candidates[0]
+    if nal.join_units(units) != data:
+        raise BitstreamError(
+            "damaged: it holds bytes outside its NAL units, or another start code than the format has; copy the file "
+            "or encode the image again"
+        )
+    position = candidates[0]
+    sei = units.pop(position)
     fields, crc = _read_sei(sei)
-    units.remove(sei)
     if _checksum(fields, units) != crc:
         raise BitstreamError("damaged or truncated: its checksum is wrong; copy the file or encode the image again")
     side_info = read_fields(fields)
     _picture_position(units, side_info)
+    check_structure(units[:position], units[position:], raw=side_info.is_raw)
     return side_info, units, sei
 
 

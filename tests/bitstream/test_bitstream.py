@@ -24,7 +24,8 @@ from featcodec.video import open_video_codec
 
 REPO = Path(__file__).resolve().parents[2]
 UUID_BYTES = bytes.fromhex("5f6c3da88936582ba12bb97cf95638ba")
-SPS, PPS, APS = b"\0\x79sps\x80", b"\0\x81pps\x80", b"\0\x89aps\0\0\3\1\x80"
+SPS = b"\0\x79sps\0\0\3\1\x80"
+PPS, APS = bytes.fromhex("00810000204040898408"), bytes.fromhex("008907c28ac4c2f120c8644058b4")  # of VVenC
 SLICE = b"\0\x41slice \0\0\3\2 data\x80"
 RAW = b"\0\xe1\0\0\3\0\0\3\1samples\x80"
 PICTURE = b"\0\0\0\1" + SPS + b"\0\0\0\1" + PPS + b"\0\0\0\1" + APS + b"\0\0\1" + SLICE
@@ -379,14 +380,19 @@ def test_every_truncation_is_detected(real_file: bytes) -> None:
             bitstream.unpack(real_file[:length])
         with pytest.raises(BitstreamError):
             bitstream.breakdown(real_file[:length])
-    for start in range(2, len(real_file)):  # one leading zero byte less is the same stream
+    for start in range(1, len(real_file)):
         with pytest.raises(BitstreamError):
             bitstream.unpack(real_file[start:])
 
 
-def test_zero_bytes_around_the_stream_are_allowed_and_anything_else_is_not(real_file: bytes) -> None:
-    assert bitstream.unpack(b"\0\0" + real_file + b"\0\0\0") == bitstream.unpack(real_file)
-    for other in (b"x" + real_file, real_file + b"x", real_file + b"\0\0\1\0\x41x"):
+def test_bytes_around_the_stream_are_detected(real_file: bytes) -> None:
+    for other in (
+        b"\0" + real_file,
+        real_file + b"\0",
+        b"x" + real_file,
+        real_file + b"x",
+        real_file + b"\0\0\1\0\x41x",
+    ):
         with pytest.raises(BitstreamError):
             bitstream.unpack(other)
 
@@ -399,13 +405,7 @@ def test_inserted_and_overwritten_bytes_are_detected(real_file: bytes, data: st.
     patch = data.draw(st.one_of(st.binary(min_size=1, max_size=6), st.just(b"\0\0\1"), st.just(b"\0\0\3")))
     end = position + data.draw(st.integers(0, len(patch)))
     damaged = real_file[:position] + patch + real_file[end:]
-    assume(damaged.strip(b"\0") != real_file.strip(b"\0"))
-    # Zero bytes more or less at start codes change nothing; everything else must be noticed.
-    try:
-        units = nal.split_units(damaged)
-    except BitstreamError:
-        units = []
-    assume(units != nal.split_units(real_file))
+    assume(damaged != real_file)
     with pytest.raises(BitstreamError):
         bitstream.unpack(damaged)
 
