@@ -13,11 +13,27 @@ Every message is one line that names the file, the cause and the remedy. The lib
 command line (`featcodec.cli`) turns an error into an exit code.
 """
 
+from __future__ import annotations
+
+import re
+
 _REASON_LENGTH = 200
+_MESSAGE_LENGTH = 1500
+_LINE_BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
+# Other control characters, and the marks that turn the direction of writing. With them, a name in a hostile file could
+# write over the terminal or look like another message.
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class FeatcodecError(Exception):
-    """Base of every error that featcodec raises on purpose."""
+    """Base of every error that featcodec raises on purpose.
+
+    Args:
+        message: the text. It may quote names and values from a file that nobody has checked; see `in_one_line`.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(in_one_line(message))
 
 
 class InputError(FeatcodecError, ValueError):
@@ -42,6 +58,20 @@ class OutputError(FeatcodecError):
 
 class TrainingError(FeatcodecError):
     """Training cannot go on: a loss or a weight is not finite."""
+
+
+def in_one_line(message: str) -> str:
+    """A message as one line of at most 1500 characters that cannot change how a terminal shows it.
+
+    A line break becomes a space, and another control character an escape such as `\\x1b`. From a longer message, the
+    middle is left out, because the cause is at the beginning and the remedy at the end.
+    """
+    text = _LINE_BREAK.sub(" ", message.strip())
+    text = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
+    if len(text) <= _MESSAGE_LENGTH:
+        return text
+    half = (_MESSAGE_LENGTH - 5) // 2
+    return f"{text[:half]} ... {text[-half:]}"
 
 
 def reason_of(error: BaseException, otherwise: str = "") -> str:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from featcodec.errors import in_one_line
+
 if TYPE_CHECKING:
     from rich.progress import Progress
 
@@ -26,7 +28,7 @@ _OPTIONS = {"output": "-o", "encoder_parameters": "--encoder-param"}
 
 def complain(message: str) -> None:
     """Print one line on stderr, with options in place of the library's parameters."""
-    click.echo(f"featcodec: {with_options(message)}", err=True)
+    click.echo(f"featcodec: {with_options(in_one_line(message))}", err=True)
 
 
 def with_options(message: str) -> str:

@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except FeatcodecError as error:
-        complain(" ".join(str(error).split()))
+        complain(str(error))
         sys.exit(EXIT_FAILED)
     except (KeyboardInterrupt, click.Abort):
         complain(

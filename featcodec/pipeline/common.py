@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from featcodec.codec import FeatureCodec
-from featcodec.errors import FeatcodecError, reason_of
+from featcodec.errors import FeatcodecError, in_one_line, reason_of
 from featcodec.system.batching import Batcher, cores, in_order, parts, read_ahead
 from featcodec.system.devices import beside_other_work
 from featcodec.system.paths import Source
@@ -133,5 +133,5 @@ def batched_outcomes(
 
 def one_line(error: Exception | str, path: Path) -> str:
     """Return a message in one line that names the file."""
-    text = " ".join(str(error).split())
-    return text if str(path) in text else f"{path}: {text}"
+    text, name = in_one_line(str(error)), in_one_line(str(path))
+    return text if name in text else f"{name}: {text}"
