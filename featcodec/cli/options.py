@@ -50,7 +50,8 @@ encoder_params_option = click.option(
     "encoder_params",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Another VVenC option, by its vvencFFapp name. May be repeated.",
+    help="Another VVenC option that shapes the picture, by its vvencFFapp name, like ISP=1. May be repeated. "
+    "The message about a wrong name lists all names.",
 )
 metric_option = click.option(
     "--metric", type=click.Choice(["ap50", "ap"]), default="ap50", show_default=True, help="Which accuracy to use."

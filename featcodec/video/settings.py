@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from featcodec.errors import InputError
+from featcodec.video.parameters import checked
 
 PRESETS = ("faster", "fast", "medium", "slow", "slower")
 
@@ -49,21 +49,6 @@ NEAR_LOSSLESS: Mapping[str, str] = {
     "DepQuant": "0",
 }
 
-# Options that featcodec sets itself, and options that would make side info, bitstream and batch contradict each other.
-_RESERVED = frozenset(
-    name.lower()
-    for name in (
-        *("QP", "InternalBitDepth", "InputBitDepth", "OutputBitDepth", "MSBExtendedBitDepth", "ChromaFormatIDC"),
-        *("TargetBitrate", "MaxBitrate", "bitrate", "maxrate", "PerceptQPA", "qpa", "NumPasses", "Passes", "Pass"),
-        *("RCStatsFile", "LookAhead", "IntraPeriod", "RefreshSec", "GOPSize", "DecodingRefreshType", "POC0IDR"),
-        *("MCTF", "BIM", "MaxParallelFrames", "Threads", "Tiles", "SEIDecodedPictureHash", "InputFile"),
-        *("BitstreamFile", "ReconFile", "SourceWidth", "SourceHeight", "Size", "FrameRate", "FramesToBeEncoded"),
-        *("FrameSkip", "LeadFrames", "TrailFrames", "InputChromaFormat", "ConformanceWindowMode", "preset"),
-    )
-)
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,63}")
-_VALUE = re.compile(r"[A-Za-z0-9_.+-]{1,64}")
-
 
 @dataclass(frozen=True)
 class EncoderSettings:
@@ -72,12 +57,13 @@ class EncoderSettings:
     Attributes:
         preset: VVenC's speed preset, one of `PRESETS`.
         parameters: further VVenC options by their names in vvencFFapp, e.g. {"TransformSkip": "1"}; they are applied
-            last. Options that make pictures depend on each other or contradict the side info are refused.
+            last. Only options in `featcodec.video.parameters.ALLOWED` are taken: they shape the picture and change
+            neither its QP nor its format. They are stored as VVenC spells them.
         tools: VVenC options of a profile (`featcodec.video.profiles`), applied before `parameters`. At QPs up to
             `NEAR_LOSSLESS_QP`, they are not applied.
 
     Raises:
-        InputError: the preset is unknown, a parameter is not a plain name and value, or a parameter is reserved.
+        InputError: the preset is unknown, or a parameter or its value is not allowed.
     """
 
     preset: str = "faster"
@@ -87,15 +73,8 @@ class EncoderSettings:
     def __post_init__(self) -> None:
         if self.preset not in PRESETS:
             raise InputError(f"unknown preset {self.preset!r}; choose one of {', '.join(PRESETS)}")
-        for name, value in self.chosen.items():
-            if not isinstance(value, str):
-                raise InputError(f"encoder parameter {name}={value!r}: the value is not a string; put it in quotes")
-            if name.lower() in _RESERVED:
-                raise InputError(f"encoder parameter {name} belongs to featcodec; leave it out (for the QP use `qp`)")
-            if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-                raise InputError(
-                    f"encoder parameter {name}={value} is not of the form NAME=VALUE; use letters, digits and _.+-"
-                )
+        for name in ("parameters", "tools"):
+            object.__setattr__(self, name, checked(getattr(self, name)))
 
     @property
     def chosen(self) -> dict[str, str]:
