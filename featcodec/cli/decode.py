@@ -119,7 +119,7 @@ def command(
     file_format = file_format or format_of(output)
     check_output(output, file_format, overwrite=overwrite)
     streams = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams")
-    truth = None if annotations is None else read_annotations(annotations)
+    truth = None if annotations is None else read_annotations(annotations, complain)
     known = streams if truth is None else [stream for stream in streams if _is_annotated(stream, truth)]
     if not known:
         raise FeatcodecError(f"{annotations}: lists none of {len(streams)} bitstreams, so {output} is not written")

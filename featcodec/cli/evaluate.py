@@ -35,7 +35,7 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     from featcodec.images.annotations import read_annotations, read_results
     from featcodec.system.paths import expand_sources
 
-    truth = read_annotations(annotations)
+    truth = read_annotations(annotations, complain)
     accuracy = score(truth, read_results(detections))
     if accuracy.unmatched:
         names, boxes = truth.in_words(list(accuracy.unmatched)), sum(accuracy.unmatched.values())

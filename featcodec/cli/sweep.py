@@ -201,7 +201,7 @@ def command(
     from featcodec.system.paths import expand_sources
 
     file = PointFile(output)
-    truth = read_annotations(annotations)
+    truth = read_annotations(annotations, complain)
     dataset = open_dataset(expand_sources(sources, IMAGE_SUFFIXES, "images"), truth)
     if len(dataset.sources) < len(truth.image_ids):
         complain(

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featcodec.cli.console import complain
+
 if TYPE_CHECKING:
     from featcodec.training.setup import TrainingData
 
@@ -50,7 +52,7 @@ def training_data(options: Mapping[str, Any], names: Sequence[str] | None = None
         if names is None:
             names = load_detector(options["detector"], device="cpu").names
         if options["annotations"]:
-            labelled += read_coco(options["annotations"], options["images"], names)
+            labelled += read_coco(options["annotations"], options["images"], names, complain)
         if options["data"]:
             labelled += read_data_yaml(options["data"], names)
     if options["unlabelled"]:

@@ -15,8 +15,6 @@ from pycocotools.cocoeval import COCOeval
 from featcodec.errors import InputError
 from featcodec.images.annotations import Annotations
 
-_OTHER_FIELDS = ("image_id", "bbox", "score")
-
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -77,7 +75,7 @@ def _check(annotations: Annotations, results: Sequence[dict[str, Any]]) -> None:
     """Refuse annotations that cannot be used for a score, or that do not list the images of the results."""
     if len({type(image_id) for image_id in annotations.image_ids}) > 1:
         raise InputError(f"{annotations.path}: some image ids are numbers and some are texts; use one kind")
-    unknown = {result["image_id"] for result in results} - annotations.image_ids
+    unknown = {each for each in {result["image_id"] for result in results} if annotations.listed_id(each) is None}
     if unknown:
         raise InputError(
             f"{annotations.path}: lists no image {sorted(map(str, unknown))[0]} (the results have {len(unknown)} such "
@@ -117,7 +115,10 @@ def _match_categories(
         if category is None:
             unmatched[result["category_name"]] += 1
         else:
-            boxes.append({"category_id": category, **{name: result[name] for name in _OTHER_FIELDS}})
+            image_id = annotations.listed_id(result["image_id"])
+            boxes.append(
+                {"image_id": image_id, "category_id": category, "bbox": result["bbox"], "score": result["score"]}
+            )
     return boxes, dict(unmatched.most_common())
 
 

@@ -32,7 +32,7 @@ def open_dataset(sources: Sequence[Source], annotations: Annotations) -> Dataset
     """Match images with their annotations. Annotated images that are not among the sources do not count.
 
     Raises:
-        InputError: an image is not annotated, or two images have the same id.
+        InputError: an image is not annotated, two images have the same id, or no image has an annotated box.
     """
     image_ids = [annotations.image_id(source.name, source.path) for source in sources]
     wanted = set(image_ids)
@@ -45,6 +45,11 @@ def open_dataset(sources: Sequence[Source], annotations: Annotations) -> Dataset
         "images": [image for image in content["images"] if image["id"] in wanted],
         "annotations": [box for box in content["annotations"] if box["image_id"] in wanted],
     }
+    if not restricted["annotations"]:
+        raise InputError(
+            f"{annotations.path}: has no box on any of these {len(image_ids)} images, so there is nothing to score; "
+            "give annotations with boxes, or other images"
+        )
     digest = hashlib.sha256(read_json_bytes(annotations.path))
     digest.update(repr(sorted(map(str, image_ids))).encode())
     return Dataset(sources, image_ids, Annotations(annotations.path, restricted), digest.hexdigest()[:16])

@@ -3,55 +3,53 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any
+from typing import Any, TypeAlias
 
 from featcodec.errors import InputError, reason_of
+from featcodec.images.entries import (
+    Reader,
+    normal_entries,
+    read_box,
+    read_category_id,
+    read_crowd_if_any,
+    read_image_id,
+    read_name,
+    read_score,
+    read_text_if_any,
+    refuse_corners,
+    shown,
+    unique_images,
+)
 from featcodec.images.names import ListedNames
 from featcodec.system.files import read_bounded
 
 _MAX_BYTES = 4 << 30
-_MAX_NUMBER = 1e30
 _SHOWN_NAMES = 5
 
 
-def _is_any(_: Any) -> bool:
-    return True
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and abs(value) < _MAX_NUMBER
-
-
-def _is_id(value: Any) -> bool:
-    return isinstance(value, (int, str)) or _is_number(value)
-
-
-def _is_category_id(value: Any) -> bool:
-    """Whether the value is a whole number, also written as 1.0. A bool (for Python, 0 or 1) does not count."""
-    return _is_number(value) and not isinstance(value, bool) and value == int(value)
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
-
-
-_Fields = Mapping[str, Callable[[Any], bool]]
-_ENTRIES: Mapping[str, _Fields] = {
-    "images": {"id": _is_id, "file_name": _is_any},
-    "annotations": {"image_id": _is_id, "category_id": _is_category_id, "bbox": _is_box},
-    "categories": {"id": _is_category_id, "name": _is_any},
+_ENTRIES: Mapping[str, Mapping[str, Reader]] = {
+    "images": {"id": read_image_id, "file_name": read_name},
+    "annotations": {
+        "image_id": read_image_id,
+        "category_id": read_category_id,
+        "bbox": read_box,
+        "iscrowd": read_crowd_if_any,
+    },
+    "categories": {"id": read_category_id, "name": read_name},
 }
-_RESULT: _Fields = {"image_id": _is_id, "category_id": _is_category_id, "bbox": _is_box, "score": _is_number}
-_NAMED_RESULT: _Fields = {**_RESULT, "category_name": _is_text}
+_RESULT: Mapping[str, Reader] = {
+    "image_id": read_image_id,
+    "category_id": read_category_id,
+    "bbox": read_box,
+    "score": read_score,
+    "category_name": read_text_if_any,
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,8 @@ class Annotations:
 
     Attributes:
         path: the file.
-        content: the JSON of the file: "images", "annotations" and "categories" are lists of dicts.
+        content: the JSON of the file: "images", "annotations" and "categories" are lists of dicts. An
+            annotation has exactly the id of its image and of its category, also if the file writes them in other forms.
     """
 
     path: Path
@@ -70,6 +69,14 @@ class Annotations:
     def image_ids(self) -> set[int | str]:
         """The ids of all images in the file."""
         return {image["id"] for image in self.content["images"]}
+
+    def listed_id(self, image_id: int | float | str) -> int | str | None:
+        """The id of the listed image that an id means, or None. 3, 3.0 and "3" mean the same image."""
+        return self._ids_by_text.get(str(read_image_id(image_id)))
+
+    @cached_property
+    def _ids_by_text(self) -> dict[str, int | str]:
+        return {str(image["id"]): image["id"] for image in self.content["images"]}
 
     @property
     def names(self) -> list[str]:
@@ -147,7 +154,7 @@ class Annotations:
         for category in sorted(self.content["categories"], key=lambda category: category["id"]):
             known = ids.setdefault(str(category["name"]), [])
             if category["id"] not in known:
-                known.append(int(category["id"]))
+                known.append(category["id"])
         return ids
 
 
@@ -171,29 +178,91 @@ def _letters(name: str) -> str:
     return "".join(re.split(r"[\s_-]+", name.casefold()))
 
 
-def read_annotations(path: Path) -> Annotations:
+Note: TypeAlias = Callable[[str], None]
+"""Takes one line that says what was left out."""
+
+
+def no_note(_: str) -> None:
+    """A `Note` that goes nowhere."""
+
+
+def read_annotations(path: Path, note: Note = no_note) -> Annotations:
     """Read a COCO annotation file.
 
+    Annotations of images and categories that the file does not list are left out, because files are often cut down to
+    some images.
+
+    Args:
+        path: the file.
+        note: is told how many annotations are left out.
+
     Raises:
-        InputError: the file cannot be read, is not JSON, lacks images, annotations or categories, or has two categories
-            with the same id.
+        InputError: the file cannot be read, is not JSON, lacks images, annotations or categories; an entry lacks a
+            field or has a wrong value in it; two images or two categories have the same id; an annotation has a text
+            as the id of its image, but images have numbers, or the other way round; all annotations would be left out;
+            or the boxes look like left, top, right, bottom.
     """
     content = read_json(path)
-    for key, needed in _ENTRIES.items():
+    for key, fields in _ENTRIES.items():
         entries = content.get(key) if isinstance(content, dict) else None
-        if not isinstance(entries, list) or any(_lacking(entry, needed) for entry in entries):
-            raise InputError(
-                f"{path}: not a COCO annotation file; its {key!r} must be a list of entries with valid "
-                f"{', '.join(needed)}"
-            )
+        if not isinstance(entries, list):
+            raise InputError(f"{path}: not a COCO annotation file; its {key!r} must be a list of entries")
+        content[key] = normal_entries(path, entries, f"of {key!r}", fields, "correct the entry")
+    content["images"] = unique_images(path, content["images"])
     names: dict[int, str] = {}
     for category in content["categories"]:
         name = str(category["name"])
         if (other := names.setdefault(category["id"], name)) != name:
             raise InputError(
-                f"{path}: its categories {other!r} and {name!r} have the same id {int(category['id'])}; change one id"
+                f"{path}: its categories {other!r} and {name!r} have the same id {category['id']}; change one id"
             )
-    return Annotations(path, content)
+    annotations = Annotations(path, content)
+    content["annotations"] = _listed_annotations(annotations, names, note)
+    refuse_corners(path, content["annotations"], {image["id"]: listed_size(image) for image in content["images"]})
+    return annotations
+
+
+def _listed_annotations(annotations: Annotations, categories: Collection[int], note: Note) -> list[dict[str, Any]]:
+    """The annotations of listed images and categories, each with exactly the id of its image."""
+    path, entries = annotations.path, annotations.content["annotations"]
+    kinds = {isinstance(image_id, str) for image_id in annotations.image_ids}
+    if entries and not kinds:
+        raise InputError(f"{path}: lists no image; give the annotations of this set")
+    kept = []
+    unlisted: dict[str, list[int]] = {"images": [], "categories": []}
+    for number, entry in enumerate(entries, 1):
+        image_id = annotations.listed_id(entry["image_id"])
+        if image_id is None:
+            if isinstance(entry["image_id"], str) not in kinds:
+                raise InputError(
+                    f"{path}: entry {number} of 'annotations' has the image_id {shown(entry['image_id'])}, but the "
+                    f"ids in 'images' are {'numbers' if False in kinds else 'texts'}; correct the entry"
+                )
+            unlisted["images"].append(number)
+        elif categories and entry["category_id"] not in categories:
+            unlisted["categories"].append(number)
+        else:
+            same = type(image_id) is type(entry["image_id"])
+            kept.append(entry if same else {**entry, "image_id": image_id})
+    for key, numbers in unlisted.items():
+        if numbers:
+            field = {"images": "image_id", "categories": "category_id"}[key]
+            which = (
+                f"{path}: {len(numbers)} of {len(entries)} annotations have {field}s that {key!r} "
+                f"does not list (the first is entry {numbers[0]}, {shown(entries[numbers[0] - 1][field])})"
+            )
+            if not kept:
+                raise InputError(f"{which}; no box is left, so correct the ids")
+            note(f"note: {which}; they are left out")
+    return kept
+
+
+def listed_size(image: Mapping[str, Any]) -> tuple[float, float] | None:
+    """(width, height) in pixels of an image that an annotation file lists, or None if it does not say it."""
+    size = image.get("width"), image.get("height")
+    if not all(isinstance(side, (int, float)) and not isinstance(side, bool) and 0 < side < math.inf for side in size):
+        return None
+    return float(size[0]), float(size[1])  # type: ignore[arg-type]
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
@@ -207,18 +276,7 @@ def read_results(path: Path) -> list[dict[str, Any]]:
     content = read_json(path)
     if not isinstance(content, list):
         raise InputError(f"{path}: not a COCO results file (a JSON list); make it with `featcodec decode -o x.json`")
-    for number, entry in enumerate(content, 1):
-        is_named = isinstance(entry, dict) and "category_name" in entry
-        if lacking := _lacking(entry, _NAMED_RESULT if is_named else _RESULT):
-            raise InputError(f"{path}: entry {number} lacks a valid {lacking}; make it with `featcodec decode`")
-    return content
-
-
-def _lacking(entry: Any, needed: _Fields) -> str | None:
-    """The first field that is missing or not valid in an entry, or None if all fields are valid."""
-    if not isinstance(entry, dict):
-        return next(iter(needed))
-    return next((name for name, is_valid in needed.items() if name not in entry or not is_valid(entry[name])), None)
+    return normal_entries(path, content, "of the results", _RESULT, "make it with `featcodec decode`")
 
 
 def read_json(path: Path, limit: int | None = None, what: str = "annotations") -> Any:

@@ -335,7 +335,7 @@ def test_evaluate_refuses_a_name_that_is_not_text(run: Any, coded: Path, results
     (result,) = json.loads(results.read_text())
     results.write_text(json.dumps([result, {**result, "category_name": 9}]))
     refused = run("evaluate", results, "--annotations", coded / "annotations.json")
-    assert_refused(refused, f"{results}: entry 2 lacks a valid category_name")
+    assert_refused(refused, f"{results}: entry 2 of the results has the category_name 9, not a text")
 
 
 @pytest.mark.slow

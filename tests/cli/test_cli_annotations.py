@@ -104,3 +104,55 @@ def test_one_original_for_two_streams_is_not_drawn(run: Any, coded: Callable[...
     code, _, err = run("decode", folder / "streams", "--detector", tiny_yolov5, "-o", folder / "d.json", *drawing)
     assert (code, (folder / "d.json").exists(), (folder / "drawn").exists()) == (1, False, False)
     assert "1.png: would be the original of both cam1/1 and cam2/1" in err
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_ids_as_text_are_the_images_they_mean(run: Any, coded: Callable[..., Path], tiny_yolov5: Path) -> None:
+    folder = coded("1.png", "2.png")
+    decode = ("decode", folder / "streams", "--detector", tiny_yolov5, "--conf", "0.01", "-o", folder / "d.json")
+    assert run(*decode, "--annotations", folder / "a.json")[0] == 0
+    evaluate = ("evaluate", folder / "d.json", "--annotations", folder / "a.json")
+    assert (before := run(*evaluate))[0] == 0
+
+    def as_text(content: dict[str, Any]) -> None:
+        for box in content["annotations"]:
+            box["image_id"] = str(box["image_id"])
+
+    edit(folder / "a.json", as_text)
+    assert run(*evaluate) == before
+    assert "nan" not in before[1]
+
+
+def test_an_id_that_means_no_image_is_refused_by_its_entry(
+    run: Any, coded: Callable[..., Path], tiny_yolov5: Path
+) -> None:
+    folder = coded("1.png")
+    path = edit(folder / "a.json", lambda content: content["annotations"][0].update(image_id="010"))
+    (folder / "d.json").write_text("[]")
+    train = ("train", "bottleneck", "--detector", tiny_yolov5, "--images", folder / "in", "-o", folder / "run")
+    for command in (
+        ("evaluate", folder / "d.json"),
+        ("sweep", folder / "in", "-o", folder / "points.csv"),
+        ("decode", folder / "streams", "-o", folder / "e.json"),
+        train,
+    ):
+        code, _, err = run(*command, "--annotations", path)
+        assert code == 1
+        assert f"{path}: entry 1 of 'annotations' has the image_id '010', but the ids in 'images' are numbers" in err
+        assert err.count("\n") == 1
+
+
+def test_what_is_left_out_is_said(run: Any, coded: Callable[..., Path]) -> None:
+    folder = coded("1.png")
+    box = {"image_id": 99, "category_id": 1, "bbox": [1, 2, 3, 4]}
+    path = edit(folder / "a.json", lambda content: content["annotations"].append(box))
+    (folder / "d.json").write_text("[]")
+    code, _, err = run("evaluate", folder / "d.json", "--annotations", path)
+    assert (code, err.count("\n")) == (0, 1)
+    assert "1 of 2 annotations have image_ids that 'images' does not list (the first is entry 2, 99)" in err

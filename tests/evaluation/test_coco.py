@@ -131,8 +131,13 @@ def test_unknown_image_is_refused() -> None:
     results = [found(1, 1, A), found(77, 1, A), found(78, 1, A)]
     with pytest.raises(InputError, match=r"truth\.json: lists no image 77 \(the results have 2 such images\)"):
         score(truth(*BOXES), results)
-    with pytest.raises(InputError, match="lists no image 1 "):
-        score(truth(*BOXES), [{**found(1, 1, A), "image_id": "1"}])
+    with pytest.raises(InputError, match="lists no image 01 "):
+        score(truth(*BOXES), [{**found(1, 1, A), "image_id": "01"}])
+
+
+@pytest.mark.parametrize("image_id", [1, "1", 1.0])
+def test_image_ids_that_can_mean_only_one_image(image_id: object) -> None:
+    assert score(truth((1, 1, A)), [{**found(1, 1, A), "image_id": image_id}]).ap == pytest.approx(100)
 
 
 @pytest.mark.parametrize("category", [0, 99, -1, 1.5])

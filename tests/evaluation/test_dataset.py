@@ -51,3 +51,10 @@ def test_unknown_and_double_images_are_refused(folder: Path) -> None:
         opened(folder, "7.jpg", "10.jpg")
     with pytest.raises(InputError, match=r"7\.\w+: another image has the same id"):
         opened(folder, "8.jpg", "7.jpg", "7.png")
+
+
+def test_images_without_a_box_are_refused_before_they_are_coded(folder: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"annotations\.json: has no box on any of these 1 images, so there is nothing"
+    ):
+        opened(folder, "8.jpg")

@@ -39,9 +39,9 @@ def good(tmp_path: Path) -> Annotations:
     return read_annotations(write(tmp_path / "instances.json", GOOD))
 
 
-@pytest.mark.parametrize("number", [0, -1, 10**20, 1.5, "00012", "", True])
+@pytest.mark.parametrize("number", [0, -1, 10**20, 1.5, "00012", ""])
 def test_image_ids_may_be_any_number_or_text(tmp_path: Path, number: Any) -> None:
-    content = {**GOOD, "images": [{"id": number, "file_name": "a.jpg"}]}
+    content = {**GOOD, "images": [{"id": number, "file_name": "a.jpg"}], "annotations": []}
     assert read_annotations(write(tmp_path / "a.json", content)).image_id(PurePath("a")) == number
 
 
@@ -120,10 +120,27 @@ def test_classes_without_a_category(good: Annotations) -> None:
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
-@pytest.mark.parametrize("value", [None, {}, "text", 3, [3], [[]], [{}], [None]], ids=repr)
-def test_file_that_lacks_something_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+@pytest.mark.parametrize("value", [None, {}, "text", 3], ids=repr)
+def test_what_is_no_list_is_refused(tmp_path: Path, key: str, value: Any) -> None:
     message = refusal(read_annotations, write(tmp_path / "a.json", {**GOOD, key: value}))
-    assert f"its '{key}' must be a list of entries with valid " in message
+    assert f"its '{key}' must be a list of entries" in message
+
+
+@pytest.mark.parametrize("key", ["images", "annotations", "categories"])
+@pytest.mark.parametrize("value", [3, [], None, "text"], ids=repr)
+def test_entry_that_is_no_object_is_refused(tmp_path: Path, key: str, value: Any) -> None:
+    message = refusal(read_annotations, write(tmp_path / "a.json", {**GOOD, key: [*GOOD[key], value]}))
+    assert f"entry {len(GOOD[key]) + 1} of '{key}' is {value!r}, not an object with fields; " in message
+
+
+@pytest.mark.parametrize(
+    ("key", "field"),
+    [(key, field) for key, entries in GOOD.items() for field in entries[0]],
+)
+def test_entry_that_lacks_a_field_is_refused(tmp_path: Path, key: str, field: str) -> None:
+    lacking = {name: value for name, value in GOOD[key][0].items() if name != field}
+    message = refusal(read_annotations, write(tmp_path / "a.json", {**GOOD, key: [*GOOD[key], lacking]}))
+    assert f"entry {len(GOOD[key]) + 1} of '{key}' has no {field}; correct the entry" in message
 
 
 @pytest.mark.parametrize("key", ["images", "annotations", "categories"])
@@ -132,33 +149,155 @@ def test_missing_list_is_refused(tmp_path: Path, key: str) -> None:
     assert key in refusal(read_annotations, write(tmp_path / "a.json", content))
 
 
-DAMAGED: dict[str, tuple[str, dict[str, Any]]] = {
-    "image id is a list": ("images", {"id": [7], "file_name": "a.jpg"}),
-    "image id is null": ("images", {"id": None, "file_name": "a.jpg"}),
-    "image of an annotation is a list": ("annotations", {"image_id": [7], "category_id": 3, "bbox": [1, 2, 3, 4]}),
-    "category of an annotation is a list": ("annotations", {"image_id": 7, "category_id": [3], "bbox": [1, 2, 3, 4]}),
-    "box of three": ("annotations", {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3]}),
-    "box of five": ("annotations", {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4, 5]}),
-    "box of text": ("annotations", {"image_id": 7, "category_id": 3, "bbox": ["1", "2", "3", "4"]}),
-    "box is a number": ("annotations", {"image_id": 7, "category_id": 3, "bbox": 5}),
-    "box is null": ("annotations", {"image_id": 7, "category_id": 3, "bbox": None}),
-    "box with NaN": ("annotations", {"image_id": 7, "category_id": 3, "bbox": [1, 2, float("nan"), 4]}),
-    "category id is text": ("categories", {"id": "three", "name": "cat"}),
-    "category id is null": ("categories", {"id": None, "name": "cat"}),
-    "category id is a truth value": ("categories", {"id": True, "name": "newt"}),
-    "category id is a fraction": ("categories", {"id": 3.5, "name": "newt"}),
-    "category of an annotation is a truth value": (
-        "annotations",
-        {"image_id": 7, "category_id": True, "bbox": [1, 2, 3, 4]},
-    ),
-    "category of an annotation is text": ("annotations", {"image_id": 7, "category_id": "3", "bbox": [1, 2, 3, 4]}),
+BOX = {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4]}
+# The list, a good entry with one wrong field, and the field.
+DAMAGED: dict[str, tuple[str, dict[str, Any], str]] = {
+    **{
+        f"image id {value!r}": ("images", {"id": value, "file_name": "a.jpg"}, "id")
+        for value in ([7], {}, None, True, float("nan"), float("inf"))
+    },
+    **{
+        f"file name {value!r}": ("images", {"id": 8, "file_name": value}, "file_name")
+        for value in (None, "", ["a"], {}, True)
+    },
+    **{
+        f"image of an annotation {value!r}": ("annotations", {**BOX, "image_id": value}, "image_id")
+        for value in ([7], None, True, False, "007", "7.0", " 7", "", "seven")
+    },
+    **{
+        f"category of an annotation {value!r}": ("annotations", {**BOX, "category_id": value}, "category_id")
+        for value in ([3], None, True, "03", "cat", "", 3.5)
+    },
+    **{
+        f"box {value!r}": ("annotations", {**BOX, "bbox": value}, "bbox")
+        for value in (
+            *([], [1, 2, 3], [1, 2, 3, 4, 5], ["1", "2", "3", "4"], 5, None, [1, 2, True, 4], [1, 2, -3, 4]),
+            *([1, 2, 3, -0.5], [1, 2, float("nan"), 4], [1, 2, 3, float("inf")], [-1e30, 2, 3, 4], [[1], 2, 3, 4]),
+        )
+    },
+    **{
+        f"crowd {value!r}": ("annotations", {**BOX, "iscrowd": value}, "iscrowd")
+        for value in ("yes", 2, [0], "", 0.5, float("nan"))
+    },
+    **{
+        f"category id {value!r}": ("categories", {"id": value, "name": "newt"}, "id")
+        for value in ("three", None, True, 3.5, "03", "", [4])
+    },
+    **{
+        f"category name {value!r}": ("categories", {"id": 4, "name": value}, "name")
+        for value in (None, "", ["newt"], {}, True)
+    },
 }
 
 
 @pytest.mark.parametrize("name", DAMAGED)
 def test_damaged_entry_is_refused(tmp_path: Path, name: str) -> None:
-    key, entry = DAMAGED[name]
-    assert key in refusal(read_annotations, write(tmp_path / "a.json", {**GOOD, key: [*GOOD[key], entry]}))
+    key, entry, field = DAMAGED[name]
+    good = {**GOOD, "images": GOOD["images"][:1]}
+    message = refusal(read_annotations, write(tmp_path / "a.json", {**good, key: [*good[key], entry]}))
+    assert f"entry {len(good[key]) + 1} of '{key}' has the {field} " in message
+
+
+@pytest.mark.parametrize(
+    ("listed", "written"), [(3, "3"), (3, 3.0), ("3", 3), ("3", 3.0), (3.0, "3"), (3.0, 3), ("a", "a"), (-3, "-3")]
+)
+def test_ids_that_can_mean_only_one_image_are_accepted(tmp_path: Path, listed: Any, written: Any) -> None:
+    images = [{"id": listed, "file_name": "a.jpg"}, {"id": 8, "file_name": "b.jpg"}]
+    content = {**GOOD, "images": images, "annotations": [{**BOX, "image_id": written}]}
+    annotations = read_annotations(write(tmp_path / "a.json", content))
+    (box,) = annotations.content["annotations"]
+    image_id = annotations.image_id(PurePath("a"))
+    assert (box["image_id"], type(box["image_id"])) == (image_id, type(image_id))
+    assert annotations.listed_id(written) == image_id
+
+
+@pytest.mark.parametrize(("listed", "written"), [(3, "3"), ("3", 3), (3.0, "3"), ("3", "3")])
+def test_categories_are_whole_numbers_however_they_are_written(tmp_path: Path, listed: Any, written: Any) -> None:
+    categories, box = [{"id": listed, "name": "cat"}], {**BOX, "category_id": written}
+    content = {**GOOD, "categories": categories, "annotations": [box]}
+    read = read_annotations(write(tmp_path / "a.json", content)).content
+    ids = [read["categories"][0]["id"], read["annotations"][0]["category_id"]]
+    assert (ids, [type(each) for each in ids]) == ([3, 3], [int, int])
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"), [("0", 0), ("1", 1), (False, 0), (True, 1), (0.0, 0), (1, 1), (None, None)]
+)
+def test_crowds_are_0_or_1_however_they_are_written(tmp_path: Path, written: Any, expected: Any) -> None:
+    path = write(tmp_path / "a.json", {**GOOD, "annotations": [{**BOX, "iscrowd": written}]})
+    assert read_annotations(path).content["annotations"][0]["iscrowd"] is expected
+
+
+@pytest.mark.parametrize(
+    ("listed", "written", "kind"), [(7, "x", "numbers"), ("x", 7, "texts")], ids=["numbers", "texts"]
+)
+def test_ids_of_another_kind_are_refused(tmp_path: Path, listed: Any, written: Any, kind: str) -> None:
+    content = {**GOOD, "images": [{"id": listed, "file_name": "a.jpg"}], "annotations": [{**BOX, "image_id": written}]}
+    message = refusal(read_annotations, write(tmp_path / "a.json", content))
+    assert f"entry 1 of 'annotations' has the image_id {written!r}, but the ids in 'images' are {kind}; " in message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "key"),
+    [("image_id", 8, "images"), ("image_id", 7.5, "images"), ("category_id", 4, "categories")],
+)
+def test_annotations_of_what_is_not_listed_are_left_out_with_a_note(
+    tmp_path: Path, field: str, value: Any, key: str
+) -> None:
+    entries = [BOX, {**BOX, field: value}, BOX, {**BOX, field: value}]
+    path = write(tmp_path / "a.json", {**GOOD, "annotations": entries})
+    notes: list[str] = []
+    assert read_annotations(path, notes.append).content["annotations"] == [BOX, BOX]
+    assert notes == [
+        f"note: {path}: 2 of 4 annotations have {field}s that {key!r} does not list (the first is entry 2, {value}); "
+        "they are left out"
+    ]
+    message = refusal(read_annotations, write(path, {**GOOD, "annotations": entries[1:2]}))
+    assert "1 of 1 annotations have" in message
+    assert message.endswith("; no box is left, so correct the ids")
+
+
+@pytest.mark.parametrize("other", [7, "7", 7.0])
+def test_an_id_of_two_images_is_refused(tmp_path: Path, other: Any) -> None:
+    images = [*GOOD["images"], {"id": other, "file_name": "b.jpg"}]
+    message = refusal(read_annotations, write(tmp_path / "a.json", {**GOOD, "images": images}))
+    assert "entries 1 and 3 of 'images' have the same id " in message
+
+
+def test_an_image_that_is_listed_twice_alike_is_one_image(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", {**GOOD, "images": [*GOOD["images"], {**GOOD["images"][0], "licence": 1}]})
+    assert read_annotations(path).content == GOOD
+    other = {**GOOD["images"][0], "width": 9}
+    refusal(read_annotations, write(tmp_path / "a.json", {**GOOD, "images": [*GOOD["images"], other]}))
+
+
+def boxes(*values: list[float], **size: int) -> dict[str, Any]:
+    images = [{"id": 7, "file_name": "a.jpg", **(size or {"width": 100, "height": 80})}]
+    return {**GOOD, "images": images, "annotations": [{**BOX, "bbox": value} for value in values]}
+
+
+def test_boxes_that_look_like_corners_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.json", boxes([10, 10, 30, 30], [60, 10, 90, 40], [0, 50, 100, 80]))
+    message = refusal(read_annotations, path)
+    assert "entry 2 of 'annotations' has the bbox [60, 10, 90, 40], which reaches out of its image" in message
+    assert message.endswith("write left, top, width, height")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        boxes([10, 10, 30, 30], [60, 10, 30, 40]),
+        boxes([10, 10, 90.5, 30]),
+        boxes([60, 10, 90, 40], [50, 50, 5, 5]),
+        boxes([60, 10, 90, 40], id=7),
+        boxes([0, 0, 100, 80]),
+        boxes([1, 1, 110, 80]),
+        boxes(),
+    ],
+    ids=["left, top, width, height", "a little beyond", "another is no corner", "no size", "whole", "neither", "none"],
+)
+def test_other_boxes_are_not_taken_for_corners(tmp_path: Path, content: dict[str, Any]) -> None:
+    assert read_annotations(write(tmp_path / "a.json", content)).content == content
 
 
 def test_results_are_read(tmp_path: Path) -> None:
@@ -175,7 +314,7 @@ def test_results_that_are_no_list_are_refused(tmp_path: Path, content: Any) -> N
 def test_result_that_lacks_something_is_refused(tmp_path: Path, key: str) -> None:
     broken = {name: value for name, value in RESULT.items() if name != key}
     message = refusal(read_results, write(tmp_path / "r.json", [RESULT, broken]))
-    assert f"entry 2 lacks a valid {key}; " in message
+    assert f"entry 2 of the results has no {key}; make it with `featcodec decode`" in message
 
 
 @pytest.mark.parametrize("name", ["cat", "", "K\u00e4tzchen"])
@@ -187,7 +326,7 @@ def test_results_may_have_names(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", [None, 3, True, ["cat"], {"name": "cat"}])
 def test_result_with_a_name_that_is_not_text_is_refused(tmp_path: Path, name: Any) -> None:
     message = refusal(read_results, write(tmp_path / "r.json", [RESULT, RESULT, {**RESULT, "category_name": name}]))
-    assert "entry 3 lacks a valid category_name; " in message
+    assert f"entry 3 of the results has the category_name {name!r}, not a text; " in message
 
 
 @pytest.mark.parametrize(
@@ -207,8 +346,12 @@ def test_result_with_a_name_that_is_not_text_is_refused(tmp_path: Path, name: An
         {"image_id": [7]},
         {"image_id": None},
         {"category_id": "cat"},
-        {"category_id": "3"},
+        {"category_id": "03"},
         {"category_id": True},
+        {"image_id": True},
+        {"bbox": [1, 2, -3, 4]},
+        {"bbox": []},
+        {"score": True},
         {"category_id": 3.5},
         {"category_id": None},
         {"category_id": [3]},
@@ -216,7 +359,8 @@ def test_result_with_a_name_that_is_not_text_is_refused(tmp_path: Path, name: An
     ids=repr,
 )
 def test_damaged_result_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    refusal(read_results, write(tmp_path / "r.json", [RESULT, {**RESULT, **changes}]))
+    message = refusal(read_results, write(tmp_path / "r.json", [RESULT, {**RESULT, **changes}]))
+    assert f"entry 2 of the results has the {next(iter(changes))} " in message
 
 
 @pytest.mark.parametrize("entry", [None, 3, "text", []])

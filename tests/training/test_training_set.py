@@ -185,12 +185,13 @@ def test_coco_leaves_out_what_is_no_object_of_ours(data: Path) -> None:
         {**kept, "bbox": [0, 0, 9, 9], "iscrowd": 1},
         {**kept, "bbox": [64, 0, 9, 9]},
         {**kept, "bbox": [5, 5, 0, 9]},
-        {**kept, "bbox": [5, 5, 9, -9]},
         {**kept, "category_id": 9},
         {**kept, "image_id": 1000},
     ]
-    images = read_coco(edit_coco(data, annotations=annotations), data / "images", NAMES)
+    notes: list[str] = []
+    images = read_coco(edit_coco(data, annotations=annotations), data / "images", NAMES, notes.append)
     assert [len(image.classes) for image in images] == [0, 0, 1, 0, 0]
+    assert ["1 of 7 annotations have" in note for note in notes] == [True]
     np.testing.assert_allclose(images[2].boxes, [[10 / 64, 59 / 64, 20 / 64, 10 / 64]])
 
 
@@ -217,7 +218,7 @@ def test_coco_file_names_do_not_lead_out_of_the_folder(data: Path) -> None:
         ({"images": [{"id": 1, "file_name": "a.png", "width": 9}]}, "has the size"),
         ({"images": []}, "lists no image"),
         ({"categories": [{"id": 7, "name": "mauve"}]}, "none of its categories is a class of the detector"),
-        ({"annotations": [{}]}, "not a COCO annotation file"),
+        ({"annotations": [{}]}, "entry 1 of 'annotations' has no image_id"),
         ({"categories": [{"id": 7, "name": "red"}, {"id": 3, "name": "red"}]}, "categories 3 and 7 have the same name"),
         (
             {"categories": [{"id": 7, "name": "Red"}, {"id": 3, "name": "blue"}]},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
@@ -14,13 +13,13 @@ import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before anything of 
 import numpy as np
 
 from featcodec.errors import InputError
-from featcodec.images.annotations import read_annotations
+from featcodec.images.annotations import Note, listed_size, no_note, read_annotations
 from featcodec.images.names import ListedNames
 from featcodec.images.reading import read_image
 from featcodec.training.data.datasets import LabelledImage, check_names, labelled_image
 
 
-def read_coco(annotations: Path, images: Path, names: Sequence[str]) -> list[LabelledImage]:
+def read_coco(annotations: Path, images: Path, names: Sequence[str], note: Note = no_note) -> list[LabelledImage]:
     """Read the images of a COCO annotation file, in the order of their paths.
 
     Crowds (iscrowd) and categories that the detector does not know are left out. Boxes are clipped to their image.
@@ -30,13 +29,14 @@ def read_coco(annotations: Path, images: Path, names: Sequence[str]) -> list[Lab
         images: the folder that the file names are relative to. An image that is not there is searched in the
             subfolders by its file name, and by as many of its folders as fit.
         names: the detector's class names; categories are matched by name.
+        note: is told what is left out; see `read_annotations`.
 
     Raises:
         InputError: the file is not a COCO annotation file, lists no image, lists an image with an impossible size,
             has no class of the detector or spells a class differently, an image file is missing, or two listed
             images are one file.
     """
-    content = read_annotations(annotations)
+    content = read_annotations(annotations, note)
     check_names(annotations, content.names, names)
     class_ids = {category: index for index, category in content.category_ids(names).items()}
     boxes: dict[int | str, list[tuple[float, ...]]] = defaultdict(list)
@@ -107,7 +107,7 @@ def _listed_size(annotations: Path, image: Mapping[str, Any], path: Path) -> tup
     if "width" not in image and "height" not in image:
         height, width, _ = read_image(path).shape
         return width, height
-    size = image.get("width"), image.get("height")
-    if not all(isinstance(side, (int, float)) and 0 < side < math.inf for side in size):
-        raise InputError(f"{annotations}: {image['file_name']} has the size {size}; make the annotations again")
-    return float(size[0]), float(size[1])  # type: ignore[arg-type]
+    if (size := listed_size(image)) is None:
+        wrong = image.get("width"), image.get("height")
+        raise InputError(f"{annotations}: {image['file_name']} has the size {wrong}; make the annotations again")
+    return size
