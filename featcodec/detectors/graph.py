@@ -1,13 +1,12 @@
 """Builds a detector from its module record, with ultralytics' own modules.
 
 Every size is read from the stored tensors, so nothing larger than the file is ever built. Parts that do not fit
-together are refused.
+together are refused (`shapes` compares the layers).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,19 +14,25 @@ from torch import Tensor, nn
 from ultralytics.nn.modules import C3, SPPF, Concat, Conv, Detect
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
+from featcodec.detectors.attributes import flag, numbers, pair, real, shown, whole
 from featcodec.detectors.head import AnchorDetect
+from featcodec.detectors.layers import Layer
+from featcodec.detectors.shapes import check_shapes
 from featcodec.detectors.unpickle import ModuleRecord
 from featcodec.errors import WeightsError, reason_of
+from featcodec.networks.checkpoints import check_tensors
 
 MAX_SPLIT = 4
 _MAX_LAYERS = 64
 _MAX_UPSAMPLINGS = 3
 _MAX_CLASSES = 4096
+_MAX_SOURCES = 8
+_MAX_STRIDE = 64
 
 _ACTIVATIONS: dict[str, Callable[[ModuleRecord], nn.Module]] = {
     "Hardswish": lambda _: nn.Hardswish(),
     "Identity": lambda _: nn.Identity(),
-    "LeakyReLU": lambda record: nn.LeakyReLU(float(record.attributes["negative_slope"])),
+    "LeakyReLU": lambda record: nn.LeakyReLU(real(record, "negative_slope")),
     "ReLU": lambda _: nn.ReLU(),
     "SiLU": lambda _: nn.SiLU(),
 }
@@ -58,17 +63,6 @@ class _LegacyDetect(Detect):
         return self.decode(self.raw(x))
 
 
-@dataclass(frozen=True)
-class Layer:
-    """One layer of the graph: its module, and the layers that its inputs come from.
-
-    The sources are absolute indices; -1 is the picture.
-    """
-
-    module: nn.Module
-    sources: tuple[int, ...]
-
-
 def build_layers(model: ModuleRecord) -> list[Layer]:
     """The layers of a detector, with their weights, in eval mode and float32.
 
@@ -92,9 +86,10 @@ def build_layers(model: ModuleRecord) -> list[Layer]:
             # On the meta device, nothing is allocated before the stored shapes are checked.
             with torch.device("meta"):
                 module = _build(record)
-            state = {name: _floating(tensor) for name, tensor in record.state().items()}
-            module.load_state_dict(state, strict=True, assign=True)
-            _restore_details(module, record)
+                _restore_details(module, record)
+            state = record.state()
+            check_tensors(state, module.state_dict())
+            module.load_state_dict({name: _plain(name, tensor) for name, tensor in state.items()}, assign=True)
             sources = _sources(record, index)
         except WeightsError as error:
             raise WeightsError(f"layer {index} ({record.kind}): {error}") from None
@@ -104,6 +99,7 @@ def build_layers(model: ModuleRecord) -> list[Layer]:
             ) from None
         layers.append(Layer(module.eval().requires_grad_(False), sources))
     _check_split(layers)
+    check_shapes(layers)
     return layers
 
 
@@ -125,10 +121,10 @@ def _build(record: ModuleRecord) -> nn.Module:
 def _build_conv(record: ModuleRecord) -> nn.Module:
     convolution = _child(record, "conv")
     weight = _weight(convolution)
-    stride, padding = (_both(convolution.attributes[name]) for name in ("stride", "padding"))
+    stride, padding, dilation = (pair(convolution, name) for name in ("stride", "padding", "dilation"))
     if stride not in (1, 2) or not 0 <= padding <= weight.shape[2] // 2:
-        raise WeightsError(f"convolution with stride {stride} and padding {padding}; no YOLOv5 has it")
-    if tuple(convolution.attributes["dilation"]) != (1, 1) or convolution.attributes["groups"] != 1:
+        raise WeightsError(f"convolution with stride {shown(stride)} and padding {shown(padding)}; no YOLOv5 has it")
+    if dilation != 1 or whole(convolution, "groups") != 1:
         raise WeightsError("dilated or grouped convolution; no YOLOv5 has one")
     return Conv(weight.shape[1], weight.shape[0], weight.shape[2], stride, padding)
 
@@ -136,23 +132,23 @@ def _build_conv(record: ModuleRecord) -> nn.Module:
 def _build_c3(record: ModuleRecord) -> nn.Module:
     entry, merge = _weight(_child(record, "cv1")), _weight(_child(record, "cv3"))
     blocks = _child(record, "m").children
-    shortcut = all(block.attributes["add"] is True for block in blocks.values())
-    if not shortcut and any(block.attributes["add"] is True for block in blocks.values()):
+    shortcuts = {flag(block, "add") for block in blocks.values()}
+    if len(shortcuts) > 1:
         raise WeightsError("some of its bottlenecks add their input and some do not; no YOLOv5 has this")
     expansion = (entry.shape[0] + 0.5) / merge.shape[0]  # C3 rounds down
-    return C3(entry.shape[1], merge.shape[0], len(blocks), shortcut, 1, expansion)
+    return C3(entry.shape[1], merge.shape[0], len(blocks), shortcuts == {True}, 1, expansion)
 
 
 def _build_sppf(record: ModuleRecord) -> nn.Module:
     entry, merge = _weight(_child(record, "cv1")), _weight(_child(record, "cv2"))
-    kernel = int(_child(record, "m").attributes["kernel_size"])
+    kernel = whole(_child(record, "m"), "kernel_size")
     if kernel % 2 == 0 or not 1 <= kernel <= 31:
-        raise WeightsError(f"pooling over {kernel} cells; no YOLOv5 has it")
+        raise WeightsError(f"pooling over {shown(kernel)} cells; no YOLOv5 has it")
     return SPPF(entry.shape[1], merge.shape[0], kernel)
 
 
 def _build_upsample(record: ModuleRecord) -> nn.Module:
-    if record.attributes["mode"] != "nearest" or float(record.attributes["scale_factor"]) != 2:
+    if shown(record.attributes.get("mode")) != "'nearest'" or real(record, "scale_factor") != 2:
         raise WeightsError("upsampling that is not nearest-neighbour by 2; no YOLOv5 has it")
     return nn.Upsample(scale_factor=2.0, mode="nearest")
 
@@ -160,10 +156,9 @@ def _build_upsample(record: ModuleRecord) -> nn.Module:
 def _build_anchor_detect(record: ModuleRecord) -> nn.Module:
     weights = [_weight(child) for child in _child(record, "m").children.values()]
     classes, anchors = _classes(record), record.tensors["anchors"]
-    strides = torch.as_tensor(record.attributes["stride"], dtype=torch.float32, device="cpu")
-    if anchors.ndim != 3 or anchors.shape[2] != 2 or len(anchors) != len(weights) or strides.shape != (len(weights),):
-        raise WeightsError("anchors, strides and outputs do not fit together; download it again")
-    _check_strides(strides)
+    strides = _strides(record, len(weights))
+    if anchors.ndim != 3 or anchors.shape[2] != 2 or len(anchors) != len(weights):
+        raise WeightsError("anchors and outputs do not fit together; download it again")
     return AnchorDetect(classes, torch.zeros(anchors.shape), strides, [weight.shape[1] for weight in weights])
 
 
@@ -171,28 +166,34 @@ def _build_anchor_free_detect(record: ModuleRecord) -> nn.Module:
     inputs = [
         _weight(_child(_child(branch, "0"), "conv")).shape[1] for branch in _child(record, "cv2").children.values()
     ]
-    reg_max = int(record.attributes["reg_max"])
+    reg_max = whole(record, "reg_max")
     if not 1 <= reg_max <= 64:
-        raise WeightsError(f"reg_max {reg_max} is outside 1..64; download it again")
+        raise WeightsError(f"reg_max {shown(reg_max)} is outside 1..64; download it again")
     head = _LegacyDetect(nc=_classes(record), reg_max=reg_max, ch=tuple(inputs))
-    head.stride = torch.as_tensor(record.attributes["stride"], dtype=torch.float32, device="cpu")
-    if head.stride.shape != (len(inputs),):
-        raise WeightsError("strides and outputs do not fit together; download it again")
-    _check_strides(head.stride)
+    head.stride = _strides(record, len(inputs))
     return head
 
 
 def _restore_details(module: nn.Module, record: ModuleRecord) -> None:
-    """Set what the state dict does not hold: activations and the constants of BatchNorm.
+    """Set what the state dict does not hold: activations, the constants of BatchNorm, and where BatchNorm is folded.
 
-    ultralytics changed the activation of SPPF's first convolution. The checkpoint's own activation is used.
+    ultralytics changed the activation of SPPF's first convolution. The checkpoint's own activation is used. A model
+    that was saved after fuse() has no BatchNorm; its convolutions have a bias instead.
     """
     if isinstance(module, Conv):
         activation = _child(record, "act")
         if activation.kind not in _ACTIVATIONS:
             raise WeightsError(f"activation {activation.kind} is not supported; no YOLOv5 release has it")
         module.act = _ACTIVATIONS[activation.kind](activation)
-        module.bn.eps = float(_child(record, "bn").attributes["eps"])
+        if "bn" in record.children:
+            module.bn.eps = real(record.children["bn"], "eps")
+        else:
+            whole_size = module.conv
+            module.conv = nn.Conv2d(
+                *(whole_size.in_channels, whole_size.out_channels, whole_size.kernel_size),
+                *(whole_size.stride, whole_size.padding),
+            )
+            module.bn = nn.Identity()
     for name, child in module.named_children():
         if name in record.children:
             _restore_details(child, record.children[name])
@@ -201,8 +202,10 @@ def _restore_details(module: nn.Module, record: ModuleRecord) -> None:
 def _sources(record: ModuleRecord, index: int) -> tuple[int, ...]:
     origin = record.attributes["f"]
     origins = origin if isinstance(origin, list) else [origin]
-    sources = tuple(index + int(source) if int(source) < 0 else int(source) for source in origins)
-    if not sources or len(sources) > 8 or any(not -1 <= source < index for source in sources):
+    if not 1 <= len(origins) <= _MAX_SOURCES or not all(type(source) is int for source in origins):
+        raise WeightsError(f"takes its input from {shown(origin)}, which are no layers; download it again")
+    sources = tuple(index + source if source < 0 else source for source in origins)
+    if any(not -1 <= source < index for source in sources):
         raise WeightsError(f"takes its input from {str(origins)[:80]}, which is not before it; download it again")
     return sources
 
@@ -218,23 +221,18 @@ def _check_split(layers: list[Layer]) -> None:
 
 
 def _classes(record: ModuleRecord) -> int:
-    classes = record.attributes["nc"]
-    if not isinstance(classes, int) or not 1 <= classes <= _MAX_CLASSES:
-        raise WeightsError(f"{classes} classes are outside 1..{_MAX_CLASSES}")
+    classes = whole(record, "nc")
+    if not 1 <= classes <= _MAX_CLASSES:
+        raise WeightsError(f"{shown(classes)} classes are outside 1..{_MAX_CLASSES}")
     return classes
 
 
-def _check_strides(strides: Tensor) -> None:
-    if not ((strides > 0) & (strides <= 64)).all():
-        raise WeightsError(f"strides {strides.tolist()} are not above 0 and up to 64; download it again")
-
-
-def _both(pair: Any) -> int:
-    """The number of a pair of equal numbers."""
-    first, second = pair
-    if int(first) != int(second):
-        raise WeightsError(f"a convolution with different values {pair} in its two directions; no YOLOv5 has it")
-    return int(first)
+def _strides(record: ModuleRecord, levels: int) -> Tensor:
+    """(levels,) float32 on the CPU, also where the default device is the meta device."""
+    strides = numbers(record, "stride", levels)
+    if not all(0 < stride <= _MAX_STRIDE for stride in strides):
+        raise WeightsError(f"strides {strides} are not above 0 and up to {_MAX_STRIDE}; download it again")
+    return torch.tensor(strides, dtype=torch.float32, device="cpu")
 
 
 def _weight(record: ModuleRecord) -> Tensor:
@@ -252,5 +250,9 @@ def _child(record: ModuleRecord, name: str) -> ModuleRecord:
     return record.children[name]
 
 
-def _floating(tensor: Tensor) -> Any:
-    return tensor.float() if tensor.is_floating_point() else tensor
+def _plain(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point():
+        return tensor.long()
+    if not torch.isfinite(tensor).all():
+        raise WeightsError(f"{name} holds numbers that are not finite; download it again")
+    return tensor.float()

@@ -11,8 +11,10 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ultralytics.nn.modules import Bottleneck, Conv
 
-from featcodec.detectors.graph import Layer, build_layers
+from featcodec.detectors.attributes import whole
+from featcodec.detectors.graph import build_layers
 from featcodec.detectors.head import AnchorDetect
+from featcodec.detectors.layers import Layer
 from featcodec.detectors.split import DEFAULT_SPLIT, SplitDetector, check_split
 from featcodec.detectors.stored import SUFFIX, read_detector
 from featcodec.detectors.unpickle import ModuleRecord, read_checkpoint
@@ -51,6 +53,8 @@ def load_detector(
     where = choose_device(device)
     path = locate_weights(name_or_path)
     layers, names = _read(path)
+    if any("\ud800" <= character <= "\udfff" for name in names for character in name):
+        raise WeightsError(f"{path}: its class names are not text; download it again")
     digest = fingerprint(*(layer.module.state_dict() for layer in layers), structure=_structure(layers))
     if fuse:
         layers = [Layer(_fuse(layer.module), layer.sources) for layer in layers]
@@ -80,9 +84,8 @@ def _structure(layers: Sequence[Layer]) -> str:
         described.append(f"{type(layer.module).__name__.strip('_')}{layer.sources}")
         for name, part in layer.module.named_modules():
             if isinstance(part, Conv):
-                described.append(
-                    f"{name}:{type(part.act).__name__}:{part.conv.stride}:{part.conv.padding}:{part.bn.eps:g}"
-                )
+                constant = "" if isinstance(part.bn, nn.Identity) else f":{part.bn.eps:g}"
+                described.append(f"{name}:{type(part.act).__name__}:{part.conv.stride}:{part.conv.padding}{constant}")
             elif isinstance(part, Bottleneck):
                 described.append(f"{name}:{part.add}")
             elif isinstance(part, nn.MaxPool2d):
@@ -105,11 +108,13 @@ def _prove(detector: SplitDetector, path: Path) -> None:
 
 
 def _class_names(record: ModuleRecord) -> Sequence[str]:
-    classes = int(list(record.children["model"].children.values())[-1].attributes["nc"])
+    classes = whole(list(record.children["model"].children.values())[-1], "nc")
     names: Any = record.attributes.get("names")
     if names is None or (isinstance(names, (dict, list, tuple)) and not names):
         names = {}
     if isinstance(names, dict):
+        if not all(type(index) is int and 0 <= index < classes for index in names):
+            raise WeightsError(f"its class names are not those of the classes 0..{classes - 1}; download it again")
         names = [names.get(index, f"class{index}") for index in range(classes)]
     if not isinstance(names, (list, tuple)) or len(names) != classes:
         raise WeightsError(f"{classes} classes, but not {classes} class names; download it again")
@@ -120,7 +125,7 @@ def _class_names(record: ModuleRecord) -> Sequence[str]:
 
 def _fuse(module: nn.Module) -> nn.Module:
     for part in module.modules():
-        if isinstance(part, Conv):
+        if isinstance(part, Conv) and not isinstance(part.bn, nn.Identity):
             part.conv = fuse_conv_bn_eval(part.conv, part.bn)
             part.bn = nn.Identity()
     return module

@@ -8,7 +8,8 @@ from typing import Any, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from featcodec.detectors.graph import MAX_SPLIT, Layer
+from featcodec.detectors.graph import MAX_SPLIT
+from featcodec.detectors.layers import Layer
 from featcodec.errors import InputError
 
 DEFAULT_SPLIT = 4

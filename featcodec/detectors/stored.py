@@ -8,7 +8,7 @@ from pathlib import Path
 
 from torch import nn
 
-from featcodec.detectors.graph import Layer
+from featcodec.detectors.layers import Layer
 from featcodec.detectors.yolov5 import DetectorConfig, build_yolov5
 from featcodec.networks.checkpoints import config_from, load_network, save_checkpoint
 

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import C3, SPPF, Concat, Conv
 
-from featcodec.detectors.graph import Layer
 from featcodec.detectors.head import AnchorDetect
+from featcodec.detectors.layers import Layer
 from featcodec.errors import InputError
 
 STRIDES = (8, 16, 32)

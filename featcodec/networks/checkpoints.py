@@ -127,7 +127,7 @@ def load_network(path: Path, kind: str, read_config: Callable[[Mapping[str, Any]
         state = network.state_dict()
         fixed = {name: tensor for name, tensor in state.items() if not tensor.is_meta}
         expected = {name: tensor for name, tensor in state.items() if tensor.is_meta}
-        _check_tensors(stored, expected)
+        check_tensors(stored, expected)
         weights = {name: tensor.to(expected[name].dtype) for name, tensor in stored.items()}
         network.load_state_dict({**weights, **fixed}, assign=True)
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
@@ -208,7 +208,7 @@ def check_fingerprint(what: str, digits: str) -> None:
         raise ValueError(f"{what} {digits!r:.40}: not 16 hex digits")
 
 
-def _check_tensors(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def check_tensors(stored: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Raise ValueError if a tensor is missing, is not expected, or has another shape or kind of number."""
     if strange := sorted(stored.keys() ^ expected.keys()):
         raise ValueError(f"{strange[0]} is {'missing' if strange[0] in expected else 'not one of its tensors'}")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from featcodec.detectors import DetectorConfig, SplitDetector, build_yolov5, load_detector, read_detector, save_detector
-from featcodec.detectors.graph import Layer
+from featcodec.detectors.layers import Layer
 from featcodec.errors import InputError
 from featcodec.fingerprints import FINGERPRINT_BYTES
 from featcodec.training.data.batches import TrainingBatch

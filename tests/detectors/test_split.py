@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from featcodec.detectors import SplitDetector, load_detector
-from featcodec.detectors.graph import Layer
+from featcodec.detectors.layers import Layer
 from featcodec.errors import InputError
 
 # Channels and stride of the tensor that crosses behind each layer.
