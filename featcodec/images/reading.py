@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image
 
 from featcodec.errors import InputError
+from featcodec.images.orientation import as_stored, upright
 
 ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[np.uint8]"
 """An image in any form that the Python API takes: a path, a PIL image, or a (height, width, 3) uint8 RGB array."""
@@ -31,14 +35,22 @@ _PAPER_WHITE = (255, 255, 255)
 
 # `read_image` refuses the images that this warning is about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# What Pillow warns about while it reads (oddities in EXIF data or in a TIFF file) does not change the pixels, and its
+# warnings do not name the file.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
+def read_image(path: str | Path, *, ignore_exif: bool = False) -> npt.NDArray[np.uint8]:
     """The image in a file, as a person would see it.
 
-    EXIF rotation is applied. 16-bit samples are scaled to 8 bits. Gray and CMYK become RGB. Transparent images are put
-    on white. If the file has several frames, the first frame is used. Colour profiles are ignored, because the
-    detectors were trained without them.
+    EXIF rotation is applied; damaged EXIF data counts as none. 16-bit samples are scaled to 8 bits. Gray and CMYK
+    become RGB. Transparent images are put on white. If the file has several frames, the first frame is used. Colour
+    profiles are ignored, because the detectors were trained without them.
+
+    Args:
+        path: the file.
+        ignore_exif: take the pixels as they are stored, without EXIF rotation.
 
     Returns:
         (height, width, 3) uint8 RGB in [0, 255].
@@ -48,6 +60,13 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
             65,535 pixels per side.
     """
     path = Path(path)
+    with _opened(path) as image:
+        return _to_rgb(as_stored(image) if ignore_exif else upright(image), path)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """An image file whose size is within bounds. What goes wrong in the block becomes an InputError, too."""
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: not a regular file; give image files or folders")
@@ -56,7 +75,7 @@ def read_image(path: str | Path) -> npt.NDArray[np.uint8]:
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise InputError(f"{path}: {image.width}x{image.height} pixels are too many; make the image smaller")
-            return _to_rgb(ImageOps.exif_transpose(image), path)
+            yield image
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -89,7 +108,7 @@ def as_rgb(image: ImageLike) -> npt.NDArray[np.uint8]:
     if isinstance(image, Image.Image):
         _check_size(*image.size)
         try:
-            return _to_rgb(ImageOps.exif_transpose(image), "the image")
+            return _to_rgb(upright(image), "the image")
         except InputError:
             raise
         except (OSError, SyntaxError, ValueError) as error:  # Pillow reads the file only now, and it may be damaged

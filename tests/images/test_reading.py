@@ -145,10 +145,53 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, corner: t
     assert sorted(bright.values())[-2] < 50
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
-def test_damaged_exif_is_no_reason_to_refuse(tmp_path: Path) -> None:
-    path = save(tmp_path / "a.jpg", photo(), exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 30)
-    assert read_image(path).shape == (32, 48, 3)
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_exif_orientation_is_ignored_where_that_is_asked_for(tmp_path: Path, orientation: int, suffix: str) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    plain = save(tmp_path / f"plain{suffix}", photo())
+    path = save(tmp_path / f"a{suffix}", photo(), exif=exif)
+    assert np.array_equal(read_image(path, ignore_exif=True), read_image(plain))
+
+
+DAMAGED_EXIF = {
+    "no entries": b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\xff" * 30,
+    "no TIFF": b"Exif\0\0nonsense",
+    "cut": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01",
+    "empty": b"",
+    "far away": b"Exif\0\0II*\0\xff\xff\xff\xff",
+    "two orientations": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x02\0\x01\0\x01\0\0\0\0",
+    "orientation 9": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x09\0\0\0\0\0\0",
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # what users see is tested below
+@pytest.mark.parametrize("name", DAMAGED_EXIF)
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_damaged_exif_is_no_reason_to_refuse(tmp_path: Path, suffix: str, name: str) -> None:
+    path = save(tmp_path / f"a{suffix}", photo(), exif=DAMAGED_EXIF[name])
+    image = read_image(path)
+    assert np.array_equal(image, read_image(save(tmp_path / f"plain{suffix}", photo())))
+    with Image.open(path) as opened:
+        assert np.array_equal(as_rgb(opened), image)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # writing these files warns, too
+def test_oddities_of_a_file_print_nothing(tmp_path: Path) -> None:
+    """Pillow's own warnings do not name the file, and the pixels are right."""
+    for suffix in (".jpg", ".png", ".webp"):
+        for name, exif in DAMAGED_EXIF.items():
+            save(tmp_path / f"{name}{suffix}", photo(), exif=exif)
+    photo().save(tmp_path / "odd.tif", tiffinfo={256: (48, 48), 274: (1, 1)})
+    transparent = photo().convert("P")
+    transparent.save(tmp_path / "palette.png", transparency=bytes(range(256)))
+    (tmp_path / "comment.jpg").write_bytes((tmp_path / "cut.jpg").read_bytes() + b"\0" * 100)
+    script = "import sys\nfrom featcodec.images.reading import read_image\nfor path in sys.argv[1:]: read_image(path)"
+    paths = sorted(map(str, tmp_path.iterdir()))
+    run = subprocess.run([sys.executable, "-c", script, *paths], capture_output=True, text=True, check=True, timeout=60)
+    assert (run.stdout, run.stderr) == ("", "")
 
 
 def test_first_frame_counts(tmp_path: Path) -> None:
