@@ -20,7 +20,7 @@ from featcodec.detectors.layers import Layer
 from featcodec.detectors.shapes import check_shapes
 from featcodec.detectors.unpickle import ModuleRecord
 from featcodec.errors import WeightsError, reason_of
-from featcodec.networks.checkpoints import check_tensors
+from featcodec.networks.checkpoints import all_finite, check_tensors
 
 MAX_SPLIT = 4
 _MAX_LAYERS = 64
@@ -253,6 +253,6 @@ def _child(record: ModuleRecord, name: str) -> ModuleRecord:
 def _plain(name: str, tensor: Tensor) -> Tensor:
     if not tensor.is_floating_point():
         return tensor.long()
-    if not torch.isfinite(tensor).all():
+    if not all_finite(tensor):
         raise WeightsError(f"{name} holds numbers that are not finite; download it again")
     return tensor.float()

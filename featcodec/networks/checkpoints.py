@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
@@ -24,13 +25,13 @@ from torch import Tensor, nn
 from featcodec.bitstream.side_info import MAX_SPLIT
 from featcodec.errors import FeatcodecError, WeightsError, reason_of
 from featcodec.fingerprints import fingerprint_of_arrays
+from featcodec.networks.headers import MAX_BYTES, parse_json, read_header
 from featcodec.system.files import check_regular, write_atomically
 
 FORMAT = 1
 MAX_CHANNELS = 4096
 """The largest number of channels in one layer of featcodec's networks."""
 _METADATA_KEY = "featcodec"
-_MAX_BYTES = 1 << 30
 
 C = TypeVar("C")
 N = TypeVar("N", bound=nn.Module)
@@ -76,27 +77,48 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
     Raises:
         WeightsError: the file is missing, is damaged or too large, or has another kind or a later format.
     """
+    config, _ = _read_config(path, kind)
+    return config, _read_tensors(path)
+
+
+def _read_config(path: Path, kind: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    """The config, and the tensors without their numbers (on the meta device). Nothing else is read."""
     # safetensors maps the file into memory. Without this check, it would wait for a pipe.
-    check_regular(path, _MAX_BYTES, WeightsError, what=kind, remedy="use another file")
-    try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            config = json.loads((file.metadata() or {}).get(_METADATA_KEY, "{}"))
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
-    except (OSError, RecursionError, SafetensorError, ValueError) as error:
-        raise WeightsError(
-            f"{path}: not a safetensors checkpoint ({reason_of(error)}); train or download it again"
-        ) from None
+    check_regular(path, MAX_BYTES, WeightsError, what=kind, remedy="use another file")
+    with _no_checkpoint(path):
+        header = read_header(path)
+        config = parse_json(header.metadata.get(_METADATA_KEY, "{}"))
     if not isinstance(config, dict) or config.get("kind") != kind:
         raise WeightsError(f"{path}: not a {kind} of featcodec; use a checkpoint of `featcodec train`")
     if not isinstance(config.get("format"), int) or config["format"] > FORMAT:
-        raise WeightsError(
-            f"{path}: has format {config.get('format')}, but this featcodec reads up to format {FORMAT}; update it"
-        )
-    if any(tensor.is_complex() for tensor in state.values()):
-        raise WeightsError(f"{path}: holds weights that are not real numbers; train it again")
-    if any(not torch.isfinite(tensor.float()).all() for tensor in state.values() if tensor.is_floating_point()):
+        found = str(config.get("format"))[:20]
+        raise WeightsError(f"{path}: has format {found}, but this featcodec reads up to format {FORMAT}; update it")
+    return config, header.tensors
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    with _no_checkpoint(path), safe_open(path, framework="pt", device="cpu") as file:
+        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a dict)
+    if not all(map(all_finite, state.values())):
         raise WeightsError(f"{path}: holds weights that are not finite; train it again")
-    return config, state
+    return state
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether no number is infinite or NaN. No copy is made."""
+    if not tensor.is_floating_point() or not tensor.numel():
+        return True
+    return all(math.isfinite(extreme) for extreme in torch.aminmax(tensor))
+
+
+@contextlib.contextmanager
+def _no_checkpoint(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
+        raise WeightsError(
+            f"{path}: not a safetensors checkpoint ({reason_of(error)}); train or download it again"
+        ) from None
 
 
 def load_network(path: Path, kind: str, read_config: Callable[[Mapping[str, Any]], C], build: Callable[[C], N]) -> N:
@@ -119,7 +141,7 @@ def load_network(path: Path, kind: str, read_config: Callable[[Mapping[str, Any]
     Raises:
         WeightsError: the file is missing, is damaged or has another kind, or its config contradicts its weights.
     """
-    content, stored = load_checkpoint(path, kind)
+    content, claimed = _read_config(path, kind)
     with refusing(path, "its config does not fit its weights", "train it again"):
         config = read_config(content)
         with torch.device("meta"):
@@ -127,7 +149,9 @@ def load_network(path: Path, kind: str, read_config: Callable[[Mapping[str, Any]
         state = network.state_dict()
         fixed = {name: tensor for name, tensor in state.items() if not tensor.is_meta}
         expected = {name: tensor for name, tensor in state.items() if tensor.is_meta}
-        check_tensors(stored, expected)
+        check_tensors(claimed, expected)
+    stored = _read_tensors(path)
+    with refusing(path, "it changed while it was read", "load it again"):
         weights = {name: tensor.to(expected[name].dtype) for name, tensor in stored.items()}
         network.load_state_dict({**weights, **fixed}, assign=True)
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):

@@ -8,6 +8,8 @@ import json
 import os
 import pickle
 import struct
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -115,7 +117,7 @@ def test_tensor_that_claims_more_than_the_file_holds_is_refused(tmp_path: Path) 
 
 
 def test_file_beyond_the_limit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "_MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(checkpoints, "MAX_BYTES", 1 << 20)
     with (tmp_path / "a").open("wb") as file:
         file.truncate((1 << 20) + 1)
     assert "over 1 MiB, larger than any thing" in refusal(tmp_path / "a")
@@ -153,10 +155,128 @@ def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float, d
     assert "not finite" in refusal(write(tmp_path / "a", GOOD, good=torch.ones(2), bad=weights))
 
 
-def test_eight_bit_floats_are_no_crash(tmp_path: Path) -> None:
-    path = write(tmp_path / "a", GOOD, w=torch.zeros(4).to(torch.float8_e4m3fn))
-    _, state = load_checkpoint(path, "thing")
-    assert torch.equal(state["w"].float(), torch.zeros(4))
+@pytest.mark.parametrize(
+    "dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2", "C64", "U16", "U32", "U64", "F128", ""]
+)
+def test_numbers_that_featcodec_never_writes_are_refused(tmp_path: Path, dtype: str) -> None:
+    entry = {"dtype": dtype, "shape": [16], "data_offsets": [0, 16]}
+    assert f"'w' holds numbers of the type '{dtype}'" in refusal(lying(tmp_path / "a", {"w": entry}, bytes(16)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.int32, torch.int8, torch.uint8, torch.bool])
+def test_other_plain_numbers_are_read(tmp_path: Path, dtype: torch.dtype) -> None:
+    numbers = torch.tensor([0, 1]).to(dtype)
+    assert torch.equal(load_checkpoint(write(tmp_path / "a", GOOD, w=numbers), "thing")[1]["w"], numbers)
+
+
+def lying(path: Path, tensors: Any, data: bytes = b"", config: Any = None) -> Path:
+    """A safetensors file with any header."""
+    metadata = {"__metadata__": {"featcodec": json.dumps(config or GOOD)}}
+    header = tensors if isinstance(tensors, bytes) else json.dumps({**metadata, **tensors}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + data)
+    return path
+
+
+def entry(*offsets: Any, shape: Any = (2,), dtype: Any = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+@pytest.mark.parametrize(
+    "tensors",
+    [
+        {"a": entry(0, 8), "b": entry(0, 8)},
+        {"a": entry(0, 8), "b": entry(4, 12)},
+        {"a": entry(0, 8), "b": entry(12, 20)},
+        {"a": entry(4, 12)},
+        {"a": entry(0, 8)},
+        {"a": entry(8, 0)},
+        {"a": entry(-8, 0)},
+        {"a": entry(0, 8, 16)},
+        {"a": entry(0.0, 8.0)},
+        {"a": entry("0", "8")},
+        {"a": entry(0, 1 << 70)},
+        {"a": entry(0, 8, shape=[1 << 62])},
+        {"a": entry(0, 8, shape=[1 << 40, 1 << 40])},
+        {"a": entry(0, 8, shape=[-2])},
+        {"a": entry(0, 8, shape=[True, 2])},
+        {"a": entry(0, 8, shape=2)},
+        {"a": entry(0, 8, shape="2")},
+        {"a": entry(0, 8, shape=[1] * 1000)},
+        {"a": entry(0, 8, shape=[3])},
+        {"a": entry(0, 8, dtype=["F32"])},
+        {"a": entry(0, 8, dtype=None)},
+        {"a": {"dtype": "F32"}},
+        {"a": {**entry(0, 8), "more": 1}},
+        {"a": []},
+        {"a": None},
+        {"__metadata__": {"featcodec": {"kind": "thing"}}},
+        {"__metadata__": {"featcodec": None}},
+        {"__metadata__": []},
+        b"[]",
+        b"null",
+        b"3",
+        b'"text"',
+        b"{} {}",
+        b"{" + b" " * 1000,
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        b'{"a": ' + b"9" * 10_000 + b"}",
+        b"\xff\xfe",
+        b'{"__metadata__":{"featcodec":"{}"},"__metadata__":{"featcodec":"{}"}}',
+        b'{"__metadata__":{"featcodec":"{}","featcodec":"{}"}}',
+    ],
+    ids=lambda tensors: str(tensors)[:60],
+)
+def test_headers_that_lie_are_refused(tmp_path: Path, tensors: Any) -> None:
+    assert "not a safetensors checkpoint (" in refusal(lying(tmp_path / "a", tensors, bytes(20)))
+
+
+def test_a_key_twice_in_the_config_is_refused(tmp_path: Path) -> None:
+    text = '{"kind": "thing", "format": 1, "kind": "thing"}'
+    assert "a key twice" in refusal(write(tmp_path / "a", text))
+
+
+MEASURE = """
+import resource, sys
+from pathlib import Path
+from featcodec.errors import WeightsError
+from featcodec.networks.checkpoints import load_checkpoint
+
+for file in map(Path, sys.argv[1:]):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    try:
+        load_checkpoint(file, "thing")
+        print(file.name, "loaded")
+    except WeightsError:
+        pass
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before >> 10
+    if grown > 200:
+        print(file.name, grown, "MiB")
+"""
+
+
+@pytest.mark.slow
+def test_large_claims_cost_no_memory(tmp_path: Path) -> None:
+    """Files of 200 MiB to 1 GiB, most of it a hole on the disk."""
+    one = 200 << 20
+    headers: dict[str, Any] = {
+        "8 bits": {"w": entry(0, one, shape=[one], dtype="F8_E4M3")},
+        "bool": {"w": entry(0, one, shape=[one], dtype="BOOL")},
+        "half": {"w": entry(0, 2 * one, shape=[one + one // 2], dtype="F16")},
+        "many": {str(index): entry(0, 0, shape=[0]) for index in range(200_000)},
+        "deep": b"[" * (8 << 20),
+        "lists": b"[" + b"[]," * (2 << 20) + b"[]]",
+        "long": b"{" + b" " * (99 << 20) + b"}",
+    }
+    files = []
+    for name, tensors in headers.items():
+        files.append(lying(tmp_path / name, tensors))
+        with files[-1].open("r+b") as file:
+            file.truncate(files[-1].stat().st_size + (one if name == "8 bits" else 3 * one if name == "half" else 0))
+    result = subprocess.run(
+        [sys.executable, "-c", MEASURE, *files], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_fingerprint_is_what_its_documentation_says() -> None:
