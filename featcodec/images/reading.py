@@ -14,6 +14,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from featcodec.errors import InputError
+from featcodec.images.libtiff import silence_libtiff
 from featcodec.images.orientation import as_stored, upright
 
 ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[np.uint8]"
@@ -75,6 +76,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise InputError(f"{path}: {image.width}x{image.height} pixels are too many; make the image smaller")
+            if image.format == "TIFF":
+                silence_libtiff()
             yield image
     except InputError:
         raise
