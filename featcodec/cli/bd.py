@@ -7,7 +7,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from featcodec.cli.console import complain, print_json
+from featcodec.cli.console import note_all, print_json
 from featcodec.cli.options import conditions_of, json_option, metric_option, overwrite_option
 
 _CONDITION_HELP = "Which curve of {} to use if it has several, e.g. method=latent or fingerprint=1a2b. May be repeated."
@@ -57,8 +57,7 @@ def command(
     first = read_curve(anchor, metric, conditions_of(of_anchor))
     second = read_curve(test, metric, conditions_of(of_test))
     comparison = compare(first, second, interpolation)
-    for warning in comparison.warnings:
-        complain(f"note: {warning}")
+    note_all(comparison.warnings)
     if mpeg_vcm is not None:
         from featcodec.evaluation.mpeg_vcm import write_table
 

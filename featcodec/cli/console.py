@@ -31,6 +31,12 @@ def complain(message: str) -> None:
     click.echo(f"featcodec: {with_options(in_one_line(message))}", err=True)
 
 
+def note_all(notes: Iterable[str]) -> None:
+    """Print notes on stderr, each on a line."""
+    for note in notes:
+        complain(f"note: {note}")
+
+
 def with_options(message: str) -> str:
     """A message of the library as the command line says it: "use `overwrite`" becomes "use --overwrite"."""
     return _PARAMETER.sub(lambda match: _OPTIONS.get(match[1], "--" + match[1].replace("_", "-")), message)

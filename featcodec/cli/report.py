@@ -9,7 +9,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from featcodec.cli.console import print_json
+from featcodec.cli.console import note_all, print_json
 from featcodec.cli.options import conditions_of, json_option, metric_option, overwrite_option
 
 _MAX_COMMANDS = 1 << 20
@@ -88,6 +88,7 @@ def command(
         commands="" if commands is None else _read_commands(commands),
         made_by=shlex.join(["featcodec", *sys.argv[1:]]),
     )
+    note_all(report.study.notes)
     write_html(output, report, overwrite=overwrite)
     more = [] if markdown is None else write_markdown(markdown, report, overwrite=overwrite)
     written = [output, *more]

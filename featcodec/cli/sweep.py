@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featcodec.cli.console import complain, note_classes, print_json, progress
+from featcodec.cli.console import complain, note_all, note_classes, print_json, progress
 from featcodec.cli.options import (
     bits_option,
     box_options,
@@ -217,6 +217,7 @@ def command(
     with contextlib.closing(outcomes):
         for outcome in progress(outcomes, sum(len(plan.values) for plan in plans), "sweep"):
             done.append(outcome)
+            note_all(file.take_notes())
             if outcome.error is not None:
                 complain(outcome.error)
             elif not as_json:

@@ -11,19 +11,29 @@ would not be a function of the accuracy. The remaining points are the upper enve
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 import bjontegaard
 import numpy as np
+import numpy.typing as npt
 
 from featcodec.errors import InputError
 from featcodec.evaluation.curves import CurvePoint, RateCurve
+
+Array: TypeAlias = npt.NDArray[np.float64]
 
 INTERPOLATIONS = ("pchip", "cubic", "akima")
 _LEAST_POINTS = {"pchip": 2, "cubic": 4, "akima": 2}
 _LEAST_OVERLAP = 0.5
 """If the common share of the range is smaller, there is a warning."""
+_TOLERANCE = 0.05
+"""How far an interpolation may stray from its points, as a part of their range, before there is a warning."""
+_SAMPLES = 1001
+_LARGEST_EXPONENT = 9
 
 
 @dataclass(frozen=True)
@@ -73,8 +83,8 @@ def compare(anchor: RateCurve, test: RateCurve, interpolation: str = "pchip") ->
     """
     if interpolation not in INTERPOLATIONS:
         raise InputError(f"unknown interpolation {interpolation!r}; choose one of {', '.join(INTERPOLATIONS)}")
-    warnings: list[str] = []
-    first, second = (_usable(curve, interpolation, warnings) for curve in (anchor, test))
+    notes = list(dict.fromkeys((*anchor.notes, *test.notes)))
+    first, second = (_usable(curve, interpolation, notes) for curve in (anchor, test))
     accuracies = [[point.accuracy for point in points] for points in (first, second)]
     rates = [[point.rate for point in points] for points in (first, second)]
     accuracy = _overlap(*accuracies)
@@ -87,18 +97,75 @@ def compare(anchor: RateCurve, test: RateCurve, interpolation: str = "pchip") ->
         )
     for what, overlap in ((anchor.metric, accuracy), ("bpp", rate)):
         if overlap.fraction < _LEAST_OVERLAP:
-            warnings.append(_little(what, overlap))
-    options = {"method": interpolation, "require_matching_points": False, "min_overlap": 0}
+            notes.append(_little(what, overlap))
+    logarithms = [np.log10(values).tolist() for values in rates]
+    difference = partial(_difference, interpolation, (anchor.name, test.name), notes)
     bd_accuracy = bd_psnr = None
     if rate.fraction:
-        bd_accuracy = float(bjontegaard.bd_psnr(rates[0], accuracies[0], rates[1], accuracies[1], **options))
+        bd_accuracy = difference("BD-accuracy", logarithms, accuracies, log_rate)
     psnrs = [[point.psnr for point in points if point.psnr is not None] for points in (first, second)]
     if (len(psnrs[0]), len(psnrs[1])) == (len(first), len(second)):
-        bd_psnr = float(bjontegaard.bd_linear(accuracies[0], psnrs[0], accuracies[1], psnrs[1], **options))
+        bd_psnr = difference("BD-PSNR", accuracies, psnrs, accuracy)
     elif any(psnrs):
-        warnings.append("PSNR was not measured at every point, so there is no BD-PSNR; sweep with `recnet`")
-    bd_rate = float(bjontegaard.bd_rate(rates[0], accuracies[0], rates[1], accuracies[1], **options))
-    return Comparison(bd_rate, bd_accuracy, bd_psnr, accuracy, rate, tuple(warnings))
+        notes.append("PSNR was not measured at every point, so there is no BD-PSNR; sweep with `recnet`")
+    exponent = difference("BD-rate", accuracies, logarithms, accuracy)
+    if abs(exponent) > _LARGEST_EXPONENT:
+        larger, smaller = (test, anchor) if exponent > 0 else (anchor, test)
+        raise InputError(
+            f"{larger.name}: its rates are more than 10^{_LARGEST_EXPONENT} times those of {smaller.name}, as "
+            f"{interpolation} interpolates them; use `interpolation` pchip"
+        )
+    bd_rate = 100 * (10**exponent - 1)
+    return Comparison(bd_rate, bd_accuracy, bd_psnr, accuracy, rate, tuple(notes))
+
+
+def _difference(
+    interpolation: str,
+    names: Sequence[str],
+    notes: list[str],
+    what: str,
+    bases: Sequence[Sequence[float]],
+    values: Sequence[Sequence[float]],
+    overlap: Overlap,
+) -> float:
+    """The mean of the second curve minus the first, over the bases that both have. Says where curves go astray."""
+    with warnings.catch_warnings():
+        # numpy warns of polynomials that fit badly. The check below says it in our words.
+        warnings.simplefilter("ignore")
+        mean, *functions = bjontegaard.bd_linear(
+            bases[0],
+            values[0],
+            bases[1],
+            values[1],
+            method=interpolation,
+            require_matching_points=False,
+            interpolators=True,
+            min_overlap=0,
+        )
+    if not np.isfinite(mean):
+        raise InputError(f"{names[0]} and {names[1]}: their points lie too close together for a {what}; leave some out")
+    for name, function, base, value in zip(names, functions, bases, values, strict=True):
+        if _goes_astray(function, base, value, overlap):
+            notes.append(
+                f"{interpolation} does not follow the points of {name} between {overlap.low:.4g} and "
+                f"{overlap.high:.4g}, so the {what} is not reliable; use `interpolation` pchip"
+            )
+    return float(mean)
+
+
+def _goes_astray(
+    function: Callable[[Array], Array], base: Sequence[float], value: Sequence[float], overlap: Overlap
+) -> bool:
+    """Whether an interpolation misses its points, leaves their range, or turns back where they rise or fall."""
+    tolerance = _TOLERANCE * (max(value) - min(value))
+    if np.abs(function(np.array(base)) - value).max() > tolerance:
+        return True
+    found = function(np.linspace(overlap.low, overlap.high, _SAMPLES))
+    if found.max() > max(value) + tolerance or found.min() < min(value) - tolerance:
+        return True
+    rises = [np.all(np.diff(value) >= 0), np.all(np.diff(value) <= 0)]
+    turns = [(np.maximum.accumulate(found) - found).max(), (found - np.minimum.accumulate(found)).max()]
+    return any(one and turn > tolerance for one, turn in zip(rises, turns, strict=True))
 
 
 def upper_envelope(points: Sequence[CurvePoint]) -> list[CurvePoint]:
@@ -118,10 +185,10 @@ def left_out(curve: RateCurve) -> str | None:
     return f"{curve.name} is not monotone; left out, since cheaper points are as accurate: {which}" if dropped else None
 
 
-def _usable(curve: RateCurve, interpolation: str, warnings: list[str]) -> list[CurvePoint]:
+def _usable(curve: RateCurve, interpolation: str, notes: list[str]) -> list[CurvePoint]:
     points = upper_envelope(curve.points)
     if (warning := left_out(curve)) is not None:
-        warnings.append(warning)
+        notes.append(warning)
     least = _LEAST_POINTS[interpolation]
     if len(points) < least:
         raise InputError(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from featcodec.errors import InputError
-from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row, read_rows
+from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row, read_points
+from featcodec.system.csv_tables import number_of
 
 RATE = "bpp"
 PSNR = "psnr"
@@ -42,18 +42,21 @@ class RateCurve:
         name: the file and the words that name this curve in it, for messages.
         metric: the column of the accuracies.
         points: at least one, by rising rate.
+        notes: what was left out of the file, one line each.
     """
 
     name: str
     metric: str
     points: tuple[CurvePoint, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = None) -> RateCurve:
     """Read the one curve of a file that meets the conditions.
 
     Rows belong to one curve if everything except QP and quality is equal. A file does not need all columns of a sweep.
-    A file with only the rate and the metric holds one curve.
+    A file with only the rate and the metric holds one curve. Rows without a rate or without the metric are left out,
+    and the notes of the curve say so.
 
     Args:
         path: a CSV file with a header line.
@@ -66,8 +69,16 @@ def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = N
             meet the conditions.
     """
     conditions = conditions or {}
-    rows = read_rows(path, (RATE, metric, *conditions))
-    chosen = [row for row in rows if all(meets(row, *condition) for condition in conditions.items())]
+    content = read_points(path, (RATE, metric, *conditions))
+    rows, notes = content.rows, content.notes
+    chosen = []
+    for row, number in zip(rows, content.numbers, strict=True):
+        if all(meets(row, *condition) for condition in conditions.items()):
+            chosen.append(row)
+            if row[RATE] and row[metric]:
+                _point(f"{path}: row {number}", row, metric)
+            else:
+                notes.append(f"{path}: row {number} has no {RATE if not row[RATE] else metric}, so it is left out")
     curves = split_rows(chosen)
     if len(curves) > 1:
         raise InputError(f"{path}: holds {len(curves)} curves; choose one, by COLUMN=VALUE: {_list(curves)}")
@@ -77,7 +88,7 @@ def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = N
         raise InputError(f"{path}: holds no point{' with ' if asked else ''}{asked}{there}")
     row = curves[0][0]
     name = " ".join([str(path), row.get("method", ""), "restored" if row.get("restoration") else ""]).strip()
-    return curve_of(curves[0], metric, name)
+    return replace(curve_of(curves[0], metric, name), notes=tuple(notes))
 
 
 def curve_of(rows: Sequence[Row], metric: str, name: str) -> RateCurve:
@@ -135,10 +146,7 @@ def _point(curve: str, row: Row, metric: str) -> CurvePoint:
 
 
 def _number(curve: str, row: Row, name: str) -> float:
-    try:
-        value = float(row[name])
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise InputError(f"{curve}: {name} {row[name]!r} is not a number")
+    value = number_of(row[name])
+    if value is None:
+        raise InputError(f"{curve}: {name} {row[name]!r} is not a number; write it like 0.25")
     return value

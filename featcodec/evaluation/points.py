@@ -2,7 +2,8 @@
 
 A row says what was coded and how (`IDENTITY`, `PARAMETERS`), and what was measured (`MEASURES`). Values are compared as
 the texts in the file. Two sweeps that measure the same point at the same time append two rows; the later row counts. A
-line that was cut off by a full disk does not count as a row.
+row that was cut off (a killed sweep, a full disk) does not count: readers leave it out and say so, and the next sweep
+removes it from the end of the file.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import errno
 import io
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeAlias
 
-from featcodec.errors import InputError, OutputError
-from featcodec.system.files import read_bounded
+from featcodec.errors import InputError
+from featcodec.system.csv_tables import CsvRow, parse_csv
+from featcodec.system.files import beside, explained, read_bounded
+from featcodec.system.locks import locked
 
 PARAMETERS = ("qp", "quality")
 """The columns that change along a rate-accuracy curve: the QP of VVC, or the quality of JPEG."""
@@ -62,6 +67,9 @@ Row: TypeAlias = dict[str, str]
 """The values of a row, as texts by column."""
 
 _MAX_BYTES = 64 << 20
+_REMEDY = "give a CSV file of `featcodec sweep`"
+_SHOWN = 40
+_CUT_SECONDS = re.compile(r"\d+(\.\d{0,2})?")
 
 
 def number(value: float) -> str:
@@ -69,37 +77,57 @@ def number(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.9g}"
 
 
-def read_rows(path: Path, needed: Sequence[str] = ()) -> list[Row]:
-    """Read the rows of a CSV file with a header line, in order.
+@dataclass(frozen=True)
+class Points:
+    """The rows of a CSV file.
+
+    Attributes:
+        rows: the whole rows, in order.
+        numbers: the number of each row in the file, 1 for the first below the header. Rows left out count, too.
+        notes: what was left out, one line each.
+    """
+
+    rows: list[Row]
+    numbers: list[int]
+    notes: list[str]
+
+
+def read_points(path: Path, needed: Sequence[str] = ()) -> Points:
+    """Read the rows of a CSV file with a header line.
 
     Args:
         path: the file.
         needed: columns that the file must have. Columns of `LATER` may be missing and are then empty.
 
     Raises:
-        InputError: the file is unreadable or not a CSV file, or a needed column is missing; the message names it.
+        InputError: the file is unreadable or not a CSV file; a needed column is missing; or a row has another number of
+            values than there are columns. Only in the file of a sweep, a row that was cut off is left out instead.
     """
-    return _parse(path, _text(path), needed)
+    return _points(path, _content(path), needed)
 
 
-def _text(path: Path) -> str:
-    remedy = "give a CSV file of `featcodec sweep`"
-    data = read_bounded(path, _MAX_BYTES, InputError, what="sweep", remedy=remedy)
-    return io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape").read()
+def _content(path: Path) -> bytes:
+    return read_bounded(path, _MAX_BYTES, InputError, what="sweep", remedy=_REMEDY)
 
 
-def _parse(path: Path, text: str, needed: Sequence[str]) -> list[Row]:
-    try:
-        lines = [line for line in csv.reader(io.StringIO(text)) if line]
-    except csv.Error as error:
-        raise InputError(f"{path}: not a CSV file ({error}); give a file of `featcodec sweep`") from None
-    header = lines[0] if lines else []
-    absent = [column for column in needed if column not in header]
+def _points(path: Path, data: bytes, needed: Sequence[str]) -> Points:
+    table = parse_csv(path, data, InputError, _REMEDY)
+    absent = [column for column in needed if column not in table.columns]
     missing = [column for column in absent if column not in LATER]
     if missing:
-        raise InputError(f"{path}: has no column {missing[0]!r}; give a CSV file of `featcodec sweep`")
+        raise InputError(f"{path}: has no column {missing[0]!r}; {_REMEDY}")
     later = dict.fromkeys(absent, "")
-    return [{**later, **dict(zip(header, line, strict=True))} for line in lines[1:] if len(line) == len(header)]
+    is_sweep = set(COLUMNS).difference(LATER) <= set(table.columns)
+    points = Points([], [], [])
+    for row in table.rows:
+        if not row.problem:
+            points.rows.append({**later, **dict(zip(table.columns, row.values, strict=True))})
+            points.numbers.append(row.number)
+        elif is_sweep and row.is_cut:
+            points.notes.append(f"{path}: {row.place} was cut off, so it is left out; sweep again to measure its point")
+        else:
+            raise InputError(f"{path}: {row.place} {row.problem}; correct or remove the row")
+    return points
 
 
 class PointFile:
@@ -114,54 +142,109 @@ class PointFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._notes: list[str] = []
         self.rows()
+
+    def take_notes(self) -> list[str]:
+        """Return what was removed or left out since the last call, one line each."""
+        notes, self._notes = self._notes, []
+        return notes
 
     def rows(self) -> list[Row]:
         """Read all rows, in order. The list is empty if there is no file yet."""
         if not self.path.exists():
             return []
-        rows = read_rows(self.path)
-        self._check_header()
-        return rows
+        data = _content(self.path)
+        self._check_header(data)
+        return _points(self.path, data, ()).rows
 
     def find(self, point: Mapping[str, str]) -> Row | None:
         """Return the last row with these values, or None."""
         matching = [row for row in self.rows() if all(row[name] == value for name, value in point.items())]
         return matching[-1] if matching else None
 
+    def prepare(self) -> None:
+        """Find out, before the work, whether rows can be appended. Remove a row that was cut off at the end.
+
+        A file that is not there yet is not made, but its folder is.
+
+        Raises:
+            InputError: the file has other columns.
+            OutputError: the file cannot be written or locked.
+        """
+        with explained(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        if self.path.exists():
+            with self._open() as file:
+                self._cut_back(file)
+                self._notes += read_points(self.path).notes
+            return
+        trial = beside(self.path)
+        with explained(self.path):
+            try:
+                trial.touch(exist_ok=False)
+                with locked(trial):
+                    pass
+            finally:
+                trial.unlink(missing_ok=True)
+
     def append(self, row: Row) -> None:
         """Add a row, and the header line if the file is new. Another process may do the same at the same time.
 
         Raises:
             InputError: the file now has other columns.
-            OutputError: the file cannot be written.
+            OutputError: the file cannot be written. It is as before.
         """
-        try:
+        with explained(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a+b", buffering=0) as file, _locked(file):
-                size = file.seek(0, os.SEEK_END)
-                if size:
-                    self._check_header()
-                    file.seek(size - 1)
-                    # A line that was cut off stays a line of its own. It does not count as a row.
-                    text = ("" if file.read(1) == b"\n" else "\n") + _line(row)
-                else:
-                    text = _line({column: column for column in COLUMNS}) + _line(row)
-                data = text.encode("utf-8", "surrogateescape")
-                if file.write(data) < len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: cannot be written ({error.strerror}); free the disk or choose another `output`"
-            ) from None
+            self.path.touch()
+        with self._open() as file:
+            self._cut_back(file)
+            size = file.seek(0, os.SEEK_END)
+            text = _line(row) if size else _HEADER + _line(row)
+            data = text.encode("utf-8", "surrogateescape")
+            with explained(self.path):
+                try:
+                    if file.write(data) < len(data):
+                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                except OSError:
+                    with contextlib.suppress(OSError):
+                        file.truncate(size)
+                    raise
 
-    def _check_header(self) -> None:
-        header = next(csv.reader(io.StringIO(_text(self.path), newline="")), [])
+    @contextlib.contextmanager
+    def _open(self) -> Iterator[IO[bytes]]:
+        """Open the file, which exists, to read and append, while no other process does."""
+        with locked(self.path), explained(self.path), self.path.open("r+b", buffering=0) as file:
+            yield file
+
+    def _cut_back(self, file: IO[bytes]) -> None:
+        """Make the file end with a whole row."""
+        data = _content(self.path)
+        self._check_header(data)
+        if not data or data.endswith((b"\n", b"\r")):
+            return
+        rows = parse_csv(self.path, data, InputError, _REMEDY).rows
+        last = max((row.start for row in rows), default=0)
+        if not _is_header_cut(data) and not (rows and _is_cut(rows[-1])):
+            # Only the line end is missing, as some editors leave it.
+            file.seek(0, os.SEEK_END)
+            file.write(b"\n")
+            return
+        file.truncate(last)
+        cut = data[last:].decode("utf-8", "replace")
+        shown = cut[:_SHOWN] + ("..." if len(cut) > _SHOWN else "")
+        self._notes.append(f"{self.path}: its last row was cut off and is removed: {shown!r}")
+
+    def _check_header(self, data: bytes) -> None:
+        if _is_header_cut(data):
+            return
+        header = parse_csv(self.path, data, InputError, _REMEDY).columns
         for column in COLUMNS:
             if header and column not in header:
                 older = "an older featcodec wrote it: " if column in LATER else ""
                 raise InputError(f"{self.path}: has no column {column!r}; {older}choose another `output`")
-        if header and header != list(COLUMNS):
+        if header and header != COLUMNS:
             raise InputError(f"{self.path}: has other columns than this featcodec writes; choose another `output`")
 
 
@@ -171,16 +254,18 @@ def _line(row: Mapping[str, str]) -> str:
     return text.getvalue()
 
 
-@contextlib.contextmanager
-def _locked(file: IO[bytes]) -> Iterator[None]:
-    """Keep other processes from appending. The lock ends when the process ends, even when it is killed."""
-    try:
-        import fcntl  # noqa: PLC0415
-    except ImportError:  # Windows
-        yield
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
+_HEADER = _line({column: column for column in COLUMNS})
+
+
+def _is_cut(last: CsvRow) -> bool:
+    """Whether a last row without a line end was cut off. A sweep writes all seconds, with three decimals, or none."""
+    if last.problem:
+        return last.is_cut
+    before, seconds = last.values[-2:]
+    return _CUT_SECONDS.fullmatch(seconds) is not None or bool(before and not seconds)
+
+
+def _is_header_cut(data: bytes) -> bool:
+    """Whether a file holds only the beginning of the header line."""
+    header = _HEADER.encode()
+    return 0 < len(data) < len(header) - 1 and header.startswith(data)

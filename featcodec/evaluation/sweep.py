@@ -95,10 +95,11 @@ def sweep(
 
     Raises:
         InputError: an image cannot be read, or the file has other columns.
-        OutputError: the file or temporary files cannot be written.
+        OutputError: the file or temporary files cannot be written. For the file, this is found out before the work.
     """
     # The back-end imports torchvision at its first use. Without this line the import would count as time of a point.
     importlib.import_module("torchvision")
+    file.prepare()
     with Crew(workers or cores()) as crew:
         for plan in plans:
             with contextlib.closing(_Curve(plan.method, dataset, crew)) as curve:

@@ -13,7 +13,9 @@ from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
 from featcodec.errors import InputError
+from featcodec.system.csv_tables import CsvRow, number_of, parse_csv
 from featcodec.system.files import read_bounded, write_atomically
+from featcodec.system.locks import locked
 
 FILE_NAME = "attack.csv"
 _MAX_BYTES = 64 << 20
@@ -55,18 +57,11 @@ def read_attack_results(folder: Path) -> list[AttackResult]:
         InputError: the folder has no results, or they cannot be read.
     """
     path = folder / FILE_NAME
-    text = read_bounded(
-        path, _MAX_BYTES, InputError, what="attack's", remedy=_FOLDER_REMEDY, unreadable=_FOLDER_REMEDY
-    ).decode("utf-8", "surrogateescape")
-    try:
-        if "\0" in text:
-            raise csv.Error("it holds NUL")
-        lines = [line for line in csv.reader(io.StringIO(text, newline="")) if line]
-    except csv.Error as error:
-        raise InputError(f"{path}: not a CSV file ({error}); {_FOLDER_REMEDY}") from None
-    if not lines or lines[0] != list(_COLUMNS):
+    data = read_bounded(path, _MAX_BYTES, InputError, what="attack's", remedy=_FOLDER_REMEDY, unreadable=_FOLDER_REMEDY)
+    table = parse_csv(path, data, InputError, _FOLDER_REMEDY)
+    if table.columns != _COLUMNS:
         raise InputError(f"{path}: has other columns than {', '.join(_COLUMNS)}; {_REMEDY}")
-    return [_result(path, line) for line in lines[1:]]
+    return [_result(path, row) for row in table.rows]
 
 
 def check_attack_results(folder: Path) -> None:
@@ -87,8 +82,13 @@ def add_attack_results(folder: Path, results: Iterable[AttackResult]) -> None:
         OutputError: the file cannot be written.
     """
     path = folder / FILE_NAME
-    kept = read_attack_results(folder) if path.exists() else []
-    by_picture = {result.picture: result for result in (*kept, *results)}
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder):  # another run may add its rows at the same time
+        _write(path, [*(read_attack_results(folder) if path.exists() else []), *results])
+
+
+def _write(path: Path, results: Iterable[AttackResult]) -> None:
+    by_picture = {result.picture: result for result in results}
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(_COLUMNS)
@@ -97,15 +97,21 @@ def add_attack_results(folder: Path, results: Iterable[AttackResult]) -> None:
     write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"), overwrite=True)
 
 
-def _result(path: Path, line: list[str]) -> AttackResult:
-    if len(line) != len(_COLUMNS):
-        raise InputError(f"{path}: has a row of {len(line)} values, not {len(_COLUMNS)}; {_REMEDY}")
-    try:
-        psnr, edge_psnr = (float(text or "nan") for text in line[-2:])
-    except ValueError:
-        raise InputError(f"{path}: {line[-2]!r} or {line[-1]!r} is not a number; {_REMEDY}") from None
-    texts = dict(zip(_COLUMNS, line[:-2], strict=False))
+def _result(path: Path, row: CsvRow) -> AttackResult:
+    if row.problem:
+        raise InputError(f"{path}: {row.place} {row.problem}; {_REMEDY}")
+    texts = dict(zip(_COLUMNS, row.values[:-2], strict=False))
+    psnr, edge_psnr = (_decibel(path, row, text) for text in row.values[-2:])
     return AttackResult(**texts, psnr=psnr, edge_psnr=edge_psnr)
+
+
+def _decibel(path: Path, row: CsvRow, text: str) -> float:
+    if not text:
+        return math.nan
+    value = math.inf if text == "inf" else number_of(text)  # an exact reconstruction is infinitely good
+    if value is None:
+        raise InputError(f"{path}: {row.place}: {text[:40]!r} is not a number of decibels; {_REMEDY}")
+    return value
 
 
 def _text(value: str | float) -> str:

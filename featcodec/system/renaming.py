@@ -46,12 +46,19 @@ def _move_by_link(part: Path, path: Path) -> None:
         os.link(part, path)
     except FileExistsError:
         # A network file system may have made the link, lost the answer, and tried again.
-        if not path.is_file() or not path.samefile(part):
+        if not _is_same(part, path):
             raise
     except OSError:
         _move_by_reservation(part, path)
         return
     part.unlink()
+
+
+def _is_same(part: Path, path: Path) -> bool:
+    try:
+        return path.samefile(part)
+    except OSError:  # it is gone meanwhile
+        return False
 
 
 def _move_by_reservation(part: Path, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 from collections.abc import Mapping
@@ -11,19 +12,23 @@ from typing import Any
 
 from torch import Tensor
 
-from featcodec.errors import OutputError
-from featcodec.system.files import write_atomically
+from featcodec.errors import InputError, OutputError
+from featcodec.system.csv_tables import number_of, parse_csv
+from featcodec.system.files import read_bounded, write_atomically
+from featcodec.system.locks import locked
 
 TRAINING_TABLE = "log.csv"
 _TENSORBOARD = "tensorboard"
 _STEP = "step"
+_MAX_BYTES = 1 << 30
+_REMEDY = "move it away, and the run goes on with a new one"
 
 
 class TrainingLog:
     """Writes `log.csv`, `held-out.csv` and `tensorboard/` in a folder.
 
     Args:
-        folder: created if needed.
+        folder: created if needed. Until the log is closed, no other run can open a log in this folder.
         first_step: rows of later steps are dropped, because a resumed run writes them again.
         is_writing: true on one process, false on all others.
     """
@@ -34,6 +39,7 @@ class TrainingLog:
         self._is_writing = is_writing
         self._rows: dict[str, list[dict[str, str]]] = {}
         self._board: Any = None
+        self._lock = contextlib.ExitStack()
 
     def __enter__(self) -> TrainingLog:
         if self._is_writing:
@@ -41,6 +47,7 @@ class TrainingLog:
 
             try:
                 self._folder.mkdir(parents=True, exist_ok=True)
+                self._lock.enter_context(locked(self._folder, wait=False))
                 self._board = SummaryWriter(str(self._folder / _TENSORBOARD), purge_step=self._first_step + 1)
             except OSError as error:
                 raise OutputError(
@@ -53,11 +60,13 @@ class TrainingLog:
     ) -> None:
         if self._board is not None:
             self._board.close()
+        self._lock.close()
 
     def row(self, step: int, values: Mapping[str, float], table: str = TRAINING_TABLE) -> None:
         """Append a row to a table, and scalars to TensorBoard.
 
         Raises:
+            InputError: a resumed run cannot read the table of the run before it.
             OutputError: the table cannot be written.
         """
         if not self._is_writing:
@@ -82,7 +91,16 @@ class TrainingLog:
 
     def _kept(self, path: Path) -> list[dict[str, str]]:
         """The rows that a resumed run does not write again."""
-        if not self._first_step or not path.is_file():
+        if not self._first_step or not path.exists():
             return []
-        with path.open(encoding="utf-8", newline="") as file:
-            return [row for row in csv.DictReader(file) if int(row[_STEP]) <= self._first_step]
+        data = read_bounded(path, _MAX_BYTES, InputError, what="log", remedy=_REMEDY)
+        table = parse_csv(path, data, InputError, _REMEDY)
+        kept = []
+        for row in table.rows:
+            values = dict(zip(table.columns, row.values, strict=False))
+            step = number_of(values.get(_STEP, ""))
+            if row.problem or step is None:
+                raise InputError(f"{path}: {row.place} {row.problem or f'has no number of a {_STEP}'}; {_REMEDY}")
+            if step <= self._first_step:
+                kept.append(values)
+        return kept

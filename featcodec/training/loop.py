@@ -23,6 +23,7 @@ from featcodec.training.log import TrainingLog
 from featcodec.training.state import Progress, load_state, read_settings, save_state
 
 STATE_FILE = "state.safetensors"
+_CHECKPOINTS = "last-*.safetensors"
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -85,6 +86,8 @@ class Loop:
         self._state_path = options.output / STATE_FILE
         if self._state_path.exists() and not options.resume:
             raise InputError(f"{options.output}: holds a training run; go on with `resume`, or give another folder")
+        if not options.resume and (older := next(options.output.glob(_CHECKPOINTS), None)):
+            raise InputError(f"{older}: would be replaced; move it away, or give another folder")
         try:
             self.fabric = Fabric(
                 accelerator=options.accelerator,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -96,6 +97,36 @@ def test_bd_psnr_is_at_equal_accuracy() -> None:
     partly = compared(anchor, [*test[:-1], test[-1][:2]])
     assert partly.bd_psnr is None
     assert "PSNR was not measured at every point" in partly.warnings[-1]
+
+
+SATURATED = [(0.1, 30.0), (0.2, 45.0), (0.4, 56.0), (0.8, 57.0), (1.6, 57.1), (3.2, 57.15)]
+
+
+@pytest.mark.parametrize("interpolation", ["cubic", "akima", "pchip"])
+def test_an_interpolation_that_goes_astray_is_said(interpolation: str) -> None:
+    """A polynomial over the accuracy cannot follow a curve that saturates. Bjontegaard's own method is one."""
+    anchor = [(1.3 * rate, accuracy) for rate, accuracy in SATURATED[:4]]
+    notes = [note for note in compared(anchor, SATURATED, interpolation).warnings if "does not follow" in note]
+    if interpolation == "pchip":
+        assert notes == []
+    if interpolation == "cubic":
+        assert "cubic does not follow the points of test.csv between 30 and 57, so the BD-rate is not" in notes[-1]
+        assert notes[-1].endswith("use `interpolation` pchip")
+
+
+def test_a_cubic_far_beyond_all_rates_is_refused() -> None:
+    """Four points, the last three almost equal: the polynomial through them leaves every rate that was measured."""
+    steep = [(0.1, 30.0), (0.5, 57.0), (1.0, 57.0001), (2.0, 57.0002)]
+    with pytest.raises(InputError, match=r"anchor.csv: its rates are more than 10\^9 times those of test.csv"):
+        compared(ANCHOR, steep, "cubic")
+    with pytest.raises(InputError, match=r"test.csv: its rates are more than 10\^9 times"):
+        compared(steep, ANCHOR, "cubic")
+    assert compared(ANCHOR, steep).warnings == ()
+
+
+def test_what_was_left_out_of_a_file_is_said_with_the_result() -> None:
+    anchor = dataclasses.replace(curve("anchor.csv", ANCHOR), notes=("anchor.csv: row 7 has no bpp",))
+    assert compare(anchor, anchor).warnings == ("anchor.csv: row 7 has no bpp",)
 
 
 def test_points_that_cheaper_ones_reach_are_left_out_and_named() -> None:

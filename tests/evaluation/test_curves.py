@@ -100,6 +100,36 @@ def test_what_is_no_curve_is_one_line(tmp_path: Path, text: str, reason: str) ->
     assert str(caught.value).startswith(str(path))
 
 
+def test_what_is_left_out_of_a_curve_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "paper.csv"
+    path.write_text("\ufeffbpp,ap50\r\n0.2,50\r\n0.1,\r\n,30\r\n0.3,60", newline="")
+    curve = read_curve(path, "ap50")
+    assert [point.rate for point in curve.points] == [0.2, 0.3]
+    assert curve.notes == (
+        f"{path}: row 2 has no ap50, so it is left out",
+        f"{path}: row 3 has no bpp, so it is left out",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("bpp,ap50\n0.1,40\n0.2\n", r"row 2 \(line 3\) has 1 value, but there are 2 columns"),
+        ("bpp,ap50\n0,1,40\n", r"row 1 \(line 2\) has 3 values"),
+        ('bpp,ap50\n0.2,50\n"0,1",40\n', "row 2: bpp '0,1' is not a number; write it like 0.25"),
+        ("bpp,ap50\n0.1,nan\n", "row 1: ap50 'nan' is not a number"),
+        ("bpp;ap50\n0.1;40\n", "its columns are separated by semicolons"),
+        ("bpp,ap50,bpp\n0.1,40,0.2\n", "has 'bpp' as the name of two columns"),
+    ],
+)
+def test_what_would_change_a_curve_in_silence_is_refused_with_its_row(tmp_path: Path, text: str, reason: str) -> None:
+    path = tmp_path / "points.csv"
+    path.write_text(text)
+    with pytest.raises(InputError, match=reason) as caught:
+        read_curve(path, "ap50")
+    assert str(caught.value).startswith(str(path))
+
+
 def test_a_condition_on_a_column_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "paper.csv").write_text("bpp,ap50\n0.2,50\n")
     with pytest.raises(InputError, match="has no column 'method'"):

@@ -12,7 +12,7 @@ import pytest
 from report_rows import CURVES, append, append_curve, append_uncoded, make_attack, make_points
 
 from featcodec.errors import InputError, OutputError
-from featcodec.evaluation.points import Row, read_rows
+from featcodec.evaluation.points import Row, read_points
 from featcodec.evaluation.report.page import Report, markdown_files, write_html, write_markdown
 from featcodec.evaluation.report.pictures import read_grid
 from featcodec.evaluation.report.study import read_study
@@ -141,7 +141,7 @@ def test_style_and_script_load_nothing_and_follow_light_and_dark(path: Path, tmp
 
 @pytest.mark.slow
 def test_every_figure_leads_to_a_row_that_says_it(page: Page, path: Path) -> None:
-    rows = read_rows(path)
+    rows = read_points(path).rows
     seen = 0
     for name in (
         "Accuracy without compression",
@@ -176,13 +176,13 @@ def assert_said(row: Row, column: str, text: str) -> None:
 
 @pytest.mark.slow
 def test_every_link_has_a_target_and_rows_stand_there_once(page: Page, path: Path) -> None:
-    rows = [f"row-{number}" for number in range(1, len(read_rows(path)) + 1)]
+    rows = [f"row-{number}" for number in range(1, len(read_points(path).rows) + 1)]
     assert [one for one in page.ids if one.startswith("row-")] == rows
     assert {link[1:] for link in page.links} <= set(page.ids)
     listed = page.tables["All points"]
     assert [line[0].text for line in listed[1:]] == [one.removeprefix("row-") for one in rows]
     bpp = [cell.text for cell in listed[0]].index("bpp")
-    assert [line[bpp].text for line in listed[1:]] == [f"{float(row['bpp']):.4f}" for row in read_rows(path)]
+    assert [line[bpp].text for line in listed[1:]] == [f"{float(row['bpp']):.4f}" for row in read_points(path).rows]
 
 
 @pytest.mark.slow
@@ -215,7 +215,7 @@ def test_parts_without_rows_are_left_out(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_columns_that_only_some_sweeps_have_may_lack(tmp_path: Path, path: Path) -> None:
-    rows = read_rows(path)
+    rows = read_points(path).rows
     optional = ("ap50_low", "ap50_high", "psnr", "edge_psnr", "recnet", "encode_seconds")
     kept = [column for column in rows[0] if column not in optional]
     lines = [kept, *([row[column] for column in kept] for row in rows)]

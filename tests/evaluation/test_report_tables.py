@@ -10,7 +10,7 @@ from report_rows import COMPACT, CURVES, NARROW, USUAL, WIDE, append, append_cur
 from featcodec.errors import InputError
 from featcodec.evaluation.bd import compare
 from featcodec.evaluation.curves import read_curve
-from featcodec.evaluation.points import read_rows
+from featcodec.evaluation.points import read_points
 from featcodec.evaluation.report import tables
 from featcodec.evaluation.report.study import Study, read_study
 from featcodec.evaluation.report.tables import Cell, Table
@@ -82,7 +82,7 @@ def test_bd_values_are_those_of_compare(path: Path, study: Study) -> None:
         *("compact against latent", "compact against input-vvc", "compact against input-jpeg"),
         *("latent against input-vvc", "latent against input-jpeg", "input-vvc against input-jpeg"),
     ]
-    rows = read_rows(path)
+    rows = read_points(path).rows
     for name in names:
         curves = []
         for label in reversed(name.split(" against ")):

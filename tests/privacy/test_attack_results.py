@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -78,10 +80,12 @@ def test_a_folder_without_a_table_may_be_filled_and_is_no_attack(tmp_path: Path)
         (b"", "has other columns than picture, original"),
         (b"bpp,ap50\n1,2\n", "has other columns than picture, original"),
         (f"{HEADER},more\n".encode(), "has other columns"),
-        (f"{HEADER}\na.png,b.jpg\n".encode(), "a row of 2 values, not 8"),
-        (f"{HEADER}\na,b,c,d,e,30,twenty,1\n".encode(), "'twenty' or '1' is not a number"),
+        (f"{HEADER}\na.png,b.jpg\n".encode(), r"row 1 \(line 2\) has 2 values, but there are 8 columns"),
+        (f"{HEADER}\na,b,c,d,e,30,twenty,1\n".encode(), r"row 1 \(line 2\): 'twenty' is not a number"),
         (f"{HEADER}\na,b,c,d,e,30,1,\xff\n".encode("latin-1"), "is not a number"),
-        (f'{HEADER}\n"{"a" * 200_000}",b,c,d,e,30,1,1\n'.encode(), "not a CSV file"),
+        (f'{HEADER}\n"{"a" * 200_000}",b,c,d,e,30,1,1\n'.encode(), r"row 1 \(line 2\) cannot be read"),
+        (f"{HEADER}\na.png,b.jpg,c,d,e,30,nan,1\n".encode(), "'nan' is not a number"),
+        (f"{HEADER.replace(',', ';')}\n".encode(), "separated by semicolons"),
         (f"{HEADER}\na\0b,b,c,d,e,30,1,1\n".encode(), "not a CSV file"),
         (bytes(range(256)), "attack.csv: "),
     ],
@@ -100,6 +104,28 @@ def test_what_is_no_such_table_is_one_line_with_a_remedy(tmp_path: Path, content
         assert "remove it and run `featcodec invert` again" in message or "give the output folder" in message
         assert "\n" not in message
     assert (tmp_path / FILE_NAME).read_bytes() == content, "it was to stay"
+
+
+def test_an_edited_table_is_read(tmp_path: Path) -> None:
+    add_attack_results(tmp_path, [result("a.png"), result("b.png")])
+    expected = read_attack_results(tmp_path)
+    text = (tmp_path / FILE_NAME).read_text()
+    for edited in (f"\ufeff{text}", text.replace("\n", "\r\n"), text.rstrip("\n"), text.replace("\n", "\n\n")):
+        (tmp_path / FILE_NAME).write_bytes(edited.encode())
+        assert read_attack_results(tmp_path) == expected
+
+
+def test_two_runs_at_once_lose_no_row(tmp_path: Path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\nfrom featcodec.privacy.attack_results import *\n"
+        "for number in range(20):\n"
+        "    one = AttackResult(f'{sys.argv[2]}{number}', '', '', '', '', '', 1, 1)\n"
+        "    add_attack_results(Path(sys.argv[1]), [one])\n"
+    )
+    writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), name]) for name in "ab"]
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert len(read_attack_results(tmp_path)) == 40
+    assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
 
 
 def test_a_folder_in_the_tables_place_is_refused(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from toy_training import rows
 
-from featcodec.errors import OutputError
+from featcodec.errors import InputError, OutputError
 from featcodec.training.log import TrainingLog
 
 
@@ -100,6 +100,39 @@ def test_other_processes_write_nothing(tmp_path: Path) -> None:
         log.row(1, {"loss": 1})
         log.pictures(1, "x", torch.zeros(1, 3, 8, 8))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_log_that_was_edited_is_read_and_a_broken_one_is_one_line(tmp_path: Path) -> None:
+    def resume() -> None:
+        with TrainingLog(tmp_path, 4, is_writing=True) as log:
+            log.row(5, {"loss": 5})
+
+    path = tmp_path / "log.csv"
+    for text in ("\ufeffstep,loss\r\n4,1\r\n9,2\r\n", "step,loss\n4,1"):
+        path.write_bytes(text.encode())
+        resume()
+        assert path.read_text() == "step,loss\n4,1\n5,5\n"
+    for text, reason in (
+        ("step,loss\n4\n", r"row 1 \(line 2\) has 1 value, but there are 2 columns"),
+        ("step,loss\n4,1\nfour,2\n", r"row 2 \(line 3\) has no number of a step"),
+        ("step;loss\n4;1\n", "separated by semicolons"),
+        ("loss\n4\n", "has no number of a step"),
+    ):
+        path.write_text(text)
+        with pytest.raises(InputError, match=reason):
+            resume()
+        assert path.read_text() == text
+
+
+def test_two_runs_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with TrainingLog(tmp_path, 0, is_writing=True) as log:
+        log.row(1, {"loss": 1})
+        with pytest.raises(OutputError, match="is in use by another run"), TrainingLog(tmp_path, 0, is_writing=True):
+            pass
+        log.row(2, {"loss": 2})
+    assert len(rows(tmp_path / "log.csv")) == 2
+    with TrainingLog(tmp_path, 2, is_writing=True):
+        pass
 
 
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:

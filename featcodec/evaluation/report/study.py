@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from featcodec.errors import InputError
 from featcodec.evaluation.curves import RATE, RateCurve, curve_of, meets, split_rows
-from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row, read_rows
+from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row, read_points
+from featcodec.system.csv_tables import number_of
 
 UNCODED = "uncoded"
 NUMBER = "number"
@@ -84,12 +84,14 @@ class Study:
         uncompressed: the last row of each codec without compression, the detector alone first. The rows of 8-bit
             samples without VVC follow.
         series: bottlenecks first, then the anchors.
+        notes: what was left out of the files, one line each.
     """
 
     rows: tuple[Row, ...]
     metric: str
     uncompressed: tuple[Row, ...]
     series: tuple[Series, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def detector(self) -> Row | None:
@@ -130,12 +132,18 @@ def read_study(paths: Sequence[Path], metric: str, conditions: Mapping[str, str]
     """
     conditions = conditions or {}
     rows: list[Row] = []
+    notes: list[str] = []
     for path in paths:
-        for number, row in enumerate(read_rows(path, (*_NEEDED, *conditions)), 1):
+        content = read_points(path, (*_NEEDED, *conditions))
+        notes += content.notes
+        for number, row in zip(content.numbers, content.rows, strict=True):
             if all(meets(row, *condition) for condition in conditions.items()):
                 texts = {column: _printable(value) for column, value in row.items()}
                 rows.append({**texts, NUMBER: str(len(rows) + 1), ORIGIN: f"{path}, row {number}"})
                 _check_numbers(rows[-1])
+                if row["method"] in _ORDER and not (row[RATE] and row[metric]):
+                    missing = RATE if not row[RATE] else metric
+                    notes.append(f"{rows[-1][ORIGIN]} has no {missing}, so it is not on a curve")
     where = ", ".join(map(str, paths))
     if not rows:
         raise InputError(f"{where}: no row{' meets `where`' if conditions else ''}; measure with `featcodec sweep`")
@@ -147,7 +155,7 @@ def read_study(paths: Sequence[Path], metric: str, conditions: Mapping[str, str]
     uncompressed.sort(key=lambda row: not is_detector_alone(row))
     raw = [group[-1] for group in groups if _is_raw(group[0])]
     coded = [group for group in groups if group[0]["method"] in _ORDER and not _is_raw(group[0])]
-    return Study(tuple(rows), metric, (*uncompressed, *raw), _series(coded, metric))
+    return Study(tuple(rows), metric, (*uncompressed, *raw), _series(coded, metric), tuple(notes))
 
 
 def _pictures() -> tuple[str, ...]:
@@ -166,11 +174,8 @@ def _printable(text: str) -> str:
 def _check_numbers(row: Row) -> None:
     for name in _NUMBERS:
         text = row.get(name, "")
-        try:
-            value = float(text or "0")
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
+        value = number_of(text or "0")
+        if value is None:
             reason = "not a number"
         elif abs(value) > _LARGEST:
             reason = "too large"
