@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from featcodec.errors import BitstreamError, InputError, OutputError, WeightsError
+from featcodec.errors import BitstreamError, InputError, OutputError, WeightsError, in_one_line
 from featcodec.system import files
 from featcodec.system.files import (
     PART_SUFFIX,
@@ -144,9 +144,10 @@ def read_refusal(reader: Callable[..., Any], path: Path, limit: int = 100) -> st
     with pytest.raises(InputError) as caught:
         reader(path, limit, InputError, what="thing", remedy="give a thing", unreadable="look again")
     message = str(caught.value)
-    assert message.startswith(f"{path}: ")
+    name = in_one_line(str(path))
+    assert message.startswith(f"{name}: ")
     assert "\n" not in message
-    return message.removeprefix(f"{path}: ")
+    return message.removeprefix(f"{name}: ")
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
