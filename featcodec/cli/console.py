@@ -16,6 +16,7 @@ from featcodec.errors import in_one_line
 if TYPE_CHECKING:
     from rich.progress import Progress
 
+    from featcodec.bitstream import SideInfo
     from featcodec.images.annotations import Annotations
 
 T = TypeVar("T")
@@ -54,6 +55,20 @@ def note_classes(annotations: Annotations, names: Sequence[str]) -> None:
             f"note: {annotations.path} has no category {annotations.in_words(unknown)}; boxes of these classes are "
             "left out"
         )
+
+
+def note_sizes(annotations: Annotations, coded: Mapping[int | str, SideInfo]) -> None:
+    """Note on stderr if images were coded with other sizes than the annotations list.
+
+    Args:
+        annotations: the annotations.
+        coded: the side info of each bitstream by the id of its image.
+    """
+    from featcodec.images.sizes import difference
+
+    sizes = {image_id: (each.original_width, each.original_height) for image_id, each in coded.items()}
+    if (differing := difference(annotations, sizes)) is not None:
+        complain(f"note: {differing}")
 
 
 def print_json(value: Any) -> None:

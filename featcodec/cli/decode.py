@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from featcodec.cli.console import complain, note_classes, print_json, progress
+from featcodec.cli.console import complain, note_classes, note_sizes, print_json, progress
 from featcodec.cli.options import (
     box_filter,
     box_options,
-    first_side_info,
+    ignore_exif_option,
     json_option,
-    load_codec,
+    load_codec_for,
     model_options,
     overwrite_option,
+    read_side_infos,
     restoration_option,
     sources_argument,
     workers_option,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
 @click.option(
     "--draw-conf", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Lowest score of a drawn box."
 )
+@ignore_exif_option
 @workers_option
 @overwrite_option
 @json_option
@@ -97,6 +99,7 @@ def command(
     images: Path | None,
     draw: Path | None,
     draw_conf: float,
+    ignore_exif: bool,
     workers: int | None,
     overwrite: bool,
     as_json: bool,
@@ -123,13 +126,14 @@ def command(
     known = streams if truth is None else [stream for stream in streams if _is_annotated(stream, truth)]
     if not known:
         raise FeatcodecError(f"{annotations}: lists none of {len(streams)} bitstreams, so {output} is not written")
-    names = [stream.name for stream in known]
-    image_ids = image_ids_of(names, truth)
+    image_ids = image_ids_of([stream.name for stream in known], truth)
     drawing = None
     if draw is not None and images is not None:
-        drawing = open_drawing(images, draw, draw_conf, names, overwrite=overwrite)
+        drawing = open_drawing(images, draw, draw_conf, image_ids, overwrite=overwrite, ignore_exif=ignore_exif)
     counts = {"decoded": 0, "failed": len(streams) - len(known), "not_drawn": 0, "boxes": 0}
-    feature_codec = load_codec(
+    side_infos = read_side_infos(stream.path for stream in known)
+    feature_codec = load_codec_for(
+        side_infos.values(),
         detector,
         bottleneck,
         layout,
@@ -138,8 +142,10 @@ def command(
         video_codec=video_codec,
         restoration=restoration,
         boxes=box_filter(conf, iou, max_det),
-        stream=first_side_info(stream.path for stream in known),
     )
+    if truth is not None:
+        coded = {image_ids[stream.name]: side_infos[stream.path] for stream in known if stream.path in side_infos}
+        note_sizes(truth, coded)
     if truth is not None and file_format == "coco":
         note_classes(truth, feature_codec.model.detector.names)
     started = time.perf_counter()

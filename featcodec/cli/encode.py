@@ -13,6 +13,7 @@ from featcodec.cli.console import complain, print_json, progress, with_options
 from featcodec.cli.options import (
     bits_option,
     encoder_params_option,
+    ignore_exif_option,
     image_size_option,
     json_option,
     load_codec,
@@ -66,6 +67,7 @@ from featcodec.cli.options import (
 )
 @image_size_option
 @square_option
+@ignore_exif_option
 @click.option(
     "--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Most images per encoder process."
 )
@@ -90,6 +92,7 @@ def command(
     split: int | None,
     image_size: int,
     square: bool,
+    ignore_exif: bool,
     batch: int,
     workers: int | None,
     overwrite: bool,
@@ -132,7 +135,16 @@ def command(
     counts = {"encoded": 0, "skipped": 0, "failed": 0}
     total_bytes = total_pixels = 0
     started = time.perf_counter()
-    outcomes = encode_files(feature_codec, images, output, qp, workers=workers, batch=batch, overwrite=overwrite)
+    outcomes = encode_files(
+        feature_codec,
+        images,
+        output,
+        qp,
+        workers=workers,
+        batch=batch,
+        overwrite=overwrite,
+        ignore_exif=ignore_exif,
+    )
     with contextlib.closing(outcomes):
         for outcome in progress(outcomes, len(images), "encode"):
             status = "failed" if outcome.error else "skipped" if outcome.skipped else "encoded"

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from featcodec.cli.console import complain, print_json
 from featcodec.cli.options import json_option
+
+if TYPE_CHECKING:
+    from featcodec.images.annotations import Annotations
 
 
 @click.command("evaluate")
@@ -33,17 +39,22 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     from featcodec.evaluation.coco import score
     from featcodec.evaluation.rate import rate_of_streams
     from featcodec.images.annotations import read_annotations, read_results
+    from featcodec.images.sizes import reaching_out
     from featcodec.system.paths import expand_sources
 
     truth = read_annotations(annotations, complain)
-    accuracy = score(truth, read_results(detections))
+    results = read_results(detections)
+    accuracy = score(truth, results)
     if accuracy.unmatched:
         names, boxes = truth.in_words(list(accuracy.unmatched)), sum(accuracy.unmatched.values())
         complain(f"note: {annotations} has no category {names}, so {boxes} boxes are left out")
+    if (beyond := reaching_out(truth, results)) is not None:
+        complain(f"note: {beyond}")
     rate = None
     if streams:
         files = expand_sources(streams, frozenset({STREAM_SUFFIX}), "bitstreams")
         rate = rate_of_streams([source.path for source in files])
+        _check_sizes(truth, {source.name: size for source, size in zip(files, rate.sizes, strict=True)})
         if rate.streams != accuracy.images:
             complain(f"note: bpp is over {rate.streams} bitstreams, but AP over the {accuracy.images} annotated images")
     if as_json:
@@ -60,6 +71,19 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     bpp = "" if rate is None else f"  {rate.bpp:.4f} bpp"
     click.echo(f"{accuracy.images} images{bpp}  AP50 {accuracy.ap50:.2f}  AP {accuracy.ap:.2f}")
     return 0
+
+
+def _check_sizes(annotations: Annotations, coded: Mapping[Path, tuple[int, int]]) -> None:
+    """Refuse bitstreams of listed images if they were coded with another size. Older results do not say their size."""
+    from featcodec.errors import InputError
+    from featcodec.images.sizes import difference
+
+    sizes: dict[int | str, tuple[int, int]] = {}
+    for name, size in coded.items():
+        with contextlib.suppress(InputError):  # the bitstreams may be those of another set
+            sizes[annotations.image_id(name)] = size
+    if (differing := difference(annotations, sizes)) is not None:
+        raise InputError(differing)
 
 
 def _finite(value: float) -> float | None:

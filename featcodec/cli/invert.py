@@ -14,11 +14,12 @@ import rich_click as click
 from featcodec.cli.console import complain, print_json, print_table, progress
 from featcodec.cli.options import (
     bottleneck_label,
-    first_side_info,
+    ignore_exif_option,
     json_option,
-    load_codec,
+    load_codec_for,
     model_options,
     overwrite_option,
+    read_side_infos,
     sources_argument,
     workers_option,
 )
@@ -90,6 +91,7 @@ _ATTACKS = ("", "latent_")
     show_default=True,
     help="Plate reader from `featcodec train plate-reader`, for --private; or auto: the one that ships.",
 )
+@ignore_exif_option
 @workers_option
 @overwrite_option
 @json_option
@@ -108,6 +110,7 @@ def command(
     square: bool,
     private: Path | None,
     plate_reader: Path,
+    ignore_exif: bool,
     workers: int | None,
     overwrite: bool,
     as_json: bool,
@@ -144,9 +147,9 @@ def command(
     check_pictures(known, output, matched, overwrite=overwrite)
     check_attack_results(output)
     plates = None if private is None else PlateAudit.load(private, _given(plate_reader), matched.values())
-    first = first_side_info(source.path for source in known) if are_streams else None
-    settings = {"image_size": image_size, "square": square, "stream": first, "restoration": "none"}
-    codec = load_codec(detector, bottleneck, layout, device, half, **settings)
+    side_infos = read_side_infos(source.path for source in known) if are_streams else {}
+    networks, settings = (detector, bottleneck, layout, device, half), {"image_size": image_size, "square": square}
+    codec = load_codec_for(side_infos.values(), *networks, **settings, restoration="none")
     attack = Attack.load(codec, _given(recnet))
     latent = None
     if latent_recnet is not None:
@@ -162,6 +165,7 @@ def command(
         plates=plates,
         workers=workers,
         overwrite=overwrite,
+        ignore_exif=ignore_exif,
     )
     with contextlib.closing(outcomes):
         for outcome in progress(outcomes, len(known), "invert"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from featcodec.bitstream import SideInfo
     from featcodec.codec import FeatureCodec
     from featcodec.detections import BoxFilter
+
+_MOST_TRIES = 16
+"""Bitstreams of different networks after which the search for networks that can be loaded ends."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,6 +38,13 @@ workers_option = click.option(
     type=click.IntRange(1, 256),
     default=None,
     help="VVC processes or threads at a time. [default: one per core]",
+)
+
+ignore_exif_option = click.option(
+    "--ignore-exif",
+    is_flag=True,
+    help="Take the pixels of images as they are stored, without the rotation in EXIF data: for annotations that were "
+    "drawn on the stored pixels.",
 )
 
 profile_option = click.option(
@@ -70,7 +81,7 @@ layout_option = click.option(
     default="auto",
     show_default=True,
     help="Order and scale of the channels in the frame: a checkpoint (.safetensors) from `train layout`, none, or "
-    "auto: the layout of the first bitstream; without bitstreams, the layout that ships for these networks, if any.",
+    "auto: the layout of most bitstreams; without bitstreams, the layout that ships for these networks, if any.",
 )
 restoration_option = click.option(
     "--restoration",
@@ -91,7 +102,7 @@ def model_options(function: F) -> F:
                 default="auto",
                 show_default=True,
                 help="Checkpoint (.safetensors), name of a shipped bottleneck (see `featcodec models`), none (code the "
-                "features directly), or auto: the bottleneck of the first bitstream; without bitstreams, the "
+                "features directly), or auto: the bottleneck of most bitstreams; without bitstreams, the "
                 "bottleneck that ships for the detector.",
             ),
             layout_option,
@@ -195,15 +206,49 @@ def bottleneck_label(name: str, codec: FeatureCodec) -> str:
     return names.get(codec.model.fingerprint, "")
 
 
-def first_side_info(streams: Iterable[Path]) -> SideInfo | None:
-    """The side info of the first intact bitstream, or None. Damaged bitstreams are reported when they are decoded."""
+def load_codec_for(streams: Iterable[SideInfo], *networks: Any, **settings: Any) -> FeatureCodec:
+    """The codec that the options describe, for most of these bitstreams; the others fail when they are decoded.
+
+    Args:
+        streams: the side info of all intact bitstreams.
+        networks: as for `load_codec`.
+        settings: as for `load_codec`.
+
+    Raises:
+        FeatcodecError: the networks cannot be loaded for any bitstream.
+    """
+    from featcodec.errors import FeatcodecError
+
+    kinds = Counter[tuple[bytes, int]]()
+    examples: dict[tuple[bytes, int], SideInfo] = {}
+    for stream in streams:
+        kind = stream.fingerprint, stream.split
+        kinds[kind] += 1
+        examples.setdefault(kind, stream)
+    another: FeatureCodec | None = None
+    for kind, _ in kinds.most_common(_MOST_TRIES):
+        try:
+            codec = load_codec(*networks, **settings, stream=examples[kind])
+        except FeatcodecError:
+            # If the networks cannot be loaded at all, the user must know why.
+            another = another or load_codec(*networks, **settings)
+            continue
+        if codec.fingerprint == kind[0]:
+            return codec
+        another = another or codec
+    return another or load_codec(*networks, **settings)
+
+
+def read_side_infos(streams: Iterable[Path]) -> dict[Path, SideInfo]:
+    """The side info of each intact bitstream. Damaged bitstreams are reported when they are decoded."""
     from featcodec.bitstream import read_file, unpack
     from featcodec.errors import FeatcodecError
 
+    found = {}
     for stream in streams:
         with contextlib.suppress(FeatcodecError):
-            return unpack(read_file(stream))[0]
-    return None
+            found[stream] = unpack(read_file(stream))[0]
+    return found
 
 
 def box_filter(conf: float, iou: float, max_det: int) -> BoxFilter:

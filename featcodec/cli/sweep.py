@@ -17,6 +17,7 @@ from featcodec.cli.options import (
     box_options,
     detector_option,
     encoder_params_option,
+    ignore_exif_option,
     image_size_option,
     json_option,
     layout_option,
@@ -155,6 +156,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
 @encoder_params_option
 @image_size_option
 @square_option
+@ignore_exif_option
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--half/--no-half", default=None, help="Compute in float16. [default: on CUDA only]")
 @box_options
@@ -183,6 +185,7 @@ def command(
     output: Path,
     bootstrap: int,
     seed: int,
+    ignore_exif: bool,
     workers: int | None,
     as_json: bool,
     **options: Any,
@@ -202,7 +205,8 @@ def command(
 
     file = PointFile(output)
     truth = read_annotations(annotations, complain)
-    dataset = open_dataset(expand_sources(sources, IMAGE_SUFFIXES, "images"), truth)
+    images = expand_sources(sources, IMAGE_SUFFIXES, "images")
+    dataset = open_dataset(images, truth, ignore_exif=ignore_exif, note=complain)
     if len(dataset.sources) < len(truth.image_ids):
         complain(
             f"note: {len(dataset.sources)} of the {len(truth.image_ids)} annotated images are given; only they count"

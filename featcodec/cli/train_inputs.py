@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,7 +53,9 @@ def training_data(options: Mapping[str, Any], names: Sequence[str] | None = None
         if names is None:
             names = load_detector(options["detector"], device="cpu").names
         if options["annotations"]:
-            labelled += read_coco(options["annotations"], options["images"], names, complain)
+            labelled += read_coco(
+                options["annotations"], options["images"], names, complain, ignore_exif=options["ignore_exif"]
+            )
         if options["data"]:
             labelled += read_data_yaml(options["data"], names)
     if options["unlabelled"]:
@@ -60,6 +63,8 @@ def training_data(options: Mapping[str, Any], names: Sequence[str] | None = None
     if not labelled and not unlabelled:
         or_photographs = "--data or --unlabelled" if "detector" in options else "or --data"
         raise InputError(f"no images; give --annotations with --images, {or_photographs}")
+    if options["ignore_exif"]:
+        labelled, unlabelled = ([replace(each, ignore_exif=True) for each in those] for those in (labelled, unlabelled))
     known = {image.path.resolve() for image in labelled}
     unlabelled = [image for image in unlabelled if image.path.resolve() not in known]
     if labelled:

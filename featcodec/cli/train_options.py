@@ -8,7 +8,14 @@ from typing import Any, TypeVar
 
 import rich_click as click
 
-from featcodec.cli.options import detector_option, encoder_params_option, layout_option, preset_option, profile_option
+from featcodec.cli.options import (
+    detector_option,
+    encoder_params_option,
+    ignore_exif_option,
+    layout_option,
+    preset_option,
+    profile_option,
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -32,6 +39,7 @@ SAMPLE_OPTIONS = (
         "any).",
     ),
     click.option("--image-size", type=int, default=512, show_default=True, help="Longest side of an image, in pixels."),
+    ignore_exif_option,
     click.option("--crop", type=int, help="Side of an augmented sample, in pixels. [default: --image-size]"),
     click.option(
         "--mosaic",

@@ -153,8 +153,9 @@ class Detections:
                 COCO's 80 classes uses COCO's own ids (1..90), and any other detector uses its class ids.
 
         Returns:
-            dicts of image_id, category_id, category_name (the class name, which matches results also if the ids
-            differ), bbox [left, top, width, height] and score.
+            dicts of image_id, image_size [width, height] in pixels (annotations of images of another size do not fit),
+            category_id, category_name (the class name, which matches results also if the ids differ), bbox [left, top,
+            width, height] and score.
         """
         if category_ids is None:
             category_ids = default_category_ids(self.names)
@@ -163,7 +164,8 @@ class Detections:
             if class_id in category_ids:
                 bbox = [round(value, 3) for value in (box[0], box[1], box[2] - box[0], box[3] - box[1])]
                 category = {"category_id": category_ids[class_id], "category_name": self.names[class_id]}
-                results.append({"image_id": image_id, **category, "bbox": bbox, "score": round(score, 6)})
+                image = {"image_id": image_id, "image_size": [self.width, self.height]}
+                results.append({**image, **category, "bbox": bbox, "score": round(score, 6)})
         return results
 
 

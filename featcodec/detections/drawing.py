@@ -36,7 +36,8 @@ def draw_boxes(image: ImageLike, detections: Detections, *, least_score: float =
     if image.shape[:2] != (detections.height, detections.width):
         raise InputError(
             f"the image has {image.shape[1]}x{image.shape[0]} pixels, but the encoded image had "
-            f"{detections.width}x{detections.height}; give the `images` that were encoded"
+            f"{detections.width}x{detections.height}; give the `images` that were encoded, read in the same "
+            "way (`ignore_exif`)"
         )
     canvas = Image.fromarray(image)
     pen = ImageDraw.Draw(canvas)
@@ -76,7 +77,13 @@ def save_jpeg(path: Path, image: npt.NDArray[np.uint8], *, overwrite: bool = Fal
 
 
 def open_drawing(
-    images: Path, folder: Path, least_score: float, names: Iterable[PurePath], *, overwrite: bool
+    images: Path,
+    folder: Path,
+    least_score: float,
+    names: Iterable[PurePath],
+    *,
+    overwrite: bool,
+    ignore_exif: bool = False,
 ) -> Callable[[PurePath, Detections], None]:
     """A function that draws one image's detections on the original and saves it as JPEG.
 
@@ -86,6 +93,7 @@ def open_drawing(
         least_score: boxes with a lower score are left out.
         names: the names of all images that will be drawn (`Source.name`).
         overwrite: replace drawn images that exist.
+        ignore_exif: take the pixels of images as they are stored; see `read_image`.
 
     Raises:
         InputError: `images` holds no image, or two images have the same original.
@@ -108,7 +116,7 @@ def open_drawing(
             raise OutputError(f"{output}: is an original image, which `draw` would overwrite; choose another folder")
         if output.exists() and not overwrite:
             raise OutputError(f"{output}: exists; use `overwrite` or another `draw`")
-        drawn = draw_boxes(read_image(original), detections, least_score=least_score)
+        drawn = draw_boxes(read_image(original, ignore_exif=ignore_exif), detections, least_score=least_score)
         save_jpeg(output, drawn, overwrite=overwrite)
 
     return draw

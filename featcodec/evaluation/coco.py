@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from featcodec.errors import InputError
 from featcodec.images.annotations import Annotations
+from featcodec.images.sizes import difference
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ def match_boxes(annotations: Annotations, results: Sequence[dict[str, Any]]) -> 
         pycocotools' evaluation after `evaluate`, or None if no result counts.
 
     Raises:
-        InputError: a result belongs to an image that the annotation file does not list; a result without a name has a
+        InputError: a result belongs to an image that the annotation file does not list, or lists with another size; a
+            result without a name has a
             category that the file does not have; the file has none of the names in the results, or one of these names
             twice; nothing is annotated; or some image ids are numbers and some are texts.
     """
@@ -81,6 +83,14 @@ def _check(annotations: Annotations, results: Sequence[dict[str, Any]]) -> None:
             f"{annotations.path}: lists no image {sorted(map(str, unknown))[0]} (the results have {len(unknown)} such "
             "images); give the annotations of this set, or decode with `annotations`"
         )
+    sizes = {
+        image_id: (width, height)
+        for result in results
+        if "image_size" in result and (image_id := annotations.listed_id(result["image_id"])) is not None
+        for width, height in [result["image_size"]]
+    }
+    if (differing := difference(annotations, sizes)) is not None:
+        raise InputError(differing)
     content = annotations.content
     if not content["annotations"] or not content["categories"]:
         raise InputError(f"{annotations.path}: has no boxes or no categories, so there is nothing to score")

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from featcodec.errors import InputError
-from featcodec.images.annotations import Annotations, read_json_bytes
+from featcodec.images.annotations import Annotations, Note, no_note, read_json_bytes
+from featcodec.images.sizes import check_files
 from featcodec.system.paths import Source
 
 
@@ -19,20 +20,31 @@ class Dataset:
         sources: the images.
         image_ids: the id of each image in the annotations.
         annotations: the annotations of these images only.
-        digest: 16 hex digits that name the annotation file and the images.
+        digest: 16 hex digits that name the annotation file, the images, and how they are read.
+        ignore_exif: how the images are read; see `read_image`.
     """
 
     sources: Sequence[Source]
     image_ids: Sequence[int | str]
     annotations: Annotations
     digest: str
+    ignore_exif: bool = False
 
 
-def open_dataset(sources: Sequence[Source], annotations: Annotations) -> Dataset:
+def open_dataset(
+    sources: Sequence[Source], annotations: Annotations, *, ignore_exif: bool = False, note: Note = no_note
+) -> Dataset:
     """Match images with their annotations. Annotated images that are not among the sources do not count.
 
+    Args:
+        sources: the images.
+        annotations: their annotations.
+        ignore_exif: take the pixels of images as they are stored; see `read_image`.
+        note: is told what the sizes of the images cannot confirm; see `check_files`.
+
     Raises:
-        InputError: an image is not annotated, two images have the same id, or no image has an annotated box.
+        InputError: an image is not annotated or cannot be read, two images have the same id, no image has an annotated
+            box, or an image has another size than the annotations list.
     """
     image_ids = [annotations.image_id(source.name, source.path) for source in sources]
     wanted = set(image_ids)
@@ -50,6 +62,11 @@ def open_dataset(sources: Sequence[Source], annotations: Annotations) -> Dataset
             f"{annotations.path}: has no box on any of these {len(image_ids)} images, so there is nothing to score; "
             "give annotations with boxes, or other images"
         )
+    files = zip(image_ids, (source.path for source in sources), strict=True)
+    check_files(annotations, files, note, ignore_exif=ignore_exif)
     digest = hashlib.sha256(read_json_bytes(annotations.path))
     digest.update(repr(sorted(map(str, image_ids))).encode())
-    return Dataset(sources, image_ids, Annotations(annotations.path, restricted), digest.hexdigest()[:16])
+    if ignore_exif:
+        digest.update(b"ignore_exif")
+    of_these = Annotations(annotations.path, restricted)
+    return Dataset(sources, image_ids, of_these, digest.hexdigest()[:16], ignore_exif)

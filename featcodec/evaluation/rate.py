@@ -19,11 +19,13 @@ class Rate:
         streams: number of files.
         bytes: size of all files together.
         bpp: bits per pixel of the original pictures.
+        sizes: (width, height) of each original picture, in the order of the files.
     """
 
     streams: int
     bytes: int
     bpp: float
+    sizes: Sequence[tuple[int, int]] = ()
 
 
 def rate_of_streams(paths: Sequence[Path]) -> Rate:
@@ -41,4 +43,5 @@ def rate_of_streams(paths: Sequence[Path]) -> Rate:
         except BitstreamError as error:
             raise BitstreamError(f"{path}: {error}") from None
         sizes.append((len(data), side_info.original_width, side_info.original_height))
-    return Rate(len(sizes), sum(size for size, _, _ in sizes), bits_per_pixel(sizes))
+    originals = [(width, height) for _, width, height in sizes]
+    return Rate(len(sizes), sum(size for size, _, _ in sizes), bits_per_pixel(sizes), originals)

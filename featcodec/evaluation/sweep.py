@@ -238,7 +238,8 @@ class _Curve(Generic[S, D]):
             yield from prepared
 
     def _read(self, number: int) -> tuple[int, Letterboxed]:
-        return number, self.method.codec.letterbox(read_image(self.dataset.sources[number].path))
+        pixels = read_image(self.dataset.sources[number].path, ignore_exif=self.dataset.ignore_exif)
+        return number, self.method.codec.letterbox(pixels)
 
     def _front(self, spool: Spool, batch: list[tuple[int, Letterboxed]]) -> list[_Item[S]]:
         with self._timed("front_end"):

@@ -21,6 +21,7 @@ from featcodec.images.entries import (
     read_image_id,
     read_name,
     read_score,
+    read_size_if_any,
     read_text_if_any,
     refuse_corners,
     shown,
@@ -49,6 +50,7 @@ _RESULT: Mapping[str, Reader] = {
     "bbox": read_box,
     "score": read_score,
     "category_name": read_text_if_any,
+    "image_size": read_size_if_any,
 }
 
 
@@ -268,7 +270,7 @@ def listed_size(image: Mapping[str, Any]) -> tuple[float, float] | None:
 def read_results(path: Path) -> list[dict[str, Any]]:
     """Read a COCO results file: a list of dicts with image_id, category_id, bbox and score.
 
-    The results of featcodec also have a category_name.
+    The results of featcodec also have a category_name and an image_size.
 
     Raises:
         InputError: the file cannot be read, is not JSON, or has another form.

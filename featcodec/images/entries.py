@@ -80,6 +80,15 @@ def read_crowd_if_any(value: Any) -> Any:
     raise UnfitError("0 or 1")
 
 
+def read_size_if_any(value: Any) -> Any:
+    """Width and height, or nothing."""
+    if value is not _MISSING and not (
+        isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and min(value) > 0
+    ):
+        raise UnfitError("two numbers over 0: width, height")
+    return value
+
+
 def normal_entries(
     path: Path, entries: Sequence[Any], place: str, fields: Mapping[str, Reader], remedy: str
 ) -> list[dict[str, Any]]:
@@ -154,7 +163,11 @@ def refuse_corners(
         # In usual files one of the first boxes ends this.
         if width < left or height < top or (size is not None and (width > size[0] or height > size[1])):
             return
-        if outside is None and size is not None and (_beyond(left + width, size[0]) or _beyond(top + height, size[1])):
+        if (
+            outside is None
+            and size is not None
+            and (reaches_out(left + width, size[0]) or reaches_out(top + height, size[1]))
+        ):
             outside = number
     if outside is not None:
         raise InputError(
@@ -169,7 +182,7 @@ def shown(value: Any) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 3] + "..."
 
 
-def _beyond(end: float, side: float) -> bool:
+def reaches_out(end: float, side: float) -> bool:
     """Whether a box ends outside of the image by more than what careless rounding explains."""
     return end > side * 1.01 + 2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from PIL import ExifTags, Image
 
 # https://www.cipa.jp/std/documents/e/DC-008-2012_E.pdf, 4.6.4 A: what makes an image upright, by its orientation.
@@ -16,6 +18,10 @@ _TO_UPRIGHT = {
 }
 # Turning by 90 degrees is undone by turning by 270 degrees; all others undo themselves.
 _OPPOSITE = {6: 8, 8: 6}
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_METADATA_CHUNKS = (b"eXIf", b"iTXt", b"tEXt", b"zTXt")
+_MOST_CHUNKS = 100_000
 
 
 def orientation_of(image: Image.Image) -> int:
@@ -46,3 +52,18 @@ def as_stored(image: Image.Image) -> Image.Image:
 def is_on_its_side(orientation: int) -> bool:
     """Whether width and height change their places when the image is made upright."""
     return orientation >= 5
+
+
+def has_late_metadata(png: Path) -> bool:
+    """Whether a PNG file may have EXIF data behind its pixels, where Pillow finds it only when it decodes the file."""
+    with png.open("rb") as file:
+        position = len(_PNG_SIGNATURE)
+        for _ in range(_MOST_CHUNKS):
+            file.seek(position)
+            head = file.read(8)
+            if len(head) < 8 or head[4:] == b"IEND":
+                return False
+            if head[4:] in _METADATA_CHUNKS:
+                return True
+            position += 12 + int.from_bytes(head[:4], "big")
+    return True

@@ -61,13 +61,17 @@ def read_image(path: str | Path, *, ignore_exif: bool = False) -> npt.NDArray[np
             65,535 pixels per side.
     """
     path = Path(path)
-    with _opened(path) as image:
+    with opened(path) as image:
         return _to_rgb(as_stored(image) if ignore_exif else upright(image), path)
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Image.Image]:
-    """An image file whose size is within bounds. What goes wrong in the block becomes an InputError, too."""
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file whose size is within bounds. What goes wrong in the block becomes an InputError, too.
+
+    Raises:
+        InputError: the same cases as in `read_image`.
+    """
     try:
         if path.exists() and not path.is_file():
             raise InputError(f"{path}: not a regular file; give image files or folders")

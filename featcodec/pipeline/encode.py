@@ -89,6 +89,7 @@ def encode_files(
     workers: int | None = None,
     batch: int = DEFAULT_BATCH,
     overwrite: bool = False,
+    ignore_exif: bool = False,
 ) -> Generator[Encoded, None, None]:
     """Encode images into bitstream files. Yields one outcome per image as soon as the image is done.
 
@@ -104,6 +105,7 @@ def encode_files(
         workers: encoder processes at a time; None means one per core.
         batch: largest number of images that one encoder process codes.
         overwrite: replace files that exist.
+        ignore_exif: take the pixels of images as they are stored; see `read_image`.
     """
     workers = workers or cores()
     owner = object()
@@ -112,7 +114,8 @@ def encode_files(
     running: set[Future[list[Encoded]]] = set()
 
     def load(source: Source) -> _Job | Encoded:
-        return _load(codec, source, output_path(source, folder), qp, overwrite=overwrite)
+        output = output_path(source, folder)
+        return _load(codec, source, output, qp, overwrite=overwrite, ignore_exif=ignore_exif)
 
     def front(group: list[_Job]) -> Iterator[Encoded]:
         for job in _front(codec, group, qp):
@@ -159,9 +162,11 @@ def encode_files(
         _stop(readers, coders, running, owner)
 
 
-def _load(codec: FeatureCodec, source: Source, output: Path, qp: int, *, overwrite: bool) -> _Job | Encoded:
+def _load(
+    codec: FeatureCodec, source: Source, output: Path, qp: int, *, overwrite: bool, ignore_exif: bool
+) -> _Job | Encoded:
     try:
-        image = codec.letterbox(read_image(source.path))
+        image = codec.letterbox(read_image(source.path, ignore_exif=ignore_exif))
         if output.exists() and not overwrite:
             return _existing(source, output, lambda found: codec.matches(found, image, qp))
         return _Job(source, output, image)

@@ -114,7 +114,7 @@ def check_pictures(
             raise OutputError(f"{output}: exists; use `overwrite` or another `output`")
 
 
-def attack_files(
+def attack_files(  # noqa: PLR0913  (most are keywords that are seldom given)
     attack: Attack,
     sources: Sequence[Source],
     folder: Path,
@@ -124,6 +124,7 @@ def attack_files(
     plates: PlateAudit | None = None,
     workers: int | None = None,
     overwrite: bool = False,
+    ignore_exif: bool = False,
 ) -> Generator[Attacked, None, None]:
     """Reconstruct pictures and write them. Yields one outcome per file, in the order of the sources.
 
@@ -139,9 +140,10 @@ def attack_files(
             same without bottleneck.
         plates: reads the number plates on originals and reconstructions.
         workers: number of threads; None means one per core.
+        ignore_exif: take the pixels of images and originals as they are stored; see `read_image`.
         overwrite: replace pictures that exist. Without it, such a file counts as a failure.
     """
-    inversion = _Run(attack, latent, folder, originals or {}, plates, overwrite)
+    inversion = _Run(attack, latent, folder, originals or {}, plates, overwrite, ignore_exif)
     return batched_outcomes(
         sources,
         partial(_read, inversion),
@@ -163,6 +165,7 @@ class _Run:
     originals: Mapping[Path, Path]
     plates: PlateAudit | None
     overwrite: bool
+    ignore_exif: bool
 
     def failure(self, source: Source, error: Exception | str) -> Attacked:
         return Attacked(source, picture_path(source, self.folder), error=one_line(error, source.path))
@@ -175,7 +178,7 @@ def _read(inversion: _Run, source: Source) -> _Job:
         target = codec.decode_frame(bitstream.read_file(source.path))
         letterbox = letterbox_of(target[0])
     else:
-        target = image = codec.letterbox(read_image(source.path))
+        target = image = codec.letterbox(read_image(source.path, ignore_exif=inversion.ignore_exif))
         letterbox = image.letterbox
     original: Letterboxed | None = None
     path = inversion.originals.get(source.path)
@@ -184,16 +187,17 @@ def _read(inversion: _Run, source: Source) -> _Job:
         if isinstance(target, Letterboxed) and path == source.path:
             original = target
         else:
-            original = _letterboxed_original(path, letterbox)
+            original = _letterboxed_original(path, letterbox, ignore_exif=inversion.ignore_exif)
     return _Job(source, target, letterbox, original)
 
 
-def _letterboxed_original(path: Path, letterbox: Letterbox) -> Letterboxed:
-    image = read_image(path)
+def _letterboxed_original(path: Path, letterbox: Letterbox, *, ignore_exif: bool) -> Letterboxed:
+    image = read_image(path, ignore_exif=ignore_exif)
     if image.shape[:2] != (letterbox.original_height, letterbox.original_width):
         raise InputError(
             f"is from an image of {letterbox.original_width}x{letterbox.original_height}, but {path} has "
-            f"{image.shape[1]}x{image.shape[0]} pixels; give the `originals` of these files"
+            f"{image.shape[1]}x{image.shape[0]} pixels; give the `originals` of these files, read "
+            "in the same way (`ignore_exif`)"
         )
     return Letterboxed(letterbox, letterbox.apply(image))
 

@@ -42,6 +42,8 @@ class TrainingData:
             "labelled": sum(image.labelled for image in self.images),
             "held_out": len(self.held_out),
             "augmentation": asdict(self.augmentation),
+            # Older runs do not have it, and go on.
+            **({"ignore_exif": True} if any(image.ignore_exif for image in self.images) else {}),
         }
 
 

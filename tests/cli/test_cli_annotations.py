@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pictures import save_texture
+from pictures import save_texture, texture
+from PIL import Image
 
 from featcodec.cli.main import main
 
@@ -156,3 +157,73 @@ def test_what_is_left_out_is_said(run: Any, coded: Callable[..., Path]) -> None:
     code, _, err = run("evaluate", folder / "d.json", "--annotations", path)
     assert (code, err.count("\n")) == (0, 1)
     assert "1 of 2 annotations have image_ids that 'images' does not list (the first is entry 2, 99)" in err
+
+
+@pytest.fixture
+def turned(run: Any, tmp_path: Path, tiny_yolov5: Path) -> Path:
+    """Two photographs, one of them stored on its side, and annotations that were drawn on the stored pixels."""
+    images = []
+    (tmp_path / "in").mkdir()
+    for number, orientation in ((1, 1), (2, 6)):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(texture(120, 90, number)).save(tmp_path / f"in/{number}.jpg", exif=exif)
+        images.append({"id": number, "file_name": f"{number}.jpg", "width": 120, "height": 90})
+    boxes = [{"image_id": image["id"], "category_id": 1, "bbox": [10, 10, 50, 40]} for image in images]
+    (tmp_path / "a.json").write_text(json.dumps({"images": images, "annotations": boxes, "categories": CATEGORIES}))
+    for name, *options in (("turned",), ("stored", "--ignore-exif")):
+        encode = ("encode", tmp_path / "in", "-o", tmp_path / name, "--detector", tiny_yolov5, *SIZE, *options)
+        assert run(*encode)[0] == 0
+    return tmp_path
+
+
+def test_boxes_on_stored_pixels_are_noticed_everywhere(run: Any, turned: Path, tiny_yolov5: Path) -> None:
+    model, truth = ("--detector", tiny_yolov5), ("--annotations", turned / "a.json")
+    decode = ("decode", turned / "turned", *model, "--conf", "0.01")
+    code, _, err = run(*decode, *truth, "-o", turned / "d.json")
+    said = "a.json: lists other sizes than 1 of 2 images were coded with (image 2: listed as 120x90, coded as 90x120)"
+    assert (code, said in err, "encode with --ignore-exif if" in err) == (0, True, True)
+    assert run(*decode, "-o", turned / "plain.json")[::2] == (0, "")
+    for results in ("d.json", "plain.json"):
+        code, out, err = run("evaluate", turned / results, *truth)
+        assert (code, out, err.count("\n"), said in err) == (1, "", 1, True)
+    old = [
+        {key: value for key, value in result.items() if key != "image_size"}
+        for result in json.loads((turned / "d.json").read_text())
+    ]
+    (turned / "old.json").write_text(json.dumps(old))
+    assert "note: boxes reach out of 1 images" in run("evaluate", turned / "old.json", *truth)[2]
+    assert run("evaluate", turned / "old.json", *truth, "--streams", turned / "turned")[0] == 1
+    sweep = ("sweep", turned / "in", *truth, *model, "-o", turned / "points.csv", "--qp", "40", *SIZE)
+    train = ("train", "bottleneck", *model, *truth, "--images", turned / "in", "-o", turned / "run")
+    for command in (sweep, train):
+        code, out, err = run(*command)
+        assert (code, out, err.count("\n")) == (1, "", 1)
+        assert "lists other sizes than 1 of 2 images have (" in err
+        assert err.endswith("drawn on the pixels as they are stored; use --ignore-exif\n")
+    assert not (turned / "points.csv").exists()
+
+
+def test_boxes_on_stored_pixels_fit_when_exif_data_is_ignored(run: Any, turned: Path, tiny_yolov5: Path) -> None:
+    model, truth = ("--detector", tiny_yolov5), ("--annotations", turned / "a.json")
+    drawing = ("--images", turned / "in", "--draw", turned / "drawn")
+    decode = ("decode", turned / "stored", *model, *truth, *drawing, "--conf", "0.01", "-o", turned / "d.json")
+    assert run(*decode, "--ignore-exif")[::2] == (0, "")
+    with Image.open(turned / "drawn/2.jpg") as drawn:
+        assert drawn.size == (120, 90)
+    code, _, err = run(*decode, "--overwrite")
+    assert (code, "give the --images that were encoded, read in the same way (--ignore-exif)" in err) == (1, True)
+    evaluated = json.loads(run("evaluate", turned / "d.json", *truth, "--streams", turned / "stored", "--json")[1])
+    sweep = ("sweep", turned / "in", *truth, *model, "-o", turned / "points.csv", "--qp", "38", *SIZE, "--conf", "0.01")
+    code, out, err = run(*sweep, "--ignore-exif", "--json")
+    assert (code, err) == (0, "")
+    (point,) = json.loads(out)["points"]
+    assert float(point["bpp"]) == pytest.approx(evaluated["bpp"], rel=0.01)
+
+
+@pytest.mark.slow
+def test_training_on_stored_pixels(run: Any, turned: Path, tiny_yolov5: Path) -> None:
+    truth = ("--annotations", turned / "a.json", "--images", turned / "in", "--ignore-exif")
+    train = ("train", "bottleneck", "--detector", tiny_yolov5, *truth, "--steps", "1", "--batch-size", "2")
+    code, _, err = run(*train, "--image-size", "64", "-o", turned / "run")
+    assert (code, "lists other sizes" in err) == (0, False)

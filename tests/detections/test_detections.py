@@ -71,6 +71,7 @@ def test_result_has_cocos_form() -> None:
     (result,) = detections(("cat",), [0]).to_coco("file-7")
     assert result == {
         "image_id": "file-7",
+        "image_size": [100, 80],
         "category_id": 0,
         "category_name": "cat",
         "bbox": [10.5, 20.0, 19.75, 40.0],

@@ -91,7 +91,8 @@ def test_coco_is_json_for_any_number_of_boxes(tmp_path: Path, counts: list[int])
     ]
     for result in results[:1]:
         category = {"category_id": 0, "category_name": "cat"}
-        assert result == {"image_id": result["image_id"], **category, "bbox": [20, 10, 40, 20.5], "score": 0.75}
+        image = {"image_id": result["image_id"], "image_size": [200, 100]}
+        assert result == {**image, **category, "bbox": [20, 10, 40, 20.5], "score": 0.75}
 
 
 @pytest.mark.parametrize(("stem", "expected"), [("sub/000139", 139), ("img_1", "img_1"), ("-3", "-3"), ("²", "²")])

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from pictures import save_texture
 
 from featcodec.errors import InputError
 from featcodec.evaluation.dataset import Dataset, open_dataset
@@ -26,6 +27,8 @@ def folder(tmp_path: Path) -> Path:
         "annotations": [{"image_id": number, "category_id": 1, "bbox": [0, 0, 9, 9]} for number in (7, 7, 9)],
     }
     (tmp_path / "annotations.json").write_text(json.dumps(content))
+    for name in ("7.jpg", "7.png", "8.jpg", "8.png", "9.jpg", "9.png", "10.jpg"):
+        save_texture(tmp_path / name, 20, 12)
     return tmp_path
 
 
@@ -58,3 +61,21 @@ def test_images_without_a_box_are_refused_before_they_are_coded(folder: Path) ->
         InputError, match=r"annotations\.json: has no box on any of these 1 images, so there is nothing"
     ):
         opened(folder, "8.jpg")
+
+
+def test_how_images_are_read_is_part_of_the_digest(folder: Path) -> None:
+    sources = [Source(folder / "7.jpg", Path("7.jpg"))]
+    annotations = read_annotations(folder / "annotations.json")
+    stored = open_dataset(sources, annotations, ignore_exif=True)
+    assert stored.ignore_exif
+    assert stored.digest != open_dataset(sources, annotations).digest
+
+
+def test_images_of_another_size_are_refused_before_they_are_coded(folder: Path) -> None:
+    path = folder / "annotations.json"
+    content = json.loads(path.read_text())
+    content["images"][2].update(width=10, height=6)
+    path.write_text(json.dumps(content))
+    opened(folder, "7.jpg")
+    with pytest.raises(InputError, match=r"lists other sizes than 1 of 2 images have \(.*9\.jpg: listed as 10x6, read"):
+        opened(folder, "7.jpg", "9.jpg")

@@ -516,11 +516,13 @@ def test_mosaics_are_labelled_as_a_whole_and_draw_from_all(mixed: list[LabelledI
 def test_images_are_kept_up_to_a_bound(images: list[LabelledImage], monkeypatch: pytest.MonkeyPatch) -> None:
     reads: list[Path] = []
 
-    def counting(path: Path) -> npt.NDArray[np.uint8]:
-        reads.append(path)
-        return read_image(path)
+    read = LabelledImage.read
 
-    monkeypatch.setattr(module, "read_image", counting)
+    def counting(image: LabelledImage) -> npt.NDArray[np.uint8]:
+        reads.append(image.path)
+        return read(image)
+
+    monkeypatch.setattr(LabelledImage, "read", counting)
     counts, made = [], []
     for memory in (1 << 20, SIZE * SIZE * 3, 0):
         reads.clear()

@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset
 
 from featcodec.errors import InputError
 from featcodec.images.letterbox import Letterbox
-from featcodec.images.reading import read_image
 from featcodec.system.batching import parts
 from featcodec.training.data.datasets import LabelledImage
 from featcodec.training.data.samples import MEMORY, Augmentation, TrainingSample, TrainingSamples, at_least
@@ -145,7 +144,7 @@ def letterboxed_batches(images: Sequence[LabelledImage], image_size: int, batch_
 
 
 def _letterboxed(image: LabelledImage, image_size: int) -> TrainingSample:
-    pixels = read_image(image.path)
+    pixels = image.read()
     letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], image_size, square=True)
     scale = np.array([*letterbox.resized, *letterbox.resized], np.float32)
     offset = np.array([*letterbox.offset, 0, 0], np.float32)

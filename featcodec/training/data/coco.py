@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -15,11 +16,13 @@ import numpy as np
 from featcodec.errors import InputError
 from featcodec.images.annotations import Note, listed_size, no_note, read_annotations
 from featcodec.images.names import ListedNames
-from featcodec.images.reading import read_image
+from featcodec.images.sizes import check_files, read_size
 from featcodec.training.data.datasets import LabelledImage, check_names, labelled_image
 
 
-def read_coco(annotations: Path, images: Path, names: Sequence[str], note: Note = no_note) -> list[LabelledImage]:
+def read_coco(
+    annotations: Path, images: Path, names: Sequence[str], note: Note = no_note, *, ignore_exif: bool = False
+) -> list[LabelledImage]:
     """Read the images of a COCO annotation file, in the order of their paths.
 
     Crowds (iscrowd) and categories that the detector does not know are left out. Boxes are clipped to their image.
@@ -29,12 +32,13 @@ def read_coco(annotations: Path, images: Path, names: Sequence[str], note: Note 
         images: the folder that the file names are relative to. An image that is not there is searched in the
             subfolders by its file name, and by as many of its folders as fit.
         names: the detector's class names; categories are matched by name.
-        note: is told what is left out; see `read_annotations`.
+        note: is told what is left out or cannot be confirmed; see `read_annotations` and `check_files`.
+        ignore_exif: take the pixels of images as they are stored; see `read_image`.
 
     Raises:
         InputError: the file is not a COCO annotation file, lists no image, lists an image with an impossible size,
-            has no class of the detector or spells a class differently, an image file is missing, or two listed
-            images are one file.
+            has no class of the detector or spells a class differently, an image file is missing, two listed images
+            are one file, or an image file has another shape than is listed.
     """
     content = read_annotations(annotations, note)
     check_names(annotations, content.names, names)
@@ -55,14 +59,16 @@ def read_coco(annotations: Path, images: Path, names: Sequence[str], note: Note 
                 "file names, or give the folder that they start from"
             )
         taken[path] = str(image["file_name"])
-        width, height = _listed_size(annotations, image, path)
+        width, height = _listed_size(annotations, image, path, ignore_exif=ignore_exif)
         rows = np.array(boxes.get(image["id"], []), np.float64).reshape(-1, 5)
         left_top = rows[:, 1:3]
         corners = np.concatenate([left_top, left_top + rows[:, 3:5]], axis=1) / [width, height, width, height]
         found.append(labelled_image(path, corners, rows[:, 0]))
     if not found:
         raise InputError(f"{annotations}: lists no image; give the annotations of this set")
-    return sorted(found, key=lambda image: image.path)
+    files = [(image["id"], path) for image, path in zip(content.content["images"], taken, strict=True)]
+    check_files(content, files, note, ignore_exif=ignore_exif, fractions=True)
+    return sorted((replace(image, ignore_exif=ignore_exif) for image in found), key=lambda image: image.path)
 
 
 class _Finder:
@@ -102,11 +108,10 @@ class _Finder:
         return self._by_name.get(name, [])
 
 
-def _listed_size(annotations: Path, image: Mapping[str, Any], path: Path) -> tuple[float, float]:
+def _listed_size(annotations: Path, image: Mapping[str, Any], path: Path, *, ignore_exif: bool) -> tuple[float, float]:
     """(width, height) in pixels that the boxes of an image refer to."""
     if "width" not in image and "height" not in image:
-        height, width, _ = read_image(path).shape
-        return width, height
+        return read_size(path).read_as(ignore_exif=ignore_exif)
     if (size := listed_size(image)) is None:
         wrong = image.get("width"), image.get("height")
         raise InputError(f"{annotations}: {image['file_name']} has the size {wrong}; make the annotations again")

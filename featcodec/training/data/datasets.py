@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from featcodec.errors import InputError
 from featcodec.images.annotations import names_in_words, similar_names
-from featcodec.images.reading import IMAGE_SUFFIXES
+from featcodec.images.reading import IMAGE_SUFFIXES, read_image
 from featcodec.system.paths import expand_sources
 
 
@@ -28,12 +28,22 @@ class LabelledImage:
             image and not empty.
         classes: (N,) int64, the detector's class numbers.
         labelled: False for an image without labels. If True and N = 0, the image is known to show none of the classes.
+        ignore_exif: take the pixels as they are stored; see `read_image`.
     """
 
     path: Path
     boxes: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
     labelled: bool
+    ignore_exif: bool = False
+
+    def read(self) -> npt.NDArray[np.uint8]:
+        """The image, (height, width, 3) uint8 RGB.
+
+        Raises:
+            InputError: the image cannot be read.
+        """
+        return read_image(self.path, ignore_exif=self.ignore_exif)
 
 
 def read_unlabelled(sources: Sequence[str]) -> list[LabelledImage]:

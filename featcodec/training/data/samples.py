@@ -29,7 +29,6 @@ from ultralytics.utils import DEFAULT_CFG
 
 from featcodec.errors import InputError
 from featcodec.images.letterbox import Letterbox
-from featcodec.images.reading import read_image
 from featcodec.training.data.datasets import LabelledImage
 
 MEMORY = 2 << 30
@@ -113,15 +112,15 @@ class _DecodedImages:
         self._left = memory
         self._kept: dict[Path, tuple[npt.NDArray[np.uint8], tuple[int, int]]] = {}
 
-    def load(self, path: Path) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
+    def load(self, source: LabelledImage) -> tuple[npt.NDArray[np.uint8], tuple[int, int]]:
         """The image as (height, width, 3) uint8 BGR, the longest side `image_size`; its original (height, width).
 
         Raises:
             InputError: the image cannot be read.
         """
-        if path in self._kept:
-            return self._kept[path]
-        image = read_image(path)
+        if source.path in self._kept:
+            return self._kept[source.path]
+        image = source.read()
         height, width, _ = original = image.shape
         gain = self.image_size / max(height, width)
         if gain != 1:
@@ -133,7 +132,7 @@ class _DecodedImages:
         loaded = image, original[:2]
         if image.nbytes <= self._left:
             self._left -= image.nbytes
-            self._kept[path] = loaded
+            self._kept[source.path] = loaded
         return loaded
 
 
@@ -189,7 +188,7 @@ class _AugmentedImages(YOLODataset):
     def load_image(
         self, i: int, rect_mode: bool = True, resize_short: bool = False
     ) -> tuple[npt.NDArray[np.uint8], tuple[int, int], tuple[int, int]]:
-        image, original = self.decoded.load(self.images[i].path)
+        image, original = self.decoded.load(self.images[i])
         return image, original, image.shape[:2]
 
 
