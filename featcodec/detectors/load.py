@@ -51,7 +51,7 @@ def load_detector(
     """
     check_split(split)
     where = choose_device(device)
-    path = locate_weights(name_or_path)
+    path = locate_weights(name_or_path, _read)
     layers, names = _read(path)
     if any("\ud800" <= character <= "\udfff" for name in names for character in name):
         raise WeightsError(f"{path}: its class names are not text; download it again")

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import logging
+import zipfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from featcodec.errors import WeightsError
+from featcodec.errors import WeightsError, reason_of
 from featcodec.networks.catalogue import LICENCE, SHIPPED_DETECTORS, SHIPPED_FOLDER, Shipped
-from featcodec.system.files import read_bounded
+from featcodec.networks.download import download
+from featcodec.system.files import check_regular, read_bounded
 from featcodec.system.paths import weights_folder
 
 _ORIGINAL = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
 _ANCHOR_FREE = "https://github.com/ultralytics/assets/releases/download/v8.3.0"
-_TIMEOUT_SECONDS = 30
 _MAX_BYTES = 2 << 30
 
 
@@ -41,6 +41,11 @@ class KnownWeights:
     def path(self) -> Path:
         """The file in the weights folder, which may not exist yet."""
         return weights_folder() / f"{self.name}.pt"
+
+    @property
+    def damage(self) -> str:
+        """What `is_intact` finds, in words."""
+        return "it is cut off, or a web page" if self.sha256 is None else "wrong sha256"
 
 
 _SHA256 = {
@@ -73,11 +78,16 @@ KNOWN: dict[str, KnownWeights] = {
 }
 
 
-def locate_weights(name_or_path: str | Path) -> Path:
+def locate_weights(name_or_path: str | Path, check: Callable[[Path], object] = lambda path: None) -> Path:
     """The checkpoint file of a detector.
 
     The search order is: a path, the detectors that ship with the package, the weights folder ($FEATCODEC_HOME/weights,
     or weights/ in the user's cache), a download into the weights folder.
+
+    Args:
+        name_or_path: a path, or the name of a detector.
+        check: reads a downloaded file whose SHA-256 is not known, and raises WeightsError if it is not a detector; such
+            a download is not kept.
 
     Raises:
         WeightsError: the file is not found and cannot be downloaded, or it is damaged. After a failed download, the
@@ -95,10 +105,10 @@ def locate_weights(name_or_path: str | Path) -> Path:
     if path.name != name:
         raise WeightsError(f"{name}: no such file; check the path, or use the name {known.name}")
     if not _is_file(known.path):
-        _download(known)
-    elif not is_intact(known):
+        _download(known, check)
+    if not is_intact(known):
         raise WeightsError(
-            f"{known.path}: not the {known.name} that featcodec knows (wrong sha256); delete it, or pass your own "
+            f"{known.path}: not the {known.name} that featcodec knows ({known.damage}); delete it, or pass your own "
             "checkpoint by its path"
         )
     return known.path
@@ -135,41 +145,28 @@ def _is_file(path: Path) -> bool:
 
 
 def is_intact(known: KnownWeights) -> bool:
-    """Whether the file in the weights folder has the pinned SHA-256. True if no SHA-256 is known.
+    """Whether the file in the weights folder has the pinned SHA-256; if none is known, whether it is a whole archive.
 
     Raises:
         WeightsError: the file cannot be read, or is larger than any detector.
     """
+    words = {"what": "detector", "remedy": "delete it", "unreadable": "change its permissions or delete it"}
     if known.sha256 is None:
-        return True
-    data = read_bounded(
-        known.path,
-        _MAX_BYTES,
-        WeightsError,
-        what="detector",
-        remedy="delete it",
-        unreadable="change its permissions or delete it",
-    )
+        check_regular(known.path, _MAX_BYTES, WeightsError, **words)
+        return zipfile.is_zipfile(known.path)
+    data = read_bounded(known.path, _MAX_BYTES, WeightsError, **words)
     return hashlib.sha256(data).hexdigest() == known.sha256
 
 
-def _download(known: KnownWeights) -> None:
-    import pooch  # noqa: PLC0415  (rarely needed, and it loads an HTTP library)
-
-    pooch.get_logger().setLevel(logging.ERROR)
+def _download(known: KnownWeights, check: Callable[[Path], object]) -> None:
     try:
-        pooch.retrieve(
-            known.url,
-            known_hash=f"sha256:{known.sha256}" if known.sha256 else None,
-            fname=known.path.name,
-            path=known.path.parent,
-            downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS, progressbar=False),
-        )
-    except Exception as error:  # requests, urllib3, pooch and the operating system raise different exceptions
-        with contextlib.suppress(OSError):
-            known.path.unlink(missing_ok=True)
+        download(known.url, known.path, known.sha256, check)
+    except (OSError, WeightsError) as error:
+        if _is_file(known.path):  # somebody did meanwhile what the message below says
+            return
+        reason = reason_of(error) if isinstance(error, WeightsError) else error.strerror
         raise WeightsError(
-            f"{known.name} is not on this machine and cannot be downloaded ({type(error).__name__}); download "
+            f"{known.name} is not on this machine and cannot be downloaded ({reason}); download "
             f"{known.url} elsewhere and copy it to {known.path}, or pass its path with `detector`"
         ) from None
 
@@ -201,7 +198,7 @@ def list_models() -> list[dict[str, str]]:
     for known in KNOWN.values():
         state = "missing"
         if _is_file(known.path):
-            state = "present" if is_intact(known) else "damaged (wrong sha256)"
+            state = "present" if is_intact(known) else f"damaged ({known.damage})"
         models.append(
             {
                 "name": known.name,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import os
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from featcodec.detectors import load_detector
 from featcodec.errors import WeightsError
-from featcodec.networks import catalogue
+from featcodec.networks import catalogue, download
 from featcodec.networks.catalogue import SHIPPED_DETECTORS
 from featcodec.networks.weights import KNOWN, is_intact, list_models, locate_weights
 
@@ -32,25 +36,44 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def server() -> Iterator[tuple[str, list[str]]]:
-    """A local server that answers every request with CONTENT, or with 404 for /absent; its URL and its log."""
+    """A local server that answers every request with CONTENT, except as its paths say; its URL and its log."""
     asked: list[str] = []
+    stop = threading.Event()
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
-            found = self.path != "/absent"
-            self.send_response(200 if found else 404)
-            self.send_header("Content-Length", str(len(CONTENT)))
+            path, _, more = self.path.partition("?")
+            if more == "put":  # somebody copies the right file to its place while this answer is on its way
+                stored = put(Path(os.environ["FEATCODEC_HOME"]) / "weights/yolov5n.pt", CONTENT)
+                os.utime(stored, (1, 1))
+            if more == "redirected":
+                self.send_response(302)
+                self.send_header("Location", path)
+                self.end_headers()
+                return
+            if path == "/silent":
+                stop.wait(20)
+                return
+            content = {"/page": b"<html>Please log in.</html>", "/empty": b""}.get(path, CONTENT)
+            content = Path(more).read_bytes() if path == "/file" else content
+            self.send_response(404 if path == "/absent" else 200)
+            if path not in ("/endless", "/drip") and more != "unmeasured":
+                self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(CONTENT[: len(CONTENT) // 2 if self.path == "/cut" else None])
+            with contextlib.suppress(OSError):  # the client may have left
+                self.wfile.write(content[: len(content) // 2 if path == "/cut" else None])
+                while path in ("/endless", "/drip") and not stop.wait(0 if path == "/endless" else 0.2):
+                    self.wfile.write(b"x" if path == "/drip" else CONTENT)
 
         def log_message(self, *_: object) -> None:
             pass
 
-    with HTTPServer(("127.0.0.1", 0), Handler) as http:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         thread = threading.Thread(target=http.serve_forever, args=(0.05,))
         thread.start()
         yield f"http://127.0.0.1:{http.server_port}", asked
+        stop.set()
         http.shutdown()
         thread.join()
 
@@ -101,7 +124,7 @@ def test_weights_folder_comes_second(home: Path, name: str, monkeypatch: pytest.
     stored = put(home / "weights" / "yolov5n.pt")
     with pytest.raises(WeightsError, match="wrong sha256"):
         locate_weights(name)
-    place(monkeypatch, "http://127.0.0.1:9/refused", content=None)
+    put(stored, CONTENT)
     assert locate_weights(name) == stored
 
 
@@ -156,12 +179,78 @@ def test_download_comes_last_and_once(
     assert files(home) == ["yolov5n.pt"]
 
 
-def test_download_without_a_known_hash(
+def test_a_file_that_somebody_puts_there_meanwhile_stays(
     home: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place(monkeypatch, f"{server[0]}/w", None, "yolov5mu")
-    assert locate_weights("yolov5mu").read_bytes() == CONTENT
-    assert files(home) == ["yolov5mu.pt"]
+    """Before a failed download, and before a download that ends well."""
+    stored = home / "weights/yolov5n.pt"
+    for path in ("/absent", "/w"):
+        stored.unlink(missing_ok=True)
+        place(monkeypatch, f"{server[0]}{path}?put")
+        before = len(server[1])
+        assert locate_weights("yolov5n") == stored
+        assert stored.read_bytes() == CONTENT
+        assert stored.stat().st_mtime == 1, "it was replaced"
+        assert len(server[1]) == before + 1
+    assert files(home) == ["yolov5n.pt"]
+
+
+@pytest.mark.parametrize("path", ["/page", "/page?redirected", "/cut?unmeasured", "/empty"])
+def test_a_download_that_does_not_load_is_not_kept(
+    home: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    place(monkeypatch, server[0] + path, None, "yolov5mu")
+    with pytest.raises(WeightsError, match="yolov5mu is not on this machine and cannot be downloaded") as caught:
+        load_detector("yolov5mu")
+    assert str(home / "weights/yolov5mu.pt") in str(caught.value)
+    assert ".part" not in str(caught.value)
+    assert files(home) == []
+
+
+def test_a_download_that_loads_is_kept(
+    home: Path, tiny_yolov5u: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = put(Path("served.pt"), tiny_yolov5u.read_bytes())
+    place(monkeypatch, f"{server[0]}/file?{served.resolve()}", None, "yolov5mu")
+    for _ in range(2):
+        assert len(load_detector("yolov5mu").names) == 3
+    assert (home / "weights/yolov5mu.pt").read_bytes() == served.read_bytes()
+    assert len(server[1]) == 1
+
+
+def test_a_page_that_an_older_version_kept_is_said(home: Path) -> None:
+    put(home / "weights/yolov5su.pt", b"<html>log in</html>")
+    with pytest.raises(WeightsError, match=r"yolov5su.pt: not the yolov5su .*web page\); delete it"):
+        locate_weights("yolov5su")
+    states = {model["name"]: model["weights"] for model in list_models()}
+    assert states["yolov5su"] == "damaged (it is cut off, or a web page)"
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("/endless", "got more than 1 MiB"), ("/drip", "not complete after"), ("/silent", "ReadTimeout|ConnectionError")],
+)
+def test_a_server_without_end_or_answer_is_left(
+    home: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch, path: str, reason: str
+) -> None:
+    monkeypatch.setattr(download, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(download, "_SILENCE_SECONDS", 1)
+    monkeypatch.setattr(download, "_LONGEST_SECONDS", 2.5)
+    place(monkeypatch, server[0] + path)
+    with pytest.raises(WeightsError, match=reason):
+        locate_weights("yolov5n")
+    assert files(home) == []
+
+
+def test_two_downloads_at_once_both_end_well(
+    home: Path, server: tuple[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(monkeypatch, f"{server[0]}/w")
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(locate_weights, ["yolov5n"] * 4))
+    assert found == [home / "weights/yolov5n.pt"] * 4
+    assert found[0].read_bytes() == CONTENT
+    assert files(home) == ["yolov5n.pt"]
 
 
 @pytest.mark.parametrize(("path", "pinned"), [("/w", b"other content"), ("/absent", CONTENT), ("/cut", CONTENT)])
