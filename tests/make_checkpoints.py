@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import re
 import sys
 import types
 import zipfile
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before ultralytics, which is therefore imported in the function)
 
@@ -39,6 +41,9 @@ class Conv(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.bn(self.conv(x)))
+
+    def forward_fuse(self, x: Tensor) -> Tensor:
+        return self.act(self.conv(x))
 
 
 class Bottleneck(nn.Module):
@@ -221,6 +226,16 @@ def _made_yolov5(classes: int, kind: type[Model], seed: int) -> Model:
     return model.half()
 
 
+def fuse_yolov5(model: Model) -> Model:
+    """Fold BatchNorm into the convolutions, as ultralytics/yolov5's fuse() does."""
+    for part in model.float().modules():
+        if isinstance(part, Conv):
+            part.conv = fuse_conv_bn_eval(part.conv, part.bn)
+            del part.bn
+            part.forward = part.forward_fuse
+    return model
+
+
 def save_yolov5(path: Path, model: nn.Module, /, **further: Any) -> Path:
     """Save as ultralytics/yolov5's train.py does, with what it leaves beside the network."""
     content = {
@@ -310,3 +325,15 @@ def write_archive(path: Path, pickled: bytes, **storages: bytes) -> Path:
             archive.writestr(f"archive/data/{name}", data)
         archive.writestr("archive/version", "3\n")
     return path
+
+
+def rename_classes(source: Path, target: Path, old: bytes, new: bytes) -> Path:
+    """A copy of a checkpoint whose pickle has other names, found by a regular expression."""
+    with zipfile.ZipFile(source) as archive, zipfile.ZipFile(target, "w") as copied:
+        for name in archive.namelist():
+            content = archive.read(name)
+            if name.endswith("data.pkl"):
+                content, count = re.subn(old, new, content)
+                assert count, "nothing was renamed"
+            copied.writestr(name, content)
+    return target

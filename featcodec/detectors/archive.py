@@ -21,6 +21,11 @@ _PICKLE = "/data.pkl"
 _ZIP = b"PK\x03\x04"
 _OLD_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _TAR = (b"ustar", 257)
+_OTHER_FILES = (
+    ("a web page", b"<", 0),
+    ("a Git LFS pointer; get the file with git lfs pull", b"version https://git-lfs", 0),
+    ("a safetensors file; give it that ending", b'{"', 8),
+)
 
 
 class Archive:
@@ -34,17 +39,17 @@ class Archive:
 
     def __init__(self, archive: zipfile.ZipFile, size: int) -> None:
         entries = archive.infolist()
-        _check_entries(entries, size)
         self._archive = archive
         self._entries = {entry.filename: entry for entry in entries}
+        if any(name.endswith("/constants.pkl") for name in self._entries):
+            raise zipfile.BadZipFile("it is a TorchScript program; use the checkpoint that it was exported from")
+        _check_entries(entries, size)
         if len(self._entries) != len(entries):
             raise zipfile.BadZipFile("two records have one name")
         pickles = [name for name in self._entries if name.endswith(_PICKLE) and name.count("/") == 1]
         if len(pickles) != 1:
             raise zipfile.BadZipFile(f"{len(pickles)} records data.pkl, not one")
         self._root = pickles[0].removesuffix(_PICKLE)
-        if f"{self._root}/constants.pkl" in self._entries:
-            raise zipfile.BadZipFile("it is a TorchScript program; use the checkpoint that it was exported from")
         pickled = self._entries[self._root + _PICKLE]
         if pickled.file_size > MAX_PICKLE_BYTES:
             raise zipfile.BadZipFile(f"a pickle of over {MAX_PICKLE_BYTES >> 20} MiB")
@@ -111,8 +116,11 @@ def _check_format(path: Path, file: io.BufferedReader) -> None:
             f"{path}: not a PyTorch checkpoint of today's format, but of PyTorch before 1.6; "
             "load it with PyTorch and save it again"
         )
+    for other, beginning, at in _OTHER_FILES:
+        if start[at:].startswith(beginning):
+            raise zipfile.BadZipFile(f"it is {other}")
     if not start.startswith(_ZIP):
-        raise zipfile.BadZipFile("it does not start like a zip file")
+        raise zipfile.BadZipFile("it does not start like one")
     file.seek(0)
 
 

@@ -74,7 +74,7 @@ def build_layers(model: ModuleRecord) -> list[Layer]:
         raise WeightsError(f"{len(records)} layers are not a YOLOv5 detector; use a detection checkpoint")
     kinds = [record.kind for record in records.values()]
     if kinds.count("Detect") != 1 or kinds[-1] != "Detect":
-        raise WeightsError(f"its last layer is {kinds[-1]}, not its only Detect; use a detection checkpoint")
+        raise WeightsError(f"its last layer is {kinds[-1]}, not its only Detect; use a YOLOv5 detection checkpoint")
     if kinds.count("Upsample") > _MAX_UPSAMPLINGS:
         raise WeightsError(
             f"{kinds.count('Upsample')} upsampling layers; no YOLOv5 has more than {_MAX_UPSAMPLINGS}; "
@@ -114,7 +114,7 @@ def _build(record: ModuleRecord) -> nn.Module:
         "Detect": _build_anchor_detect if record.package == "yolov5" else _build_anchor_free_detect,
     }
     if record.kind not in builders:
-        raise WeightsError("not a layer of a YOLOv5 detector; use a detection checkpoint")
+        raise WeightsError("not a layer of YOLOv5 (v6, v7 or u); use a YOLOv5 detection checkpoint")
     return builders[record.kind](record)
 
 

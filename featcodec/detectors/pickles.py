@@ -26,18 +26,23 @@ _OPERATIONS = (
 # os.system is no detector, although nothing would happen here.
 _CALLED_PACKAGES = tuple(
     f"{package}."
-    for package in ("datetime", "models", "numpy", "pathlib", "torch._utils", "torch.nn", "ultralytics", "utils")
+    for package in (
+        *("datetime", "numpy", "pathlib", "torch._utils", "torch.nn"),
+        *("models", "ultralytics", "utils", "yolov5"),
+    )
 )
 _CALLED = frozenset(
     (
         *("_codecs.encode", "argparse.Namespace", "builtins.bytearray", "builtins.complex", "builtins.frozenset"),
-        *("builtins.set", "builtins.slice", "collections.Counter", "collections.deque", "functools.partial"),
+        *("builtins.range", "builtins.set", "builtins.slice", "builtins.xrange", "collections.Counter"),
+        *("collections.deque", "decimal.Decimal", "functools.partial"),
         *("torch.Size", "torch.device", "torch.Tensor", "torch._tensor._rebuild_from_type_v2"),
         *("torch.serialization._get_layout", "types.SimpleNamespace"),
     )
 )
 _DICTS = ("collections.OrderedDict", "collections.defaultdict")
 _OLD_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+_LONGEST_KEY = 8
 _LARGEST_KEY = 1 << 60  # larger numbers can be made so that all of them have one hash
 
 
@@ -133,6 +138,18 @@ class _Machine(pickle._Unpickler):
         elif not isinstance(self.stack[-1], Made):  # the items of a class derived from list are not used
             raise pickle.UnpicklingError("items of what is no list")
 
+    def _empty_set(self) -> None:
+        self.stack.append(Made("builtins.set"))
+
+    def _add_all(self) -> None:
+        self.pop_mark()
+        if not isinstance(self.stack[-1], Made):
+            raise pickle.UnpicklingError("items of what is no set")
+
+    def _frozen_set(self) -> None:
+        items = self.pop_mark()
+        self.stack.append(Made("builtins.frozenset", tuple(items)))
+
     def _set(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
         self._update([key, value])
@@ -160,6 +177,9 @@ def _operations() -> dict[int, Any]:
         "REDUCE": _Machine._call,
         "NEWOBJ": _Machine._new,
         "BUILD": _Machine._build,
+        "EMPTY_SET": _Machine._empty_set,
+        "ADDITEMS": _Machine._add_all,
+        "FROZENSET": _Machine._frozen_set,
         "APPEND": _Machine._append,
         "APPENDS": _Machine._append_all,
         "SETITEM": _Machine._set,
@@ -179,7 +199,9 @@ def _is_harmless(function: str, arguments: Any) -> bool:
 
 
 def _check_key(key: Any) -> None:
-    if isinstance(key, int) and not -_LARGEST_KEY < key < _LARGEST_KEY:
-        raise pickle.UnpicklingError("a huge number as a key")
-    if not (key is None or isinstance(key, (str, bytes, int, float, Named, Made))):
-        raise pickle.UnpicklingError(f"a {type(key).__name__} as a key")
+    parts = key if isinstance(key, tuple) and len(key) <= _LONGEST_KEY else (key,)
+    for part in parts:
+        if isinstance(part, int) and not -_LARGEST_KEY < part < _LARGEST_KEY:
+            raise pickle.UnpicklingError("a huge number as a key")
+        if not (part is None or isinstance(part, (str, bytes, int, float, Named, Made))):
+            raise pickle.UnpicklingError(f"a {type(part).__name__} as a key")

@@ -21,7 +21,7 @@ from featcodec.errors import WeightsError, reason_of
 _MAX_DEPTH = 16
 _MAX_MODULES = 5000
 _MAX_ITEMS = 200_000
-_PACKAGES = {"models": "yolov5", "ultralytics": "ultralytics", "torch": "torch"}
+_PACKAGES = {"models": "yolov5", "yolov5": "yolov5", "ultralytics": "ultralytics", "torch": "torch"}
 _DETECTORS = ("Model", "DetectionModel")
 _REMEDY = "use a detection checkpoint from ultralytics/yolov5 or ultralytics"
 
@@ -65,7 +65,8 @@ def read_checkpoint(path: Path) -> ModuleRecord:
             content = read_pickle(archive.pickled)
         except ForbiddenCallError as error:
             raise WeightsError(
-                f"{path}: refused, because it calls {str(error)[:200]!r}, which no YOLOv5 checkpoint needs; {_REMEDY}"
+                f"{path}: refused, because it calls {str(error)[:200]!r}, which no YOLOv5 checkpoint needs; "
+                "use another file, or save only the model if the file is yours"
             ) from None
         except Exception as error:  # a hostile pickle can raise any exception
             raise WeightsError(f"{path}: not a readable checkpoint ({reason_of(error)}); download it again") from None
@@ -81,11 +82,12 @@ def _model_in(path: Path, content: Any) -> Made:
     model = content
     if isinstance(content, dict):
         model = content.get("model") if content.get("ema") is None else content["ema"]
-    if isinstance(model, dict) and any(map(is_tensor, model.values())):
+    weights = content if model is None else model
+    if isinstance(weights, dict) and any(map(is_tensor, weights.values())):
         raise WeightsError(f"{path}: holds no model, only its weights (a state dict); {_REMEDY}")
     if not isinstance(model, (Made, Named)) or is_tensor(model):
-        what = "tensor" if is_tensor(model) else type(model).__name__
-        raise WeightsError(f"{path}: holds no model, only {what}; use a checkpoint of a whole detector")
+        what = "a tensor" if is_tensor(model) else "nothing" if model is None else f"a {type(model).__name__}"
+        raise WeightsError(f"{path}: holds no model, but {what} in its place; {_REMEDY}")
     name = model.kind if isinstance(model, Made) else model.name
     package, kind = _split_name(name)
     if isinstance(model, Named) or package not in ("yolov5", "ultralytics") or kind not in _DETECTORS:
