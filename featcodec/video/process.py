@@ -1,4 +1,7 @@
-"""Runs encoder and decoder programs: without a shell, with a remedy per failure, and leaves no program running."""
+"""Runs encoder and decoder programs: without a shell, with a remedy per failure, and leaves no program running.
+
+When this process is killed, `guard` ends the programs.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from featcodec.errors import EncoderError
+from featcodec.video import guard
 
 
 class ProgramError(EncoderError):
@@ -56,6 +60,7 @@ def run(command: Sequence[str], data: bytes = b"", *, hints: Sequence[tuple[str,
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     except OSError as error:
         raise EncoderError(f"{command[0]} cannot be started ({error.strerror}); run `featcodec doctor`") from None
+    guard.watch(process.pid)
     with _lock:
         _running[process] = getattr(_thread, "owner", None)
     try:
@@ -72,6 +77,7 @@ def run(command: Sequence[str], data: bytes = b"", *, hints: Sequence[tuple[str,
         process.wait()
         raise
     finally:
+        guard.forget(process.pid)
         with _lock:
             _running.pop(process, None)
     if process.returncode != 0:
