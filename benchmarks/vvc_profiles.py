@@ -53,8 +53,6 @@ TOOLS = (
     "IBC=1",
     "RDOQ=1",
     "SelectiveRDOQ=0",
-    "LambdaModifierI=0.8",
-    "LambdaModifierI=1.2",
     "DualITree=0",
     "IntraEstDecBit=1",
 )

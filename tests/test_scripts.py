@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,38 @@ def test_sweep_qp_adds_no_point_that_failed(folder: Path, tiny_yolov5: Path, tmp
     assert "Traceback" not in failed.stderr
     assert csv.read_text() == "qp,bpp,ap50,ap\n"
     assert run("sweep-qp", csv).returncode != 0
+
+
+def conformance(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """What bin/conformance runs once featcodec is installed."""
+    script = BIN.parent / "benchmarks" / "conformance.py"
+    command = [sys.executable, str(script), "--images", "0", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_conformance_holds_with_what_is_there() -> None:
+    done = conformance()
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"tests/golden, decoded by PyAV: (\d+) of \1 streams agree", done.stdout)
+    assert re.search(r"^(\d+) of \1 streams decode to the same samples", done.stdout, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_conformance_fails_where_a_decoder_gets_other_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vvdecapp that makes a gray picture of 96x64 samples, whatever it is given."""
+    (tmp_path / "vvencapp").write_text("#!/bin/sh\nexit 1\n")
+    gray = """printf 'YUV4MPEG2 W96 H64 F1:1 Ip C420p10\\nFRAME\\n' >"$4"; head -c 12288 /dev/zero >>"$4\""""
+    (tmp_path / "vvdecapp").write_text(f"#!/bin/sh\n{gray}\n")
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    monkeypatch.setenv("FEATCODEC_VVC_BIN", str(tmp_path))
+    done = conformance("--keep", tmp_path / "kept")
+    assert done.returncode == 1
+    assert "golden-6ch-qp38: vvdecapp decodes" in done.stderr
+    assert "golden-v2-20ch-qp38: vvdecapp fails: its VVC stream decodes to" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "kept" / "golden-6ch-qp38.266").is_file()
 
 
 def test_scripts_are_valid_bash() -> None:

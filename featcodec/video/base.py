@@ -83,8 +83,8 @@ def coded_shape(shape: tuple[int, int], *, doubled: bool = False) -> tuple[int, 
     return 2 * height if doubled else height, width
 
 
-def to_yuv420p10(frame: Frame, *, doubled: bool = False) -> bytes:
-    """One picture of raw yuv420p10le: samples << 2 as luma, flat chroma.
+def to_gray10(frame: Frame, *, doubled: bool = False) -> bytes:
+    """One picture of raw gray10le: samples << 2.
 
     The frame is padded to its `coded_shape`: its edge samples are repeated. The lower half of a doubled picture is 0.
     """
@@ -92,10 +92,13 @@ def to_yuv420p10(frame: Frame, *, doubled: bool = False) -> bytes:
     padded = np.pad(frame, ((0, height - frame.shape[0]), (0, width - frame.shape[1])), mode="edge")
     if doubled:
         padded = np.pad(padded, ((0, height), (0, 0)))
-        height *= 2
-    luma = padded.astype("<u2") << 2
-    chroma = np.full(height * width // 2, _CHROMA_MIDDLE, dtype="<u2")
-    return luma.tobytes() + chroma.tobytes()
+    return (padded.astype("<u2") << 2).tobytes()
+
+
+def to_yuv420p10(frame: Frame, *, doubled: bool = False) -> bytes:
+    """One picture of raw yuv420p10le: `to_gray10` as luma, and flat chroma."""
+    luma = to_gray10(frame, doubled=doubled)
+    return luma + np.full(len(luma) // 4, _CHROMA_MIDDLE, dtype="<u2").tobytes()
 
 
 def from_10_bits(luma: npt.NDArray[np.uint16], shape: tuple[int, int]) -> Frame:

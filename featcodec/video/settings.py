@@ -35,8 +35,7 @@ STILL_PICTURES: Mapping[str, str] = {
 
 GRAY: Mapping[str, str] = {
     # 4:0:0. In 4:2:0, flat chroma costs 5 to 7 bytes in the sequence parameter set, and about half a byte per coding
-    # tree unit of 64x64 samples. libvvenc ignores the chroma planes that it is given. vvencapp would have to skip them
-    # in its input file; nobody has tried that.
+    # tree unit of 64x64 samples. libvvenc ignores the chroma planes that it is given.
     "ChromaFormatIDC": "400",
 }
 

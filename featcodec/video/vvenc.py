@@ -5,12 +5,15 @@ featcodec looks for them in $FEATCODEC_VVC_BIN, then in the checkout's `bin/`, t
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from featcodec.errors import BitstreamError, EncoderError
 from featcodec.packing.frames import Frame
@@ -21,18 +24,21 @@ from featcodec.video.base import (
     from_10_bits,
     prove_decodable,
     split_batch,
-    to_yuv420p10,
+    to_gray10,
 )
-from featcodec.video.settings import EncoderSettings
+from featcodec.video.settings import GRAY, EncoderSettings
 
 _CHECKOUT_BIN = Path(__file__).resolve().parents[2] / "bin"
+_UNKNOWN = "this vvencapp does not know one of the options; update vvencapp, or check `encoder_parameters`"
 _HINTS = (
-    (
-        "Unknown argument",
-        "this vvencapp does not know one of the options; update vvencapp, or check `encoder_parameters`",
-    ),
+    ("Unknown argument", _UNKNOWN),
+    ("Unknown option", _UNKNOWN),
+    ("Parameter Check Error", "the encoder refuses these settings; check `encoder_parameters` and `preset`"),
+    ("Error parsing option", "the encoder refuses these settings; check `encoder_parameters` and `preset`"),
     process.DISK_FULL_HINT,
 )
+_Y4M_HEADER = re.compile(rb"YUV4MPEG2 [^\n]*?W(\d{1,5}) H(\d{1,5})(?: [^\n]*)?\n")
+_Y4M_FRAME = b"FRAME\n"
 
 
 def find_program(name: str) -> str:
@@ -81,13 +87,14 @@ class VvencCodec:
         height, width = coded_shape(shape)
         with process.temporary_folder() as folder:
             source, output = folder / "pictures.yuv", folder / "pictures.266"
-            source.write_bytes(b"".join(map(to_yuv420p10, frames)))
+            source.write_bytes(b"".join(map(to_gray10, frames)))
+            options = {**self.settings.options(qp), **GRAY}
             # With -1 vvencapp chooses the number of threads; with 0 it would use none.
             command = [
                 *(self.encoder, "--verbosity", "1", "--input", str(source), "--size", f"{width}x{height}"),
-                *("--format", "yuv420_10", "--framerate", "1", "--preset", self.settings.preset, "--qp", str(qp)),
+                *("--format", "yuv400_10", "--framerate", "1", "--preset", self.settings.preset, "--qp", str(qp)),
                 *("--qpa", "0", "--threads", str(threads or -1), "--output", str(output)),
-                *("--additional", " ".join(f"{name}={value}" for name, value in self.settings.options(qp).items())),
+                *("--additional", " ".join(f"{name}={value}" for name, value in options.items())),
             ]
             process.run(command, hints=_HINTS)
             stream = output.read_bytes() if output.exists() else b""
@@ -98,18 +105,42 @@ class VvencCodec:
 
     def decode(self, stream: bytes, shape: tuple[int, int]) -> Frame:
         """See `VideoCodec.decode`."""
-        height, width = coded_shape(shape)
         with process.temporary_folder() as folder:
-            source, output = folder / "picture.266", folder / "picture.yuv"
+            source, output = folder / "picture.266", folder / "picture.y4m"
             source.write_bytes(stream)
-            command = [self.decoder, "-b", str(source), "-o", str(output), "-t", "1", "-v", "0"]
+            # Two pictures are enough to see that there is more than one.
+            command = [self.decoder, "-b", str(source), "-o", str(output), "-f", "2", "-t", "1", "-v", "0"]
             try:
                 process.run(command)
             except EncoderError as error:
                 raise BitstreamError(f"its VVC picture does not decode: {error}") from None
-            size = output.stat().st_size if output.exists() else 0
-            # The picture is 4:2:0 or gray, single or doubled (`coded_shape`), with two bytes per sample.
-            if size not in (3 * height * width, 2 * height * width, 6 * height * width, 4 * height * width):
-                raise BitstreamError(f"its VVC stream decodes to {size} bytes, not to one {width}x{height} picture")
-            luma = np.fromfile(output, "<u2", count=height * width).reshape(height, width)
+            luma = _read_luma(output, [coded_shape(shape), coded_shape(shape, doubled=True)])
         return from_10_bits(luma, shape)
+
+
+def _read_luma(path: Path, shapes: Sequence[tuple[int, int]]) -> npt.NDArray[np.uint16]:
+    """The 10-bit luma of the one picture that vvdecapp wrote.
+
+    The header of the file says the size of the picture. The size of the file says the rest: two bytes per sample, with
+    4:2:0 chroma or without chroma. In the header, vvdecapp says 4:2:0 in both cases.
+
+    Args:
+        path: the file, in the format YUV4MPEG2; it may be missing.
+        shapes: the allowed (height, width) pairs.
+
+    Raises:
+        BitstreamError: the file does not hold exactly one picture of one of these shapes in 10 bits.
+    """
+    height, width = shapes[0]
+    size = path.stat().st_size if path.exists() else 0
+    with path.open("rb") if size else io.BytesIO() as file:
+        header = _Y4M_HEADER.match(file.readline(256))
+        found = (int(header[2]), int(header[1])) if header else (0, 0)
+        samples = found[0] * found[1]
+        left = size - file.tell() - len(_Y4M_FRAME)
+        if found not in shapes or left not in (2 * samples, 3 * samples) or file.readline(256) != _Y4M_FRAME:
+            raise BitstreamError(
+                f"its VVC stream decodes to {size} bytes of {found[1]}x{found[0]} samples, not to one {width}x{height} "
+                "picture"
+            )
+        return np.frombuffer(file.read(2 * samples), "<u2").reshape(found)
