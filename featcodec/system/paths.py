@@ -83,11 +83,28 @@ def _expand(argument: str, suffixes: frozenset[str]) -> Iterator[Source]:
         if path.exists():
             yield from _found(path, suffixes)
         elif glob.has_magic(argument):
-            for match in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207  (pathlib takes no absolute one)
+            for match in sorted(set(_matches(argument))):
                 if Path(match).is_dir() or Path(match).suffix.lower() in suffixes:
                     yield from _found(Path(match), suffixes)
     except OSError as error:
         raise InputError(f"{error.filename or argument}: cannot be read ({error.strerror}); check the path") from None
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """What matches a pattern, as for `glob.glob` with `recursive`. "**" enters each real folder once, also by links."""
+    parts = pattern.replace(os.sep, "/").split("/")
+    if "**" not in parts:
+        yield from glob.glob(pattern)  # noqa: PTH207  (pathlib takes no absolute one)
+        return
+    position = parts.index("**")
+    head, tail = "/".join(parts[:position]), [part for part in parts[position + 1 :] if part != "**"]
+    top = "/" if pattern.startswith("/") else "."
+    for base in glob.glob(head) if head else [top]:  # noqa: PTH207
+        if not tail:
+            yield base
+        elif Path(base).is_dir():
+            for folder, _, _ in _walk(Path(base)):
+                yield from glob.glob("/".join([glob.escape(str(folder)), *tail]))  # noqa: PTH207
 
 
 def _found(path: Path, suffixes: frozenset[str]) -> Iterator[Source]:
@@ -95,21 +112,54 @@ def _found(path: Path, suffixes: frozenset[str]) -> Iterator[Source]:
     if not path.is_dir():
         yield Source(path, Path(path.name))
         return
-    for file in sorted(_walk(path, set())):
+    for file in files_below(path):
         if file.suffix.lower() in suffixes and not file.name.startswith("."):
             yield Source(file, file.relative_to(path))
 
 
-def _walk(folder: Path, above: set[Path]) -> Iterator[Path]:
-    """All files below a folder. An unreadable folder raises OSError. A link to a folder above is not followed."""
-    real = folder.resolve()
-    if real in above:
-        return
-    for entry in folder.iterdir():
-        if entry.is_dir():
-            yield from _walk(entry, above | {real})
-        elif entry.is_file():
-            yield entry
+def files_below(folder: Path) -> list[Path]:
+    """The files below a folder, also behind links, sorted, each file once. Hidden folders below it are left out.
+
+    A file is found under its own path, if that is below the folder. Else it is found behind as few links as possible,
+    and of these paths under the first.
+
+    Raises:
+        OSError: the folder or a folder below it cannot be read.
+    """
+    own: dict[Path, Path] = {}
+    linked: dict[Path, Path] = {}
+    for _, real, entries in _walk(folder):
+        for entry in entries:
+            if entry.is_file():
+                if entry.is_symlink():
+                    linked.setdefault(entry.resolve(), entry)
+                else:
+                    own[real / entry.name] = entry
+    return sorted({**linked, **own}.values())
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, Path, list[Path]]]:
+    """A folder and all folders below it that are not hidden: the path, the real path and the sorted entries of each.
+
+    Each real folder is visited once. Links are followed only after everything that needs fewer links, so folders that
+    are linked to each other take no longer than others.
+    """
+    visited: set[Path] = set()
+    waiting, behind_links = [(folder, folder.resolve())], list[Path]()
+    while waiting:
+        here, real = waiting.pop()
+        if real not in visited:
+            visited.add(real)
+            entries = sorted(here.iterdir())
+            yield here, real, entries
+            for entry in reversed(entries):
+                if not entry.name.startswith(".") and entry.is_dir():
+                    if entry.is_symlink():
+                        behind_links.append(entry)
+                    else:
+                        waiting.append((entry, real / entry.name))
+        if not waiting:
+            waiting, behind_links = [(link, link.resolve()) for link in sorted(behind_links, reverse=True)], []
 
 
 def _refuse_collisions(sources: Iterable[Source]) -> None:

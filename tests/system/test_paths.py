@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,6 +122,72 @@ def test_links_that_lead_back_up_end(tmp_path: Path) -> None:
     (tmp_path / "set/nowhere").symlink_to(tmp_path / "set/nowhere")
     found = expand_sources([str(tmp_path / "set")], JPEG, "images")
     assert sorted(source.path.resolve().name for source in found) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("pattern", ["", "**/*.jpg", "**"])
+def test_folders_of_links_to_each_other_are_visited_once(tmp_path: Path, pattern: str) -> None:
+    """Every path through these folders is another name: there are more than 10^60 of them."""
+    names = [f"f{number:02d}" for number in range(50)]
+    make(tmp_path, *(f"{name}/{name}.jpg" for name in names))
+    for name in names:
+        for other in names:
+            (tmp_path / name / f"to-{other}").symlink_to(tmp_path / other)
+    found = expand_sources([str(tmp_path / pattern)], JPEG, "images")
+    assert [source.path for source in found] == [tmp_path / name / f"{name}.jpg" for name in names]
+
+
+def test_a_file_has_its_own_name_and_not_that_of_a_link(tmp_path: Path) -> None:
+    make(tmp_path, "set/real/a.jpg", "set/z.jpg", "disk/b.jpg")
+    (tmp_path / "set/a-link").symlink_to(tmp_path / "set/real")
+    (tmp_path / "set/a-link.jpg").symlink_to(tmp_path / "set/z.jpg")
+    (tmp_path / "set/deep").mkdir()
+    (tmp_path / "set/deep/disk").symlink_to(tmp_path / "disk")
+    (tmp_path / "set/real/way").symlink_to(tmp_path / "set/deep")
+    (tmp_path / "set/two.jpg").symlink_to(tmp_path / "disk/b.jpg")
+    (tmp_path / "set/three.jpg").symlink_to(tmp_path / "disk/b.jpg")
+    assert relatives(tmp_path / "set") == ["deep/disk/b.jpg", "real/a.jpg", "z.jpg"]
+
+
+def test_a_deep_folder_is_searched(tmp_path: Path) -> None:
+    folder = tmp_path
+    for _ in range(1100):  # Python's limit of recursion is 1000
+        folder /= "d"
+        folder.mkdir()
+    make(folder, "a.jpg")
+    try:
+        (source,) = expand_sources([str(tmp_path)], JPEG, "images")
+        assert source.path == folder / "a.jpg"
+    finally:  # what removes the folders of tests may be recursive
+        (folder / "a.jpg").unlink()
+        while folder != tmp_path:
+            folder.rmdir()
+            folder = folder.parent
+
+
+@pytest.mark.parametrize("hidden", [".ipynb_checkpoints", ".git", ".cache/deep"])
+def test_hidden_folders_are_left_out_unless_they_are_named(tmp_path: Path, hidden: str) -> None:
+    make(tmp_path, "set/a.jpg", f"set/{hidden}/a-checkpoint.jpg", f"set/sub/{hidden}/b.jpg")
+    assert relatives(tmp_path / "set") == ["a.jpg"]
+    assert relatives(tmp_path / "set" / "**" / "*.jpg") == ["a.jpg"]
+    assert relatives(tmp_path / "set" / hidden) == ["a-checkpoint.jpg"]
+    assert relatives(tmp_path / "set" / hidden / "*.jpg") == ["a-checkpoint.jpg"]
+
+
+def test_recursive_patterns_match_as_those_of_glob(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "a.jpg", "x/b.jpg", "x/y/c.jpg", "x/y/c.txt", "z[1]/d.jpg", ".h/e.jpg")
+    monkeypatch.chdir(tmp_path)
+    for pattern in (
+        "**/*.jpg",
+        "x/**/*.jpg",
+        "*/**/c.jpg",
+        "**/y/*.jpg",
+        "**/*/*.jpg",
+        f"{tmp_path}/**/c.*",
+        "*/*.jpg",
+    ):
+        matches = glob.glob(pattern, recursive=True)  # noqa: PTH207  (it says what is expected)
+        expected = {Path(match).resolve() for match in matches if match.endswith(".jpg")}
+        assert {source.path.resolve() for source in expand_sources([pattern], JPEG, "images")} == expected, pattern
 
 
 def test_an_unreadable_folder_is_an_error_and_not_an_empty_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from featcodec.errors import InputError
 from featcodec.images.annotations import Note, listed_size, no_note, read_annotations
 from featcodec.images.names import ListedNames
 from featcodec.images.sizes import check_files, read_size
+from featcodec.system.paths import files_below
 from featcodec.training.data.datasets import LabelledImage, check_names, labelled_image
 
 
@@ -102,9 +103,13 @@ class _Finder:
     def _named(self, name: str) -> list[Path]:
         if self._by_name is None:
             self._by_name = defaultdict(list)
-            for path in sorted(self.folder.rglob("*")):
-                if path.is_file():
-                    self._by_name[path.name].append(path)
+            try:
+                found = files_below(self.folder)
+            except OSError as error:
+                folder = error.filename or self.folder
+                raise InputError(f"{folder}: cannot be read ({error.strerror}); check the path") from None
+            for path in found:
+                self._by_name[path.name].append(path)
         return self._by_name.get(name, [])
 
 

@@ -10,14 +10,15 @@ import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before anything of 
 
 # isort: split
 import numpy as np
-import yaml  # type: ignore[import-untyped, unused-ignore]
 from ultralytics.data.utils import img2label_paths
 
 from featcodec.errors import InputError
+from featcodec.images.entries import shown
 from featcodec.images.reading import IMAGE_SUFFIXES
 from featcodec.system.files import read_bounded
 from featcodec.system.paths import expand_sources
 from featcodec.training.data.datasets import LabelledImage, check_names, labelled_image
+from featcodec.training.data.yaml_files import read_yaml
 
 _MAX_TEXT = 64 << 20
 _TOLERANCE = 0.01  # how far rounded coordinates in YOLO text may be outside the image, as in ultralytics
@@ -70,12 +71,7 @@ def read_class_names(path: Path) -> list[str]:
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
-    content = _read_lines(path, "give a data YAML")
-    try:
-        data = yaml.safe_load("\n".join(content))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())  # its last line says the line of the file
-        raise InputError(f"{path}: not YAML ({reason}); correct the file") from None
+    data = read_yaml(path)
     if not isinstance(data, dict):
         raise InputError(f"{path}: not the YAML of a data set (names, train, val); give a data YAML")
     return data
@@ -108,6 +104,8 @@ def _numbered_names(path: Path, own_names: Any) -> dict[int, str]:
         own_names = dict(enumerate(own_names))
     if not isinstance(own_names, dict) or not own_names or not all(str(key).isdecimal() for key in own_names):
         raise InputError(f"{path}: its names are neither a list nor a mapping from numbers to names; correct the file")
+    if wrong := [name for name in own_names.values() if name is None or isinstance(name, (list, dict, set))]:
+        raise InputError(f"{path}: its names have {shown(wrong[0])}, which is no name; correct the file")
     return {int(key): str(name) for key, name in own_names.items()}
 
 
