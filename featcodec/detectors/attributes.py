@@ -1,5 +1,6 @@
-"""Plain attributes of a module record, checked. A pickle can put anything under any name.
+"""Parts and plain attributes of a module record, checked. A pickle can put anything under any name.
 
+Each function raises WeightsError if the attribute is missing or is something else.
 Messages show only short plain values: the text of nested lists that share their parts has no bound.
 """
 
@@ -17,12 +18,15 @@ from featcodec.errors import WeightsError
 _REMEDY = "download it again"
 
 
-def whole(record: ModuleRecord, name: str) -> int:
-    """A whole number. A bool is none.
+def child(record: ModuleRecord, name: str) -> ModuleRecord:
+    """A part of a module."""
+    if name not in record.children:
+        raise WeightsError(f"{record.kind} lacks its part {name!r}; {_REMEDY}")
+    return record.children[name]
 
-    Raises:
-        WeightsError: the attribute is missing or is something else; so for all functions here.
-    """
+
+def whole(record: ModuleRecord, name: str) -> int:
+    """A whole number. A bool is none."""
     value = _attribute(record, name)
     if type(value) is not int:
         raise _error(record, name, value, "a whole number")

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from ultralytics.nn.modules import C3, SPPF, Concat, Conv, Detect
 from ultralytics.utils.tal import dist2bbox, make_anchors
 
-from featcodec.detectors.attributes import flag, numbers, pair, real, shown, whole
+from featcodec.detectors.attributes import child, flag, numbers, pair, real, shown, whole
+from featcodec.detectors.details import restore_details
 from featcodec.detectors.head import AnchorDetect
 from featcodec.detectors.layers import Layer
 from featcodec.detectors.shapes import check_shapes
@@ -28,14 +29,6 @@ _MAX_UPSAMPLINGS = 3
 _MAX_CLASSES = 4096
 _MAX_SOURCES = 8
 _MAX_STRIDE = 64
-
-_ACTIVATIONS: dict[str, Callable[[ModuleRecord], nn.Module]] = {
-    "Hardswish": lambda _: nn.Hardswish(),
-    "Identity": lambda _: nn.Identity(),
-    "LeakyReLU": lambda record: nn.LeakyReLU(real(record, "negative_slope")),
-    "ReLU": lambda _: nn.ReLU(),
-    "SiLU": lambda _: nn.SiLU(),
-}
 
 
 class _LegacyDetect(Detect):
@@ -69,7 +62,7 @@ def build_layers(model: ModuleRecord) -> list[Layer]:
     Raises:
         WeightsError: YOLOv5 does not have such layers, or the tensors do not fit together.
     """
-    records = _child(model, "model").children
+    records = child(model, "model").children
     if not 2 <= len(records) <= _MAX_LAYERS:
         raise WeightsError(f"{len(records)} layers are not a YOLOv5 detector; use a detection checkpoint")
     kinds = [record.kind for record in records.values()]
@@ -86,7 +79,7 @@ def build_layers(model: ModuleRecord) -> list[Layer]:
             # On the meta device, nothing is allocated before the stored shapes are checked.
             with torch.device("meta"):
                 module = _build(record)
-                _restore_details(module, record)
+                restore_details(module, record)
             state = record.state()
             check_tensors(state, module.state_dict())
             module.load_state_dict({name: _plain(name, tensor) for name, tensor in state.items()}, assign=True)
@@ -119,7 +112,7 @@ def _build(record: ModuleRecord) -> nn.Module:
 
 
 def _build_conv(record: ModuleRecord) -> nn.Module:
-    convolution = _child(record, "conv")
+    convolution = child(record, "conv")
     weight = _weight(convolution)
     stride, padding, dilation = (pair(convolution, name) for name in ("stride", "padding", "dilation"))
     if stride not in (1, 2) or not 0 <= padding <= weight.shape[2] // 2:
@@ -130,8 +123,8 @@ def _build_conv(record: ModuleRecord) -> nn.Module:
 
 
 def _build_c3(record: ModuleRecord) -> nn.Module:
-    entry, merge = _weight(_child(record, "cv1")), _weight(_child(record, "cv3"))
-    blocks = _child(record, "m").children
+    entry, merge = _weight(child(record, "cv1")), _weight(child(record, "cv3"))
+    blocks = child(record, "m").children
     shortcuts = {flag(block, "add") for block in blocks.values()}
     if len(shortcuts) > 1:
         raise WeightsError("some of its bottlenecks add their input and some do not; no YOLOv5 has this")
@@ -140,8 +133,8 @@ def _build_c3(record: ModuleRecord) -> nn.Module:
 
 
 def _build_sppf(record: ModuleRecord) -> nn.Module:
-    entry, merge = _weight(_child(record, "cv1")), _weight(_child(record, "cv2"))
-    kernel = whole(_child(record, "m"), "kernel_size")
+    entry, merge = _weight(child(record, "cv1")), _weight(child(record, "cv2"))
+    kernel = whole(child(record, "m"), "kernel_size")
     if kernel % 2 == 0 or not 1 <= kernel <= 31:
         raise WeightsError(f"pooling over {shown(kernel)} cells; no YOLOv5 has it")
     return SPPF(entry.shape[1], merge.shape[0], kernel)
@@ -154,7 +147,7 @@ def _build_upsample(record: ModuleRecord) -> nn.Module:
 
 
 def _build_anchor_detect(record: ModuleRecord) -> nn.Module:
-    weights = [_weight(child) for child in _child(record, "m").children.values()]
+    weights = [_weight(child) for child in child(record, "m").children.values()]
     classes, anchors = _classes(record), record.tensors["anchors"]
     strides = _strides(record, len(weights))
     if anchors.ndim != 3 or anchors.shape[2] != 2 or len(anchors) != len(weights):
@@ -163,40 +156,13 @@ def _build_anchor_detect(record: ModuleRecord) -> nn.Module:
 
 
 def _build_anchor_free_detect(record: ModuleRecord) -> nn.Module:
-    inputs = [
-        _weight(_child(_child(branch, "0"), "conv")).shape[1] for branch in _child(record, "cv2").children.values()
-    ]
+    inputs = [_weight(child(child(branch, "0"), "conv")).shape[1] for branch in child(record, "cv2").children.values()]
     reg_max = whole(record, "reg_max")
     if not 1 <= reg_max <= 64:
         raise WeightsError(f"reg_max {shown(reg_max)} is outside 1..64; download it again")
     head = _LegacyDetect(nc=_classes(record), reg_max=reg_max, ch=tuple(inputs))
     head.stride = _strides(record, len(inputs))
     return head
-
-
-def _restore_details(module: nn.Module, record: ModuleRecord) -> None:
-    """Set what the state dict does not hold: activations, the constants of BatchNorm, and where BatchNorm is folded.
-
-    ultralytics changed the activation of SPPF's first convolution. The checkpoint's own activation is used. A model
-    that was saved after fuse() has no BatchNorm; its convolutions have a bias instead.
-    """
-    if isinstance(module, Conv):
-        activation = _child(record, "act")
-        if activation.kind not in _ACTIVATIONS:
-            raise WeightsError(f"activation {activation.kind} is not supported; no YOLOv5 release has it")
-        module.act = _ACTIVATIONS[activation.kind](activation)
-        if "bn" in record.children:
-            module.bn.eps = real(record.children["bn"], "eps")
-        else:
-            whole_size = module.conv
-            module.conv = nn.Conv2d(
-                *(whole_size.in_channels, whole_size.out_channels, whole_size.kernel_size),
-                *(whole_size.stride, whole_size.padding),
-            )
-            module.bn = nn.Identity()
-    for name, child in module.named_children():
-        if name in record.children:
-            _restore_details(child, record.children[name])
 
 
 def _sources(record: ModuleRecord, index: int) -> tuple[int, ...]:
@@ -242,12 +208,6 @@ def _weight(record: ModuleRecord) -> Tensor:
     if weight.ndim != 4 or weight.shape[2] != weight.shape[3] or 0 in weight.shape:
         raise WeightsError(f"a convolution weight of shape {tuple(weight.shape)}; download it again")
     return weight
-
-
-def _child(record: ModuleRecord, name: str) -> ModuleRecord:
-    if name not in record.children:
-        raise WeightsError(f"{record.kind} lacks its part {name!r}; download it again")
-    return record.children[name]
 
 
 def _plain(name: str, tensor: Tensor) -> Tensor:

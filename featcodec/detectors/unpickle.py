@@ -18,6 +18,7 @@ from featcodec.detectors.pickles import ForbiddenCallError, Made, Named, read_pi
 from featcodec.detectors.tensors import TensorReader, is_tensor
 from featcodec.errors import WeightsError, reason_of
 
+_NETWORK = "model"  # other parts of a detector, such as a loss, are not used
 _MAX_DEPTH = 16
 _MAX_MODULES = 5000
 _MAX_ITEMS = 200_000
@@ -113,7 +114,7 @@ class _Reader:
         children = {
             name: self.record(child, depth + 1)
             for name, child in self._items_of(state.get("_modules", {}))
-            if isinstance(child, Made)
+            if isinstance(child, Made) and (depth or name == _NETWORK)
         }
         tensors = {
             name: self._tensors.read(name, value)

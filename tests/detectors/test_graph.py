@@ -294,6 +294,16 @@ DAMAGES: dict[str, Damage] = {
     "four upsamplings": lambda model: model.model._modules.update(
         {index: copy.deepcopy(model.model[11]) for index in ("5", "7")}
     ),
+    "reflected padding": put("model.3.conv", "padding_mode", "reflect"),
+    "stride inside a block": put("model.4.cv2.conv", "stride", (2, 2)),
+    "padding inside a block": put("model.4.m.0.cv2.conv", "padding", (0, 0)),
+    "pool with a stride": put("model.9.m", "stride", 2),
+    "pool without padding": put("model.9.m", "padding", 0),
+    "pool of another kind": put("model.9", "m", nn.AvgPool2d(5, 1, 2)),
+    "batchnorm of another kind": put("model.3", "bn", nn.InstanceNorm2d(16, affine=True, track_running_stats=True)),
+    "transposed convolution": put("model.4.cv2", "conv", nn.ConvTranspose2d(16, 8, 1, bias=False)),
+    "concatenation of rows": put("model.12", "d", 2),
+    "SPPF with a shortcut": put("model.9", "add", True),
     "65 layers": lambda model: [model.model.append(copy.copy(model.model[11])) for _ in range(40)],
 }
 
