@@ -40,7 +40,7 @@ from featcodec.privacy.plate_reader import cut_plates
 from featcodec.privacy.plate_text import characters_guessed, characters_read
 from featcodec.privacy.plates import PlateAudit, ReadPlate
 from featcodec.scenes.dataset import ANNOTATIONS, IMAGES, PRIVATE, write_scenes
-from featcodec.system.files import PART_SUFFIX
+from featcodec.system.leftovers import PART_SUFFIX
 from featcodec.system.paths import Source, expand_sources
 
 DETECTOR = "scenes"

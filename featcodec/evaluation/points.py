@@ -22,7 +22,8 @@ from typing import IO, TypeAlias
 
 from featcodec.errors import InputError
 from featcodec.system.csv_tables import CsvRow, parse_csv
-from featcodec.system.files import beside, explained, read_bounded
+from featcodec.system.files import explained, read_bounded
+from featcodec.system.leftovers import beside
 from featcodec.system.locks import locked
 
 PARAMETERS = ("qp", "quality")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from featcodec.errors import WeightsError, in_one_line, reason_of
-from featcodec.system.files import beside
+from featcodec.system.leftovers import beside
 from featcodec.system.renaming import move_new
 
 MAX_BYTES = 1 << 30

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from featcodec.errors import FeatcodecError, OutputError
+from featcodec.system.leftovers import beside
 from featcodec.system.renaming import move_new
 
-PART_SUFFIX = ".part"
 _CHUNK = 1 << 20
 # A pipe is opened without waiting for a writer. A terminal does not become this process's own terminal. Windows lacks
 # these flags.
@@ -224,12 +223,6 @@ def _move_new(part: Path, path: Path) -> None:
         move_new(part, path)
     except FileExistsError:
         raise exists_error(path) from None
-
-
-def beside(path: Path) -> Path:
-    """A new hidden name in the same folder, for what is not finished yet."""
-    # Use only the beginning of the name: the whole name may already be as long as the file system allows.
-    return path.with_name(f".{path.name[:32]}.{secrets.token_hex(4)}{PART_SUFFIX}")
 
 
 @contextlib.contextmanager

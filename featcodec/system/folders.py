@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from featcodec.errors import OutputError
-from featcodec.system.files import beside, exists_error, explained
+from featcodec.system.files import exists_error, explained
+from featcodec.system.leftovers import beside
 from featcodec.system.renaming import exchange
 
 
@@ -67,7 +69,8 @@ def _put_in_place(part: Path, path: Path, target: Path, replaceable: tuple[str, 
 
 def _replace_in_two_steps(part: Path, target: Path) -> None:
     """Move the older folder aside, then the new folder into its place. If that fails, the older folder comes back."""
-    older = beside(target)
+    # If this process is killed between the steps, the older folder is found again under a name that is easy to see.
+    older = target.with_name(f"{target.name[:32]}.older-{secrets.token_hex(4)}")
     target.rename(older)
     try:
         part.rename(target)

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from featcodec.errors import OutputError
-from featcodec.system.files import beside, explained
+from featcodec.system.files import explained
+from featcodec.system.leftovers import beside
 from featcodec.system.owners import is_dead, owner
 from featcodec.system.renaming import move_new
 

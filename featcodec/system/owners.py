@@ -15,7 +15,13 @@ _DEAD_STATES = "ZX"
 
 def owner() -> str:
     """A text of letters, digits and hyphens that names this process: its machine, its number and its start."""
-    return f"{_machine()}-{os.getpid()}-{(_state_and_start(os.getpid()) or ('', 0))[1]}"
+    return _name(os.getpid())
+
+
+@functools.lru_cache(maxsize=1)
+def _name(number: int) -> str:
+    _, start = _state_and_start(number) or ("", 0)
+    return f"{_machine()}-{number}-{start}"
 
 
 def is_dead(text: str) -> bool:

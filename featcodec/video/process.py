@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from featcodec.errors import EncoderError
+from featcodec.system.leftovers import temporary_prefix
 from featcodec.video import guard
 
 
@@ -113,7 +114,7 @@ def temporary_folder() -> Iterator[Path]:
         EncoderError: the folder cannot be made, or a file in it cannot be read or written.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="featcodec-", ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(prefix=temporary_prefix(), ignore_cleanup_errors=True) as folder:
             yield Path(folder)
     except OSError as error:
         raise EncoderError(

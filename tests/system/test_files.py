@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from featcodec.errors import BitstreamError, InputError, OutputError, WeightsError, in_one_line
 from featcodec.system import files
 from featcodec.system.files import (
-    PART_SUFFIX,
     ExistsError,
     _Sink,
     atomic_writer,
@@ -26,6 +25,7 @@ from featcodec.system.files import (
     write_atomically,
     write_once,
 )
+from featcodec.system.leftovers import PART_SUFFIX
 
 
 def names(folder: Path) -> list[str]:
