@@ -37,6 +37,7 @@ from featcodec.packing.frames import Frame, Packing
 from featcodec.split_model import SplitModel
 from featcodec.system.batching import cores
 from featcodec.video import VideoCodec, choose_profile, open_tried_video_codec, open_video_codec
+from featcodec.video.isolated import IsolatedCodec
 from featcodec.wire import check_tensor, packing_of, side_info_of
 
 DEFAULT_QP = 38
@@ -93,6 +94,7 @@ class FeatureCodec:
         device: str = "auto",
         half: bool | None = None,
         stream: SideInfo | None = None,
+        isolate: bool = False,
     ) -> FeatureCodec:
         """Load all parts by name.
 
@@ -118,6 +120,8 @@ class FeatureCodec:
             half: compute in float16; None means float16 on CUDA only.
             stream: side info of a bitstream to decode. Then "auto" means the parts that made the bitstream, and the
                 split is the bitstream's split.
+            isolate: decode video in worker processes (`featcodec.video.isolated`). Then a stream that crashes the
+                decoder, keeps it busy for ever or makes it take all memory is one failed stream.
 
         Raises:
             FeatcodecError: a part is missing, damaged, or does not fit the others; the encoder refuses its parameters.
@@ -134,11 +138,12 @@ class FeatureCodec:
         packing = Packing.near_square(model.channels, model.quantizer, arranged)
         low, high = clip or (packing.quantizer.low, packing.quantizer.high)
         made_with = _stream_fingerprint(model, packing)
+        coder = open_video_codec(video_codec, encoder.settings(bottleneck=model.bottleneck is not None))
         restorer = choose_restoration(restoration, made_with, model.channels, model.split)
         return cls(
             model,
             packing.with_range(low, high, bits),
-            open_video_codec(video_codec, encoder.settings(bottleneck=model.bottleneck is not None)),
+            IsolatedCodec(coder) if isolate else coder,
             None if restorer is None else restorer.to(model.device),
             image_size,
             square,

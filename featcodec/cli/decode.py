@@ -64,6 +64,12 @@ if TYPE_CHECKING:
     show_default=True,
     help="VVC decoder. ffmpeg is embedded; vvenc uses the official decoder (vvdecapp).",
 )
+@click.option(
+    "--isolate",
+    is_flag=True,
+    help="Decode video in worker processes, for bitstreams from strangers: one that crashes the decoder, takes over "
+    "120 s or takes over 4 GiB fails alone.",
+)
 @box_options
 @click.option(
     "--images",
@@ -93,6 +99,7 @@ def command(
     half: bool | None,
     restoration: str,
     video_codec: str,
+    isolate: bool,
     conf: float,
     iou: float,
     max_det: int,
@@ -140,6 +147,7 @@ def command(
         device,
         half,
         video_codec=video_codec,
+        isolate=isolate,
         restoration=restoration,
         boxes=box_filter(conf, iou, max_det),
     )

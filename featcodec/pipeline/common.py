@@ -79,6 +79,7 @@ def batched_outcomes(
     *,
     batch: int,
     workers: int | None = None,
+    interrupt: Callable[[], None] = lambda: None,
 ) -> Generator[R, None, None]:
     """Yield one outcome per file, in the order of the sources. The memory does not grow with the number of files.
 
@@ -93,6 +94,7 @@ def batched_outcomes(
         failure: returns the outcome of a file that could not be read.
         batch: largest number of items in a batch.
         workers: number of threads; None means one per core.
+        interrupt: makes running threads end soon; called if the run ends before its end.
     """
     workers = workers or cores()
     batches: Batcher[tuple[int, J]] = Batcher(batch, WAITING_IMAGES)
@@ -127,6 +129,9 @@ def batched_outcomes(
     try:
         with beside_other_work(threads=1):
             yield from in_order(roughly_in_order())
+    except BaseException:
+        interrupt()
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 

@@ -13,6 +13,7 @@ from featcodec.detections import Detections
 from featcodec.packing.frames import Frame
 from featcodec.pipeline.common import batched_outcomes, network_batch, one_bad_apart, one_line
 from featcodec.system.paths import Source
+from featcodec.video.isolated import IsolatedCodec
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def decode_files(
         lambda source, error: Decoded(source, error=one_line(error, source.path)),
         batch=network_batch(codec),
         workers=workers,
+        interrupt=codec.video_codec.close if isinstance(codec.video_codec, IsolatedCodec) else lambda: None,
     )
 
 

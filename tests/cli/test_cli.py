@@ -776,3 +776,19 @@ def test_photographs_are_noted_where_the_detector_knows_drawn_scenes_alone(
     assert (code, err) == (0, "")
     code, _, err = run("encode", photograph, "-o", tmp_path / "other", "--detector", tiny_yolov5, *options)
     assert (code, err) == (0, "")
+
+
+@pytest.mark.slow
+def test_isolated_decoding_writes_the_same_file(run: Any, coded: Path, tmp_path: Path, tiny_yolov5: Path) -> None:
+    shutil.copytree(coded / "streams", tmp_path / "streams")
+    damaged = tmp_path / "streams" / "000000000011.266"
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    said = []
+    for name, options in (("plain.json", ()), ("isolated.json", ("--isolate",))):
+        arguments = ["decode", tmp_path / "streams", "-o", tmp_path / name, "--detector", tiny_yolov5, "--conf", "0.01"]
+        code, _, err = run(*arguments, *options)
+        assert code == 1
+        said.append(err)
+    assert (tmp_path / "plain.json").read_bytes() == (tmp_path / "isolated.json").read_bytes()
+    assert said[0] == said[1]
+    assert said[0].count("\n") == 1

@@ -25,6 +25,7 @@ from featcodec.errors import BitstreamError
 from featcodec.images.reading import IMAGE_SUFFIXES
 from featcodec.pipeline import Encoded, decode_files, encode_files
 from featcodec.system.paths import Source, expand_sources
+from featcodec.video.isolated import IsolatedCodec
 from featcodec.video.raw import RawCodec
 
 QP = 38
@@ -471,3 +472,22 @@ def children() -> list[str]:
         if int(fields[1].split()[1]) == os.getpid():
             found.append(fields[0].split("(", 1)[1])
     return found
+
+
+@pytest.mark.slow
+def test_abandoning_isolated_decoding_leaves_no_worker(tmp_path: Path, tiny_yolov5: Path) -> None:
+    codec = FeatureCodec.load(tiny_yolov5, image_size=160, isolate=True)
+    isolated = codec.video_codec
+    assert isinstance(isolated, IsolatedCodec)
+    for number in range(4):
+        save_texture(tmp_path / f"in/{number}.png", 160, 120, seed=number)
+    sources = expand_sources([str(tmp_path / "in")], frozenset({".png"}), "images")
+    assert not any(outcome.error for outcome in encode_files(codec, sources, tmp_path / "out", 38))
+    streams = expand_sources([str(tmp_path / "out")], frozenset({".266"}), "bitstreams")
+    run = decode_files(codec, streams, workers=2)
+    assert next(run).detections is not None
+    assert isolated._workers._all
+    run.close()
+    assert not isolated._workers._all
+    assert [outcome.error for outcome in decode_files(codec, streams, workers=2)] == [None] * 4
+    isolated.close()
