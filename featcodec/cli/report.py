@@ -31,6 +31,12 @@ _MAX_COMMANDS = 1 << 20
     multiple=True,
     help="Output folder of `featcodec invert`: one column of the grid of reconstructions. May be repeated.",
 )
+@click.option(
+    "--originals",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Folder of the original images of --attack, which the page shows. May be repeated.",
+)
 @click.option("--pictures", type=click.IntRange(1, 100), default=6, show_default=True, help="Most images in the grid.")
 @click.option("--title", default="Rate, accuracy and privacy", show_default=True, help="Heading of the page.")
 @click.option(
@@ -55,6 +61,7 @@ def command(
     output: Path,
     markdown: Path | None,
     attacks: tuple[Path, ...],
+    originals: tuple[Path, ...],
     pictures: int,
     title: str,
     commands: Path | None,
@@ -84,7 +91,7 @@ def command(
     report = Report(
         title=title,
         study=read_study(tables, metric, conditions_of(where)),
-        grid=read_grid(attacks, pictures),
+        grid=read_grid(attacks, pictures, originals),
         commands="" if commands is None else _read_commands(commands),
         made_by=shlex.join(["featcodec", *sys.argv[1:]]),
     )

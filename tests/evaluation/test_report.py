@@ -69,6 +69,7 @@ def test_json_and_markdown_and_attacks_and_all(run: Any, path: Path, tmp_path: P
     attacks = [make_attack(tmp_path / label, tmp_path / "in", label) for label in ("latent", "compact")]
     options = ["--markdown", tmp_path / "out/r.md", "--commands", tmp_path / "commands.sh", "--title", "Some title"]
     options += [part for folder in attacks for part in ("--attack", folder)]
+    options += ["--originals", tmp_path / "in"]
     code, out, err = run(path, "-o", tmp_path / "out/r.html", *options, "--pictures", 1, "--metric", "ap", "--json")
     assert (code, err) == (0, "")
     report = json.loads(out)
@@ -119,6 +120,7 @@ def test_inputs_are_never_overwritten(run: Any, path: Path, tmp_path: Path) -> N
     (tmp_path / "commands.md").write_text("featcodec sweep")
     attack = make_attack(tmp_path / "attack", tmp_path / "in", "latent")
     common = [path, "--overwrite", "--attack", attack, "--commands", tmp_path / "commands.md"]
+    common += ["--originals", tmp_path / "in"]
     before = snapshot(tmp_path)
     for options in (
         ["-o", path],
@@ -158,7 +160,11 @@ def test_nothing_is_written_when_something_is_wrong(run: Any, path: Path, tmp_pa
         ([tmp_path], f"{tmp_path}: not a regular file"),
         ([tmp_path / "odd.csv"], f"{tmp_path}/odd.csv, row 1: ap50 'forty' is not a number"),
         ([tmp_path / "bytes.csv"], f"{tmp_path}/bytes.csv, row 1: a value is not a number"),
-        ([path, "--attack", attack], f"{tmp_path}/in/b.png: no such file"),
+        ([path, "--attack", attack, "--originals", tmp_path / "in"], f"{tmp_path}/in/b.png: no such file"),
+        (
+            [path, "--attack", attack],
+            f"{tmp_path}/in/a.png; if it belongs on the page, give its folder with --originals",
+        ),
         ([path, "--attack", tmp_path / "in"], f"{tmp_path}/in/attack.csv: no such file"),
         ([path, "--commands", tmp_path / "none.sh"], f"{tmp_path}/none.sh: no such file"),
         ([path, "--commands", tmp_path], f"{tmp_path}: not a regular file"),

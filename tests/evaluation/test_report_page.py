@@ -106,7 +106,11 @@ def make_report(
 ) -> Report:
     folders = [make_attack(folder / label, folder / "in", label) for label in ("latent", "compact")] if attacks else []
     return Report(
-        title, read_study([path], "ap50"), read_grid(folders, 6), commands, "featcodec report x.csv -o y.html"
+        title,
+        read_study([path], "ap50"),
+        read_grid(folders, 6, [folder / "in"]),
+        commands,
+        "featcodec report x.csv -o y.html",
     )
 
 

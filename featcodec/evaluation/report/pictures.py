@@ -51,16 +51,18 @@ class GridRow:
     panels: tuple[GridPanel, ...]
 
 
-def read_grid(folders: Sequence[Path], most: int) -> list[GridRow]:
+def read_grid(folders: Sequence[Path], most: int, originals: Sequence[Path] = ()) -> list[GridRow]:
     """Read the images that all attacks have in common, in the order of the first attack.
 
     Args:
         folders: output folders of `featcodec invert`, one per attack.
         most: largest number of images.
+        originals: folders (or files) of the original images. The tables may name originals in them and in the folder of
+            the attack, and nowhere else: whoever gets the page sees these images.
 
     Raises:
-        InputError: a folder has no results or a picture of it is missing, an original is missing, or the attacks have
-            no image in common.
+        InputError: a folder has no results or a picture of it is missing, an original is missing or is somewhere else,
+            or the attacks have no image in common.
     """
     if not folders:
         return []
@@ -72,7 +74,7 @@ def read_grid(folders: Sequence[Path], most: int) -> list[GridRow]:
             "and give `originals` for bitstreams"
         )
     return [
-        _row(name, [(folder, attack[name]) for folder, attack in zip(folders, attacks, strict=True)])
+        _row(name, [(folder, attack[name]) for folder, attack in zip(folders, attacks, strict=True)], originals)
         for name in _spread(common, most)
     ]
 
@@ -93,10 +95,12 @@ def _spread(names: Sequence[str], most: int) -> list[str]:
     return [names[index * len(names) // count] for index in range(count)]
 
 
-def _row(name: str, attacked: Sequence[tuple[Path, AttackResult]]) -> GridRow:
+def _row(name: str, attacked: Sequence[tuple[Path, AttackResult]], originals: Sequence[Path]) -> GridRow:
     pictures = [read_image(_inside(folder, result)) for folder, result in attacked]
     height, width = pictures[0].shape[:2]
-    original = Image.fromarray(read_image(Path(attacked[0][1].original))).resize((width, height), Image.Resampling.BOX)
+    original = Image.fromarray(read_image(_allowed(*attacked[0], originals))).resize(
+        (width, height), Image.Resampling.BOX
+    )
     panels = [GridPanel("original", (), _shrunk(np.asarray(original)))]
     for (_, result), pixels in zip(attacked, pictures, strict=True):
         label = f"RecNet-{result.label}" + (f", QP {result.qp}" if result.qp else "")
@@ -110,6 +114,17 @@ def _inside(folder: Path, result: AttackResult) -> Path:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise InputError(
             f"{folder}: its table names {result.picture}, which is outside the folder; run `featcodec invert` again"
+        )
+    return path
+
+
+def _allowed(folder: Path, result: AttackResult, originals: Sequence[Path]) -> Path:
+    """Return the path of the original. A foreign table must not bring any image of this machine to the page."""
+    path = Path(result.original)
+    if not any(path.resolve().is_relative_to(allowed.resolve()) for allowed in (folder, *originals)):
+        raise InputError(
+            f"{folder}: its table names the original {result.original}; if it belongs on the page, give its folder "
+            "with `originals`"
         )
     return path
 
