@@ -298,6 +298,19 @@ class FeatureCodec:
         Raises:
             BitstreamError, WeightsError: as in `decode`.
         """
+        side_info, stream = self._unpacked(data)
+        decoder = open_video_codec("none") if side_info.is_raw else self._decoder()
+        return side_info, decoder.decode(stream, side_info.frame_shape)
+
+    def check_stream(self, data: bytes) -> SideInfo:
+        """The side info of a bitstream that these networks can decode. Its picture is not decoded.
+
+        Raises:
+            BitstreamError, WeightsError: as in `decode`, except for a damaged picture.
+        """
+        return self._unpacked(data)[0]
+
+    def _unpacked(self, data: bytes) -> tuple[SideInfo, bytes]:
         side_info, stream = bitstream.unpack(bytes(data))
         if side_info.fingerprint != self.fingerprint:
             raise WeightsError(
@@ -305,8 +318,7 @@ class FeatureCodec:
                 "give the `detector`, `bottleneck` and `layout` it was encoded with"
             )
         check_tensor(side_info, self.model, self.packing.layout)
-        decoder = open_video_codec("none") if side_info.is_raw else self._decoder()
-        return side_info, decoder.decode(stream, side_info.frame_shape)
+        return side_info, stream
 
     def back_end(self, batch: Sequence[tuple[SideInfo, Frame]]) -> list[Detections]:
         """The work of the cloud after the video codec.

@@ -32,14 +32,19 @@ class Crew:
         self.workers = workers
         self._pool = ThreadPoolExecutor(workers)
 
-    def map(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-        """Yield `function(item)` for each item, in order. Only a limited number of items runs ahead of the consumer."""
+    def map(
+        self, function: Callable[[T], R], items: Iterable[T], size: Callable[[T], int] = lambda item: 0
+    ) -> Iterator[R]:
+        """Yield `function(item)` for each item, in order. Only a limited number of items runs ahead of the consumer.
+
+        `size` returns the most bytes of an item and its result; these bytes are limited too.
+        """
 
         def work(item: T) -> R:
             with owned_by(self):
                 return function(item)
 
-        return read_ahead(self._pool, work, items, 2 * self.workers)
+        return read_ahead(self._pool, work, items, 2 * self.workers, size)
 
     def __enter__(self) -> Crew:
         return self

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import threading
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -27,14 +28,16 @@ from featcodec.evaluation.dataset import Dataset
 from featcodec.evaluation.methods import Method, Picture
 from featcodec.evaluation.points import IDENTITY, PARAMETERS, PointFile, Row, number
 from featcodec.images.letterbox import Letterboxed
-from featcodec.images.reading import read_image
-from featcodec.pipeline.common import network_parts
+from featcodec.images.reading import reading
+from featcodec.pipeline.common import NETWORK_PIXELS, most_pixels, network_parts
 from featcodec.privacy.image_quality import ImageQuality, image_quality, mean_decibel
-from featcodec.system.batching import Batcher, cores, parts
+from featcodec.system.batching import Batcher, Budget, cores, parts
 from featcodec.system.devices import beside_other_work
 
 BATCH = 8
 """The largest number of images that one encoder process codes."""
+_CODED_SAMPLES = 16 << 20
+"""Samples that one encoder process gets at once, unless a single picture has more."""
 _WAITING_IMAGES = 64
 
 S = TypeVar("S")
@@ -176,6 +179,7 @@ class _Curve(Generic[S, D]):
         self._items: list[_Item[S]] = []
         self._seconds: dict[str, float] = {}
         self._clock = threading.Lock()
+        self._at_once = Budget(crew.workers * NETWORK_PIXELS)
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -229,31 +233,38 @@ class _Curve(Generic[S, D]):
     def _prepare(self, spool: Spool) -> Iterator[_Item[S]]:
         batches = Batcher[tuple[int, Letterboxed]](BATCH, _WAITING_IMAGES)
 
+        largest = 3 * self.method.codec.image_size**2
+
         def grouped() -> Iterator[list[tuple[int, Letterboxed]]]:
-            for numbered in self.crew.map(self._read, range(len(self.dataset.sources))):
-                yield from batches.add(numbered[1].pixels.shape, numbered)
+            for numbered in self.crew.map(self._read, range(len(self.dataset.sources)), lambda _: largest):
+                yield from batches.add(numbered[1].pixels.shape, numbered, numbered[1].pixels.nbytes)
             yield from batches.rest()
 
-        for prepared in self.crew.map(partial(self._front, spool), grouped()):
+        for prepared in self.crew.map(
+            partial(self._front, spool), grouped(), lambda batch: sum(image.pixels.nbytes for _, image in batch)
+        ):
             yield from prepared
 
     def _read(self, number: int) -> tuple[int, Letterboxed]:
-        pixels = read_image(self.dataset.sources[number].path, ignore_exif=self.dataset.ignore_exif)
-        return number, self.method.codec.letterbox(pixels)
+        with reading(self.dataset.sources[number].path, ignore_exif=self.dataset.ignore_exif) as pixels:
+            return number, self.method.codec.letterbox(pixels)
 
     def _front(self, spool: Spool, batch: list[tuple[int, Letterboxed]]) -> list[_Item[S]]:
-        with self._timed("front_end"):
-            prepared = [
-                one
-                for part in network_parts(batch, _pixels(batch[0][1]))
-                for one in self.method.prepare([image for _, image in part])
-            ]
-        return [
-            _Item(number, side_info, samples.shape, spool.write(samples), _pixels(image), _original(image))
-            for (number, image), (side_info, samples) in zip(batch, prepared, strict=True)
-        ]
+        pixels, items = _pixels(batch[0][1]), []
+        for part in network_parts(batch, pixels):
+            with self._at_once.holding(most_pixels(len(part), pixels)):
+                with self._timed("front_end"):
+                    prepared = self.method.prepare([image for _, image in part])
+                for (number, image), (side_info, samples) in zip(part, prepared, strict=True):
+                    position = spool.write(samples)
+                    items.append(_Item(number, side_info, samples.shape, position, pixels, _original(image)))
+        return items
 
     def _score(self, value: int | None, batch: list[_Item[S]]) -> list[_Scored]:
+        with self._at_once.holding(most_pixels(len(batch), batch[0].pixels)):
+            return self._code_and_score(value, batch)
+
+    def _code_and_score(self, value: int | None, batch: list[_Item[S]]) -> list[_Scored]:
         method, spool = self.method, self._spool
         assert spool is not None  # noqa: S101  (`measure` made it)
         samples = [spool.read(item.position, item.shape) for item in batch]
@@ -298,8 +309,12 @@ def _batches(items: Sequence[_Item[S]]) -> list[list[_Item[S]]]:
     by_shape: dict[tuple[int, ...], list[_Item[S]]] = {}
     for item in items:
         by_shape.setdefault(item.shape, []).append(item)
-    batches = [[*batch] for group in by_shape.values() for batch in parts(group, BATCH)]
+    batches = [[*batch] for group in by_shape.values() for batch in parts(group, _coded_at_once(group[0]))]
     return sorted(batches, key=lambda batch: -len(batch) * batch[0].pixels)
+
+
+def _coded_at_once(item: _Item[S]) -> int:
+    return max(1, min(BATCH, _CODED_SAMPLES // math.prod(item.shape)))
 
 
 def _pixels(image: Letterboxed) -> int:

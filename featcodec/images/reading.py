@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import Image
 from featcodec.errors import InputError
 from featcodec.images.libtiff import silence_libtiff
 from featcodec.images.orientation import as_stored, upright
+from featcodec.system.batching import Budget
 
 ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[np.uint8]"
 """An image in any form that the Python API takes: a path, a PIL image, or a (height, width, 3) uint8 RGB array."""
@@ -33,6 +35,11 @@ Image.init()
 _SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "JPEG2000", "PPM", "TIFF")
 _FORMATS = tuple(name for name in _SAFE_FORMATS if name in Image.OPEN)
 _PAPER_WHITE = (255, 255, 255)
+_STRIP_PIXELS = 1 << 20
+
+_being_read = Budget(MAX_PIXELS)
+"""Pixels of the images that all threads are reading now: several small images, or one of the largest."""
+os.register_at_fork(after_in_child=_being_read.reset)
 
 # `read_image` refuses the images that this warning is about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -60,8 +67,27 @@ def read_image(path: str | Path, *, ignore_exif: bool = False) -> npt.NDArray[np
         InputError: the file is not an image, is truncated or damaged, or the image has over 89 million pixels or over
             65,535 pixels per side.
     """
-    path = Path(path)
+    with reading(path, ignore_exif=ignore_exif) as pixels:
+        return pixels
+
+
+@contextlib.contextmanager
+def reading(path: str | Path, *, ignore_exif: bool = False) -> Iterator[npt.NDArray[np.uint8]]:
+    """`read_image`, for a block that needs the image only for a moment, for example to make it smaller.
+
+    The threads of this process together hold only so many pixels in such blocks as the largest image has. A thread that
+    wants more waits before it decodes. So a block must not read another image.
+
+    Raises:
+        InputError: as in `read_image`.
+    """
+    with contextlib.ExitStack() as held:
+        yield _read(Path(path), held, ignore_exif=ignore_exif)
+
+
+def _read(path: Path, held: contextlib.ExitStack, *, ignore_exif: bool) -> npt.NDArray[np.uint8]:
     with opened(path) as image:
+        held.enter_context(_being_read.holding(image.width * image.height))
         return _to_rgb(as_stored(image) if ignore_exif else upright(image), path)
 
 
@@ -133,15 +159,28 @@ def _check_size(width: int, height: int) -> None:
 
 
 def _to_rgb(image: Image.Image, path: Path | str) -> npt.NDArray[np.uint8]:
-    if image.mode.startswith("I"):
-        return _from_16_bits(np.asarray(image), path)
+    """The image as an array, made strip by strip: every further copy of the whole image would be as large again."""
     if image.mode == "F":
         raise InputError(f"{path}: floating-point samples have no fixed range; convert the image to 8 or 16 bits")
-    if image.has_transparency_data:
-        overlay = image.convert("RGBA")
-        image = Image.new("RGB", overlay.size, _PAPER_WHITE)
-        image.paste(overlay, mask=overlay.getchannel("A"))
-    return np.array(image.convert("RGB"))
+    image.load()
+    width, height = image.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP_PIXELS // width)
+    is_transparent = image.has_transparency_data
+    for top in range(0, height, rows):
+        strip = image if rows >= height else image.crop((0, top, width, min(top + rows, height)))
+        pixels[top : top + rows] = _strip_to_rgb(strip, path, is_transparent=is_transparent)
+    return pixels
+
+
+def _strip_to_rgb(strip: Image.Image, path: Path | str, *, is_transparent: bool) -> npt.NDArray[np.uint8]:
+    if strip.mode.startswith("I"):
+        return _from_16_bits(np.asarray(strip), path)
+    if is_transparent:
+        overlay = strip.convert("RGBA")
+        strip = Image.new("RGB", overlay.size, _PAPER_WHITE)
+        strip.paste(overlay, mask=overlay.getchannel("A"))
+    return np.asarray(strip if strip.mode == "RGB" else strip.convert("RGB"))
 
 
 def _from_16_bits(samples: npt.NDArray[np.integer[Any]], path: Path | str) -> npt.NDArray[np.uint8]:

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from featcodec.codec import FeatureCodec
 from featcodec.errors import FeatcodecError, in_one_line, reason_of
-from featcodec.system.batching import Batcher, cores, in_order, parts, read_ahead
+from featcodec.system.batching import ROOM, Batcher, Budget, cores, in_order, parts, read_ahead
 from featcodec.system.devices import beside_other_work
 from featcodec.system.paths import Source
 
@@ -18,8 +18,9 @@ WAITING_IMAGES = 32
 """The number of images that may overtake an image that waits for others of its shape."""
 
 _NETWORK_BATCH = {"cpu": 4, "mps": 8, "cuda": 16}
-_NETWORK_PIXELS = 4 << 20
+NETWORK_PIXELS = 4 << 20
 """The largest number of letterboxed pixels in a batch of the networks: four images of 1024x1024."""
+_ROOM_PER_WORKER = 64 << 20
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,7 +39,12 @@ def network_parts(group: Sequence[T], pixels: int) -> Iterator[Sequence[T]]:
         group: items of equal shape.
         pixels: letterboxed pixels of the largest item, at least 1.
     """
-    return parts(group, max(1, _NETWORK_PIXELS // pixels))
+    return parts(group, max(1, NETWORK_PIXELS // pixels))
+
+
+def most_pixels(count: int, pixels: int) -> int:
+    """Return how many letterboxed pixels `network_parts` gives the networks at once, for `count` items of `pixels`."""
+    return min(count * pixels, max(NETWORK_PIXELS, pixels))
 
 
 def one_bad_apart(
@@ -70,13 +76,14 @@ def one_bad_apart(
             yield from zip(batch, results, strict=True)
 
 
-def batched_outcomes(
+def batched_outcomes(  # noqa: PLR0913  (each is a step of the pipeline or a bound)
     sources: Sequence[Source],
     read: Callable[[Source], J],
-    key: Callable[[J], Hashable],
+    kind: Callable[[J], tuple[Hashable, int, int]],
     work: Callable[[Sequence[J]], Sequence[R]],
     failure: Callable[[Source, Exception], R],
     *,
+    size: Callable[[Source], int],
     batch: int,
     workers: int | None = None,
     interrupt: Callable[[], None] = lambda: None,
@@ -86,18 +93,24 @@ def batched_outcomes(
     Each thread does whole steps and uses one CPU thread of torch. Threads that work together on one convolution would
     wait for each other, and much longer on cores that other programs also use.
 
+    Items wait for others of their kind, so `read` returns them as small as it can. For large pictures, fewer threads
+    run networks at a time: the pixels of all of them together are limited.
+
     Args:
         sources: the files.
-        read: makes a file ready for the networks. After a FeatcodecError or MemoryError only this file fails.
-        key: returns what must be equal in a batch.
+        read: makes a file ready for `work`. After a FeatcodecError or MemoryError only this file fails.
+        kind: returns what must be equal in a batch, the bytes of an item, and its letterboxed pixels.
         work: runs the networks on a batch; returns an outcome for each of its items, in order.
         failure: returns the outcome of a file that could not be read.
+        size: returns the most bytes that the item of a file can have, before it is read.
         batch: largest number of items in a batch.
         workers: number of threads; None means one per core.
         interrupt: makes running threads end soon; called if the run ends before its end.
     """
     workers = workers or cores()
-    batches: Batcher[tuple[int, J]] = Batcher(batch, WAITING_IMAGES)
+    room = max(ROOM, workers * _ROOM_PER_WORKER)
+    batches: Batcher[tuple[int, J]] = Batcher(batch, WAITING_IMAGES, room)
+    at_once = Budget(workers * NETWORK_PIXELS)
     running: deque[Future[list[tuple[int, R]]]] = deque()
 
     def ready(source: Source) -> J | Exception:
@@ -107,7 +120,9 @@ def batched_outcomes(
             return error
 
     def finish(group: Sequence[tuple[int, J]]) -> list[tuple[int, R]]:
-        outcomes = work([item for _, item in group])
+        items = [item for _, item in group]
+        with at_once.holding(most_pixels(len(items), kind(items[0])[2])):
+            outcomes = work(items)
         return [(number, outcome) for (number, _), outcome in zip(group, outcomes, strict=True)]
 
     def finished(at_most: int) -> Iterator[tuple[int, R]]:
@@ -115,12 +130,13 @@ def batched_outcomes(
             yield from running.popleft().result()
 
     def roughly_in_order() -> Iterator[tuple[int, R]]:
-        made_ready = read_ahead(pool, ready, sources, 2 * workers + batch)
+        made_ready = read_ahead(pool, ready, sources, 2 * workers + batch, size, room)
         for number, (source, item) in enumerate(zip(sources, made_ready, strict=True)):
             if isinstance(item, Exception):
                 yield number, failure(source, item)
             else:
-                running.extend(pool.submit(finish, group) for group in batches.add(key(item), (number, item)))
+                same, weight, _ = kind(item)
+                running.extend(pool.submit(finish, group) for group in batches.add(same, (number, item), weight))
             yield from finished(2 * workers)
         running.extend(pool.submit(finish, group) for group in batches.rest())
         yield from finished(0)
@@ -134,6 +150,14 @@ def batched_outcomes(
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def file_size(source: Source) -> int:
+    """Return the bytes of a file, 0 if it cannot be found. Reading it will say why."""
+    try:
+        return source.path.stat().st_size
+    except (OSError, ValueError):
+        return 0
 
 
 def one_line(error: Exception | str, path: Path) -> str:

@@ -10,8 +10,7 @@ from featcodec import bitstream
 from featcodec.bitstream import SideInfo
 from featcodec.codec import FeatureCodec
 from featcodec.detections import Detections
-from featcodec.packing.frames import Frame
-from featcodec.pipeline.common import batched_outcomes, network_batch, one_bad_apart, one_line
+from featcodec.pipeline.common import batched_outcomes, file_size, network_batch, one_bad_apart, one_line
 from featcodec.system.paths import Source
 from featcodec.video.isolated import IsolatedCodec
 
@@ -34,13 +33,12 @@ class Decoded:
 
 
 @dataclass(frozen=True)
-class _DecodedFrame:
-    """A decoded frame on its way to the back-end."""
+class _Stream:
+    """A bitstream on its way to the back-end. It waits as it is, because it is smaller than its frame."""
 
     source: Source
     side_info: SideInfo
-    frame: Frame
-    bytes: int
+    data: bytes
 
 
 def decode_files(
@@ -59,34 +57,34 @@ def decode_files(
         _kind,
         partial(_back, codec),
         lambda source, error: Decoded(source, error=one_line(error, source.path)),
+        size=file_size,
         batch=network_batch(codec),
         workers=workers,
         interrupt=codec.video_codec.close if isinstance(codec.video_codec, IsolatedCodec) else lambda: None,
     )
 
 
-def _kind(decoded: _DecodedFrame) -> tuple[int, int, int]:
-    """Return what must be equal in a batch."""
-    side_info = decoded.side_info
-    return side_info.letterboxed_width, side_info.letterboxed_height, side_info.split
+def _kind(stream: _Stream) -> tuple[tuple[int, int, int], int, int]:
+    """Return what must be equal in a batch, the bytes and the letterboxed pixels."""
+    side_info = stream.side_info
+    width, height = side_info.letterboxed_width, side_info.letterboxed_height
+    return (width, height, side_info.split), len(stream.data), width * height
 
 
-def _read(codec: FeatureCodec, source: Source) -> _DecodedFrame:
+def _read(codec: FeatureCodec, source: Source) -> _Stream:
     data = bitstream.read_file(source.path)
-    side_info, frame = codec.decode_frame(data)
-    return _DecodedFrame(source, side_info, frame, len(data))
+    return _Stream(source, codec.check_stream(data), data)
 
 
-def _back(codec: FeatureCodec, group: Sequence[_DecodedFrame]) -> list[Decoded]:
-    def run(frames: Sequence[_DecodedFrame]) -> list[Detections]:
-        return codec.back_end([(each.side_info, each.frame) for each in frames])
+def _back(codec: FeatureCodec, group: Sequence[_Stream]) -> list[Decoded]:
+    def run(streams: Sequence[_Stream]) -> list[Detections]:
+        return codec.back_end([codec.decode_frame(stream.data) for stream in streams])
 
-    pixels = max(each.side_info.letterboxed_width * each.side_info.letterboxed_height for each in group)
     outcomes = []
-    for decoded, result in one_bad_apart(run, group, pixels):
+    for stream, result in one_bad_apart(run, group, _kind(group[0])[2]):
         if isinstance(result, str):
-            failure = one_line(result, decoded.source.path)
-            outcomes.append(Decoded(decoded.source, bytes=decoded.bytes, error=failure))
+            failure = one_line(result, stream.source.path)
+            outcomes.append(Decoded(stream.source, bytes=len(stream.data), error=failure))
         else:
-            outcomes.append(Decoded(decoded.source, result, decoded.bytes))
+            outcomes.append(Decoded(stream.source, result, len(stream.data)))
     return outcomes

@@ -18,10 +18,10 @@ from featcodec.bitstream import STREAM_SUFFIX, SideInfo
 from featcodec.codec import FeatureCodec
 from featcodec.errors import BitstreamError, EncoderError, FeatcodecError
 from featcodec.images.letterbox import Letterboxed
-from featcodec.images.reading import read_image
+from featcodec.images.reading import reading
 from featcodec.packing.frames import Frame
 from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
-from featcodec.system.batching import Batcher, cores, parts, read_ahead
+from featcodec.system.batching import Batcher, Budget, cores, parts, read_ahead
 from featcodec.system.devices import beside_other_work
 from featcodec.system.files import ExistsError, write_atomically
 from featcodec.system.paths import Source
@@ -31,6 +31,8 @@ DEFAULT_BATCH = 8
 _READERS = 2
 _CORES_PER_NETWORK_THREAD = 8
 _WAITING_FRAMES = 64
+_CODED_SAMPLES = 16 << 20
+"""Samples that one encoder process gets at once, unless a single frame has more."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,8 @@ def encode_files(
     images: Batcher[_Job] = Batcher(network_batch(codec), WAITING_IMAGES)
     frames: Batcher[_FrameJob] = Batcher(batch, _WAITING_FRAMES)
     running: set[Future[list[Encoded]]] = set()
+    coding = Budget(workers * _CODED_SAMPLES)
+    largest = 3 * codec.image_size**2
 
     def load(source: Source) -> _Job | Encoded:
         output = output_path(source, folder)
@@ -122,13 +126,17 @@ def encode_files(
             if isinstance(job, Encoded):
                 yield job
             else:
-                for ready in frames.add(job.frame.shape, job):
+                for ready in frames.add(job.frame.shape, job, job.frame.nbytes):
                     yield from submit(ready)
 
     def submit(group: Sequence[_FrameJob]) -> Iterator[Encoded]:
-        if group:
-            running.add(coders.submit(_code, codec, group, qp, owner, overwrite=overwrite))
+        for part in parts(group, max(1, _CODED_SAMPLES // max(job.frame.size for job in group))) if group else ():
+            running.add(coders.submit(code, part))
             yield from collect(2 * workers)
+
+    def code(group: Sequence[_FrameJob]) -> list[Encoded]:
+        with coding.holding(sum(job.frame.size for job in group)):
+            return _code(codec, group, qp, owner, overwrite=overwrite)
 
     def collect(at_most: int) -> Iterator[Encoded]:
         """Yield finished outcomes, and wait until no more than `at_most` batches run or wait to run."""
@@ -141,11 +149,11 @@ def encode_files(
 
     readers, coders = ThreadPoolExecutor(_READERS), ThreadPoolExecutor(workers)
     try:
-        for loaded in read_ahead(readers, load, sources, 2 * _READERS + images.size):
+        for loaded in read_ahead(readers, load, sources, 2 * _READERS + images.size, lambda source: largest):
             if isinstance(loaded, Encoded):
                 yield loaded
                 continue
-            for group in images.add(loaded.image.pixels.shape, loaded):
+            for group in images.add(loaded.image.pixels.shape, loaded, loaded.image.pixels.nbytes):
                 yield from front(group)
             yield from collect(2 * workers)
             if len(running) < workers:
@@ -166,7 +174,9 @@ def _load(
     codec: FeatureCodec, source: Source, output: Path, qp: int, *, overwrite: bool, ignore_exif: bool
 ) -> _Job | Encoded:
     try:
-        image = codec.letterbox(read_image(source.path, ignore_exif=ignore_exif))
+        with reading(source.path, ignore_exif=ignore_exif) as pixels:
+            image = codec.letterbox(pixels)
+        del pixels
         if output.exists() and not overwrite:
             return _existing(source, output, lambda found: codec.matches(found, image, qp))
         return _Job(source, output, image)

@@ -18,11 +18,10 @@ import numpy.typing as npt
 from featcodec import bitstream
 from featcodec.bitstream import STREAM_SUFFIX, SideInfo
 from featcodec.errors import FeatcodecError, InputError, OutputError
-from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
-from featcodec.images.reading import read_image
+from featcodec.images.letterbox import MAX_IMAGE_SIZE, Letterbox, Letterboxed, letterbox_of
+from featcodec.images.reading import reading
 from featcodec.images.side_by_side import Panel, save_png, side_by_side
-from featcodec.packing.frames import Frame
-from featcodec.pipeline.common import batched_outcomes, network_batch, one_bad_apart, one_line
+from featcodec.pipeline.common import batched_outcomes, file_size, network_batch, one_bad_apart, one_line
 from featcodec.privacy.attack import Attack, Picture
 from featcodec.privacy.image_quality import ImageQuality, image_quality
 from featcodec.privacy.plates import PlateAudit, ReadPlate
@@ -59,18 +58,24 @@ class Attacked:
 
 @dataclass(frozen=True, eq=False)
 class _Job:
-    """A file on its way through the networks. `original` has the same letterbox as the target."""
+    """A file on its way through the networks. `original` has the same letterbox as the target.
+
+    A bitstream is decoded as late as possible, because it is smaller than its frame.
+    """
 
     source: Source
-    target: tuple[SideInfo, Frame] | Letterboxed
+    target: tuple[SideInfo, bytes] | Letterboxed
     letterbox: Letterbox
     original: Letterboxed | None
 
     @property
-    def kind(self) -> tuple[int, int, bool, bool]:
-        """What must be equal in a batch."""
-        size = self.letterbox.width, self.letterbox.height
-        return *size, isinstance(self.target, Letterboxed), self.original is None
+    def kind(self) -> tuple[tuple[int, int, bool, bool], int, int]:
+        """What must be equal in a batch, the bytes and the letterboxed pixels."""
+        width, height = self.letterbox.width, self.letterbox.height
+        images = [image for image in (self.target, self.original) if isinstance(image, Letterboxed)]
+        held = sum(image.pixels.nbytes for image in images)
+        held += 0 if isinstance(self.target, Letterboxed) else len(self.target[1])
+        return (width, height, isinstance(self.target, Letterboxed), self.original is None), held, width * height
 
 
 def is_stream(source: Source) -> bool:
@@ -150,6 +155,7 @@ def attack_files(  # noqa: PLR0913  (most are keywords that are seldom given)
         lambda job: job.kind,
         partial(_invert, inversion),
         inversion.failure,
+        size=inversion.size,
         batch=network_batch(attack.codec),
         workers=workers,
     )
@@ -167,18 +173,26 @@ class _Run:
     overwrite: bool
     ignore_exif: bool
 
+    def size(self, source: Source) -> int:
+        """Return the most bytes of a job."""
+        target = file_size(source) if is_stream(source) else 3 * self.attack.codec.image_size**2
+        return target + (3 * MAX_IMAGE_SIZE**2 if source.path in self.originals and is_stream(source) else 0)
+
     def failure(self, source: Source, error: Exception | str) -> Attacked:
         return Attacked(source, picture_path(source, self.folder), error=one_line(error, source.path))
 
 
 def _read(inversion: _Run, source: Source) -> _Job:
     codec = inversion.attack.codec
-    target: tuple[SideInfo, Frame] | Letterboxed
+    target: tuple[SideInfo, bytes] | Letterboxed
     if is_stream(source):
-        target = codec.decode_frame(bitstream.read_file(source.path))
+        data = bitstream.read_file(source.path)
+        target = codec.check_stream(data), data
         letterbox = letterbox_of(target[0])
     else:
-        target = image = codec.letterbox(read_image(source.path, ignore_exif=inversion.ignore_exif))
+        with reading(source.path, ignore_exif=inversion.ignore_exif) as pixels:
+            target = image = codec.letterbox(pixels)
+        del pixels
         letterbox = image.letterbox
     original: Letterboxed | None = None
     path = inversion.originals.get(source.path)
@@ -192,21 +206,25 @@ def _read(inversion: _Run, source: Source) -> _Job:
 
 
 def _letterboxed_original(path: Path, letterbox: Letterbox, *, ignore_exif: bool) -> Letterboxed:
-    image = read_image(path, ignore_exif=ignore_exif)
-    if image.shape[:2] != (letterbox.original_height, letterbox.original_width):
-        raise InputError(
-            f"is from an image of {letterbox.original_width}x{letterbox.original_height}, but {path} has "
-            f"{image.shape[1]}x{image.shape[0]} pixels; give the `originals` of these files, read "
-            "in the same way (`ignore_exif`)"
-        )
-    return Letterboxed(letterbox, letterbox.apply(image))
+    with reading(path, ignore_exif=ignore_exif) as image:
+        if image.shape[:2] != (letterbox.original_height, letterbox.original_width):
+            raise InputError(
+                f"is from an image of {letterbox.original_width}x{letterbox.original_height}, but {path} has "
+                f"{image.shape[1]}x{image.shape[0]} pixels; give the `originals` of these files, read "
+                "in the same way (`ignore_exif`)"
+            )
+        return Letterboxed(letterbox, letterbox.apply(image))
 
 
 def _invert(inversion: _Run, group: Sequence[_Job]) -> list[Attacked]:
     def run(jobs: Sequence[_Job]) -> list[tuple[Picture, Picture | None]]:
         # Each of these lists holds all jobs or none, because all jobs are of one kind.
         images = [job.target for job in jobs if isinstance(job.target, Letterboxed)]
-        streams = [job.target for job in jobs if not isinstance(job.target, Letterboxed)]
+        streams = [
+            inversion.attack.codec.decode_frame(job.target[1])
+            for job in jobs
+            if not isinstance(job.target, Letterboxed)
+        ]
         originals = [job.original for job in jobs if job.original is not None]
         pictures = inversion.attack.on_images(images) if images else inversion.attack.on_streams(streams)
         if inversion.latent is None or not originals:
@@ -258,14 +276,14 @@ def _read_plates(
     return inversion.plates.read(inversion.originals[job.source.path], size, present)
 
 
-def _qp(target: tuple[SideInfo, Frame] | Letterboxed) -> str:
+def _qp(target: tuple[SideInfo, bytes] | Letterboxed) -> str:
     if isinstance(target, Letterboxed):
         return ""
     return "raw" if target[0].is_raw else str(target[0].qp)
 
 
 def _panel(
-    picture: Picture, attack: Attack, target: tuple[SideInfo, Frame] | Letterboxed | None, quality: ImageQuality
+    picture: Picture, attack: Attack, target: tuple[SideInfo, bytes] | Letterboxed | None, quality: ImageQuality
 ) -> Panel:
     space = attack.codec.model.kind
     what = f"{space} features"

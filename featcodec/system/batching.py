@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
+from contextlib import contextmanager
 from typing import Generic, TypeVar
+
+ROOM = 256 << 20
+"""Bytes of items that may wait at one place of a pipeline, unless a single item is larger."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -18,18 +23,39 @@ def cores() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def read_ahead(pool: Executor, function: Callable[[T], R], items: Iterable[T], depth: int) -> Iterator[R]:
-    """`map(function, items)`, in order. A pool computes the results, at most `depth` items ahead of the consumer."""
-    waiting: deque[Future[R]] = deque()
+def read_ahead(
+    pool: Executor,
+    function: Callable[[T], R],
+    items: Iterable[T],
+    depth: int,
+    size: Callable[[T], int] = lambda item: 0,
+    room: int = ROOM,
+) -> Iterator[R]:
+    """`map(function, items)`, in order. A pool computes the results ahead of the consumer.
+
+    Args:
+        pool: computes the results.
+        function: makes a result from an item.
+        items: any number of items.
+        depth: at most so many items are ahead.
+        size: returns the most bytes that the result of an item can have.
+        room: at most so many bytes are ahead, or a single item.
+    """
+    waiting: deque[tuple[Future[R], int]] = deque()
+    ahead = 0
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) >= depth:
-                yield waiting.popleft().result()
+            wanted = size(item)
+            while waiting and (len(waiting) >= depth or ahead + wanted > room):
+                future, freed = waiting.popleft()
+                ahead -= freed
+                yield future.result()
+            waiting.append((pool.submit(function, item), wanted))
+            ahead += wanted
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()[0].result()
     finally:
-        for future in waiting:
+        for future, _ in waiting:
             future.cancel()
 
 
@@ -43,32 +69,83 @@ def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[start : start + size] for start in range(0, len(items), size))
 
 
+class Budget:
+    """An amount of memory that threads share. Who needs more than is left waits; who came first goes first.
+
+    Who needs more than the whole budget gets it alone. So nobody waits for ever, as long as nobody asks for a second
+    part while it holds one.
+
+    Args:
+        amount: the whole budget, at least 1.
+    """
+
+    def __init__(self, amount: int) -> None:
+        self.amount = amount
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all threads. A new process needs this, because threads of its parent do not run in it."""
+        self._left = self.amount
+        self._queue: deque[object] = deque()
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def holding(self, part: int) -> Iterator[None]:
+        """Hold a part of the budget in a block; first wait for it."""
+        part, ticket = min(part, self.amount), object()
+        with self._changed:
+            self._queue.append(ticket)
+            try:
+                self._changed.wait_for(lambda: self._queue[0] is ticket and part <= self._left)
+                self._left -= part
+            finally:
+                self._queue.remove(ticket)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += part
+                self._changed.notify_all()
+
+
 class Batcher(Generic[T]):
     """Groups items with the same key into batches.
 
     Args:
         size: items in a full batch.
         limit: at most this many items wait. After so many later items, a group leaves even if it is not full.
+        room: at most this many bytes wait. If there are more, groups leave that are not full.
     """
 
-    def __init__(self, size: int, limit: int) -> None:
+    def __init__(self, size: int, limit: int, room: int = ROOM) -> None:
         self.size = size
         self.limit = limit
+        self.room = room
         self._taken = 0
         self._groups: dict[Hashable, list[T]] = {}
         self._since: dict[Hashable, int] = {}
+        self._bytes: dict[Hashable, int] = {}
 
-    def add(self, key: Hashable, item: T) -> Iterator[list[T]]:
-        """Add an item. Yields the batches that leave now; the batch that waited longest comes first."""
+    def add(self, key: Hashable, item: T, size: int = 0) -> Iterator[list[T]]:
+        """Add an item. Yields the batches that leave now; the batch that waited longest comes first.
+
+        Args:
+            key: what is equal in a batch.
+            item: the item.
+            size: bytes of the item.
+        """
         self._taken += 1
         self._groups.setdefault(key, []).append(item)
         self._since.setdefault(key, self._taken)
+        self._bytes[key] = self._bytes.get(key, 0) + size
         for waiting, since in list(self._since.items()):
-            if len(self._groups[waiting]) >= self.size or self._taken - since >= self.limit:
+            is_full = len(self._groups[waiting]) >= self.size
+            if is_full or self._taken - since >= self.limit or sum(self._bytes.values()) > self.room:
                 yield self._take(waiting)
 
     def _take(self, key: Hashable) -> list[T]:
-        del self._since[key]
+        del self._since[key], self._bytes[key]
         return self._groups.pop(key)
 
     def largest(self) -> list[T]:

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from featcodec.errors import InputError
 from featcodec.images.letterbox import Letterbox
-from featcodec.images.reading import read_image
+from featcodec.images.reading import reading
 from featcodec.networks.layouts import save_layout
 from featcodec.packing.layout import Layout, LayoutConfig
 from featcodec.packing.tiling import TileGrid
@@ -159,9 +159,11 @@ def _statistics(task: LayoutTask, model: SplitModel, images: Sequence[Path]) -> 
 def _features(task: LayoutTask, model: SplitModel, images: Sequence[Path]) -> Iterator[Tensor]:
     """(1, C, H, W) of each image."""
     for path in images:
-        picture = read_image(path)
-        letterbox = Letterbox.fit(picture.shape[1], picture.shape[0], task.image_size)
-        pixels = torch.from_numpy(letterbox.apply(picture)).permute(2, 0, 1)[None].float() / 255
+        with reading(path) as picture:
+            letterbox = Letterbox.fit(picture.shape[1], picture.shape[0], task.image_size)
+            small = letterbox.apply(picture)
+        del picture
+        pixels = torch.from_numpy(small).permute(2, 0, 1)[None].float() / 255
         with torch.inference_mode():
             yield model.detector.front(pixels)
 

@@ -6,16 +6,22 @@ import io
 import struct
 import subprocess
 import sys
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pictures import make_good_pictures, save_texture, texture
 from PIL import Image
 
 from featcodec.errors import InputError
+from featcodec.images import reading
 from featcodec.images.reading import IMAGE_SUFFIXES, as_rgb, read_image
+from featcodec.system.batching import Budget
 
 
 def refusal(path: Path) -> str:
@@ -356,3 +362,36 @@ def test_rotation_in_exif_is_applied_to_an_image_of_pillow(tmp_path: Path) -> No
     Image.new("RGB", (10, 4)).save(tmp_path / "a.jpg", exif=exif)
     with Image.open(tmp_path / "a.jpg") as image:
         assert as_rgb(image).shape == read_image(tmp_path / "a.jpg").shape == (10, 4, 3)
+
+
+@pytest.mark.parametrize("pixels", [1, 1000])
+def test_the_strips_of_an_image_make_the_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:
+    """Whatever its kind is, and however few rows a strip has."""
+    names = [*make_good_pictures(tmp_path), "clear.png", "key.png"]
+    names.remove("wide.png")  # one strip per row would take a second
+    Image.fromarray(texture(97, 65)).convert("P").save(tmp_path / "clear.png", transparency=3)
+    Image.fromarray(texture(97, 65)).save(tmp_path / "key.png", transparency=tuple(texture(97, 65)[3, 3].tolist()))
+    whole = {name: read_image(tmp_path / name) for name in names}
+    monkeypatch.setattr(reading, "_STRIP_PIXELS", pixels)
+    for name, expected in whole.items():
+        assert np.array_equal(read_image(tmp_path / name), expected), name
+
+
+def test_threads_share_what_images_may_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two of these images are more than all threads may hold together. So one is read after the other."""
+    monkeypatch.setattr(reading, "_being_read", Budget(64 * 64 + 1))
+    lock, held = threading.Lock(), []
+
+    def hold(path: Path) -> int:
+        with reading.reading(path) as pixels:
+            with lock:
+                held.append(path)
+                assert held == [path]
+            time.sleep(0.01)
+            with lock:
+                held.remove(path)
+            return pixels.size
+
+    paths = [save_texture(tmp_path / f"{number}.png", 64, 64) for number in range(6)]
+    with ThreadPoolExecutor(3) as pool:
+        assert list(pool.map(hold, paths)) == [64 * 64 * 3] * 6

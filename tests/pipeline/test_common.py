@@ -22,12 +22,12 @@ from featcodec.system.paths import Source
 def test_no_batch_has_more_pixels_than_the_networks_can_bear(count: int, pixels: int) -> None:
     batches = list(network_parts(range(count), pixels))
     assert [item for batch in batches for item in batch] == list(range(count))
-    assert all(len(batch) == 1 or len(batch) * pixels <= common._NETWORK_PIXELS for batch in batches)
-    assert all((len(batch) + 1) * pixels > common._NETWORK_PIXELS for batch in batches[:-1]), "smaller than it may be"
+    assert all(len(batch) == 1 or len(batch) * pixels <= common.NETWORK_PIXELS for batch in batches)
+    assert all((len(batch) + 1) * pixels > common.NETWORK_PIXELS for batch in batches[:-1]), "smaller than it may be"
 
 
 @pytest.mark.parametrize("failure", [InputError("bad"), RuntimeError("bad\nand more"), MemoryError()])
-@given(bad=st.sets(st.integers(0, 9)), pixels=st.sampled_from([1, common._NETWORK_PIXELS // 3, 1 << 30]))
+@given(bad=st.sets(st.integers(0, 9)), pixels=st.sampled_from([1, common.NETWORK_PIXELS // 3, 1 << 30]))
 def test_one_bad_item_fails_alone(failure: Exception, bad: set[int], pixels: int) -> None:
     def run(items: Sequence[int]) -> list[int]:
         if bad & set(items):
@@ -50,6 +50,10 @@ def sources_of(count: int) -> list[Source]:
 
 def number_of(source: Source) -> int:
     return int(source.path.name)
+
+
+def alike(item: object) -> tuple[int, int, int]:
+    return 0, 1, 1
 
 
 @pytest.mark.slow
@@ -77,9 +81,10 @@ def test_every_file_has_its_outcome_in_order(keys: list[int], bad: set[int], bat
         batched_outcomes(
             sources_of(len(keys)),
             read,
-            keys.__getitem__,
+            lambda number: (keys[number], 1, 1),
             work,
             lambda source, error: f"failed {number_of(source)} {type(error).__name__}",
+            size=lambda source: 1,
             batch=batch,
             workers=workers,
         )
@@ -98,7 +103,7 @@ def test_no_more_is_read_than_is_needed_soon() -> None:
         return number_of(source)
 
     outcomes = batched_outcomes(
-        sources_of(1000), reading, lambda number: 0, list, lambda source, error: -1, batch=4, workers=2
+        sources_of(1000), reading, alike, list, lambda source, error: -1, size=number_of, batch=4, workers=2
     )
     for number in range(100):
         assert next(outcomes) == number
@@ -115,9 +120,10 @@ def test_torch_has_one_thread_meanwhile() -> None:
     threads = batched_outcomes(
         sources_of(3),
         number_of,
-        lambda number: 0,
+        alike,
         lambda group: [torch.get_num_threads() for _ in group],
         lambda source, error: -1,
+        size=number_of,
         batch=2,
         workers=1,
     )
@@ -130,4 +136,8 @@ def test_other_errors_are_faults_of_ours_and_pass() -> None:
         raise KeyError("ours")
 
     with pytest.raises(KeyError):
-        list(batched_outcomes(sources_of(3), broken, hash, list, lambda source, error: 0, batch=2, workers=2))
+        list(
+            batched_outcomes(
+                sources_of(3), broken, alike, list, lambda source, error: 0, size=number_of, batch=2, workers=2
+            )
+        )
