@@ -14,7 +14,7 @@ from pathlib import Path
 
 from featcodec.errors import InputError
 from featcodec.system.csv_tables import CsvRow, number_of, parse_csv
-from featcodec.system.files import read_bounded, write_atomically
+from featcodec.system.files import explained, read_bounded, write_atomically
 from featcodec.system.locks import locked
 
 FILE_NAME = "attack.csv"
@@ -82,7 +82,8 @@ def add_attack_results(folder: Path, results: Iterable[AttackResult]) -> None:
         OutputError: the file cannot be written.
     """
     path = folder / FILE_NAME
-    folder.mkdir(parents=True, exist_ok=True)
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):  # another run may add its rows at the same time
         _write(path, [*(read_attack_results(folder) if path.exists() else []), *results])
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from featcodec.errors import InputError
+from featcodec.errors import InputError, OutputError
 from featcodec.privacy.attack_results import (
     FILE_NAME,
     AttackResult,
@@ -126,6 +126,12 @@ def test_two_runs_at_once_lose_no_row(tmp_path: Path) -> None:
     assert [writer.wait(60) for writer in writers] == [0, 0]
     assert len(read_attack_results(tmp_path)) == 40
     assert [path.name for path in tmp_path.iterdir()] == [FILE_NAME]
+
+
+def test_a_file_in_the_folders_place_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(OutputError, match="out: cannot be written"):
+        add_attack_results(tmp_path / "out", [result("a.png")])
 
 
 def test_a_folder_in_the_tables_place_is_refused(tmp_path: Path) -> None:
