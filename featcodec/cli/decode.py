@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     "--isolate",
     is_flag=True,
     help="Decode video in worker processes, for bitstreams from strangers: one that crashes the decoder, takes over "
-    "120 s or takes over 4 GiB fails alone.",
+    "120 s or takes over 6 GiB fails alone.",
 )
 @box_options
 @click.option(

@@ -44,6 +44,7 @@ def test_a_broken_encoder_is_broken_and_a_missing_official_one_only_missing(
     capsys: pytest.CaptureFixture[str], broken_encoder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.delenv("FEATCODEC_VVC_BIN", raising=False)
     monkeypatch.setattr("featcodec.video.vvenc._CHECKOUT_BIN", Path("/nonexistent"))
     code, out = doctor(capsys, "--json")
     checks = {check["topic"]: check for check in json.loads(out)}
