@@ -51,8 +51,9 @@ def refusal(path: Path) -> str:
 # Harmless ones
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fuse", [False, True])
-@pytest.mark.parametrize("which", [pytest.param("original", marks=pytest.mark.slow), "ultralytics"])
+@pytest.mark.parametrize("which", ["original", "ultralytics"])
 def test_fused_checkpoint_computes_what_the_plain_one_does(tmp_path: Path, which: str, fuse: bool) -> None:
     """fuse() leaves no BatchNorm, a bias, and a bound method that the pickle takes by getattr."""
     if which == "original":
@@ -135,7 +136,7 @@ BESIDE: dict[str, Any] = {
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if index % 6 else []) for index, name in enumerate(BESIDE)],
+    [pytest.param(name, marks=[pytest.mark.slow] if index else []) for index, name in enumerate(BESIDE)],
 )
 def test_what_stands_beside_the_model_does_not_matter(tmp_path: Path, tiny_yolov5: Path, name: str) -> None:
     path = save_yolov5(tmp_path / "a.pt", make_yolov5(), train_args={"x": BESIDE[name]})
