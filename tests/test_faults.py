@@ -191,3 +191,85 @@ def test_python_m_featcodec_is_the_program() -> None:
     )
     assert result.stdout == f"featcodec, version {__version__}\n"
     assert result.stderr == ""
+
+
+def train_arguments(toy_set: Path, tiny_yolov5: Path, output: Path) -> list[object]:
+    data = ["--annotations", toy_set / "annotations.json", "--images", toy_set / "in", "--detector", tiny_yolov5]
+    size = [
+        "--image-size",
+        "64",
+        "--batch-size",
+        "8",
+        "--steps",
+        "40",
+        "--save-every",
+        "5",
+        "--warmup-steps",
+        "1",
+        "--accelerator",
+        "cpu",
+    ]
+    return ["train", "bottleneck", *data, *size, "-o", output]
+
+
+@pytest.mark.slow
+def test_training_needs_no_shared_memory(toy_set: Path, tiny_yolov5: Path, tmp_path: Path) -> None:
+    """As in a container, whose /dev/shm has 64 MB; here it has less than one batch."""
+    command = [*ENTRY, *map(str, train_arguments(toy_set, tiny_yolov5, tmp_path / "out")), "--workers", "3"]
+    small = 'mount -t tmpfs -o size=64k tmpfs /dev/shm || exit 77; exec "$@"'
+    result = subprocess.run(
+        ["unshare", "-m", "sh", "-c", small, "sh", *command], capture_output=True, text=True, check=False, timeout=250
+    )
+    if result.returncode == 77 or result.stderr.startswith("unshare:"):
+        pytest.skip(f"no file system of its own can be mounted here: {result.stderr.strip()}")
+    assert result.returncode == 0, result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    children = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return [int(child) for path in children for child in path.read_text().split()]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_ends_a_training_in_one_line(toy_set: Path, tiny_yolov5: Path, tmp_path: Path) -> None:
+    """As the kernel does it when memory runs out. The run goes on from its last checkpoint."""
+    arguments = train_arguments(toy_set, tiny_yolov5, tmp_path / "out")
+    process = start(*arguments, "--workers", "2")
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "out/state.safetensors").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    workers = workers_of(process)
+    os.kill(workers[0], signal.SIGKILL)
+    _, err = process.communicate(timeout=90)
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert "a process that prepares batches was killed (out of memory?); go on with --resume" in err.splitlines()[-1]
+    for worker in workers:
+        with pytest.raises(ProcessLookupError):
+            os.kill(worker, 0)
+    again = start(*arguments, "--resume")
+    _, err = again.communicate(timeout=250)
+    assert (again.returncode, "Traceback" in err) == (0, False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+def test_no_worker_outlives_a_training(toy_set: Path, tiny_yolov5: Path, tmp_path: Path, sign: signal.Signals) -> None:
+    process = start(*train_arguments(toy_set, tiny_yolov5, tmp_path / "out"), "--workers", "2")
+    deadline = time.monotonic() + 200
+    while not (tmp_path / "out/log.csv").exists():
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    process.send_signal(sign)
+    _, err = process.communicate(timeout=90)
+    assert "Traceback" not in err
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)

@@ -5,14 +5,8 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import multiprocessing
-import os
 import re
-import signal
-import threading
 from collections.abc import Generator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +20,7 @@ from featcodec.scenes.canvas import Detail
 from featcodec.scenes.scene import CLASSES, SIZE, SceneObject, draw_scene
 from featcodec.system.batching import cores, read_ahead
 from featcodec.system.files import write_once
+from featcodec.system.workers import processes
 
 ANNOTATIONS = "annotations.json"
 PRIVATE = "private.json"
@@ -163,26 +158,10 @@ def _each(draw: partial[Truth], count: int, workers: int) -> Generator[Truth, No
     if workers == 1:
         yield from map(draw, range(count))
         return
+    killed = OutputError("a process that draws was killed (out of memory?); use fewer `workers`")
     # "spawn" instead of "fork", because the process may already run threads.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=_obey_parent) as pool:
-        try:
-            yield from read_ahead(pool, draw, range(count), depth=4 * workers)
-        except BrokenProcessPool:
-            raise OutputError("a process that draws was killed (out of memory?); use fewer `workers`") from None
-
-
-def _obey_parent() -> None:
-    """Make a worker end when its parent ends for any reason. Only the parent reacts to Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    with processes(workers, killed, method="spawn") as pool:
+        yield from read_ahead(pool, draw, range(count), depth=4 * workers)
 
 
 def _remove_older(folder: Path) -> None:

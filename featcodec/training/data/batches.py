@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before anything of ultralytics)
@@ -11,15 +11,19 @@ import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before anything of 
 # isort: split
 import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from featcodec.errors import InputError
+from featcodec.errors import InputError, TrainingError
 from featcodec.images.letterbox import Letterbox
-from featcodec.system.batching import parts
+from featcodec.system.batching import parts, read_ahead
+from featcodec.system.workers import processes
 from featcodec.training.data.datasets import LabelledImage
 from featcodec.training.data.samples import MEMORY, Augmentation, TrainingSample, TrainingSamples, at_least
+
+_BATCHES_AHEAD = 2
+"""Batches that wait per worker."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +44,15 @@ class TrainingBatch:
     image_index: Tensor
     labelled: Tensor
 
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """The fields, in order. The arrays share their memory with the tensors."""
+        return tuple(getattr(self, field.name).numpy() for field in fields(self))
+
+    @classmethod
+    def from_arrays(cls, arrays: tuple[npt.NDArray[Any], ...]) -> TrainingBatch:
+        """Undo `arrays`."""
+        return cls(*map(torch.from_numpy, arrays))
+
     def to(self, device: torch.device | str) -> TrainingBatch:
         """The same batch on a device."""
         return TrainingBatch(
@@ -51,8 +64,8 @@ class TrainingBatch:
         )
 
 
-class _TrainingBatches(Dataset["TrainingBatch | InputError"]):
-    """Item k is the batch of step k, or its error. An error that a worker raises would come with a traceback."""
+class _TrainingBatches:
+    """Item k is the batch of step k."""
 
     def __init__(self, samples: TrainingSamples, batch_size: int, rank: int, world_size: int) -> None:
         self.samples = samples
@@ -60,12 +73,9 @@ class _TrainingBatches(Dataset["TrainingBatch | InputError"]):
         self.rank = rank
         self.world_size = world_size
 
-    def __getitem__(self, step: int) -> TrainingBatch | InputError:
+    def __getitem__(self, step: int) -> TrainingBatch:
         first = (step * self.world_size + self.rank) * self.batch_size
-        try:
-            return _collate([self.samples[number] for number in range(first, first + self.batch_size)])
-        except InputError as error:
-            return error
+        return _collate([self.samples[number] for number in range(first, first + self.batch_size)])
 
 
 def training_batches(  # noqa: PLR0913  (all of them say which batches)
@@ -97,6 +107,7 @@ def training_batches(  # noqa: PLR0913  (all of them say which batches)
 
     Raises:
         InputError: there are no images, or a number is out of range; while iterating: an image cannot be read.
+        TrainingError: while iterating: a worker was killed.
     """
     at_least(0, first_step=first_step, steps=steps, workers=workers, rank=rank)
     at_least(1, batch_size=batch_size, world_size=world_size)
@@ -110,21 +121,15 @@ def training_batches(  # noqa: PLR0913  (all of them say which batches)
 
 
 def _iterate(batches: _TrainingBatches, steps: range, workers: int) -> Iterator[TrainingBatch]:
-    made: Iterable[TrainingBatch | InputError] = map(batches.__getitem__, steps)
-    if workers:
-        made = DataLoader(
-            batches,
-            batch_size=None,
-            sampler=steps,
-            num_workers=workers,
-            collate_fn=_as_it_is,
-            worker_init_fn=_start_worker,
-            generator=torch.Generator(),  # otherwise the loader draws from torch's global random numbers
-        )
-    for batch in made:
-        if isinstance(batch, InputError):
-            raise batch
-        yield batch
+    if not workers:
+        yield from map(batches.__getitem__, steps)
+        return
+    killed = TrainingError(
+        "a process that prepares batches was killed (out of memory?); go on with `resume` and fewer `workers`"
+    )
+    with processes(workers, killed, prepare=_start_worker, arguments=(batches,)) as pool:
+        for arrays in read_ahead(pool, _arrays_of_step, steps, _BATCHES_AHEAD * workers):
+            yield TrainingBatch.from_arrays(arrays)
 
 
 def letterboxed_batches(images: Sequence[LabelledImage], image_size: int, batch_size: int) -> Iterator[TrainingBatch]:
@@ -169,11 +174,17 @@ def _collate(samples: Sequence[TrainingSample]) -> TrainingBatch:
     )
 
 
-def _as_it_is(batch: Any) -> Any:
-    return batch
+_of_worker: _TrainingBatches
+"""In a worker: the batches. A worker gets them once, because they hold the list of all images."""
 
 
-def _start_worker(_number: int) -> None:
+def _start_worker(batches: _TrainingBatches) -> None:
     """Use one thread per worker. The workers already run in parallel; more threads would only wait for each other."""
+    global _of_worker  # noqa: PLW0603  (a process has nothing else to keep them in)
+    _of_worker = batches
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
+
+
+def _arrays_of_step(step: int) -> tuple[npt.NDArray[Any], ...]:
+    return _of_worker[step].arrays()
