@@ -48,14 +48,3 @@ def test_large_pictures_are_read_one_at_a_time(tmp_path: Path, transparent: Path
     arguments = ["--detector", tiny_yolov5, "--image-size", "64", "--qp", "40", "--workers", "2", "-o"]
     usual = peak("encode", tmp_path / "small", *arguments, tmp_path / "a")
     assert peak("encode", transparent, *arguments, tmp_path / "b") - usual < 2 * 240 + 100
-
-
-@pytest.mark.slow
-def test_the_networks_take_large_streams_one_at_a_time(tmp_path: Path, tiny_yolov5: Path) -> None:
-    """Two threads are there, but two pictures of 4096x4096 are more than they may have at once."""
-    model, workers = ["--detector", tiny_yolov5], ["--workers", "2"]
-    for number in range(3):
-        save_texture(tmp_path / f"in/{number}.png", 96, 96 - number)
-    peak("encode", tmp_path / "in", "-o", tmp_path / "out", *model, "--image-size", "4096", "--preset", "faster")
-    one = peak("decode", tmp_path / "out/0.266", "-o", tmp_path / "one.json", *model, *workers)
-    assert peak("decode", tmp_path / "out", "-o", tmp_path / "all.json", *model, *workers) - one < 150

@@ -13,7 +13,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from featcodec import bitstream
-from featcodec.system.files import PART_SUFFIX
+from featcodec.system.leftovers import PART_SUFFIX
 from featcodec.video.base import coded_shape
 from featcodec.video.ffmpeg import decode_picture
 

@@ -12,8 +12,7 @@ runs again to its end. Its files must be those of a run that nobody disturbed, b
 nothing may be done twice.
 
 One line of JSON says how it went. `lost` counts the kills after which something was wrong; stderr says what.
-`leftovers` counts programs that ran on. `hidden_parts` counts hidden files *.part, which a killed process cannot
-remove.
+`leftovers` counts programs that ran on. `hidden_parts` counts hidden files *.part that the second run did not remove.
 """
 
 from __future__ import annotations
@@ -94,8 +93,8 @@ def kill_often(command: str, folder: Path, times: int, seed: int) -> dict[str, A
         wrong += broken(variant.output)
         if older and not older.items() <= contents(variant.output).items():
             wrong.append("an older file is not whole")
-        parts = len(hidden_parts(variant.output.parent))
         wrong += _finish(zygote, variant)
+        parts = len(hidden_parts(variant.output))
         for name, count in (("kills", 1), ("lost", bool(wrong)), ("leftovers", programs), ("hidden_parts", parts)):
             found[name] += count
         for line in wrong:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,6 +94,34 @@ def test_every_file_has_its_outcome_in_order(keys: list[int], bad: set[int], bat
         f"failed {number} {'InputError' if number % 2 else 'MemoryError'}" if number in bad else f"worked {number}"
         for number in range(len(keys))
     ]
+
+
+@pytest.mark.parametrize(("pixels", "most"), [(4096 * 4096, 1), (2048 * 2048, 4), (512 * 512, 4)])
+def test_large_pictures_do_not_go_through_the_networks_together(pixels: int, most: int) -> None:
+    """Whatever the number of threads is."""
+    lock, running, largest = threading.Lock(), [0], [0]
+
+    def work(group: Sequence[int]) -> list[int]:
+        with lock:
+            running[0] += 1
+            largest[0] = max(largest[0], running[0])
+        time.sleep(0.01)
+        with lock:
+            running[0] -= 1
+        return list(group)
+
+    kinds = batched_outcomes(
+        sources_of(16),
+        number_of,
+        lambda number: (number, 1, pixels),
+        work,
+        lambda source, error: -1,
+        size=number_of,
+        batch=4,
+        workers=4,
+    )
+    assert list(kinds) == list(range(16))
+    assert largest[0] <= most
 
 
 def test_no_more_is_read_than_is_needed_soon() -> None:
