@@ -17,7 +17,8 @@ from featcodec.bitstream import read_file, unpack
 from featcodec.evaluation.coco import score
 from featcodec.evaluation.curves import read_curve
 from featcodec.evaluation.rate import rate_of_streams
-from featcodec.images.annotations import read_annotations, read_results
+from featcodec.images.annotations import read_annotations
+from featcodec.images.results import read_results
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
 
 BIN = Path(__file__).resolve().parents[1] / "bin"

@@ -32,13 +32,14 @@ if TYPE_CHECKING:
 def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_json: bool) -> int:
     """Score detections (a COCO results file) against annotations with pycocotools.
 
-    The bpp counts every byte of the bitstream files, per pixel of the original images. Categories are matched by name
-    if the results have names (decode writes them), otherwise by id.
+    The bpp counts every byte of the bitstream files, per pixel of the original images. Images and categories are
+    matched by name if the results have names (decode writes them), otherwise by id.
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.evaluation.coco import score
     from featcodec.evaluation.rate import rate_of_streams
-    from featcodec.images.annotations import read_annotations, read_results
+    from featcodec.images.annotations import read_annotations
+    from featcodec.images.results import read_results
     from featcodec.images.sizes import reaching_out
     from featcodec.system.paths import expand_sources
 

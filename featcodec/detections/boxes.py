@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
 import numpy as np
@@ -144,27 +145,34 @@ class Detections:
         left, top, right, bottom = self.xyxy[index].tolist()
         return Detection((left, top, right, bottom), float(self.scores[index]), class_id, self.names[class_id])
 
-    def to_coco(self, image_id: int | str, category_ids: Mapping[int, int] | None = None) -> list[dict[str, Any]]:
+    def to_coco(
+        self, image_id: int | str, category_ids: Mapping[int, int] | None = None, name: PurePath | None = None
+    ) -> list[dict[str, Any]]:
         """The boxes as COCO results (https://cocodataset.org/#format-results).
 
         Args:
             image_id: the image's id in the annotation file.
             category_ids: class id -> category id. Classes that are not in it are left out. With None, a detector of
                 COCO's 80 classes uses COCO's own ids (1..90), and any other detector uses its class ids.
+            name: the image's path within its run, without ending (`Source.name`).
 
         Returns:
-            dicts of image_id, image_size [width, height] in pixels (annotations of images of another size do not fit),
-            category_id, category_name (the class name, which matches results also if the ids differ), bbox [left, top,
-            width, height] and score.
+            dicts of image_id, image_name (if there is a name), image_size [width, height] in pixels (annotations of
+            images of another size do not fit), category_id, category_name (the class name), bbox [left, top, width,
+            height] and score. The names say what is meant also if an annotation file has other ids.
         """
         if category_ids is None:
             category_ids = default_category_ids(self.names)
+        image = {
+            "image_id": image_id,
+            **({} if name is None else {"image_name": name.as_posix()}),
+            "image_size": [self.width, self.height],
+        }
         results = []
         for box, score, class_id in zip(self.xyxy.tolist(), self.scores.tolist(), self.class_ids.tolist(), strict=True):
             if class_id in category_ids:
                 bbox = [round(value, 3) for value in (box[0], box[1], box[2] - box[0], box[3] - box[1])]
                 category = {"category_id": category_ids[class_id], "category_name": self.names[class_id]}
-                image = {"image_id": image_id, "image_size": [self.width, self.height]}
                 results.append({**image, **category, "bbox": bbox, "score": round(score, 6)})
         return results
 

@@ -92,22 +92,10 @@ def image_ids_of(names: Sequence[PurePath], annotations: Annotations | None) -> 
         InputError: the annotation file lists no image of that name, or several; or two images are one listed image.
     """
     if annotations is not None:
-        return _annotated_ids(names, annotations)
+        return annotations.image_ids_of(names)
     numbers = {name: int(name.name) for name in names if name.name.isascii() and name.name.isdigit()}
     count = Counter(numbers.values())
     return {name: numbers[name] if count[numbers.get(name, -1)] == 1 else name.as_posix() for name in names}
-
-
-def _annotated_ids(names: Sequence[PurePath], annotations: Annotations) -> dict[PurePath, int | str]:
-    first: dict[int | str, PurePath] = {}
-    for name in names:
-        image_id = annotations.image_id(name)
-        if (other := first.setdefault(image_id, name)) != name:
-            raise InputError(
-                f"{annotations.path}: {other} and {name} would both be its image {image_id!r}; give only one of "
-                "them, or annotations that list both"
-            )
-    return {name: image_id for image_id, name in first.items()}
 
 
 @contextlib.contextmanager
@@ -124,8 +112,8 @@ def _coco(
             if detections.names not in categories:
                 by_name = None if annotations is None else annotations.category_ids(detections.names)
                 categories[detections.names] = by_name
-            for result in detections.to_coco(image_ids[name], categories[detections.names]):
-                file.write(separator + json.dumps(result))
+            for result in detections.to_coco(image_ids[name], categories[detections.names], name):
+                file.write(separator + json.dumps(result, separators=(",", ":")))
                 separator = ",\n"
 
         yield write

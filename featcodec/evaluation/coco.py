@@ -14,6 +14,7 @@ from pycocotools.cocoeval import COCOeval
 
 from featcodec.errors import InputError
 from featcodec.images.annotations import Annotations
+from featcodec.images.results import matched_ids
 from featcodec.images.sizes import difference
 
 
@@ -44,49 +45,43 @@ def score(annotations: Annotations, results: Sequence[dict[str, Any]]) -> Accura
 
     Args:
         annotations: the ground truth.
-        results: what `featcodec.images.annotations.read_results` or `Detections.to_coco` returns. The category_name of
-            an entry says which category it has. An entry without a category_name uses its category_id.
+        results: what `featcodec.images.results.read_results` or `Detections.to_coco` returns. The image_name of an
+            entry says which image it is about, and the category_name which category it has. An entry without an
+            image_name uses its image_id, and one without a category_name its category_id.
 
     Raises:
         InputError: the same cases as in `match_boxes`.
     """
-    _check(annotations, results)
-    boxes, unmatched = _match_categories(annotations, results)
+    boxes, unmatched = _match_categories(annotations, results, _match_images(annotations, results))
     return replace(accuracy_of(annotations, _evaluate(annotations, boxes)), unmatched=unmatched)
 
 
 def match_boxes(annotations: Annotations, results: Sequence[dict[str, Any]]) -> COCOeval | None:
     """Match results with annotations. The accuracy over all images, or over a resample of them, is computed from this.
 
-    Categories are matched as in `score`.
+    Images and categories are matched as in `score`.
 
     Returns:
         pycocotools' evaluation after `evaluate`, or None if no result counts.
 
     Raises:
-        InputError: a result belongs to an image that the annotation file does not list, or lists with another size; a
-            result without a name has a
-            category that the file does not have; the file has none of the names in the results, or one of these names
-            twice; nothing is annotated; or some image ids are numbers and some are texts.
+        InputError: the images of the results cannot be found (see `matched_ids`), or the annotation file lists one with
+            another size; a result without a category_name has a category that the file does not have; the file has none
+            of the category names in the results, or one of these names twice; nothing is annotated; or some image ids
+            are numbers and some are texts.
     """
-    _check(annotations, results)
-    return _evaluate(annotations, _match_categories(annotations, results)[0])
+    return _evaluate(annotations, _match_categories(annotations, results, _match_images(annotations, results))[0])
 
 
-def _check(annotations: Annotations, results: Sequence[dict[str, Any]]) -> None:
-    """Refuse annotations that cannot be used for a score, or that do not list the images of the results."""
+def _match_images(annotations: Annotations, results: Sequence[dict[str, Any]]) -> list[int | str]:
+    """The image of each result, in annotations that can be used for a score."""
     if len({type(image_id) for image_id in annotations.image_ids}) > 1:
         raise InputError(f"{annotations.path}: some image ids are numbers and some are texts; use one kind")
-    unknown = {each for each in {result["image_id"] for result in results} if annotations.listed_id(each) is None}
-    if unknown:
-        raise InputError(
-            f"{annotations.path}: lists no image {sorted(map(str, unknown))[0]} (the results have {len(unknown)} such "
-            "images); give the annotations of this set, or decode with `annotations`"
-        )
+    image_ids = matched_ids(annotations, results)
     sizes = {
         image_id: (width, height)
-        for result in results
-        if "image_size" in result and (image_id := annotations.listed_id(result["image_id"])) is not None
+        for image_id, result in zip(image_ids, results, strict=True)
+        if "image_size" in result
         for width, height in [result["image_size"]]
     }
     if (differing := difference(annotations, sizes)) is not None:
@@ -94,12 +89,13 @@ def _check(annotations: Annotations, results: Sequence[dict[str, Any]]) -> None:
     content = annotations.content
     if not content["annotations"] or not content["categories"]:
         raise InputError(f"{annotations.path}: has no boxes or no categories, so there is nothing to score")
+    return image_ids
 
 
 def _match_categories(
-    annotations: Annotations, results: Sequence[dict[str, Any]]
+    annotations: Annotations, results: Sequence[dict[str, Any]], image_ids: Sequence[int | str]
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
-    """Return the results with the category ids of the annotation file, and the number of boxes per unknown name.
+    """Return the results with the ids of the annotation file, and the number of boxes per unknown name.
 
     The returned results are copies with only the fields that pycocotools needs. One reason is that pycocotools changes
     its input. The other is that it takes a result with a "caption" or "segmentation" for a result of another task.
@@ -113,7 +109,7 @@ def _match_categories(
         )
     ids = {category["id"] for category in annotations.content["categories"]}
     boxes, unmatched = [], Counter[str]()
-    for number, result in enumerate(results, 1):
+    for number, (image_id, result) in enumerate(zip(image_ids, results, strict=True), 1):
         if "category_name" in result:
             category = by_name[result["category_name"]]
         elif (category := result["category_id"]) not in ids:
@@ -125,7 +121,6 @@ def _match_categories(
         if category is None:
             unmatched[result["category_name"]] += 1
         else:
-            image_id = annotations.listed_id(result["image_id"])
             boxes.append(
                 {"image_id": image_id, "category_id": category, "bbox": result["bbox"], "score": result["score"]}
             )

@@ -1,4 +1,4 @@
-"""Reads COCO annotation and result files, and matches images to image ids."""
+"""Reads COCO annotation files, and matches images to image ids."""
 
 from __future__ import annotations
 
@@ -20,9 +20,6 @@ from featcodec.images.entries import (
     read_crowd_if_any,
     read_image_id,
     read_name,
-    read_score,
-    read_size_if_any,
-    read_text_if_any,
     refuse_corners,
     shown,
     unique_images,
@@ -43,14 +40,6 @@ _ENTRIES: Mapping[str, Mapping[str, Reader]] = {
         "iscrowd": read_crowd_if_any,
     },
     "categories": {"id": read_category_id, "name": read_name},
-}
-_RESULT: Mapping[str, Reader] = {
-    "image_id": read_image_id,
-    "category_id": read_category_id,
-    "bbox": read_box,
-    "score": read_score,
-    "category_name": read_text_if_any,
-    "image_size": read_size_if_any,
 }
 
 
@@ -108,6 +97,26 @@ class Annotations:
                 "listed file names start from, or rename the images"
             )
         return ids[0]
+
+    def image_ids_of(self, names: Iterable[PurePath]) -> dict[PurePath, int | str]:
+        """The id of each image of a run; see `image_id`. No two images have the same id.
+
+        Raises:
+            InputError: the file lists no image of one of the names, or several; or two names mean one listed image.
+        """
+        first: dict[int | str, PurePath] = {}
+        for name in names:
+            image_id = self.image_id(name)
+            if (other := first.setdefault(image_id, name)) != name:
+                raise InputError(
+                    f"{self.path}: {other} and {name} would both be its image {image_id!r}; give only one of them, or "
+                    "annotations that list both"
+                )
+        return {name: image_id for image_id, name in first.items()}
+
+    def lists(self, name: PurePath) -> bool:
+        """Whether the file lists an image of that name, or several."""
+        return bool(self._images.find(name))
 
     @cached_property
     def _images(self) -> ListedNames[int | str]:
@@ -265,20 +274,6 @@ def listed_size(image: Mapping[str, Any]) -> tuple[float, float] | None:
     if not all(isinstance(side, (int, float)) and not isinstance(side, bool) and 0 < side < math.inf for side in size):
         return None
     return float(size[0]), float(size[1])  # type: ignore[arg-type]
-
-
-def read_results(path: Path) -> list[dict[str, Any]]:
-    """Read a COCO results file: a list of dicts with image_id, category_id, bbox and score.
-
-    The results of featcodec also have a category_name and an image_size.
-
-    Raises:
-        InputError: the file cannot be read, is not JSON, or has another form.
-    """
-    content = read_json(path)
-    if not isinstance(content, list):
-        raise InputError(f"{path}: not a COCO results file (a JSON list); make it with `featcodec decode -o x.json`")
-    return normal_entries(path, content, "of the results", _RESULT, "make it with `featcodec decode`")
 
 
 def read_json(path: Path, limit: int | None = None, what: str = "annotations") -> Any:

@@ -12,6 +12,7 @@ from featcodec.images.annotations import Annotations, Note, listed_size
 from featcodec.images.entries import reaches_out
 from featcodec.images.orientation import has_late_metadata, is_on_its_side, orientation_of
 from featcodec.images.reading import opened
+from featcodec.images.results import matched_ids
 
 _METADATA = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 """Where Pillow keeps what may hold the orientation of a PNG file."""
@@ -139,13 +140,15 @@ def reaching_out(annotations: Annotations, results: Sequence[Mapping[str, Any]])
     Args:
         annotations: the annotations.
         results: COCO results. Those that say the size of their image are not looked at; see `difference`.
+
+    Raises:
+        InputError: as `matched_ids`.
     """
     listed = _listed_sizes(annotations)
     found: dict[int | str, None] = {}
-    for result in results:
-        image_id = None if "image_size" in result else annotations.listed_id(result["image_id"])
-        size = None if image_id is None else listed.get(image_id)
-        if image_id is not None and size is not None:
+    for image_id, result in zip(matched_ids(annotations, results), results, strict=True):
+        size = None if "image_size" in result else listed.get(image_id)
+        if size is not None:
             left, top, width, height = result["bbox"]
             if reaches_out(left + width, size[0]) or reaches_out(top + height, size[1]):
                 found[image_id] = None

@@ -75,6 +75,30 @@ def test_every_stream_has_an_id_of_its_own(
     assert (code, out.split()[:2]) == (0, ["2", "images"])
 
 
+def test_numbers_in_file_names_are_not_taken_for_the_ids_of_other_images(
+    run: Any, coded: Callable[..., Path], tiny_yolov5: Path
+) -> None:
+    folder = coded("10.png", "11.png", "12.png")
+
+    def renumber(content: dict[str, Any]) -> None:
+        for image, box, number in zip(content["images"], content["annotations"], (12, 10, 11), strict=True):
+            image["id"] = box["image_id"] = number
+
+    edit(folder / "a.json", renumber)
+    decode = ("decode", folder / "streams", "--detector", tiny_yolov5, "--max-det", "20")
+    truth = ("--annotations", folder / "a.json")
+    assert run(*decode, "-o", folder / "own.json")[0] == 0
+    assert run(*decode, "-o", folder / "listed.json", *truth)[0] == 0
+    assert ids_in(folder / "own.json") == ids_in(folder / "listed.json") == {10, 11, 12}
+    found = json.loads((folder / "listed.json").read_text())
+    boxes = [{key: box[key] for key in ("image_id", "category_id", "bbox")} for box in found]
+    edit(folder / "a.json", lambda content: content.update(annotations=boxes))
+    assert run("evaluate", folder / "own.json", *truth) == (0, "3 images  AP50 100.00  AP 100.00\n", "")
+    # Without names, the boxes are scored on each other's images.
+    edit(folder / "own.json", lambda results: [result.pop("image_name") for result in results])
+    assert "100.00" not in run("evaluate", folder / "own.json", *truth)[1]
+
+
 def test_a_name_that_fits_several_listed_images_is_refused_before_the_work(
     run: Any, coded: Callable[..., Path], tiny_yolov5: Path
 ) -> None:
@@ -107,7 +131,7 @@ def test_one_original_for_two_streams_is_not_drawn(run: Any, coded: Callable[...
     assert "1.png: would be the original of both cam1/1 and cam2/1" in err
 
 
-def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+def edit(path: Path, change: Callable[[Any], Any]) -> Path:
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))

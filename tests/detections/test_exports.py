@@ -91,7 +91,7 @@ def test_coco_is_json_for_any_number_of_boxes(tmp_path: Path, counts: list[int])
     ]
     for result in results[:1]:
         category = {"category_id": 0, "category_name": "cat"}
-        image = {"image_id": result["image_id"], "image_size": [200, 100]}
+        image = {"image_id": result["image_id"], "image_name": f"{result['image_id']:05d}", "image_size": [200, 100]}
         assert result == {**image, **category, "bbox": [20, 10, 40, 20.5], "score": 0.75}
 
 
@@ -124,6 +124,7 @@ def test_coco_ids_come_from_the_annotations(tmp_path: Path) -> None:
     # The second class is none of the annotations' categories.
     assert [(result["image_id"], result["category_id"]) for result in results] == [(70, 9), ("b", 9)]
     assert [result["category_name"] for result in results] == ["cat", "cat"]
+    assert [result["image_name"] for result in results] == ["sub/a", "b"]
 
 
 @pytest.mark.parametrize("name", ["d.json", "d.csv", "d"])
@@ -131,7 +132,7 @@ def test_file_names_that_are_no_utf_8_are_written_and_read_back(tmp_path: Path, 
     export(tmp_path / name, (f"sub/{LATIN_1}", detections()))
     if name == "d.json":
         (result,) = json.loads((tmp_path / name).read_text())
-        assert os.fsencode(result["image_id"]) == b"sub/caf\xe9"
+        assert os.fsencode(result["image_id"]) == os.fsencode(result["image_name"]) == b"sub/caf\xe9"
     elif name == "d.csv":
         assert (tmp_path / name).read_bytes().splitlines()[1].startswith(b"sub/caf\xe9,0,cat,")
     else:

@@ -131,13 +131,31 @@ def test_unknown_image_is_refused() -> None:
     results = [found(1, 1, A), found(77, 1, A), found(78, 1, A)]
     with pytest.raises(InputError, match=r"truth\.json: lists no image 77 \(the results have 2 such images\)"):
         score(truth(*BOXES), results)
-    with pytest.raises(InputError, match="lists no image 01 "):
+    with pytest.raises(InputError, match="lists no image '01' "):
         score(truth(*BOXES), [{**found(1, 1, A), "image_id": "01"}])
 
 
 @pytest.mark.parametrize("image_id", [1, "1", 1.0])
 def test_image_ids_that_can_mean_only_one_image(image_id: object) -> None:
     assert score(truth((1, 1, A)), [{**found(1, 1, A), "image_id": image_id}]).ap == pytest.approx(100)
+
+
+def test_images_are_matched_by_name_whatever_their_ids() -> None:
+    """The ids come from file names, and the annotations have given these ids to other images."""
+    results = [{**found(3 - image, category, box), "image_name": f"{image}"} for image, category, box in BOXES]
+    assert_accuracy(score(truth(*BOXES), results), 100, 100, 100)
+    with pytest.raises(InputError, match=r"truth\.json: lists no image '3' \(the results have 1 such images\)"):
+        score(truth(*BOXES), [*results, {**found(1, 1, A), "image_name": "3"}])
+
+
+def test_the_size_is_compared_with_that_of_the_image_of_that_name() -> None:
+    annotations = truth(*BOXES)
+    for image, width in zip(annotations.content["images"], (640, 480), strict=True):
+        image.update(width=width, height=500)
+    result = {**found(2, 1, A), "image_name": "1"}
+    assert score(annotations, [{**result, "image_size": [640, 500]}]).ap > 0
+    with pytest.raises(InputError, match="image 1: listed as 640x500, coded as 480x500"):
+        score(annotations, [{**result, "image_size": [480, 500]}])
 
 
 @pytest.mark.parametrize("category", [0, 99, -1, 1.5])

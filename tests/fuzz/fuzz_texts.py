@@ -17,7 +17,8 @@ from featcodec.evaluation.bd import compare
 from featcodec.evaluation.coco import score
 from featcodec.evaluation.curves import read_curve
 from featcodec.evaluation.report.study import read_study
-from featcodec.images.annotations import read_annotations, read_results
+from featcodec.images.annotations import read_annotations
+from featcodec.images.results import read_results
 from featcodec.privacy.attack_results import read_attack_results
 from featcodec.privacy.private_details import read_private_details
 from featcodec.training.data.coco import read_coco
@@ -159,7 +160,10 @@ def _annotations() -> dict[str, Any]:
 
 def _results() -> list[dict[str, Any]]:
     return [
-        {"image_id": n, "category_id": n + 1, "category_name": name, "bbox": [4, 3, 9, 8], "score": 0.9 - n / 10}
+        {
+            **{"image_id": n, "image_name": str(n), "category_id": n + 1, "category_name": name},
+            **{"bbox": [4, 3, 9, 8], "score": 0.9 - n / 10},
+        }
         for n, name in enumerate(_NAMES)
     ]
 

@@ -1,4 +1,4 @@
-"""COCO annotation and result files: matched to pictures and classes, or refused in one sentence."""
+"""COCO annotation files: matched to pictures and classes, or refused in one sentence."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ import pytest
 
 from featcodec.errors import InputError
 from featcodec.images import annotations as module
-from featcodec.images.annotations import Annotations, read_annotations, read_json, read_results
+from featcodec.images.annotations import Annotations, read_annotations, read_json
 
 GOOD: dict[str, Any] = {
     "images": [{"id": 7, "file_name": "train/000007.jpg"}, {"id": "x", "file_name": "shot.one.png"}],
     "annotations": [{"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4]}],
     "categories": [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}],
 }
-RESULT = {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}
 
 
 def write(path: Path, content: Any) -> Path:
@@ -298,74 +297,6 @@ def test_boxes_that_look_like_corners_are_refused(tmp_path: Path) -> None:
 )
 def test_other_boxes_are_not_taken_for_corners(tmp_path: Path, content: dict[str, Any]) -> None:
     assert read_annotations(write(tmp_path / "a.json", content)).content == content
-
-
-def test_results_are_read(tmp_path: Path) -> None:
-    assert read_results(write(tmp_path / "r.json", [RESULT, RESULT])) == [RESULT, RESULT]
-    assert read_results(write(tmp_path / "r.json", [])) == []
-
-
-@pytest.mark.parametrize("content", [{}, GOOD, "null", 3, {"results": [RESULT]}], ids=["{}", "GOOD", "null", "3", "in"])
-def test_results_that_are_no_list_are_refused(tmp_path: Path, content: Any) -> None:
-    assert "not a COCO results file" in refusal(read_results, write(tmp_path / "r.json", content))
-
-
-@pytest.mark.parametrize("key", sorted(RESULT))
-def test_result_that_lacks_something_is_refused(tmp_path: Path, key: str) -> None:
-    broken = {name: value for name, value in RESULT.items() if name != key}
-    message = refusal(read_results, write(tmp_path / "r.json", [RESULT, broken]))
-    assert f"entry 2 of the results has no {key}; make it with `featcodec decode`" in message
-
-
-@pytest.mark.parametrize("name", ["cat", "", "K\u00e4tzchen"])
-def test_results_may_have_names(tmp_path: Path, name: str) -> None:
-    named = {**RESULT, "category_name": name}
-    assert read_results(write(tmp_path / "r.json", [RESULT, named])) == [RESULT, named]
-
-
-@pytest.mark.parametrize("name", [None, 3, True, ["cat"], {"name": "cat"}])
-def test_result_with_a_name_that_is_not_text_is_refused(tmp_path: Path, name: Any) -> None:
-    message = refusal(read_results, write(tmp_path / "r.json", [RESULT, RESULT, {**RESULT, "category_name": name}]))
-    assert f"entry 3 of the results has the category_name {name!r}, not a text; " in message
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"bbox": [1, 2, 3]},
-        {"bbox": None},
-        {"bbox": "1234"},
-        {"bbox": [1, 2, 3, "4"]},
-        {"bbox": [1, 2, 3, None]},
-        {"bbox": [1, 2, 3, float("nan")]},
-        {"bbox": [1, 2, 3, 10**400]},
-        {"bbox": [1, 2, 3, float("inf")]},
-        {"score": "high"},
-        {"score": None},
-        {"score": float("nan")},
-        {"image_id": [7]},
-        {"image_id": None},
-        {"category_id": "cat"},
-        {"category_id": "03"},
-        {"category_id": True},
-        {"image_id": True},
-        {"bbox": [1, 2, -3, 4]},
-        {"bbox": []},
-        {"score": True},
-        {"category_id": 3.5},
-        {"category_id": None},
-        {"category_id": [3]},
-    ],
-    ids=repr,
-)
-def test_damaged_result_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
-    message = refusal(read_results, write(tmp_path / "r.json", [RESULT, {**RESULT, **changes}]))
-    assert f"entry 2 of the results has the {next(iter(changes))} " in message
-
-
-@pytest.mark.parametrize("entry", [None, 3, "text", []])
-def test_result_that_is_no_object_is_refused(tmp_path: Path, entry: Any) -> None:
-    refusal(read_results, write(tmp_path / "r.json", [entry]))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1,", "not json", "[" * 200_000, "\x00", "1" * 5000])

@@ -1,0 +1,151 @@
+"""COCO results: read or refused in one sentence, and given to the annotated images that they are about."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featcodec.errors import InputError
+from featcodec.images.annotations import Annotations
+from featcodec.images.results import matched_ids, read_results
+
+RESULT = {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}
+# As in many sets, the numbers in the file names are ids of other images.
+LISTED = {1: "cam1/2.png", 2: "cam1/1.png", 3: "cam2/1.jpg", 4: "cam.01.png"}
+TRUTH = Annotations(Path("truth.json"), {"images": [{"id": key, "file_name": name} for key, name in LISTED.items()]})
+
+
+def write(path: Path, content: Any) -> Path:
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def refusal(function: Any, path: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        function(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    return message
+
+
+def test_results_are_read(tmp_path: Path) -> None:
+    assert read_results(write(tmp_path / "r.json", [RESULT, RESULT])) == [RESULT, RESULT]
+    assert read_results(write(tmp_path / "r.json", [])) == []
+
+
+@pytest.mark.parametrize("content", [{}, "null", 3, {"results": [RESULT]}], ids=["{}", "null", "3", "in"])
+def test_results_that_are_no_list_are_refused(tmp_path: Path, content: Any) -> None:
+    assert "not a COCO results file" in refusal(read_results, write(tmp_path / "r.json", content))
+
+
+@pytest.mark.parametrize("key", sorted(RESULT))
+def test_result_that_lacks_something_is_refused(tmp_path: Path, key: str) -> None:
+    broken = {name: value for name, value in RESULT.items() if name != key}
+    message = refusal(read_results, write(tmp_path / "r.json", [RESULT, broken]))
+    assert f"entry 2 of the results has no {key}; make it with `featcodec decode`" in message
+
+
+@pytest.mark.parametrize("name", ["cat", "", "K\u00e4tzchen"])
+@pytest.mark.parametrize("field", ["category_name", "image_name"])
+def test_results_may_have_names(tmp_path: Path, field: str, name: str) -> None:
+    named = {**RESULT, field: name}
+    assert read_results(write(tmp_path / "r.json", [RESULT, named])) == [RESULT, named]
+
+
+@pytest.mark.parametrize("name", [None, 3, True, ["cat"], {"name": "cat"}])
+@pytest.mark.parametrize("field", ["category_name", "image_name"])
+def test_result_with_a_name_that_is_not_text_is_refused(tmp_path: Path, field: str, name: Any) -> None:
+    message = refusal(read_results, write(tmp_path / "r.json", [RESULT, RESULT, {**RESULT, field: name}]))
+    assert f"entry 3 of the results has the {field} {name!r}, not a text; " in message
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"bbox": [1, 2, 3]},
+        {"bbox": None},
+        {"bbox": "1234"},
+        {"bbox": [1, 2, 3, "4"]},
+        {"bbox": [1, 2, 3, None]},
+        {"bbox": [1, 2, 3, float("nan")]},
+        {"bbox": [1, 2, 3, 10**400]},
+        {"bbox": [1, 2, 3, float("inf")]},
+        {"score": "high"},
+        {"score": None},
+        {"score": float("nan")},
+        {"image_id": [7]},
+        {"image_id": None},
+        {"category_id": "cat"},
+        {"category_id": "03"},
+        {"category_id": True},
+        {"image_id": True},
+        {"bbox": [1, 2, -3, 4]},
+        {"bbox": []},
+        {"score": True},
+        {"category_id": 3.5},
+        {"category_id": None},
+        {"category_id": [3]},
+    ],
+    ids=repr,
+)
+def test_damaged_result_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    message = refusal(read_results, write(tmp_path / "r.json", [RESULT, {**RESULT, **changes}]))
+    assert f"entry 2 of the results has the {next(iter(changes))} " in message
+
+
+@pytest.mark.parametrize("entry", [None, 3, "text", []])
+def test_result_that_is_no_object_is_refused(tmp_path: Path, entry: Any) -> None:
+    refusal(read_results, write(tmp_path / "r.json", [entry]))
+
+
+def of(image_id: Any, name: str | None = None) -> dict[str, Any]:
+    return {**RESULT, "image_id": image_id, **({} if name is None else {"image_name": name})}
+
+
+@pytest.mark.parametrize(
+    ("image_id", "name", "expected"),
+    [
+        (1, "cam1/1", 2),
+        (1, "set/cam1/1", 2),
+        (2, "2", 1),
+        (99, "cam1/2", 1),
+        ("cam.01", "cam.01", 4),
+        (1, "cam.01.png", 4),
+        (1, "cam2/1.jpg", 3),
+        (1, None, 1),
+        ("2", None, 2),
+        (3.0, None, 3),
+    ],
+)
+def test_the_name_says_the_image_and_without_a_name_the_id(image_id: Any, name: str | None, expected: int) -> None:
+    assert matched_ids(TRUTH, [of(image_id, name)]) == [expected]
+
+
+def test_each_result_gets_its_image(tmp_path: Path) -> None:
+    results = [of(1, "cam1/1"), of(2, "cam1/2"), of(3), of(1, "cam1/1"), of(1, "cam1/1.png")]
+    assert matched_ids(TRUTH, results) == [2, 1, 3, 2, 2]
+    assert matched_ids(TRUTH, []) == []
+
+
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        ([of(1, "cam1/1"), of(2, "5"), of(3, "6"), of(2, "5")], "lists no image '5' (the results have 2 such images)"),
+        ([of(1), of(77), of(78)], "lists no image 77 (the results have 2 such images)"),
+        ([of(1, "7"), of(77)], "lists no image '7' (the results have 2 such images)"),
+        ([of(1, "")], "lists no image '' (the results have 1 such images)"),
+        ([of(2, "1")], "1: truth.json lists 2 images of that name"),
+        ([of(3, "cam3/2"), of(4, "cam4/2")], "cam3/2 and cam4/2 would both be its image 1"),
+    ],
+    ids=["name", "id", "both", "empty", "several images", "one image"],
+)
+def test_a_result_of_no_image_or_of_several_is_refused(results: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(InputError) as caught:
+        matched_ids(TRUTH, results)
+    assert said in str(caught.value)
+    assert "truth.json" in str(caught.value)
+    assert "\n" not in str(caught.value)
