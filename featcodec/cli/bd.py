@@ -53,7 +53,7 @@ def command(
     from featcodec.system.files import check_new
 
     if mpeg_vcm is not None:
-        check_new(mpeg_vcm, "mpeg_vcm", overwrite=overwrite)
+        check_new(mpeg_vcm, "mpeg_vcm", overwrite=overwrite, inputs=[anchor, test])
     first = read_curve(anchor, metric, conditions_of(of_anchor))
     second = read_curve(test, metric, conditions_of(of_test))
     comparison = compare(first, second, interpolation)

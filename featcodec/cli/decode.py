@@ -127,11 +127,11 @@ def command(
     if (draw is None) != (images is None):
         raise click.UsageError("--draw and --images belong together: the folder to draw into, and the images")
     file_format = file_format or format_of(output)
-    check_output(output, file_format, overwrite=overwrite)
     streams = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams")
+    read = (*(stream.path for stream in streams), *filter(None, [annotations]))
+    check_output(output, file_format, overwrite=overwrite, inputs=read)
     truth = None if annotations is None else read_annotations(annotations, complain)
-    known = streams if truth is None else [stream for stream in streams if _is_annotated(stream, truth)]
-    if not known:
+    if not (known := [stream for stream in streams if truth is None or _is_annotated(stream, truth)]):
         raise FeatcodecError(f"{annotations}: lists none of {len(streams)} bitstreams, so {output} is not written")
     image_ids = image_ids_of([stream.name for stream in known], truth)
     drawing = None

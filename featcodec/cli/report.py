@@ -115,6 +115,7 @@ def command(
 
 def _check_outputs(planned: list[Path], inputs: list[Path], *, overwrite: bool) -> None:
     from featcodec.errors import OutputError
+    from featcodec.system.files import check_new
 
     protected = {path.resolve() for path in inputs}
     for number, path in enumerate(planned):
@@ -122,8 +123,7 @@ def _check_outputs(planned: list[Path], inputs: list[Path], *, overwrite: bool) 
             raise OutputError(f"{path}: is read by this command; choose another name")
         if path.resolve() in {other.resolve() for other in planned[:number]}:
             raise OutputError(f"{path}: would be written twice; choose another name for one of the two")
-        if path.exists() and not overwrite:
-            raise OutputError(f"{path}: exists; use --overwrite or another name")
+        check_new(path, overwrite=overwrite)
 
 
 def _read_commands(path: Path) -> str:

@@ -237,8 +237,8 @@ def layout_command(
     from featcodec.system.paths import expand_sources
     from featcodec.training.layout import LayoutTask, find_layout
 
-    check_new(output, overwrite=overwrite)
     images = [source.path for source in expand_sources(sources, IMAGE_SUFFIXES, "images")]
+    check_new(output, overwrite=overwrite, inputs=[*images, Path(detector), Path(bottleneck)])
     find_layout(LayoutTask(detector, bottleneck, image_size), images, output, overwrite=overwrite)
     click.echo(str(output))
 

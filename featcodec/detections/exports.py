@@ -6,14 +6,14 @@ import contextlib
 import csv
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TypeAlias
 
 from featcodec.detections import Detections
 from featcodec.errors import InputError, OutputError
 from featcodec.images.annotations import Annotations
-from featcodec.system.files import atomic_writer, write_atomically
+from featcodec.system.files import atomic_writer, check_new, exists_error, write_atomically
 from featcodec.system.folders import atomic_folder
 
 FORMATS = ("coco", "csv", "yolo")
@@ -37,18 +37,25 @@ def format_of(output: Path) -> str:
     return formats[output.suffix.lower()]
 
 
-def check_output(output: Path, file_format: str, *, overwrite: bool) -> None:
+def check_output(output: Path, file_format: str, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
     """Check, before the work starts, whether the output can be written.
+
+    Args:
+        output: a file (coco, csv) or a folder (yolo).
+        file_format: one of `FORMATS`.
+        overwrite: whether an output that exists may be replaced.
+        inputs: what the command reads.
 
     Raises:
         OutputError: the output exists and `overwrite` is False, or the output is a folder and the format needs a file,
-            or the output is a file and the format needs a folder.
+            or the output is a file and the format needs a folder; or the output is a device, a pipe or an input.
     """
-    is_folder = file_format == "yolo"
-    if output.exists() and output.is_dir() != is_folder:
-        raise OutputError(f"{output}: is {'not a' if is_folder else 'a'} folder; choose another `output`")
-    if output.exists() and not overwrite and not (is_folder and not any(output.iterdir())):
-        raise OutputError(f"{output}: exists; use `overwrite` or another `output`")
+    if file_format != "yolo":
+        check_new(output, overwrite=overwrite, inputs=inputs)
+    elif output.exists() and not output.is_dir():
+        raise OutputError(f"{output}: is not a folder; choose another `output`")
+    elif output.exists() and not overwrite and any(output.iterdir()):
+        raise exists_error(output)
 
 
 def open_export(

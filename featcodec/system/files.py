@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from featcodec.errors import FeatcodecError, OutputError
 from featcodec.system.leftovers import beside
-from featcodec.system.renaming import move_new
+from featcodec.system.renaming import is_same, move_new
 
 _CHUNK = 1 << 20
 # A pipe is opened without waiting for a writer. A terminal does not become this process's own terminal. Windows lacks
@@ -37,15 +37,24 @@ class _Sink:
             raise OutputError(_explain(self._path, error)) from error
 
 
-def check_new(path: Path, parameter: str = "output", *, overwrite: bool) -> None:
+def check_new(path: Path, parameter: str = "output", *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
     """Check, before the work starts, whether a file can be written under `path`, which `parameter` names.
+
+    Args:
+        path: the output.
+        parameter: the name of the parameter, for messages.
+        overwrite: whether a file that exists may be replaced.
+        inputs: what the command reads.
 
     Raises:
         ExistsError: the file exists, and `overwrite` is False.
-        OutputError: `path` is a folder.
+        OutputError: `path` is a folder, a device, a pipe or one of the inputs.
     """
     if path.is_dir():
         raise OutputError(f"{path}: is a folder; choose another `{parameter}`")
+    _refuse_odd(path, parameter)
+    if any(is_same(path, other) for other in inputs):
+        raise OutputError(f"{path}: is read by this command; choose another `{parameter}`")
     if os.path.lexists(path) and not overwrite:
         raise exists_error(path, parameter)
 
@@ -60,18 +69,22 @@ def atomic_writer(path: Path, mode: str = "wb", *, overwrite: bool = False) -> I
     Args:
         path: the file.
         mode: "wb", or "w" for text in UTF-8 (names that are not UTF-8 keep their bytes).
-        overwrite: replace a file that exists. Without it, no file is replaced, not even one that another process
-            writes during the block.
+        overwrite: replace a file that exists; of a link, the file behind it. Without it, no file is replaced, not even
+            one that another process writes during the block.
 
     Raises:
         ExistsError: the file exists at the end of the block, and `overwrite` is False.
-        OutputError: the file cannot be written (disk full, no permission, or `path` is a folder).
+        OutputError: the file cannot be written (disk full, no permission, or `path` is a folder, a device or a pipe).
     """
-    part = beside(path)
+    target = path
+    if overwrite:
+        _refuse_odd(path)
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    part = beside(target)
     text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     try:
         with explained(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
             file = part.open(mode.replace("w", "x"), **text)
         try:
             yield _Sink(path, file)
@@ -80,7 +93,7 @@ def atomic_writer(path: Path, mode: str = "wb", *, overwrite: bool = False) -> I
                 file.close()
         with explained(path):
             if overwrite or path.is_dir():
-                part.replace(path)
+                part.replace(target)
             else:
                 _move_new(part, path)
     finally:
@@ -209,6 +222,12 @@ def _too_large(path: Path, limit: int, what: str, remedy: str) -> str:
     units = ((30, "GiB"), (20, "MiB"), (10, "KiB"), (0, "bytes"))
     shift, unit = next((shift, unit) for shift, unit in units if limit >> shift or not shift)
     return f"{path}: over {limit >> shift} {unit}, larger than any {what}; {remedy}"
+
+
+def _refuse_odd(path: Path, parameter: str = "output") -> None:
+    with explained(path):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise OutputError(f"{path}: is no regular file, so it is not replaced; choose another `{parameter}`")
 
 
 def _holds(path: Path, data: bytes) -> bool:

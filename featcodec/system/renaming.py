@@ -41,24 +41,25 @@ def exchange(one: Path, other: Path) -> None:
     _renameat2(one, other, _EXCHANGE)
 
 
+def is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, also by links."""
+    try:
+        return one.samefile(other)
+    except (OSError, ValueError):  # one of them is not there
+        return False
+
+
 def _move_by_link(part: Path, path: Path) -> None:
     try:
         os.link(part, path)
     except FileExistsError:
         # A network file system may have made the link, lost the answer, and tried again.
-        if not _is_same(part, path):
+        if not is_same(part, path):
             raise
     except OSError:
         _move_by_reservation(part, path)
         return
     part.unlink()
-
-
-def _is_same(part: Path, path: Path) -> bool:
-    try:
-        return path.samefile(part)
-    except OSError:  # it is gone meanwhile
-        return False
 
 
 def _move_by_reservation(part: Path, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import socket
 from pathlib import Path
 
@@ -154,6 +155,32 @@ def test_what_a_command_finds_in_its_folder_is_a_regular_file_too(
         make(path, kind)
         refused(line.format(*[folder] * line.count("{}")), path.name, capsys)
         path.rmdir() if kind == "folder" else path.unlink()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "bd curve.csv curve.csv --overwrite --mpeg-vcm curve.csv",
+        "bd curve.csv curve.csv --overwrite --mpeg-vcm link.csv",
+        f"decode a.266 -o annotations.json --annotations annotations.json --overwrite {SCENES}",
+        f"decode . -o a.266 --format csv --overwrite {SCENES}",
+        "train layout in -o in/0.png --detector scenes --overwrite",
+        "train layout in -o own.safetensors --detector scenes --bottleneck own.safetensors --overwrite",
+    ],
+)
+def test_no_command_replaces_what_it_reads(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], line: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    Path("link.csv").symlink_to("curve.csv")
+    Path("own.safetensors").write_bytes(STREET.read_bytes())
+    shutil.copy(next(Path("streams").iterdir()), "a.266")
+    words = shlex.split(line)
+    output = Path(words[words.index("-o" if "-o" in words else "--mpeg-vcm") + 1])
+    before = output.read_bytes()
+    refused(line, f"{output}: is read by this command; choose another", capsys)
+    assert output.read_bytes() == before
 
 
 def test_every_option_that_names_a_file_is_tested() -> None:

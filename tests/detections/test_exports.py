@@ -207,6 +207,15 @@ def test_what_exists_needs_overwrite(tmp_path: Path, file_format: str) -> None:
     check_output(output, file_format, overwrite=True)
 
 
+@pytest.mark.parametrize("file_format", ["coco", "csv"])
+def test_a_link_is_something_that_exists(tmp_path: Path, file_format: str) -> None:
+    """Also if it leads nowhere: it was refused only after all the work."""
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(OutputError, match="link: exists; use `overwrite` or another `output`"):
+        check_output(tmp_path / "link", file_format, overwrite=False)
+    check_output(tmp_path / "link", file_format, overwrite=True)
+
+
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_what_another_run_writes_meanwhile_is_not_replaced(tmp_path: Path, file_format: str) -> None:
     output = tmp_path / OUTPUT[file_format]

@@ -104,7 +104,7 @@ def test_what_exists_stays_without_overwrite(run: Any, path: Path, tmp_path: Pat
     for name in ("r.html", "r.md", "r-rate-accuracy.svg", "r-privacy-accuracy.svg", "r-reconstructions.jpg"):
         (tmp_path / name).write_text("precious")
         before = snapshot(tmp_path)
-        assert_refused(run(*arguments), f"{tmp_path / name}: exists; use --overwrite or another name")
+        assert_refused(run(*arguments), f"{tmp_path / name}: exists; use --overwrite or another -o")
         assert snapshot(tmp_path) == before
         (tmp_path / name).unlink()
     assert run(*arguments)[0] == 0

@@ -20,6 +20,7 @@ from featcodec.system.files import (
     ExistsError,
     _Sink,
     atomic_writer,
+    check_new,
     check_regular,
     read_bounded,
     write_atomically,
@@ -127,6 +128,58 @@ def test_a_file_where_a_folder_is_needed(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="cannot be written"):
         write_atomically(tmp_path / "file" / "out", b"data", overwrite=True)
     assert names(tmp_path) == ["file"]
+
+
+def make_odd(path: Path, kind: str) -> None:
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "socket":
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path.name)
+    else:
+        path.symlink_to(os.devnull)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "link to a device"])
+def test_devices_and_pipes_are_never_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """As root, `-o /dev/null` with `overwrite` would make /dev/null a file."""
+    monkeypatch.chdir(tmp_path)  # the path of a socket is short
+    path = tmp_path / "out"
+    make_odd(path, kind)
+    before = path.lstat()
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match="out: is no regular file, so it is not replaced; choose another"):
+            check_new(path, overwrite=overwrite)
+        with pytest.raises(OutputError, match="out: "):
+            write_atomically(path, b"data", overwrite=overwrite)
+    assert (path.lstat().st_ino, path.lstat().st_mode) == (before.st_ino, before.st_mode)
+    assert names(tmp_path) == ["out"]
+
+
+@pytest.mark.parametrize("target", ["there", "not there", "new/folder/not there"])
+def test_a_link_stays_and_the_file_behind_it_is_written(tmp_path: Path, target: str) -> None:
+    """As for a folder. Otherwise the file behind the link would keep its old content, and nobody would notice."""
+    (tmp_path / "there").write_bytes(b"old")
+    link = tmp_path / "links" / "out"
+    link.parent.mkdir()
+    link.symlink_to(f"../{target}")
+    with pytest.raises(ExistsError):
+        write_atomically(link, b"data")
+    write_atomically(link, b"data", overwrite=True)
+    assert link.is_symlink()
+    assert (tmp_path / target).read_bytes() == b"data"
+    assert names(link.parent) == ["out"]
+
+
+@pytest.mark.parametrize("other", ["same", "linked", "hard"])
+def test_what_a_command_reads_is_not_its_output(tmp_path: Path, other: str) -> None:
+    (tmp_path / "same").write_bytes(b"data")
+    (tmp_path / "linked").symlink_to("same")
+    (tmp_path / "hard").hardlink_to(tmp_path / "same")
+    inputs = [tmp_path / "missing", tmp_path / "same"]
+    with pytest.raises(OutputError, match=f"{other}: is read by this command; choose another `draw`"):
+        check_new(tmp_path / other, "draw", overwrite=True, inputs=inputs)
+    check_new(tmp_path / "missing", overwrite=False, inputs=inputs)
 
 
 @pytest.mark.parametrize("name", ["n" * 251 + ".266", "ü" * 125 + ".266"])
