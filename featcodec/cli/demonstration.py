@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -135,7 +135,7 @@ def run_demo(
         _check(outcome.error for outcome in outcomes)
     say(f"invert: what an attacker sees -> {folder / 'attack'}")
     attacks = Attack.load(codec, None), Attack.load(latent, None)
-    audit = PlateAudit.load(scenes / PRIVATE, None, [source.path for source in sources])
+    audit = PlateAudit.load(scenes / PRIVATE, None, [source.relative for source in sources])
     originals = {source.path: source.path for source in sources}
     inversion = attack_files(
         attacks[0], sources, folder / "attack", originals=originals, latent=attacks[1], plates=audit, workers=workers
@@ -249,7 +249,7 @@ def _picture(
     lower = [
         Panel(seen[0], ("attack on latent features",)),
         Panel(seen[1], ("attack on the bottleneck",)),
-        Panel(_plates(audit, source.path, [original, *seen]), ("a plate: original, latent, bottleneck",)),
+        Panel(_plates(audit, source.relative, [original, *seen]), ("a plate: original, latent, bottleneck",)),
     ]
     rows = [side_by_side(panels) for panels in (upper, lower)]
     width = max(row.shape[1] for row in rows)
@@ -258,11 +258,11 @@ def _picture(
     )
 
 
-def _plates(audit: PlateAudit, original: Path, pictures: Sequence[Pixels]) -> Pixels:
+def _plates(audit: PlateAudit, image: PurePath, pictures: Sequence[Pixels]) -> Pixels:
     """The largest readable plate on each picture, enlarged, one below the other."""
     height, width = pictures[0].shape[:2]
     canvas = np.full((height, width, 3), _GRAY, np.uint8)
-    plates = audit.details.plates(original)
+    plates = audit.details.plates(image)
     if not plates:
         return canvas
     box = max(plates, key=lambda plate: plate.box[2] * plate.box[3]).box

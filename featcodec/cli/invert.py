@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from featcodec.privacy.attack import Attack
     from featcodec.privacy.attack_files import Attacked
     from featcodec.privacy.attack_results import AttackResult
+    from featcodec.privacy.plates import PlateAudit
     from featcodec.system.paths import Source
 
 AUTO = "auto"
@@ -133,7 +134,6 @@ def command(
     from featcodec.privacy.attack import Attack
     from featcodec.privacy.attack_files import attack_files, check_pictures
     from featcodec.privacy.attack_results import add_attack_results, check_attack_results
-    from featcodec.privacy.plates import PlateAudit
 
     files, are_streams = _expand(sources)
     matched, unmatched = _match(files, originals, are_streams=are_streams)
@@ -146,7 +146,7 @@ def command(
     known = [source for source in files if source not in unmatched]
     check_pictures(known, output, matched, overwrite=overwrite)
     check_attack_results(output)
-    plates = None if private is None else PlateAudit.load(private, _given(plate_reader), matched.values())
+    plates = None if private is None else _plate_audit(private, _given(plate_reader), known)
     side_infos = read_side_infos(source.path for source in known) if are_streams else {}
     networks, settings = (detector, bottleneck, layout, device, half), {"image_size": image_size, "square": square}
     codec = load_codec_for(side_infos.values(), *networks, **settings, restoration="none")
@@ -216,6 +216,18 @@ def _refuse_without_originals(latent_recnet: Path | None, private: Path | None) 
         raise click.UsageError("--latent-recnet needs --originals: it attacks the features of the original images")
     if private is not None:
         raise click.UsageError("--private needs --originals: it says what is on the original images")
+
+
+def _plate_audit(private: Path, reader: Path | None, sources: Sequence[Source]) -> PlateAudit:
+    from featcodec.privacy.plates import PlateAudit
+
+    audit = PlateAudit.load(private, reader, [source.relative for source in sources])
+    if unlisted := [source.path for source in sources if not audit.details.lists(source.relative)]:
+        complain(
+            f"note: {private} does not list {len(unlisted)} of {len(sources)} images (the first is {unlisted[0]}); "
+            "plates on them do not count"
+        )
+    return audit
 
 
 def _given(recnet: Path) -> Path | None:

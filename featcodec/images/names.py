@@ -53,6 +53,12 @@ class ListedNames(Generic[T]):
         return [value for listed, value in candidates if _common(parts, listed) == most]
 
 
+def name_of(file_name: str) -> PurePath:
+    """The name of an image from a file name that a file lists: its path without ending. Other endings are kept."""
+    path = PurePosixPath(file_name.replace("\\", "/"))
+    return path.with_suffix("") if path.suffix.lower() in IMAGE_SUFFIXES else path
+
+
 def match_originals(names: Iterable[PurePath], folder: Path) -> dict[PurePath, Path]:
     """The original of each image of a run, matched by name as in `ListedNames.find`.
 

@@ -19,7 +19,7 @@ from featcodec.images.entries import (
     read_text_if_any,
     shown,
 )
-from featcodec.images.reading import IMAGE_SUFFIXES
+from featcodec.images.names import name_of
 
 _RESULT: Mapping[str, Reader] = {
     "image_id": read_image_id,
@@ -81,6 +81,6 @@ def matched_ids(annotations: Annotations, results: Sequence[Mapping[str, Any]]) 
 def _listed_name(annotations: Annotations, text: str) -> PurePath | None:
     """The name of a listed image from an image_name, or None."""
     name = PurePath(text)
-    if not annotations.lists(name) and name.suffix.lower() in IMAGE_SUFFIXES:
-        name = name.with_suffix("")
+    if not annotations.lists(name):
+        name = name_of(text)
     return name if annotations.lists(name) else None

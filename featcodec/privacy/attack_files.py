@@ -273,7 +273,7 @@ def _read_plates(
         return None
     present = {name: picture for name, picture in pictures.items() if picture is not None}
     size = job.letterbox.original_width, job.letterbox.original_height
-    return inversion.plates.read(inversion.originals[job.source.path], size, present)
+    return inversion.plates.read(job.source.relative, size, present)
 
 
 def _qp(target: tuple[SideInfo, bytes] | Letterboxed) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from featcodec.errors import InputError
 from featcodec.privacy.plate_reader import Pixels, PlateReader, cut_plates, load_plate_reader, shipped_plate_reader
@@ -37,34 +37,41 @@ class PlateAudit:
     details: PrivateDetails
 
     @classmethod
-    def load(cls, private: Path, reader: Path | None, originals: Iterable[Path]) -> PlateAudit:
+    def load(cls, private: Path, reader: Path | None, images: Sequence[PurePath]) -> PlateAudit:
         """Read a file of private details and a reader. If `reader` is None, use the reader that comes with the package.
 
+        Args:
+            private: the file of private details.
+            reader: the checkpoint of the reader.
+            images: the path of each image within the run; see `PrivateDetails`.
+
         Raises:
-            InputError: the details are unreadable, or they list none of the originals.
+            InputError: the details are unreadable, they list none of the images, or a name in them does not say which
+                image is meant.
             WeightsError: the reader is missing or damaged.
         """
         details = read_private_details(private)
-        if not any(details.lists(path) for path in originals):
+        details.check(images)
+        if not any(map(details.lists, images)):
             raise InputError(f"{private}: lists none of the originals; give the private.json of these images")
         return cls(shipped_plate_reader() if reader is None else load_plate_reader(reader), details)
 
     def read(
-        self, original: Path, size: tuple[int, int], pictures: Mapping[str, Pixels]
+        self, image: PurePath, size: tuple[int, int], pictures: Mapping[str, Pixels]
     ) -> tuple[ReadPlate, ...] | None:
         """Read the readable plates of one image on several pictures of it.
 
         Args:
-            original: path of the original image, which the details name.
+            image: the path of the image within the run; see `PrivateDetails`.
             size: (width, height) of the original.
             pictures: copies of the original at any scale, (H, W, 3) uint8 RGB, by name.
 
         Returns:
             one entry per plate, or None if the details do not list the image.
         """
-        if not self.details.lists(original):
+        if not self.details.lists(image):
             return None
-        plates = self.details.plates(original)
+        plates = self.details.plates(image)
         boxes = [plate.box for plate in plates]
         texts = {name: self.reader.read(cut_plates(picture, boxes, size)) for name, picture in pictures.items()}
         return tuple(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path, PurePath
 from typing import Any, TypeGuard
 
 from featcodec.errors import InputError
 from featcodec.images.annotations import read_json
+from featcodec.images.names import ListedNames, name_of
 from featcodec.images.reading import MAX_SIDE
 
 PLATE = "plate"
@@ -56,20 +58,64 @@ class PrivateDetails:
 
     Attributes:
         path: the file.
-        by_name: the details of each listed image, by file name without folder and suffix, in the order of the file.
+        by_name: the details of each listed image, by its path without ending, in the order of the file.
+
+    Images are matched by name: the path of an image within a run, whose ending does not count. See `ListedNames.find`.
     """
 
     path: Path
-    by_name: Mapping[str, tuple[PrivateDetail, ...]]
+    by_name: Mapping[PurePath, tuple[PrivateDetail, ...]]
 
     def lists(self, image: PurePath) -> bool:
-        """Whether an image is listed. Images are matched by their names without folder and suffix."""
-        return image.stem in self.by_name
+        """Whether an image is listed.
+
+        Raises:
+            InputError: several listed images have that name.
+        """
+        return self._listed_name(image) is not None
 
     def plates(self, image: PurePath) -> list[ReadablePlate]:
-        """Return the readable plates on an image. The list is empty if the image is not listed."""
-        details = self.by_name.get(image.stem, ())
-        return [ReadablePlate(one.box, one.text) for one in details if one.kind == PLATE and one.readable and one.text]
+        """Return the readable plates on an image. The list is empty if the image is not listed.
+
+        Raises:
+            InputError: several listed images have that name.
+        """
+        name = self._listed_name(image)
+        return [] if name is None else readable_plates(self.by_name[name])
+
+    def check(self, images: Iterable[PurePath]) -> None:
+        """Check that no two images of a run would be one listed image.
+
+        Raises:
+            InputError: they would be, or several listed images have the name of an image.
+        """
+        first: dict[PurePath, PurePath] = {}
+        for image in images:
+            name = self._listed_name(image)
+            if name is not None and (other := first.setdefault(name, image)) != image:
+                raise InputError(
+                    f"{self.path}: {other} and {image} would both be its image {name}; give only one of them, or the "
+                    "private.json that lists both"
+                )
+
+    def _listed_name(self, image: PurePath) -> PurePath | None:
+        names = self._names.find(image.with_suffix(""))
+        if len(names) > 1:
+            raise InputError(
+                f"{image}: {self.path} lists {len(names)} images of that name; start from the folder that the listed "
+                "file names start from, or rename the images"
+            )
+        return names[0] if names else None
+
+    @cached_property
+    def _names(self) -> ListedNames[PurePath]:
+        # The ending is off already; with one of an image, no other ending is taken for it.
+        return ListedNames((f"{name.as_posix()}.png", name) for name in self.by_name)
+
+
+def readable_plates(details: Iterable[PrivateDetail]) -> list[ReadablePlate]:
+    """The number plates among these details that a person can read."""
+    return [ReadablePlate(one.box, one.text) for one in details if one.kind == PLATE and one.readable and one.text]
 
 
 def read_private_details(path: Path) -> PrivateDetails:
@@ -80,24 +126,26 @@ def read_private_details(path: Path) -> PrivateDetails:
             images have one name; or an image has over 1000 details.
     """
     content = read_json(path, _MAX_BYTES, "set's private details")
-    names: dict[int | str, str] = {}
-    found: dict[str, list[PrivateDetail]] = {}
+    names: dict[int | str, PurePath] = {}
+    found: dict[PurePath, list[PrivateDetail]] = {}
     for entry in _entries(path, content, "images"):
-        number, name = entry.get("id"), entry.get("file_name")
+        number, file_name = entry.get("id"), entry.get("file_name")
         if not _is_id(number) or number in names:
             raise InputError(f"{path}: an image's id is {_shown(number)}, missing, wrong or used twice; {_REMEDY}")
-        stem = PurePath(name).stem if isinstance(name, str) else ""
-        if not stem or stem in found:
-            raise InputError(f"{path}: an image's file_name is {_shown(name)}, missing, wrong or used twice; {_REMEDY}")
-        names[number] = stem
-        found[stem] = []
+        name = name_of(file_name) if isinstance(file_name, str) else None
+        if name is None or not name.name or name in found:
+            raise InputError(
+                f"{path}: an image's file_name is {_shown(file_name)}, missing, wrong or used twice; {_REMEDY}"
+            )
+        names[number] = name
+        found[name] = []
     for entry in _entries(path, content, "details"):
         name = names.get(number) if _is_id(number := entry.get("image_id")) else None
         if name is None:
             raise InputError(f"{path}: a detail's image_id is {_shown(number)}, not that of an image; {_REMEDY}")
         if len(found[name]) == _MAX_DETAILS:
             raise InputError(
-                f"{path}: over {_MAX_DETAILS} details on {name[:60]!a}, more than any scene has; {_REMEDY}"
+                f"{path}: over {_MAX_DETAILS} details on {_shown(str(name))}, more than any scene has; {_REMEDY}"
             )
         found[name].append(_detail(path, entry))
     return PrivateDetails(path, {name: tuple(details) for name, details in found.items()})

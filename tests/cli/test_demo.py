@@ -223,5 +223,5 @@ def test_scenes_without_a_readable_plate_are_shown_too(tmp_path: Path, few_point
     found = demo("-o", tmp_path / "out", "-n", 1, "--seed", 0, "--json")
     assert found.code == 0, found.err
     details = read_private_details(tmp_path / "out/scenes/private.json")
-    assert not any(details.plates(Path(f"{name}.png")) for name in details.by_name)
+    assert not any(details.plates(name) for name in details.by_name)
     assert [row["plates"] for row in json.loads(found.out)["rows"]] == [None] * 4

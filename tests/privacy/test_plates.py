@@ -249,6 +249,26 @@ def test_without_a_bottleneck_the_features_are_what_was_attacked(
     assert "plates" not in run(scenes / "first", "-o", tmp_path / "b", *model)[1]
 
 
+def test_images_that_are_not_listed_are_counted_in_a_note(
+    run: Any, scenes: Path, weights: Path, tiny_yolov5: Path, tmp_path: Path
+) -> None:
+    (path,) = (scenes / "first").iterdir()
+    (tmp_path / "p.json").write_text(
+        json.dumps({"images": [{"id": 1, "file_name": f"cam1/{path.name}"}], "details": []})
+    )
+    for name in (f"cam1/{path.name}", "cam2/other.png"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True)
+        (tmp_path / "in" / name).write_bytes(path.read_bytes())
+    model = ["--detector", tiny_yolov5, "--recnet", weights / "latent.safetensors", "--private", tmp_path / "p.json"]
+    code, out, err = run(tmp_path / "in", "-o", tmp_path / "a", *model, "--image-size", "96")
+    assert (code, "plates: 0 readable plates on 1 image\n" in out, err.count("\n")) == (0, True, 1)
+    assert "p.json does not list 1 of 2 images (the first is " in err
+    (tmp_path / "in/cam2/other.png").rename(tmp_path / "in/cam2" / path.name)
+    code, out, err = run(tmp_path / "in", "-o", tmp_path / "b", *model, "--image-size", "96")
+    assert (code, out, err.count("\n"), (tmp_path / "b").exists()) == (1, "", 1, False)
+    assert f"p.json: cam1/{path.name} and cam2/{path.name} would both be its image cam1/{path.stem}; give only" in err
+
+
 def test_refusals_are_one_line_before_anything_is_written(
     run: Any, scenes: Path, model: list[object], tmp_path: Path
 ) -> None:

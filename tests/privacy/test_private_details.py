@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
@@ -48,9 +48,10 @@ def refusal(path: Path) -> str:
 
 def test_all_of_it_is_read(tmp_path: Path) -> None:
     details = read_private_details(write(tmp_path / "p.json", GOOD))
-    assert list(details.by_name) == ["000001", "b.x"]
-    assert [one.kind for one in details.by_name["000001"]] == ["plate", "plate", "face", "poster", "plate"]
-    assert details.by_name["000001"][0] == PrivateDetail("plate", (10.5, 20.0, 70.0, 18.25), "AB12CDE", True)
+    assert list(details.by_name) == [PurePath("000001"), PurePath("in/b.x")]
+    of_first = details.by_name[PurePath("000001")]
+    assert [one.kind for one in of_first] == ["plate", "plate", "face", "poster", "plate"]
+    assert of_first[0] == PrivateDetail("plate", (10.5, 20.0, 70.0, 18.25), "AB12CDE", True)
 
 
 def test_an_image_is_found_by_its_name_and_only_plates_that_can_be_read_count(tmp_path: Path) -> None:
@@ -64,11 +65,36 @@ def test_an_image_is_found_by_its_name_and_only_plates_that_can_be_read_count(tm
     assert details.plates(Path("b.png")) == []
 
 
+CAMERAS = {
+    "images": [{"id": number, "file_name": f"cam{number}/1.png"} for number in (1, 2)],
+    "details": [{**PLATE, "image_id": number, "text": f"AB1{number}CDE"} for number in (1, 2)],
+}
+
+
+def test_images_of_one_bare_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    details = read_private_details(write(tmp_path / "p.json", CAMERAS))
+    for name, text in (("cam1/1.png", "AB11CDE"), ("cam2/1.266", "AB12CDE"), ("set/cam2/1.jpg", "AB12CDE")):
+        assert [plate.text for plate in details.plates(PurePath(name))] == [text]
+    details.check([PurePath("cam1/1.png"), PurePath("cam2/1.png"), PurePath("other.png")])
+    for name in ("1.png", "cam3/1.png"):
+        for find in (details.lists, details.plates, lambda image: details.check([image])):
+            with pytest.raises(InputError, match=rf"^{name}: .*p\.json lists 2 images of that name; start from"):
+                find(PurePath(name))
+
+
+def test_two_images_that_would_be_one_listed_image_are_refused(tmp_path: Path) -> None:
+    details = read_private_details(
+        write(tmp_path / "p.json", {**CAMERAS, "images": CAMERAS["images"][:1], "details": []})
+    )
+    with pytest.raises(InputError, match=r"p\.json: cam1/1\.png and cam3/1\.png would both be its image cam1/1; give"):
+        details.check([PurePath("cam1/1.png"), PurePath("other.png"), PurePath("cam3/1.png")])
+
+
 def test_what_scenes_writes_is_read(tmp_path: Path) -> None:
     scene = draw_scene(5, 0)
     truth = Truth(0, scene.objects, scene.details)
     details = read_private_details(write(tmp_path / "p.json", private_content([truth])))
-    found = details.by_name["000000"]
+    found = details.by_name[PurePath("000000")]
     assert [(one.kind, one.text, one.readable) for one in found] == [
         (one.kind, one.text, one.readable) for one in scene.details
     ]
@@ -104,7 +130,9 @@ def test_a_wrong_field_is_named(tmp_path: Path, field: str, values: list[Any]) -
         ({"id": 3}, "file_name is None"),
         ({"id": 3, "file_name": ""}, "file_name is ''"),
         ({"id": 3, "file_name": 5}, "file_name is "),
-        ({"id": 3, "file_name": "elsewhere/000001.jpg"}, "file_name is 'elsewhere/000001.jpg'"),
+        ({"id": 3, "file_name": "000001.jpg"}, "file_name is '000001.jpg'"),
+        ({"id": 3, "file_name": ".\\000001.png"}, "file_name is "),
+        ({"id": 3, "file_name": "/"}, "file_name is '/'"),
     ],
 )
 def test_a_wrong_image_is_refused(tmp_path: Path, image: dict[str, Any], part: str) -> None:

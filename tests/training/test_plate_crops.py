@@ -57,7 +57,7 @@ def test_held_out_images_are_not_trained_on_in_any_folder(
 ) -> None:
     folders = [scenes / "images", scaled(scenes, tmp_path / "small", 384)]
     train, held_out = read_plate_crops(details, folders, 2)
-    images = [{plate.text for plate in details.plates(Path(name))} for name in details.by_name]
+    images = [{plate.text for plate in details.plates(name)} for name in details.by_name]
     apart = [texts for texts in images if texts & set(held_out.texts)]
     assert len(apart) == 2
     assert set().union(*apart) == set(held_out.texts)
@@ -82,7 +82,7 @@ def test_reconstructions_of_another_size_show_the_same_plates(
 
 @pytest.mark.slow
 def test_reconstructions_may_be_few_but_not_none(scenes: Path, details: PrivateDetails, tmp_path: Path) -> None:
-    with_plates = next(number for number, name in enumerate(details.by_name) if details.plates(Path(name)))
+    with_plates = next(number for number, name in enumerate(details.by_name) if details.plates(name))
     lacking = scaled(scenes, tmp_path / "some", 512, without=with_plates)
     whole, _ = read_plate_crops(details, [scenes / "images"], 0)
     train, _ = read_plate_crops(details, [scenes / "images", lacking], 0)

@@ -17,7 +17,7 @@ from featcodec.errors import InputError
 from featcodec.images.names import match_originals
 from featcodec.images.reading import read_image
 from featcodec.privacy.plate_reader import CROP_HEIGHT, CROP_WIDTH, Pixels, cut_plates
-from featcodec.privacy.private_details import PrivateDetails
+from featcodec.privacy.private_details import PrivateDetails, readable_plates
 
 Picture = npt.NDArray[np.float32]
 
@@ -70,14 +70,14 @@ def read_plate_crops(details: PrivateDetails, folders: Sequence[Path], held_out:
     Raises:
         InputError: a folder has none of the images, an image is unreadable, or all images would be held out.
     """
-    plates = {name: details.plates(Path(f"{name}.png")) for name in details.by_name}
+    plates = {name: readable_plates(found) for name, found in details.by_name.items()}
     names = [name for name in plates if plates[name]]
-    sizes: dict[str, tuple[int, int]] = {}
-    apart: set[str] = set()
+    sizes: dict[PurePath, tuple[int, int]] = {}
+    apart: set[PurePath] = set()
     parts: tuple[list[tuple[Pixels, list[str], float]], ...] = ([], [])
     for number, folder in enumerate(folders):
-        images = match_originals([PurePath(name) for name in names], folder)
-        present = [name for name in names if PurePath(name) in images and (number == 0 or name in sizes)]
+        images = match_originals(names, folder)
+        present = [name for name in names if name in images and (number == 0 or name in sizes)]
         if not present:
             raise InputError(f"{folder}: holds none of the images of {details.path} that show plates; check `images`")
         if number == 0:
@@ -85,7 +85,7 @@ def read_plate_crops(details: PrivateDetails, folders: Sequence[Path], held_out:
                 raise InputError(f"{folder}: has {len(present)} images with readable plates; hold out fewer")
             apart = {present[index * len(present) // held_out] for index in range(held_out)}
         for name in present:
-            picture = read_image(images[PurePath(name)])
+            picture = read_image(images[name])
             # The boxes are in the pixels of the first folder's images.
             size = sizes.setdefault(name, (picture.shape[1], picture.shape[0]))
             boxes = [plate.box for plate in plates[name]]
