@@ -58,17 +58,16 @@ def note_classes(annotations: Annotations, names: Sequence[str]) -> None:
 
 
 def note_sizes(annotations: Annotations, coded: Mapping[int | str, SideInfo]) -> None:
-    """Note on stderr if images were coded with other sizes than the annotations list.
+    """Note on stderr if images were coded with other sizes than the annotations list, or boxes reach out of them.
 
     Args:
         annotations: the annotations.
         coded: the side info of each bitstream by the id of its image.
     """
-    from featcodec.images.sizes import difference
+    from featcodec.images.sizes import beyond, difference
 
     sizes = {image_id: (each.original_width, each.original_height) for image_id, each in coded.items()}
-    if (differing := difference(annotations, sizes)) is not None:
-        complain(f"note: {differing}")
+    note_all(filter(None, (difference(annotations, sizes), beyond(annotations, sizes))))
 
 
 def print_json(value: Any) -> None:

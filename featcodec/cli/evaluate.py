@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from featcodec.cli.console import complain, print_json
+from featcodec.cli.console import complain, note_all, print_json
 from featcodec.cli.options import json_option
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     from featcodec.evaluation.coco import score
     from featcodec.evaluation.rate import rate_of_streams
     from featcodec.images.annotations import read_annotations
-    from featcodec.images.results import read_results
-    from featcodec.images.sizes import reaching_out
+    from featcodec.images.results import matched_ids, read_results
+    from featcodec.images.sizes import beyond, coded_sizes, reaching_out
     from featcodec.system.paths import expand_sources
 
     truth = read_annotations(annotations, complain)
@@ -49,8 +49,8 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     if accuracy.unmatched:
         names, boxes = truth.in_words(list(accuracy.unmatched)), sum(accuracy.unmatched.values())
         complain(f"note: {annotations} has no category {names}, so {boxes} boxes are left out")
-    if (beyond := reaching_out(truth, results)) is not None:
-        complain(f"note: {beyond}")
+    coded = coded_sizes(matched_ids(truth, results), results)
+    note_all(filter(None, (reaching_out(truth, results), beyond(truth, coded))))
     rate = None
     if streams:
         files = expand_sources(streams, frozenset({STREAM_SUFFIX}), "bitstreams")

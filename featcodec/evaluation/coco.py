@@ -15,7 +15,7 @@ from pycocotools.cocoeval import COCOeval
 from featcodec.errors import InputError
 from featcodec.images.annotations import Annotations
 from featcodec.images.results import matched_ids
-from featcodec.images.sizes import difference
+from featcodec.images.sizes import coded_sizes, difference
 
 
 @dataclass(frozen=True)
@@ -78,17 +78,13 @@ def _match_images(annotations: Annotations, results: Sequence[dict[str, Any]]) -
     if len({type(image_id) for image_id in annotations.image_ids}) > 1:
         raise InputError(f"{annotations.path}: some image ids are numbers and some are texts; use one kind")
     image_ids = matched_ids(annotations, results)
-    sizes = {
-        image_id: (width, height)
-        for image_id, result in zip(image_ids, results, strict=True)
-        if "image_size" in result
-        for width, height in [result["image_size"]]
-    }
-    if (differing := difference(annotations, sizes)) is not None:
+    if (differing := difference(annotations, coded_sizes(image_ids, results))) is not None:
         raise InputError(differing)
     content = annotations.content
     if not content["annotations"] or not content["categories"]:
         raise InputError(f"{annotations.path}: has no boxes or no categories, so there is nothing to score")
+    if not annotations.has_objects:
+        raise InputError(f"{annotations.path}: has only boxes of crowds (iscrowd), so there is nothing to score")
     return image_ids
 
 

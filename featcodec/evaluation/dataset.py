@@ -57,10 +57,11 @@ def open_dataset(
         "images": [image for image in content["images"] if image["id"] in wanted],
         "annotations": [box for box in content["annotations"] if box["image_id"] in wanted],
     }
-    if not restricted["annotations"]:
+    of_these = Annotations(annotations.path, restricted)
+    if not of_these.has_objects:
         raise InputError(
-            f"{annotations.path}: has no box on any of these {len(image_ids)} images, so there is nothing to score; "
-            "give annotations with boxes, or other images"
+            f"{annotations.path}: has no box of an object on any of these {len(image_ids)} images, so there is nothing "
+            "to score; give annotations with boxes, or other images"
         )
     files = zip(image_ids, (source.path for source in sources), strict=True)
     check_files(annotations, files, note, ignore_exif=ignore_exif)
@@ -68,5 +69,4 @@ def open_dataset(
     digest.update(repr(sorted(map(str, image_ids))).encode())
     if ignore_exif:
         digest.update(b"ignore_exif")
-    of_these = Annotations(annotations.path, restricted)
     return Dataset(sources, image_ids, of_these, digest.hexdigest()[:16], ignore_exif)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,9 @@ from featcodec.images.entries import (
     read_crowd_if_any,
     read_image_id,
     read_name,
+    read_side,
     refuse_corners,
+    refuse_fractions,
     shown,
     unique_images,
 )
@@ -68,6 +69,11 @@ class Annotations:
     @cached_property
     def _ids_by_text(self) -> dict[str, int | str]:
         return {str(image["id"]): image["id"] for image in self.content["images"]}
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether there is a box of a single object. A box of a crowd (iscrowd) is neither found nor missed."""
+        return not all(annotation.get("iscrowd") for annotation in self.content["annotations"])
 
     @property
     def names(self) -> list[str]:
@@ -211,7 +217,7 @@ def read_annotations(path: Path, note: Note = no_note) -> Annotations:
         InputError: the file cannot be read, is not JSON, lacks images, annotations or categories; an entry lacks a
             field or has a wrong value in it; two images or two categories have the same id; an annotation has a text
             as the id of its image, but images have numbers, or the other way round; all annotations would be left out;
-            or the boxes look like left, top, right, bottom.
+            or the boxes look like left, top, right, bottom, or like fractions of the image.
     """
     content = read_json(path)
     for key, fields in _ENTRIES.items():
@@ -229,6 +235,7 @@ def read_annotations(path: Path, note: Note = no_note) -> Annotations:
             )
     annotations = Annotations(path, content)
     content["annotations"] = _listed_annotations(annotations, names, note)
+    refuse_fractions(path, content["annotations"])
     refuse_corners(path, content["annotations"], {image["id"]: listed_size(image) for image in content["images"]})
     return annotations
 
@@ -270,10 +277,8 @@ def _listed_annotations(annotations: Annotations, categories: Collection[int], n
 
 def listed_size(image: Mapping[str, Any]) -> tuple[float, float] | None:
     """(width, height) in pixels of an image that an annotation file lists, or None if it does not say it."""
-    size = image.get("width"), image.get("height")
-    if not all(isinstance(side, (int, float)) and not isinstance(side, bool) and 0 < side < math.inf for side in size):
-        return None
-    return float(size[0]), float(size[1])  # type: ignore[arg-type]
+    width, height = read_side(image.get("width")), read_side(image.get("height"))
+    return None if width is None or height is None else (width, height)
 
 
 def read_json(path: Path, limit: int | None = None, what: str = "annotations") -> Any:

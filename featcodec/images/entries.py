@@ -176,6 +176,36 @@ def refuse_corners(
         )
 
 
+def refuse_fractions(path: Path, annotations: Sequence[dict[str, Any]]) -> None:
+    """Refuse boxes that are fractions of the image by mistake: none reaches beyond the first pixel.
+
+    Args:
+        path: the file, for messages.
+        annotations: entries with a bbox.
+
+    Raises:
+        InputError: the boxes look like fractions.
+    """
+    are_whole = True
+    for annotation in annotations:
+        left, top, width, height = annotation["bbox"]
+        if left + width > 1 or top + height > 1:  # in usual files the first box ends this
+            return
+        are_whole = are_whole and all(side == int(side) for side in annotation["bbox"])
+    if not are_whole:
+        raise InputError(
+            f"{path}: all boxes are within the first pixel, as if they were fractions of the image, as in YOLO text; "
+            "write pixels"
+        )
+
+
+def read_side(value: Any) -> float | None:
+    """A side of an image in pixels, also as a text, or None if it is no number above 0."""
+    if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
+        value = int(value)
+    return float(value) if _is_number(value) and value > 0 else None
+
+
 def shown(value: Any) -> str:
     """A value as a short text for a message of one line."""
     text = ascii(value)

@@ -68,7 +68,8 @@ def check_files(
     Args:
         annotations: the annotations.
         files: the id and the path of each image.
-        note: is told when the sizes cannot say whether the boxes were drawn on the stored pixels.
+        note: is told when the sizes cannot say whether the boxes were drawn on the stored pixels, and when boxes reach
+            out of their images.
         ignore_exif: how the images will be read; see `read_image`.
         fractions: the boxes are used as fractions of the listed size, so only the shape of the images must fit.
 
@@ -79,11 +80,12 @@ def check_files(
     listed = _listed_sizes(annotations)
     differing: list[tuple[Path, _Size, _Size]] = []
     undecided: list[Path] = []
-    count = fit_otherwise = 0
+    sizes: dict[int | str, _Size] = {}
+    fit_otherwise = 0
     for image_id, path in files:
-        count += 1
         size, file_size = listed.get(image_id), read_size(path)
         read, otherwise = (file_size.read_as(ignore_exif=ignore) for ignore in (ignore_exif, not ignore_exif))
+        sizes[image_id] = read
         fits_otherwise = size is not None and read != otherwise and _same_size(size, otherwise)
         if size is not None and (fits_otherwise or not same(size, read)):
             fit_otherwise += fits_otherwise
@@ -99,14 +101,16 @@ def check_files(
             why = "their boxes do not fit"
             remedy = "give the images that were annotated, or correct the sizes"
         raise InputError(
-            f"{annotations.path}: lists other sizes than {len(differing)} of {count} images have ({path}: listed as "
-            f"{_text(wrong)}, read as {_text(found)}), so {why}; {remedy}"
+            f"{annotations.path}: lists other sizes than {len(differing)} of {len(sizes)} images have ({path}: listed "
+            f"as {_text(wrong)}, read as {_text(found)}), so {why}; {remedy}"
         )
     if undecided:
         note(
             f"note: {len(undecided)} images are turned or mirrored by EXIF data, and their sizes cannot confirm it "
             f"(the first is {undecided[0]}); use `ignore_exif` if the boxes were drawn on the stored pixels"
         )
+    if (reaching := beyond(annotations, sizes)) is not None:
+        note(f"note: {reaching}")
 
 
 def difference(annotations: Annotations, coded: Mapping[int | str, _Size]) -> str | None:
@@ -134,6 +138,21 @@ def difference(annotations: Annotations, coded: Mapping[int | str, _Size]) -> st
     )
 
 
+def coded_sizes(image_ids: Sequence[int | str], results: Sequence[Mapping[str, Any]]) -> dict[int | str, _Size]:
+    """(width, height) of the images that results are about, by id, where the results say it.
+
+    Args:
+        image_ids: the id of the image of each result, from `matched_ids`.
+        results: COCO results.
+    """
+    return {
+        image_id: (width, height)
+        for image_id, result in zip(image_ids, results, strict=True)
+        if "image_size" in result
+        for width, height in [result["image_size"]]
+    }
+
+
 def reaching_out(annotations: Annotations, results: Sequence[Mapping[str, Any]]) -> str | None:
     """One line about boxes that reach out of their image as it is listed, or None.
 
@@ -148,16 +167,40 @@ def reaching_out(annotations: Annotations, results: Sequence[Mapping[str, Any]])
     found: dict[int | str, None] = {}
     for image_id, result in zip(matched_ids(annotations, results), results, strict=True):
         size = None if "image_size" in result else listed.get(image_id)
-        if size is not None:
-            left, top, width, height = result["bbox"]
-            if reaches_out(left + width, size[0]) or reaches_out(top + height, size[1]):
-                found[image_id] = None
+        if size is not None and _reaches_out(result["bbox"], size):
+            found[image_id] = None
     if not found:
         return None
     return (
         f"boxes reach out of {len(found)} images as {annotations.path} lists them (the first is image "
         f"{next(iter(found))}); check that they were found on these images, at this size and turned in this way"
     )
+
+
+def beyond(annotations: Annotations, images: Mapping[int | str, _Size]) -> str | None:
+    """One line about annotated boxes that reach out of their images, or None.
+
+    Args:
+        annotations: the annotations.
+        images: (width, height) of the images by id, as read or coded. A listed size comes first.
+    """
+    sizes = {**images, **{image_id: size for image_id, size in _listed_sizes(annotations).items() if size is not None}}
+    found: dict[int | str, _Size] = {}
+    for box in annotations.content["annotations"]:
+        size = sizes.get(box["image_id"])
+        if size is not None and box["image_id"] in images and _reaches_out(box["bbox"], size):
+            found[box["image_id"]] = size
+    if not found:
+        return None
+    image_id, size = next(iter(found.items()))
+    return (
+        f"{annotations.path}: boxes reach out of {len(found)} of {len(images)} images (the first is image {image_id} "
+        f"of {_text(size)}); check that they were drawn on these images, at this size and turned in this way"
+    )
+
+
+def _reaches_out(box: Sequence[float], size: _Size) -> bool:
+    return reaches_out(box[0] + box[2], size[0]) or reaches_out(box[1] + box[3], size[1])
 
 
 def _listed_sizes(annotations: Annotations) -> dict[int | str, _Size | None]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +112,10 @@ def test_crowds_are_neither_hits_nor_misses() -> None:
     assert_accuracy(score(annotations, [found(1, 1, A)]), 100, 100, 100)
 
 
-def test_nothing_but_crowds_is_not_a_number() -> None:
-    accuracy = score(truth((1, 1, A), iscrowd=1), [found(1, 1, A)])
-    assert math.isnan(accuracy.ap)
-    assert math.isnan(accuracy.ap50)
+def test_nothing_but_crowds_is_refused() -> None:
+    """The accuracy would be NaN."""
+    with pytest.raises(InputError, match=r"truth\.json: has only boxes of crowds \(iscrowd\), so there is nothing to"):
+        score(truth((1, 1, A), iscrowd=1), [found(1, 1, A)])
 
 
 def test_text_ids() -> None:

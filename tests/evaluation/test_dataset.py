@@ -58,9 +58,13 @@ def test_unknown_and_double_images_are_refused(folder: Path) -> None:
 
 def test_images_without_a_box_are_refused_before_they_are_coded(folder: Path) -> None:
     with pytest.raises(
-        InputError, match=r"annotations\.json: has no box on any of these 1 images, so there is nothing"
+        InputError, match=r"annotations\.json: has no box of an object on any of these 1 images, so there is nothing"
     ):
         opened(folder, "8.jpg")
+    path = folder / "annotations.json"
+    path.write_text(path.read_text().replace('"category_id"', '"iscrowd": 1, "category_id"'))
+    with pytest.raises(InputError, match="has no box of an object on any of these 1 images"):
+        opened(folder, "7.jpg")
 
 
 def test_how_images_are_read_is_part_of_the_digest(folder: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from featcodec.errors import InputError
 from featcodec.images import annotations as module
-from featcodec.images.annotations import Annotations, read_annotations, read_json
+from featcodec.images.annotations import Annotations, listed_size, read_annotations, read_json
 
 GOOD: dict[str, Any] = {
     "images": [{"id": 7, "file_name": "train/000007.jpg"}, {"id": "x", "file_name": "shot.one.png"}],
@@ -210,6 +210,15 @@ def test_ids_that_can_mean_only_one_image_are_accepted(tmp_path: Path, listed: A
     assert annotations.listed_id(written) == image_id
 
 
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [((100, 80), (100, 80)), (("100", "80"), (100, 80)), ((0, 80), None), (("a", 80), None), ((True, 80), None)],
+)
+def test_the_size_of_an_image(written: tuple[Any, Any], expected: tuple[float, float] | None) -> None:
+    """Sizes as texts were as if there were none, so nothing was compared with them."""
+    assert listed_size({"width": written[0], "height": written[1]}) == expected
+
+
 @pytest.mark.parametrize(("listed", "written"), [(3, "3"), ("3", 3), (3.0, "3"), ("3", "3")])
 def test_categories_are_whole_numbers_however_they_are_written(tmp_path: Path, listed: Any, written: Any) -> None:
     categories, box = [{"id": listed, "name": "cat"}], {**BOX, "category_id": written}
@@ -282,9 +291,19 @@ def test_boxes_that_look_like_corners_are_refused(tmp_path: Path) -> None:
     assert message.endswith("write left, top, width, height")
 
 
+def test_boxes_in_fractions_of_the_image_are_refused(tmp_path: Path) -> None:
+    """Each of them would be a box of less than a pixel, and AP 0."""
+    for content in (boxes([0, 0, 1, 1], [0.1, 0.25, 0.5, 0.5]), boxes([0, 0.5, 1, 0.5], id=7)):
+        message = refusal(read_annotations, write(tmp_path / "a.json", content))
+        assert "all boxes are within the first pixel, as if they were fractions of the image" in message
+        assert message.endswith("write pixels")
+
+
 @pytest.mark.parametrize(
     "content",
     [
+        boxes([0, 0, 1, 1]),
+        boxes([0.1, 0.25, 0.5, 0.5], [0, 0, 1.5, 1]),
         boxes([10, 10, 30, 30], [60, 10, 30, 40]),
         boxes([10, 10, 90.5, 30]),
         boxes([60, 10, 90, 40], [50, 50, 5, 5]),
@@ -293,7 +312,10 @@ def test_boxes_that_look_like_corners_are_refused(tmp_path: Path) -> None:
         boxes([1, 1, 110, 80]),
         boxes(),
     ],
-    ids=["left, top, width, height", "a little beyond", "another is no corner", "no size", "whole", "neither", "none"],
+    ids=[
+        *("one pixel", "small", "left, top, width, height", "a little beyond", "another is no corner"),
+        *("no size", "whole", "neither", "none"),
+    ],
 )
 def test_other_boxes_are_not_taken_for_corners(tmp_path: Path, content: dict[str, Any]) -> None:
     assert read_annotations(write(tmp_path / "a.json", content)).content == content

@@ -59,6 +59,19 @@ def test_a_size_of_what_is_no_image_is_refused(tmp_path: Path) -> None:
         read_size(tmp_path / "a.jpg")
 
 
+@pytest.mark.parametrize("is_listed", [True, False])
+def test_boxes_that_reach_out_of_their_images_are_noted(tmp_path: Path, is_listed: bool) -> None:
+    """Without listed sizes, nothing else tells that boxes were drawn on an image that was larger, or turned."""
+    paths = [save(tmp_path / f"{number}.jpg") for number in range(3)]
+    annotations = listed(*[(48, 32) if is_listed else None] * 3)
+    annotations.content["annotations"] = [{"image_id": number, "bbox": [4, 4, 30 * number, 20]} for number in range(3)]
+    (note,) = check(paths, annotations)
+    assert "truth.json: boxes reach out of 1 of 3 images (the first is image 2 of 48x32)" in note
+    assert check(paths[:2], annotations) == []
+    annotations.content["annotations"][2]["bbox"] = [0, 0, 49, 33]  # rounded
+    assert check(paths, annotations) == []
+
+
 def check(paths: list[Path], annotations: Annotations, **options: Any) -> list[str]:
     notes: list[str] = []
     check_files(annotations, enumerate(paths), notes.append, **{"ignore_exif": False, **options})

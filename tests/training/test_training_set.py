@@ -191,8 +191,21 @@ def test_coco_leaves_out_what_is_no_object_of_ours(data: Path) -> None:
     notes: list[str] = []
     images = read_coco(edit_coco(data, annotations=annotations), data / "images", NAMES, notes.append)
     assert [len(image.classes) for image in images] == [0, 0, 1, 0, 0]
-    assert ["1 of 7 annotations have" in note for note in notes] == [True]
+    assert ["1 of 7 annotations have" in note for note in notes] == [True, False]
+    assert "boxes reach out of 1 of 5 images (the first is image 2 of 64x64)" in notes[1]
     np.testing.assert_allclose(images[2].boxes, [[10 / 64, 59 / 64, 20 / 64, 10 / 64]])
+
+
+@pytest.mark.parametrize("change", [{"iscrowd": 1}, {"bbox": [900, 900, 5, 5]}, {"category_id": 9}], ids=str)
+def test_labels_without_any_object_are_refused(data: Path, change: dict[str, Any]) -> None:
+    """Training would find that nothing is on the images, with a loss near 0."""
+    edited = edit_coco(data, annotations=lambda entries: [{**entry, **change} for entry in entries])
+    with pytest.raises(InputError, match=r"\.json: no box of a class of the detector is on its 5 images"):
+        read_coco(edited, data / "images", NAMES)
+    for label_file in (data / "labels").rglob("*.txt"):
+        label_file.write_text("2 0.5 0.5 0.1 0.1\n" if "category_id" in change else "")
+    with pytest.raises(InputError, match=r"data\.yaml: no box of a class of the detector is on its 5 images"):
+        read_data_yaml(data / "data.yaml", NAMES)
 
 
 def test_coco_without_sizes_and_folders(data: Path, images: list[LabelledImage]) -> None:

@@ -18,7 +18,7 @@ from featcodec.images.annotations import Note, listed_size, no_note, read_annota
 from featcodec.images.names import ListedNames
 from featcodec.images.sizes import check_files, read_size
 from featcodec.system.paths import files_below
-from featcodec.training.data.datasets import LabelledImage, check_names, labelled_image
+from featcodec.training.data.datasets import LabelledImage, check_names, check_objects, labelled_image
 
 
 def read_coco(
@@ -38,8 +38,8 @@ def read_coco(
 
     Raises:
         InputError: the file is not a COCO annotation file, lists no image, lists an image with an impossible size,
-            has no class of the detector or spells a class differently, an image file is missing, two listed images
-            are one file, or an image file has another shape than is listed.
+            has no box of a class of the detector or spells a class differently, an image file is missing, two listed
+            images are one file, or an image file has another shape than is listed.
     """
     content = read_annotations(annotations, note)
     check_names(annotations, content.names, names)
@@ -67,6 +67,7 @@ def read_coco(
         found.append(labelled_image(path, corners, rows[:, 0]))
     if not found:
         raise InputError(f"{annotations}: lists no image; give the annotations of this set")
+    check_objects(annotations, found)
     files = [(image["id"], path) for image, path in zip(content.content["images"], taken, strict=True)]
     check_files(content, files, note, ignore_exif=ignore_exif, fractions=True)
     return sorted((replace(image, ignore_exif=ignore_exif) for image in found), key=lambda image: image.path)

@@ -100,6 +100,15 @@ def labelled_image(
     return LabelledImage(path, rows[:, 1:].astype(np.float32), rows[:, 0].astype(np.int64), labelled)
 
 
+def check_objects(path: Path, images: Sequence[LabelledImage]) -> None:
+    """Refuse labels that hold no box of any class of the detector: nothing could be learned from them."""
+    if not any(len(image.classes) for image in images):
+        raise InputError(
+            f"{path}: no box of a class of the detector is on its {len(images)} images (crowds and empty boxes do not "
+            "count); give labels with boxes"
+        )
+
+
 def check_names(path: Path, own: Sequence[str], names: Sequence[str]) -> None:
     """Refuse names with which labels would be lost, or would go to one of several classes, without a message."""
     double = next((name for name in own if list(names).count(name) > 1), None)

@@ -17,7 +17,7 @@ from featcodec.images.entries import shown
 from featcodec.images.reading import IMAGE_SUFFIXES
 from featcodec.system.files import read_bounded
 from featcodec.system.paths import expand_sources
-from featcodec.training.data.datasets import LabelledImage, check_names, labelled_image
+from featcodec.training.data.datasets import LabelledImage, check_names, check_objects, labelled_image
 from featcodec.training.data.yaml_files import read_yaml
 
 _MAX_TEXT = 64 << 20
@@ -39,7 +39,7 @@ def read_data_yaml(path: Path, names: Sequence[str], split: str = "train") -> li
 
     Raises:
         InputError: the data set is unreadable or damaged (for labels, the message has the number of the line), or it
-            has no such split, no image, no label, or no class of the detector.
+            has no such split, no image, no label, or no box of a class of the detector.
     """
     content = _read_yaml(path)
     if "kpt_shape" in content:
@@ -57,7 +57,9 @@ def read_data_yaml(path: Path, names: Sequence[str], split: str = "train") -> li
             f"{path}: none of the {len(files)} images of {split!r} has labels ({label_files[0]} is missing); put them "
             "into the folder labels beside images"
         )
-    return [_read_label_file(file, label_file, class_ids) for file, label_file in zip(files, label_files, strict=True)]
+    images = [_read_label_file(*pair, class_ids) for pair in zip(files, label_files, strict=True)]
+    check_objects(path, images)
+    return images
 
 
 def read_class_names(path: Path) -> list[str]:
