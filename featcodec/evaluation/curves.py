@@ -142,6 +142,8 @@ def _point(curve: str, row: Row, metric: str) -> CurvePoint:
     rate, accuracy = (_number(curve, row, name) for name in (RATE, metric))
     if rate <= 0:
         raise InputError(f"{curve}: has a rate of {row[RATE]} bpp; rates are above 0")
+    if not 0 <= accuracy <= 100:
+        raise InputError(f"{curve}: has the {metric} {row[metric]}; accuracies are from 0 to 100 %")
     return CurvePoint(rate, accuracy, _number(curve, row, PSNR) if row.get(PSNR) else None, row)
 
 

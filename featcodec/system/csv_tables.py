@@ -13,6 +13,8 @@ from pathlib import Path
 from featcodec.errors import FeatcodecError
 
 _SHOWN = 40
+_NO_HEADER = ("", "sep=,")
+"""What may be above the header line; spreadsheets write the second."""
 _MARKS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
@@ -48,7 +50,7 @@ class CsvTable:
 
     Attributes:
         columns: the names in the header line; each name occurs once. Without a header line, there are none.
-        rows: the rows in order, also the broken ones. Empty lines do not count.
+        rows: the rows in order, also the broken ones. Empty lines do not count, nor do repeated header lines.
     """
 
     columns: tuple[str, ...]
@@ -78,7 +80,7 @@ def parse_csv(path: Path, data: bytes, error: type[FeatcodecError], remedy: str)
     lines = [line.decode("utf-8", "surrogateescape") for line in raw]
     if lines:
         lines[0] = lines[0].removeprefix("\ufeff")
-    first = next((index for index, line in enumerate(lines) if line.strip()), None)
+    first = next((index for index, line in enumerate(lines) if line.strip() not in _NO_HEADER), None)
     if first is None:
         return CsvTable((), ())
     try:
@@ -87,7 +89,7 @@ def parse_csv(path: Path, data: bytes, error: type[FeatcodecError], remedy: str)
         raise error(f"{path}: not a CSV file ({problem}); {remedy}") from None
     columns = tuple(name.strip() for name in columns)
     _check_columns(path, columns, error, remedy)
-    return CsvTable(columns, tuple(_rows(lines, starts, first + used, len(columns))))
+    return CsvTable(columns, tuple(_rows(lines, starts, first + used, columns)))
 
 
 def number_of(text: str) -> float | None:
@@ -108,7 +110,7 @@ def _check_columns(path: Path, columns: tuple[str, ...], error: type[FeatcodecEr
         raise error(f"{path}: has {twice[0][:_SHOWN]!r} as the name of two columns; rename or remove one")
 
 
-def _rows(lines: list[str], starts: list[int], index: int, columns: int) -> Iterator[CsvRow]:
+def _rows(lines: list[str], starts: list[int], index: int, columns: tuple[str, ...]) -> Iterator[CsvRow]:
     number = 0
     while index < len(lines):
         if not lines[index].strip():
@@ -122,13 +124,15 @@ def _rows(lines: list[str], starts: list[int], index: int, columns: int) -> Iter
             yield CsvRow(*place, (), f"cannot be read ({error})", is_cut=True)
             index += 1
             continue
-        if len(values) == columns:
+        if tuple(value.strip() for value in values) == columns:
+            index += used  # several files were put together
+        elif len(values) == len(columns):
             yield CsvRow(*place, values)
             index += used
         else:
             # Of a row over several lines only the first is given up: a mark may have hidden whole rows.
-            found = f"has {len(values)} value{'' if len(values) == 1 else 's'}, but there are {columns} columns"
-            yield CsvRow(*place, (), found, is_cut=len(values) < columns or used > 1)
+            found = f"has {len(values)} value{'' if len(values) == 1 else 's'}, but there are {len(columns)} columns"
+            yield CsvRow(*place, (), found, is_cut=len(values) < len(columns) or used > 1)
             index += 1
 
 

@@ -10,6 +10,7 @@ import re
 import shutil
 import signal
 import threading
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -420,9 +421,12 @@ def test_models_says_what_is_present_or_damaged(run: Any, tmp_path: Path, monkey
     monkeypatch.setenv("FEATCODEC_HOME", str(tmp_path))
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/yolov5n.pt").write_bytes(b"not the pinned file")
-    (tmp_path / "weights/yolov5nu.pt").write_bytes(b"no sha256 is known for this")
+    (tmp_path / "weights/yolov5su.pt").write_bytes(b"<html>no sha256 is known for this</html>")
+    with zipfile.ZipFile(tmp_path / "weights/yolov5nu.pt", "w") as whole:
+        whole.writestr("archive/data.pkl", b"")
     models = {model["name"]: model for model in json.loads(run("models", "--json")[1])["detectors"]}
     assert models["yolov5n"]["weights"].startswith("damaged")
+    assert models["yolov5su"]["weights"] == "damaged (it is cut off, or a web page)"
     assert models["yolov5nu"]["weights"] == "present"
     assert models["yolov5m"]["weights"] == "missing"
     assert all(model["licence"] == "AGPL-3.0" for model in models.values())

@@ -118,6 +118,8 @@ def test_what_is_left_out_of_a_curve_is_said(tmp_path: Path) -> None:
         ("bpp,ap50\n0,1,40\n", r"row 1 \(line 2\) has 3 values"),
         ('bpp,ap50\n0.2,50\n"0,1",40\n', "row 2: bpp '0,1' is not a number; write it like 0.25"),
         ("bpp,ap50\n0.1,nan\n", "row 1: ap50 'nan' is not a number"),
+        ("bpp,ap50\n0.1,40\n0.2,-1\n", "row 2: has the ap50 -1; accuracies are from 0 to 100 %"),
+        ("bpp,ap50\n0.1,40\n0.2,101\n", "row 2: has the ap50 101; accuracies"),
         ("bpp;ap50\n0.1;40\n", "its columns are separated by semicolons"),
         ("bpp,ap50,bpp\n0.1,40,0.2\n", "has 'bpp' as the name of two columns"),
     ],

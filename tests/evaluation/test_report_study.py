@@ -183,6 +183,14 @@ def test_a_rate_is_above_0(tmp_path: Path, value: str) -> None:
         read_study([tmp_path / "points.csv"], "ap50")
 
 
+@pytest.mark.parametrize("value", ["-1", "140"])
+def test_an_accuracy_is_in_percent(tmp_path: Path, value: str) -> None:
+    """pycocotools says -1 where nothing is annotated."""
+    append(tmp_path / "points.csv", method="uncoded", bpp="1", ap50=value, ap="1")
+    with pytest.raises(InputError, match=rf"points\.csv, row 1: ap50 '{value}' is not an accuracy from 0 to 100 %"):
+        read_study([tmp_path / "points.csv"], "ap50")
+
+
 def test_names_that_are_no_utf8_can_be_shown(tmp_path: Path) -> None:
     path = tmp_path / "points.csv"
     append_curve(path, "compact", bottleneck="b\udcff\udc80")

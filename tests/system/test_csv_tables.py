@@ -34,8 +34,9 @@ def values(data: bytes) -> list[tuple[str, ...]]:
         b"\xef\xbb\xbfa,b\n1,2\n3,4\n",
         b'\xef\xbb\xbf"a","b"\r\n"1","2"\r\n\r\n"3","4"\r\n\r\n',
         b"\n\na , b\n1,2\n\n3,4\n",
+        b"sep=,\r\na,b\r\n1,2\r\n3,4\r\n",
     ],
-    ids=["plain", "no last line end", "Windows", "old Mac", "mark", "spreadsheet", "empty lines"],
+    ids=["plain", "no last line end", "Windows", "old Mac", "mark", "spreadsheet", "empty lines", "separator"],
 )
 def test_whatever_wrote_it_the_content_is_the_same(data: bytes) -> None:
     table = parse(data)
@@ -50,7 +51,13 @@ cells = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("
 def test_what_the_csv_module_writes_comes_back(rows: list[tuple[str, str]]) -> None:
     text = io.StringIO()
     csv.writer(text).writerows([("a", "b"), *rows])
-    assert values(text.getvalue().encode()) == rows
+    assert values(text.getvalue().encode()) == [row for row in rows if row != ("a", "b")]
+
+
+def test_files_that_were_put_together_are_one_table() -> None:
+    """`cat one.csv other.csv`: the second header line is no row."""
+    table = parse(b"a,b\n1,2\na,b\n3,4\n")
+    assert [(row.number, row.values) for row in table.rows] == [(1, ("1", "2")), (3, ("3", "4"))]
 
 
 def test_a_broken_row_has_its_place_and_cause_and_costs_no_other() -> None:
@@ -74,6 +81,7 @@ def test_a_row_that_was_cut_off_hides_no_later_row(cut: int) -> None:
 def test_a_header_that_makes_no_table_is_refused() -> None:
     for data, reason in (
         (b"a;b\n1;2\n", "its columns are separated by semicolons; save it with commas"),
+        (b"sep=;\na;b\n1;2\n", "its columns are separated by semicolons; save it with commas"),
         (b"a\tb\n1\t2\n", "its columns are separated by tabs"),
         (b"a,b,a\n1,2,3\n", "has 'a' as the name of two columns"),
         ("a,b\n1,2\n".encode("utf-16"), "as UTF-16 does"),

@@ -34,6 +34,7 @@ _NUMBERS = (
     *("front_end_seconds", "encode_seconds", "decode_seconds", "back_end_seconds"),
 )
 """Columns that must hold numbers if they are present and not empty."""
+_ACCURACIES = ("ap50", "ap", "ap75", "ap50_low", "ap50_high")
 _LARGEST = 1e15
 """Larger than any value that a sweep measures, and small enough to compute with."""
 _CODEC = ("method", "fingerprint", "restoration")
@@ -181,6 +182,8 @@ def _check_numbers(row: Row) -> None:
             reason = "too large"
         elif name == RATE and text and value <= 0:
             reason = "not a rate above 0"
+        elif name in _ACCURACIES and not 0 <= value <= 100:
+            reason = "not an accuracy from 0 to 100 %"
         else:
             continue
         raise InputError(f"{row[ORIGIN]}: {name} {text[:40]!r} is {reason}; measure it with `featcodec sweep`")
