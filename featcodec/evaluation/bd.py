@@ -11,6 +11,7 @@ would not be a function of the accuracy. The remaining points are the upper enve
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -132,16 +133,19 @@ def _difference(
     with warnings.catch_warnings():
         # numpy warns of polynomials that fit badly. The check below says it in our words.
         warnings.simplefilter("ignore")
-        mean, *functions = bjontegaard.bd_linear(
-            bases[0],
-            values[0],
-            bases[1],
-            values[1],
-            method=interpolation,
-            require_matching_points=False,
-            interpolators=True,
-            min_overlap=0,
-        )
+        try:
+            mean, *functions = bjontegaard.bd_linear(
+                bases[0],
+                values[0],
+                bases[1],
+                values[1],
+                method=interpolation,
+                require_matching_points=False,
+                interpolators=True,
+                min_overlap=0,
+            )
+        except ValueError:  # scipy takes no slope that is not finite
+            mean, functions = math.nan, []
     if not np.isfinite(mean):
         raise InputError(f"{names[0]} and {names[1]}: their points lie too close together for a {what}; leave some out")
     for name, function, base, value in zip(names, functions, bases, values, strict=True):

@@ -200,10 +200,10 @@ def refuse_fractions(path: Path, annotations: Sequence[dict[str, Any]]) -> None:
 
 
 def read_side(value: Any) -> float | None:
-    """A side of an image in pixels, also as a text, or None if it is no number above 0."""
+    """A side of an image in pixels, also as a text, or None if it is no number from 1."""
     if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
         value = int(value)
-    return float(value) if _is_number(value) and value > 0 else None
+    return float(value) if _is_number(value) and value >= 1 else None
 
 
 def shown(value: Any) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import os
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 import platformdirs
 
 from featcodec.errors import InputError
+
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 
 
 def cache_folder() -> Path:
@@ -29,6 +33,40 @@ def cache_folder() -> Path:
 def weights_folder() -> Path:
     """The folder for weights. Weights are searched there by name and downloaded to it."""
     return cache_folder() / "weights"
+
+
+def exists(path: Path) -> bool:
+    """Whether there is anything under a path that a file names. See `is_file`."""
+    return _mode(path) != 0
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is a regular file under a path that a file names.
+
+    A name that no file can have (too long, with a NUL, not in the system's encoding, a circle of links) is no file.
+    pathlib raises errors for some of them.
+
+    Raises:
+        InputError: it cannot be found out, for example without permission for the folder.
+    """
+    return stat.S_ISREG(_mode(path))
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder under a path that a file names. See `is_file`."""
+    return stat.S_ISDIR(_mode(path))
+
+
+def _mode(path: Path) -> int:
+    """The kind of a file as in `os.stat_result.st_mode`; 0 if there is none."""
+    try:
+        return path.stat().st_mode
+    except ValueError:
+        return 0
+    except OSError as error:
+        if error.errno in _ABSENT:
+            return 0
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from None
 
 
 @dataclass(frozen=True)

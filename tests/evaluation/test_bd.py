@@ -124,6 +124,15 @@ def test_a_cubic_far_beyond_all_rates_is_refused() -> None:
     assert compared(ANCHOR, steep).warnings == ()
 
 
+@pytest.mark.parametrize("interpolation", ["pchip", "akima"])
+def test_points_that_lie_too_close_together_are_refused(interpolation: str) -> None:
+    test = [(0.1, 0.0), (0.2, 5e-324), (0.4, 50.0), (0.8, 55.0)]
+    with pytest.raises(
+        InputError, match=r"anchor\.csv and test\.csv: their points lie too close together for a BD-rate"
+    ):
+        compared([(0.1, 0.0), *ANCHOR[1:]], test, interpolation)
+
+
 def test_what_was_left_out_of_a_file_is_said_with_the_result() -> None:
     anchor = dataclasses.replace(curve("anchor.csv", ANCHOR), notes=("anchor.csv: row 7 has no bpp",))
     assert compare(anchor, anchor).warnings == ("anchor.csv: row 7 has no bpp",)

@@ -155,7 +155,9 @@ def _damage_place(rng: random.Random, parent: Any, key: Any, places: Sequence[tu
     else:
         value = parent[key]
         parent[key] = (
-            str(value) if not isinstance(value, str) else rng.choice((value.encode().hex(), [value], value + value))
+            str(value)
+            if not isinstance(value, str)
+            else rng.choice((value.encode("utf-8", "surrogatepass").hex(), [value], value + value))
         )
 
 

@@ -129,7 +129,7 @@ def test_what_sizes_cannot_confirm_is_noted(tmp_path: Path) -> None:
     assert check([half, square, unknown], annotations, ignore_exif=True) == []
 
 
-@pytest.mark.parametrize("size", [None, (0, 0), ("a", 3), (None, None), (np.inf, 3)])
+@pytest.mark.parametrize("size", [None, (0, 0), ("a", 3), (None, None), (np.inf, 3), (10**400, 3), (5e-324, 3)])
 def test_sizes_that_are_not_listed_are_not_compared(tmp_path: Path, size: Any) -> None:
     assert check([save(tmp_path / "0.jpg")], listed(size)) == []
     assert difference(listed(size), {0: (48, 32)}) is None

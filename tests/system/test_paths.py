@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from featcodec.errors import InputError
-from featcodec.system.paths import Source, cache_folder, expand_sources, weights_folder
+from featcodec.system.paths import Source, cache_folder, exists, expand_sources, is_file, is_folder, weights_folder
 
 JPEG = frozenset({".jpg", ".jpeg"})
 
@@ -35,6 +35,53 @@ def test_a_folder_is_searched_recursively_and_mirrored(tmp_path: Path) -> None:
     assert relatives(tmp_path) == ["b.jpg", "sub/a.JPEG", "sub/deep/c.jpg"]
     (source, *_) = expand_sources([str(tmp_path)], JPEG, "images")
     assert source == Source(tmp_path / "b.jpg", Path("b.jpg"))
+
+
+IMPOSSIBLE = (
+    "x" * 300,
+    "x/" * 3000,
+    "a\0b",
+    "\0",
+    "\udc80" * 300,
+    "caf\ud800",
+    "file/below",
+    "absent",
+    "circle",
+    "dangling",
+)
+
+
+@pytest.mark.parametrize("number", range(len(IMPOSSIBLE)))
+def test_a_name_that_no_file_can_have_is_that_of_no_file(tmp_path: Path, number: int) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    (tmp_path / "dangling").symlink_to("x" * 300)
+    path = tmp_path / IMPOSSIBLE[number]
+    assert (exists(path), is_file(path), is_folder(path)) == (False, False, False)
+
+
+def test_what_a_name_leads_to(tmp_path: Path) -> None:
+    make(tmp_path, "file")
+    (tmp_path / "link").symlink_to("file")
+    os.mkfifo(tmp_path / "pipe")
+    found = {name: (exists(tmp_path / name), is_file(tmp_path / name)) for name in ("file", "link", "pipe")}
+    assert found == {"file": (True, True), "link": (True, True), "pipe": (True, False)}
+    assert (exists(tmp_path), is_file(tmp_path), is_folder(tmp_path)) == (True, False, True)
+
+
+def test_what_cannot_be_looked_up_is_not_taken_for_absent(tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may look up anything
+    try:
+        for look in (exists, is_file, is_folder):
+            with pytest.raises(InputError, match=r"/closed/a: cannot be read \(Permission denied\); check the path"):
+                look(folder / "a")
+    finally:
+        os.seteuid(user)
+        folder.chmod(0o700)
 
 
 def test_a_named_file_counts_whatever_it_is_called(tmp_path: Path) -> None:

@@ -229,6 +229,8 @@ def test_coco_file_names_do_not_lead_out_of_the_folder(data: Path) -> None:
         ({"images": [{"id": 1, "file_name": "gone.png"}]}, r"images/gone\.png: no such file.*edited\.json lists it"),
         ({"images": [{"id": 1, "file_name": "a.png", "width": 0, "height": 9}]}, r"edited\.json: a\.png has the size"),
         ({"images": [{"id": 1, "file_name": "a.png", "width": 9}]}, "has the size"),
+        ({"images": [{"id": 1, "file_name": "a.png", "width": 10**400, "height": 9}]}, "has the size"),
+        ({"images": [{"id": 1, "file_name": "a.png", "width": 5e-324, "height": 9}]}, "has the size"),
         ({"images": []}, "lists no image"),
         ({"categories": [{"id": 7, "name": "mauve"}]}, "none of its categories is a class of the detector"),
         ({"annotations": [{}]}, "entry 1 of 'annotations' has no image_id"),
@@ -387,6 +389,30 @@ def test_damaged_data_yaml_is_refused(data: Path, text: str, message: str) -> No
     with pytest.raises(InputError, match=message) as caught:
         read_data_yaml(path, NAMES)
     assert "\n" not in str(caught.value)
+
+
+LONG = "x" * 300
+
+
+@pytest.mark.parametrize(
+    "name", [LONG, f"{LONG}/z.png", "a\0.png", "\ud800.png"], ids=["long", "folder", "NUL", "surrogate"]
+)
+def test_names_that_no_file_can_have_are_refused(data: Path, name: str) -> None:
+    content = json.loads((data / "coco.json").read_text())
+    content["images"][0]["file_name"] = name
+    (data / "a.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"no such file, but .*a\.json lists it"):
+        read_coco(data / "a.json", data / "images", NAMES)
+    quoted = json.dumps(name)
+    for text in (f"path: .\ntrain: {quoted}", f"path: .\ntrain: [images, {quoted}]", f"path: {quoted}\ntrain: images"):
+        (data / "data.yaml").write_text(f"{text}\nnames: [blue, red, mauve]\n")
+        with pytest.raises(InputError, match=rf"^{data}/data\.yaml: "):
+            read_data_yaml(data / "data.yaml", NAMES)
+    if "\ud800" not in name:  # which no UTF-8 text can hold
+        (data / "list.txt").write_text(f"./images/a.png\n{name}\n")
+        (data / "data.yaml").write_text("train: list.txt\nnames: [blue, red, mauve]\n")
+        with pytest.raises(InputError, match=r"list\.txt, line 2: .*: no such file; correct the list"):
+            read_data_yaml(data / "data.yaml", NAMES)
 
 
 def test_missing_files_are_refused(data: Path) -> None:

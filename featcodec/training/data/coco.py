@@ -17,7 +17,7 @@ from featcodec.errors import InputError
 from featcodec.images.annotations import Note, listed_size, no_note, read_annotations
 from featcodec.images.names import ListedNames
 from featcodec.images.sizes import check_files, read_size
-from featcodec.system.paths import files_below
+from featcodec.system.paths import files_below, is_file
 from featcodec.training.data.datasets import LabelledImage, check_names, check_objects, labelled_image
 
 
@@ -83,7 +83,7 @@ class _Finder:
 
     def __call__(self, file_name: str) -> Path:
         relative = PurePath(file_name)
-        if not relative.is_absolute() and ".." not in relative.parts and (self.folder / relative).is_file():
+        if not relative.is_absolute() and ".." not in relative.parts and is_file(self.folder / relative):
             return self.folder / relative
         matches = self._named(relative.name)
         if len(matches) > 1:

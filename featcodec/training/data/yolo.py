@@ -16,7 +16,7 @@ from featcodec.errors import InputError
 from featcodec.images.entries import shown
 from featcodec.images.reading import IMAGE_SUFFIXES
 from featcodec.system.files import read_bounded
-from featcodec.system.paths import expand_sources
+from featcodec.system.paths import exists, expand_sources, is_file, is_folder
 from featcodec.training.data.datasets import LabelledImage, check_names, check_objects, labelled_image
 from featcodec.training.data.yaml_files import read_yaml
 
@@ -52,7 +52,7 @@ def read_data_yaml(path: Path, names: Sequence[str], split: str = "train") -> li
     root = _data_root(path, content)
     files = sorted({file for entry in entries for file in _split_files(path, root, entry)})
     label_files = [Path(name) for name in img2label_paths([str(file) for file in files])]
-    if not any(label_file.is_file() for label_file in label_files):
+    if not any(map(is_file, label_files)):
         raise InputError(
             f"{path}: none of the {len(files)} images of {split!r} has labels ({label_files[0]} is missing); put them "
             "into the folder labels beside images"
@@ -123,33 +123,33 @@ def _data_root(path: Path, content: Mapping[Any, Any]) -> Path:
 
 
 def _first_existing(relative: Path, *folders: Path) -> Path | None:
-    return next((folder / relative for folder in folders if (folder / relative).exists()), None)
+    return next((folder / relative for folder in folders if exists(folder / relative)), None)
 
 
 def _split_files(path: Path, root: Path, entry: str) -> Iterator[Path]:
     """The images of one entry of a split."""
     found = root / entry
-    if not found.exists() and entry.startswith("../"):  # some exports look like this; ultralytics accepts them
+    if not exists(found) and entry.startswith("../"):  # some exports look like this; ultralytics accepts them
         found = root / entry.removeprefix("../")
-    if found.is_dir():
+    if is_folder(found):
         for source in expand_sources([str(found)], IMAGE_SUFFIXES, "images"):
             yield source.path
-    elif found.suffix.lower() == ".txt" and found.is_file():
+    elif found.suffix.lower() == ".txt" and is_file(found):
         for number, line in enumerate(_read_lines(found, "list one image per line"), 1):
             if line.strip():
                 # In ultralytics, "./" is the folder of the list; other paths start from the working folder.
                 file = _first_existing(Path(line.strip()), found.parent, root, Path.cwd())
-                if file is None or not file.is_file():
+                if file is None or not is_file(file):
                     raise InputError(f"{found}, line {number}: {line.strip()}: no such file; correct the list")
                 yield file
-    elif found.suffix.lower() in IMAGE_SUFFIXES and found.is_file():
+    elif found.suffix.lower() in IMAGE_SUFFIXES and is_file(found):
         yield found
     else:
         raise InputError(f"{path}: {found} is neither a folder nor a list of images (.txt); correct the path")
 
 
 def _read_label_file(image: Path, label_file: Path, class_ids: Mapping[int, int | None]) -> LabelledImage:
-    lines = _read_lines(label_file, "make the labels again") if label_file.exists() else []
+    lines = _read_lines(label_file, "make the labels again") if exists(label_file) else []
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip():
