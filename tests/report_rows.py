@@ -33,7 +33,7 @@ def append(path: Path, **values: str) -> None:
         **values,
     }
     if "ap" not in values:
-        row["ap"] = row["ap50"] and f"{float(row['ap50']) - 20:.9g}"
+        row["ap"] = row["ap50"] and f"{max(0.0, float(row['ap50']) - 20):.9g}"
     PointFile(path).append(row)
 
 
