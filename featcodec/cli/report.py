@@ -116,12 +116,13 @@ def command(
 def _check_outputs(planned: list[Path], inputs: list[Path], *, overwrite: bool) -> None:
     from featcodec.errors import OutputError
     from featcodec.system.files import check_new
+    from featcodec.system.paths import resolved
 
-    protected = {path.resolve() for path in inputs}
+    protected = {resolved(path) for path in inputs}
     for number, path in enumerate(planned):
-        if path.resolve() in protected:
+        if resolved(path) in protected:
             raise OutputError(f"{path}: is read by this command; choose another name")
-        if path.resolve() in {other.resolve() for other in planned[:number]}:
+        if resolved(path) in {resolved(other) for other in planned[:number]}:
             raise OutputError(f"{path}: would be written twice; choose another name for one of the two")
         check_new(path, overwrite=overwrite)
 

@@ -40,6 +40,7 @@ def training_data(options: Mapping[str, Any], names: Sequence[str] | None = None
     """The images that the options name. Labels become numbers of the given class names, or of those of --detector."""
     from featcodec.detectors import load_detector
     from featcodec.errors import InputError
+    from featcodec.system.paths import resolved
     from featcodec.training.data.coco import read_coco
     from featcodec.training.data.datasets import hold_out, read_unlabelled
     from featcodec.training.data.samples import Augmentation
@@ -65,8 +66,8 @@ def training_data(options: Mapping[str, Any], names: Sequence[str] | None = None
         raise InputError(f"no images; give --annotations with --images, {or_photographs}")
     if options["ignore_exif"]:
         labelled, unlabelled = ([replace(each, ignore_exif=True) for each in those] for those in (labelled, unlabelled))
-    known = {image.path.resolve() for image in labelled}
-    unlabelled = [image for image in unlabelled if image.path.resolve() not in known]
+    known = {resolved(image.path) for image in labelled}
+    unlabelled = [image for image in unlabelled if resolved(image.path) not in known]
     if labelled:
         labelled, held_out = hold_out(labelled, options["held_out"])
     else:

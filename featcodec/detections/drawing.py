@@ -15,6 +15,7 @@ from featcodec.errors import InputError, OutputError
 from featcodec.images.names import match_originals
 from featcodec.images.reading import ImageLike, as_rgb, read_image
 from featcodec.system.files import write_atomically
+from featcodec.system.paths import resolved
 
 # Based on Paul Tol's bright scheme: also people with colour blindness can tell these colours apart.
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988")
@@ -100,19 +101,19 @@ def open_drawing(
         OutputError: the folders are the same, so the originals would be overwritten. The function itself also raises
             OutputError if a drawn image would overwrite an original, when one folder is inside the other.
     """
-    if images.resolve() == folder.resolve():
+    if resolved(images) == resolved(folder):
         raise OutputError(
             f"{folder}: is the folder of the originals, which `draw` would overwrite; choose another folder"
         )
     originals = match_originals(names, images)
-    protected = {path.resolve() for path in originals.values()}
+    protected = {resolved(path) for path in originals.values()}
 
     def draw(name: PurePath, detections: Detections) -> None:
         original = originals.get(name)
         if original is None:
             raise InputError(f"{name}: no image of that name in {images}; it is decoded but not drawn")
         output = folder / f"{name.as_posix()}.jpg"
-        if output.resolve() in protected:
+        if resolved(output) in protected:
             raise OutputError(f"{output}: is an original image, which `draw` would overwrite; choose another folder")
         if output.exists() and not overwrite:
             raise OutputError(f"{output}: exists; use `overwrite` or another `draw`")

@@ -25,7 +25,7 @@ from featcodec.pipeline.common import batched_outcomes, file_size, network_batch
 from featcodec.privacy.attack import Attack, Picture
 from featcodec.privacy.image_quality import ImageQuality, image_quality
 from featcodec.privacy.plates import PlateAudit, ReadPlate
-from featcodec.system.paths import Source
+from featcodec.system.paths import Source, resolved
 
 SIDE_BY_SIDE_FOLDER = "side-by-side"
 _PICTURE_SUFFIX = ".png"
@@ -105,12 +105,12 @@ def check_pictures(
     if folder.exists() and not folder.is_dir():
         raise OutputError(f"{folder}: is not a folder; choose another `output`")
     originals = originals or {}
-    protected = {path.resolve() for path in (*(source.path for source in sources), *originals.values())}
+    protected = {resolved(path) for path in (*(source.path for source in sources), *originals.values())}
     outputs = [picture_path(source, folder) for source in sources]
     outputs += [side_by_side_path(source, folder) for source in sources if source.path in originals]
     planned: set[str] = set()
     for output in outputs:
-        if output.resolve() in protected:
+        if resolved(output) in protected:
             raise OutputError(f"{output}: is an original, which would be overwritten; choose another `output`")
         if str(output).casefold() in planned:
             raise OutputError(f"{output}: two pictures would have this name; rename the folder {SIDE_BY_SIDE_FOLDER}")

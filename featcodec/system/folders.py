@@ -11,6 +11,7 @@ from pathlib import Path
 from featcodec.errors import OutputError
 from featcodec.system.files import exists_error, explained
 from featcodec.system.leftovers import beside
+from featcodec.system.paths import resolved
 from featcodec.system.renaming import exchange
 
 
@@ -30,7 +31,7 @@ def atomic_folder(path: Path, replaceable: tuple[str, ...], *, overwrite: bool =
         ExistsError: the older folder holds files at the end of the block, and `overwrite` is False.
         OutputError: the folder cannot be written, or the older folder holds other files.
     """
-    target = path.resolve()
+    target = resolved(path)
     part = beside(target)
     _refuse_other_things(path, target, replaceable)
     try:

@@ -57,6 +57,11 @@ def is_folder(path: Path) -> bool:
     return stat.S_ISDIR(_mode(path))
 
 
+def resolved(path: Path) -> Path:
+    """The absolute path without links. In a circle of links it ends; `Path.resolve` fails there before Python 3.13."""
+    return Path(os.path.realpath(path))
+
+
 def _mode(path: Path) -> int:
     """The kind of a file as in `os.stat_result.st_mode`; 0 if there is none."""
     try:
@@ -108,7 +113,7 @@ def expand_sources(arguments: Sequence[str], suffixes: frozenset[str], what: str
                 f"{argument or repr(argument)}: no {what} found; give files, folders or patterns ({endings})"
             )
         for source in found:
-            sources.setdefault(source.path.resolve(), source)
+            sources.setdefault(resolved(source.path), source)
     _refuse_collisions(sources.values())
     return list(sources.values())
 
@@ -122,7 +127,7 @@ def _expand(argument: str, suffixes: frozenset[str]) -> Iterator[Source]:
             yield from _found(path, suffixes)
         elif glob.has_magic(argument):
             for match in sorted(set(_matches(argument))):
-                if Path(match).is_dir() or Path(match).suffix.lower() in suffixes:
+                if is_folder(Path(match)) or Path(match).suffix.lower() in suffixes:
                     yield from _found(Path(match), suffixes)
     except OSError as error:
         raise InputError(f"{error.filename or argument}: cannot be read ({error.strerror}); check the path") from None
@@ -140,14 +145,14 @@ def _matches(pattern: str) -> Iterator[str]:
     for base in glob.glob(head) if head else [top]:  # noqa: PTH207
         if not tail:
             yield base
-        elif Path(base).is_dir():
+        elif is_folder(Path(base)):
             for folder, _, _ in _walk(Path(base)):
                 yield from glob.glob("/".join([glob.escape(str(folder)), *tail]))  # noqa: PTH207
 
 
 def _found(path: Path, suffixes: frozenset[str]) -> Iterator[Source]:
     """A file itself; for a folder, the files below it with one of the suffixes, also behind links."""
-    if not path.is_dir():
+    if not is_folder(path):
         yield Source(path, Path(path.name))
         return
     for file in files_below(path):
@@ -157,6 +162,8 @@ def _found(path: Path, suffixes: frozenset[str]) -> Iterator[Source]:
 
 def files_below(folder: Path) -> list[Path]:
     """The files below a folder, also behind links, sorted, each file once. Hidden folders below it are left out.
+
+    Everything that is no folder counts, also a link that leads nowhere: whoever reads it can say what it is.
 
     A file is found under its own path, if that is below the folder. Else it is found behind as few links as possible,
     and of these paths under the first.
@@ -168,9 +175,9 @@ def files_below(folder: Path) -> list[Path]:
     linked: dict[Path, Path] = {}
     for _, real, entries in _walk(folder):
         for entry in entries:
-            if entry.is_file():
+            if not is_folder(entry):
                 if entry.is_symlink():
-                    linked.setdefault(entry.resolve(), entry)
+                    linked.setdefault(resolved(entry), entry)
                 else:
                     own[real / entry.name] = entry
     return sorted({**linked, **own}.values())
@@ -183,7 +190,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, Path, list[Path]]]:
     are linked to each other take no longer than others.
     """
     visited: set[Path] = set()
-    waiting, behind_links = [(folder, folder.resolve())], list[Path]()
+    waiting, behind_links = [(folder, resolved(folder))], list[Path]()
     while waiting:
         here, real = waiting.pop()
         if real not in visited:
@@ -191,13 +198,13 @@ def _walk(folder: Path) -> Iterator[tuple[Path, Path, list[Path]]]:
             entries = sorted(here.iterdir())
             yield here, real, entries
             for entry in reversed(entries):
-                if not entry.name.startswith(".") and entry.is_dir():
+                if not entry.name.startswith(".") and is_folder(entry):
                     if entry.is_symlink():
                         behind_links.append(entry)
                     else:
                         waiting.append((entry, real / entry.name))
         if not waiting:
-            waiting, behind_links = [(link, link.resolve()) for link in sorted(behind_links, reverse=True)], []
+            waiting, behind_links = [(link, resolved(link)) for link in sorted(behind_links, reverse=True)], []
 
 
 def _refuse_collisions(sources: Iterable[Source]) -> None:

@@ -154,7 +154,6 @@ def test_linked_folders_are_searched_each_file_once(tmp_path: Path) -> None:
     make(tmp_path, "disk/a.jpg", "disk/deep/b.jpg", "set/c.jpg")
     (tmp_path / "set/link").symlink_to(tmp_path / "disk")
     (tmp_path / "set/same").symlink_to(tmp_path / "disk")
-    (tmp_path / "set/dangling.jpg").symlink_to(tmp_path / "missing")
     assert relatives(tmp_path / "set") == ["c.jpg", "link/a.jpg", "link/deep/b.jpg"]
     (tmp_path / "outside").symlink_to(tmp_path / "set")
     assert relatives(tmp_path / "outside") == ["c.jpg", "link/a.jpg", "link/deep/b.jpg"]
@@ -169,6 +168,22 @@ def test_links_that_lead_back_up_end(tmp_path: Path) -> None:
     (tmp_path / "set/nowhere").symlink_to(tmp_path / "set/nowhere")
     found = expand_sources([str(tmp_path / "set")], JPEG, "images")
     assert sorted(source.path.resolve().name for source in found) == ["a.jpg", "b.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("pattern", ["", "*.jpg", "**/*.jpg", "**"])
+def test_what_only_looks_like_a_file_is_found_so_that_its_reader_can_say_why_not(tmp_path: Path, pattern: str) -> None:
+    make(tmp_path, "set/a.jpg")
+    for name, target in (
+        ("circle", "circle.jpg"),
+        ("dangling", "missing"),
+        ("endless", "x" * 300),
+        ("note", "missing"),
+    ):
+        (tmp_path / f"set/{name}.jpg").symlink_to(target)
+    os.mkfifo(tmp_path / "set/pipe.jpg")
+    (tmp_path / "set/note.jpg").rename(tmp_path / "set/note.txt")
+    found = relatives(tmp_path / "set" / pattern)
+    assert found == ["a.jpg", "circle.jpg", "dangling.jpg", "endless.jpg", "pipe.jpg"]
 
 
 @pytest.mark.parametrize("pattern", ["", "**/*.jpg", "**"])

@@ -17,6 +17,7 @@ from featcodec.errors import InputError
 from featcodec.images.reading import read_image
 from featcodec.images.side_by_side import Panel, side_by_side
 from featcodec.privacy.attack_results import AttackResult, read_attack_results
+from featcodec.system.paths import resolved
 
 _MOST_SIDE = 384
 """In pixels. Larger pictures are scaled down to this size."""
@@ -111,7 +112,7 @@ def _row(name: str, attacked: Sequence[tuple[Path, AttackResult]], originals: Se
 def _inside(folder: Path, result: AttackResult) -> Path:
     """Return the path of the picture. The table must not name a file outside its folder."""
     path = folder / result.picture
-    if not path.resolve().is_relative_to(folder.resolve()):
+    if not resolved(path).is_relative_to(resolved(folder)):
         raise InputError(
             f"{folder}: its table names {result.picture}, which is outside the folder; run `featcodec invert` again"
         )
@@ -121,7 +122,7 @@ def _inside(folder: Path, result: AttackResult) -> Path:
 def _allowed(folder: Path, result: AttackResult, originals: Sequence[Path]) -> Path:
     """Return the path of the original. A foreign table must not bring any image of this machine to the page."""
     path = Path(result.original)
-    if not any(path.resolve().is_relative_to(allowed.resolve()) for allowed in (folder, *originals)):
+    if not any(resolved(path).is_relative_to(resolved(allowed)) for allowed in (folder, *originals)):
         raise InputError(
             f"{folder}: its table names the original {result.original}; if it belongs on the page, give its folder "
             "with `originals`"

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from featcodec.errors import InputError
 from featcodec.images.annotations import names_in_words, similar_names
 from featcodec.images.reading import IMAGE_SUFFIXES, read_image
-from featcodec.system.paths import expand_sources
+from featcodec.system.paths import expand_sources, resolved
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def read_unlabelled(sources: Sequence[str]) -> list[LabelledImage]:
     """
     # Each source is expanded alone, so that images of the same name in two folders do not clash.
     found = {
-        source.path.resolve(): source.path
+        resolved(source.path): source.path
         for argument in sources
         for source in expand_sources([argument], IMAGE_SUFFIXES, "images")
     }
