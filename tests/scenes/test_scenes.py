@@ -222,7 +222,7 @@ def test_an_image_of_another_set_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images/000000.png").write_bytes(b"mine")
     for workers in (1, 2):
-        with pytest.raises(OutputError, match=r"000000\.png: exists and is another image; use `overwrite`"):
+        with pytest.raises(OutputError, match=r"000000\.png: exists; use `overwrite`"):
             list(write_scenes(tmp_path, 2, workers=workers))
     assert (tmp_path / "images/000000.png").read_bytes() == b"mine"
 
