@@ -150,7 +150,8 @@ def test_decode_writes_coco_results(run: Any, coded: Path, tmp_path: Path, tiny_
     assert out.startswith("3 decoded, 0 failed")
     results = json.loads(output.read_text())
     assert {result["image_id"] for result in results} == {7, 11, 13}
-    assert set(results[0]) == {"image_id", "category_id", "category_name", "bbox", "score"}
+    names = {"image_id", "image_name", "image_size", "category_id", "category_name", "bbox", "score"}
+    assert set(results[0]) == names
     code, _, err = run("decode", coded / "streams", "-o", output, "--detector", tiny_yolov5)
     assert code == 1
     assert "--overwrite" in err
