@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from featcodec.cli.options import json_option
 
 if TYPE_CHECKING:
     from featcodec.images.annotations import Annotations
+    from featcodec.system.paths import Source
 
 
 @click.command("evaluate")
@@ -39,7 +39,7 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     from featcodec.evaluation.coco import score
     from featcodec.evaluation.rate import rate_of_streams
     from featcodec.images.annotations import read_annotations
-    from featcodec.images.results import matched_ids, read_results
+    from featcodec.images.results import matched_ids, read_results, without_results
     from featcodec.images.sizes import beyond, coded_sizes, reaching_out
     from featcodec.system.paths import expand_sources
 
@@ -49,13 +49,14 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     if accuracy.unmatched:
         names, boxes = truth.in_words(list(accuracy.unmatched)), sum(accuracy.unmatched.values())
         complain(f"note: {annotations} has no category {names}, so {boxes} boxes are left out")
-    coded = coded_sizes(matched_ids(truth, results), results)
-    note_all(filter(None, (reaching_out(truth, results), beyond(truth, coded))))
+    image_ids = matched_ids(truth, results)
+    boxes_beyond = reaching_out(truth, results), beyond(truth, coded_sizes(image_ids, results))
+    note_all(filter(None, (without_results(truth, image_ids), *boxes_beyond)))
     rate = None
     if streams:
         files = expand_sources(streams, frozenset({STREAM_SUFFIX}), "bitstreams")
-        rate = rate_of_streams([source.path for source in files])
-        _check_sizes(truth, {source.name: size for source, size in zip(files, rate.sizes, strict=True)})
+        rate = rate_of_streams([source.path for source in files], complain)
+        _check_streams(truth, dict(zip(files, rate.sizes, strict=True)))
         if rate.streams != accuracy.images:
             complain(f"note: bpp is over {rate.streams} bitstreams, but AP over the {accuracy.images} annotated images")
     if as_json:
@@ -74,17 +75,36 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     return 0
 
 
-def _check_sizes(annotations: Annotations, coded: Mapping[Path, tuple[int, int]]) -> None:
-    """Refuse bitstreams of listed images if they were coded with another size. Older results do not say their size."""
+def _check_streams(annotations: Annotations, coded: Mapping[Source, tuple[int, int]]) -> None:
+    """Refuse bitstreams of listed images if they were coded with another size (older results do not say their size).
+
+    Say which bitstreams count in the bpp, although they are of no listed image, or of the same one as another.
+    """
     from featcodec.errors import InputError
     from featcodec.images.sizes import difference
 
     sizes: dict[int | str, tuple[int, int]] = {}
-    for name, size in coded.items():
-        with contextlib.suppress(InputError):  # the bitstreams may be those of another set
-            sizes[annotations.image_id(name)] = size
+    unlisted, repeated = [], []
+    for stream, size in coded.items():
+        try:
+            image_id = annotations.image_id(stream.name)
+        except InputError:
+            unlisted.append(stream.path)
+        else:
+            if image_id in sizes:
+                repeated.append(stream.path)
+            sizes[image_id] = size
     if (differing := difference(annotations, sizes)) is not None:
         raise InputError(differing)
+    for streams, what in (
+        (unlisted, f"of no image that {annotations.path} lists"),
+        (repeated, "of the same images as others"),
+    ):
+        if streams:
+            complain(
+                f"note: {len(streams)} of {len(coded)} bitstreams are {what} (the first is {streams[0]}), but count in "
+                "the bpp"
+            )
 
 
 def _finite(value: float) -> float | None:

@@ -9,6 +9,8 @@ from pathlib import Path
 from featcodec import bitstream
 from featcodec.bitstream.rate import bits_per_pixel
 from featcodec.errors import BitstreamError
+from featcodec.images.annotations import Note, no_note
+from featcodec.pipeline.common import one_line
 
 
 @dataclass(frozen=True)
@@ -28,20 +30,33 @@ class Rate:
     sizes: Sequence[tuple[int, int]] = ()
 
 
-def rate_of_streams(paths: Sequence[Path]) -> Rate:
+def rate_of_streams(paths: Sequence[Path], note: Note = no_note) -> Rate:
     """Compute the rate of `.266` files, from the file sizes and the original image sizes in the side info.
 
+    Args:
+        paths: the files.
+        note: is told about each file, if several are not intact.
+
     Raises:
-        BitstreamError: a file is not an intact featcodec bitstream; the message names the file.
+        BitstreamError: files are not intact featcodec bitstreams. The message names the file, if it is only one.
         InputError: there are no files.
     """
-    sizes = []
+    sizes, damaged = [], []
     for path in paths:
-        data = bitstream.read_file(path)
         try:
+            data = bitstream.read_file(path)
             side_info, _ = bitstream.unpack(data)
         except BitstreamError as error:
-            raise BitstreamError(f"{path}: {error}") from None
-        sizes.append((len(data), side_info.original_width, side_info.original_height))
+            damaged.append(one_line(error, path))
+        else:
+            sizes.append((len(data), side_info.original_width, side_info.original_height))
+    if len(damaged) == 1:
+        raise BitstreamError(damaged[0])
+    if damaged:
+        for line in damaged:
+            note(line)
+        raise BitstreamError(
+            f"{len(damaged)} of {len(paths)} bitstreams cannot be read, so there is no rate; encode these images again"
+        )
     originals = [(width, height) for _, width, height in sizes]
     return Rate(len(sizes), sum(size for size, _, _ in sizes), bits_per_pixel(sizes), originals)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -76,6 +76,25 @@ def matched_ids(annotations: Annotations, results: Sequence[Mapping[str, Any]]) 
         by_name[names[result["image_name"]]] if "image_name" in result else listed[result["image_id"]]
         for result in results
     ]
+
+
+def without_results(annotations: Annotations, image_ids: Iterable[int | str]) -> str | None:
+    """One line about images with annotated objects that no result is about, or None.
+
+    Args:
+        annotations: the ground truth.
+        image_ids: the id of the image of each result, from `matched_ids`.
+    """
+    found = set(image_ids)
+    boxes = annotations.content["annotations"]
+    with_objects = dict.fromkeys(box["image_id"] for box in boxes if not box.get("iscrowd"))
+    lacking = [image_id for image_id in with_objects if image_id not in found]
+    if not lacking:
+        return None
+    return (
+        f"{len(lacking)} of {len(annotations.image_ids)} images have annotated boxes but no results (the first is "
+        f"image {lacking[0]}), so these boxes count as missed"
+    )
 
 
 def _listed_name(annotations: Annotations, text: str) -> PurePath | None:

@@ -179,8 +179,29 @@ def test_what_is_left_out_is_said(run: Any, coded: Callable[..., Path]) -> None:
     path = edit(folder / "a.json", lambda content: content["annotations"].append(box))
     (folder / "d.json").write_text("[]")
     code, _, err = run("evaluate", folder / "d.json", "--annotations", path)
-    assert (code, err.count("\n")) == (0, 1)
+    assert (code, err.count("\n")) == (0, 2)
+    assert "note: 1 of 1 images have annotated boxes but no results (the first is image 10)" in err
     assert "1 of 2 annotations have image_ids that 'images' does not list (the first is entry 2, 99)" in err
+
+
+def test_streams_of_other_images_and_damaged_ones_are_said(run: Any, coded: Callable[..., Path]) -> None:
+    folder = coded("a/1.png", "b/1.png", "2.png", "3.png")
+    edit(folder / "a.json", lambda content: content["images"].pop(0))
+    edit(folder / "a.json", lambda content: content["annotations"].pop(0))
+    edit(folder / "a.json", lambda content: content["images"][-1].update(file_name="other.png"))
+    (folder / "d.json").write_text("[]")
+    evaluate = ("evaluate", folder / "d.json", "--annotations", folder / "a.json", "--streams", folder / "streams")
+    code, _, err = run(*evaluate)
+    assert (code, err.count("\n")) == (0, 4)
+    first, second = folder / "streams/3.266", folder / "streams/b/1.266"
+    assert f"1 of 4 bitstreams are of no image that {folder}/a.json lists (the first is {first}), but count in" in err
+    assert f"1 of 4 bitstreams are of the same images as others (the first is {second}), but count in the bpp" in err
+    for path in (first, second):
+        path.write_bytes(path.read_bytes()[:-1])
+    code, out, err = run(*evaluate)
+    assert (code, out, err.count("\n")) == (1, "", 4)
+    for part in (f"{first}: damaged", f"{second}: damaged", "2 of 4 bitstreams cannot be read, so there is no rate"):
+        assert part in err
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from featcodec.errors import InputError
 from featcodec.images.annotations import Annotations
-from featcodec.images.results import matched_ids, read_results
+from featcodec.images.results import matched_ids, read_results, without_results
 
 RESULT = {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}
 # As in many sets, the numbers in the file names are ids of other images.
@@ -149,3 +149,22 @@ def test_a_result_of_no_image_or_of_several_is_refused(results: list[dict[str, A
     assert said in str(caught.value)
     assert "truth.json" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("with_results", "said"),
+    [
+        (
+            [],
+            "2 of 4 images have annotated boxes but no results (the first is image 1), so these",
+        ),
+        ([2, 3, 4], "1 of 4 images have annotated boxes but no results (the first is image 1), so these boxes"),
+        ([1, 2, 2], None),
+    ],
+    ids=["none", "some", "all"],
+)
+def test_images_with_boxes_and_without_results_are_said(with_results: list[int], said: str | None) -> None:
+    boxes = [{"image_id": key, "iscrowd": crowd} for key, crowd in ((1, 0), (1, 0), (2, 0), (3, 1))]
+    line = without_results(Annotations(Path("truth.json"), {**TRUTH.content, "annotations": boxes}), with_results)
+    assert (line is None) == (said is None)
+    assert (said or "") in (line or "")
