@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from featcodec.errors import OutputError
+from featcodec.errors import OutputError, in_one_line
 from featcodec.system.files import exists_error, explained
 from featcodec.system.leftovers import beside
 from featcodec.system.paths import resolved
@@ -37,7 +37,10 @@ def atomic_folder(path: Path, replaceable: tuple[str, ...], *, overwrite: bool =
     try:
         with explained(path):
             part.mkdir(parents=True)
-        yield part
+        try:
+            yield part
+        except OutputError as error:
+            raise type(error)(str(error).replace(in_one_line(str(part)), in_one_line(str(path)))) from None
         with explained(path):
             _put_in_place(part, path, target, replaceable, overwrite=overwrite)
     finally:

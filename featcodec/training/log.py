@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from featcodec.errors import InputError, OutputError
 from featcodec.system.csv_tables import number_of, parse_csv
-from featcodec.system.files import read_bounded, write_atomically
+from featcodec.system.files import explained, read_bounded, write_atomically
 from featcodec.system.locks import locked
 
 TRAINING_TABLE = "log.csv"
@@ -45,22 +46,25 @@ class TrainingLog:
         if self._is_writing:
             from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (slow to import)
 
-            try:
+            with explained(self._folder):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._lock.enter_context(locked(self._folder, wait=False))
+                self._lock.enter_context(_quiet_writer())
+            with self._explained():
                 self._board = SummaryWriter(str(self._folder / _TENSORBOARD), purge_step=self._first_step + 1)
-            except OSError as error:
-                raise OutputError(
-                    f"{self._folder}: cannot be written ({error.strerror}); choose another `output`"
-                ) from None
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._board is not None:
-            self._board.close()
-        self._lock.close()
+        with self._lock:
+            if self._board is not None:
+                try:
+                    with self._explained():
+                        self._board.close()
+                except OutputError:
+                    if error is None:  # else the run has failed already, perhaps for the same reason
+                        raise
 
     def row(self, step: int, values: Mapping[str, float], table: str = TRAINING_TABLE) -> None:
         """Append a row to a table, and scalars to TensorBoard.
@@ -81,13 +85,18 @@ class TrainingLog:
         writer.writeheader()
         writer.writerows(self._rows[table])
         write_atomically(path, text.getvalue().encode(), overwrite=True)
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+        with self._explained():
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
 
     def pictures(self, step: int, name: str, pictures: Tensor) -> None:
         """Add pictures to TensorBoard: (B, 3, H, W) RGB in [0, 1]."""
         if self._is_writing:
-            self._board.add_images(name, pictures.detach().float().clamp(0, 1).cpu(), step)
+            with self._explained():
+                self._board.add_images(name, pictures.detach().float().clamp(0, 1).cpu(), step)
+
+    def _explained(self) -> contextlib.AbstractContextManager[None]:
+        return explained(self._folder / _TENSORBOARD)
 
     def _kept(self, path: Path) -> list[dict[str, str]]:
         """The rows that a resumed run does not write again."""
@@ -104,3 +113,19 @@ class TrainingLog:
             if step <= self._first_step:
                 kept.append(values)
         return kept
+
+
+@contextlib.contextmanager
+def _quiet_writer() -> Iterator[None]:
+    """Keep TensorBoard's thread from printing why it ends. It tells the same to the next call."""
+    before = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs, /) -> None:
+        if not type(failure.thread).__module__.startswith("tensorboard."):
+            before(failure)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before

@@ -10,7 +10,7 @@ import pytest
 from refused_calls import run_refusing
 
 from featcodec.errors import OutputError
-from featcodec.system.files import ExistsError
+from featcodec.system.files import ExistsError, write_atomically
 from featcodec.system.folders import atomic_folder
 
 
@@ -71,6 +71,17 @@ def test_an_empty_folder_is_replaced_and_one_with_files_needs_overwrite(tmp_path
     assert names(path) == ["one.txt"]
     make(path, "two.txt", overwrite=True)
     assert names(path) == ["two.txt"]
+
+
+def test_what_cannot_be_written_in_it_has_its_later_name_in_the_message(tmp_path: Path) -> None:
+    def fail() -> None:
+        with atomic_folder(tmp_path / "labels", (".txt",)) as folder:
+            (folder / "a").touch()
+            write_atomically(folder / "a/b.txt", b"")
+
+    with pytest.raises(OutputError) as caught:
+        fail()
+    assert str(caught.value).startswith(f"{tmp_path / 'labels/a/b.txt'}: cannot be written")
 
 
 def test_a_link_stays_a_link(tmp_path: Path) -> None:

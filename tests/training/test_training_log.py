@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,28 @@ def test_rows_become_csv_and_scalars(tmp_path: Path) -> None:
     assert text == "step,loss,rate\n1,0.5,0.333333\n2,0.25,1e-09\n"
     assert (tmp_path / "run/held-out.csv").read_text() == "step,loss\n2,4\n"
     assert scalars(tmp_path / "run", "rate") == [(1, pytest.approx(1 / 3)), (2, pytest.approx(1e-9))]
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_disk_that_gets_full_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], is_last: bool) -> None:
+    """/dev/full takes every write and says that the disk is full. TensorBoard writes in a thread of its own."""
+
+    def log_on_a_full_disk() -> None:
+        with TrainingLog(tmp_path, 0, is_writing=True) as log:
+            (events,) = (tmp_path / "tensorboard").iterdir()
+            events.unlink()
+            events.symlink_to("/dev/full")
+            log.row(1, {"loss": 0.5})
+            if not is_last:
+                with contextlib.suppress(OSError):
+                    log._board.flush()
+                log.row(2, {"loss": 0.5})
+
+    with pytest.raises(OutputError, match=r"tensorboard: cannot be written \(No space left on device\)"):
+        log_on_a_full_disk()
+    assert capsys.readouterr().err == ""
+    with (tmp_path / "log.csv").open() as table:
+        assert len(table.readlines()) == (2 if is_last else 3)
 
 
 def test_a_row_is_on_disk_at_once(tmp_path: Path) -> None:
