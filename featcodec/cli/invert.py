@@ -140,7 +140,7 @@ def command(
     if are_streams and originals is None:
         _refuse_without_originals(latent_recnet, private)
     for source in unmatched:
-        complain(f"{source.path}: no image of that name in {originals}; the file is left out")
+        complain(f"{source.path}: {originals} has no image of that name, or several; the file is left out")
     if len(unmatched) == len(files):
         raise FeatcodecError(f"{originals}: has no original for any of the {len(files)} files; check --originals")
     known = [source for source in files if source not in unmatched]

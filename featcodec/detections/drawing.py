@@ -111,7 +111,7 @@ def open_drawing(
     def draw(name: PurePath, detections: Detections) -> None:
         original = originals.get(name)
         if original is None:
-            raise InputError(f"{name}: no image of that name in {images}; it is decoded but not drawn")
+            raise InputError(f"{name}: {images} has no image of that name, or several; it is decoded but not drawn")
         output = folder / f"{name.as_posix()}.jpg"
         if resolved(output) in protected:
             raise OutputError(f"{output}: is an original image, which `draw` would overwrite; choose another folder")

@@ -150,7 +150,7 @@ def test_images_are_drawn_under_the_name_of_their_stream(tmp_path: Path, origina
 
 def test_an_image_without_original_is_an_error(tmp_path: Path, originals: Path) -> None:
     draw = open_drawing(originals, tmp_path / "drawn", 0.25, NAMES, overwrite=False)
-    with pytest.raises(InputError, match=r"c: no image of that name in .*in; it is decoded but not drawn"):
+    with pytest.raises(InputError, match=r"c: .*in has no image of that name, or several; it is decoded but not drawn"):
         draw(PurePath("c"), detections())
 
 

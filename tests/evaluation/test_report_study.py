@@ -40,6 +40,15 @@ def test_rows_are_numbered_over_all_files(path: Path, tmp_path: Path) -> None:
     assert [len(series.curve.points) for series in study.series if series.method == "input-vvc"] == [4]
 
 
+def test_rows_of_unknown_methods_are_said(path: Path) -> None:
+    append_curve(path, "latent", (("42", "0.1", "30"),), method="Latent")
+    study = read_study([path], "ap50")
+    assert study.notes == (
+        f"{path}, row 21 has the method 'Latent', which a report does not know, so it is on no curve",
+    )
+    assert [series.label for series in study.series] == ["compact", "latent", "input-vvc", "input-jpeg"]
+
+
 def test_the_metric_is_that_of_the_curves(path: Path) -> None:
     study = read_study([path], "ap")
     assert [point.accuracy for point in study.series[3].curve.points] == [10, 37]

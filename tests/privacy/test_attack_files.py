@@ -634,7 +634,7 @@ def test_what_has_no_original_or_is_damaged_costs_one_line_each(
     code, out, err = run(*arguments, tmp_path / "some", "-o", tmp_path / "some-out", "--json")
     report = json.loads(out)
     assert (code, report["inverted"], report["failed"], err.count("\n")) == (1, 1, 2, 2)
-    assert f"{audit / 'streams/0/2.266'}: no image of that name in {tmp_path / 'some'}; " in err
+    assert f"{audit / 'streams/0/2.266'}: {tmp_path / 'some'} has no image of that name, or several; " in err
     code, out, err = run(*arguments, tmp_path / "in", "-o", tmp_path / "none-out")
     assert (code, out, err.count("\n")) == (1, "", 4)
     assert "has no original for any of the 3 files" in err

@@ -9,6 +9,7 @@ from pathlib import Path
 from featcodec.errors import InputError
 from featcodec.evaluation.curves import RATE, RateCurve, curve_of, meets, split_rows
 from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row, read_points
+from featcodec.images.entries import shown
 from featcodec.system.csv_tables import number_of
 
 UNCODED = "uncoded"
@@ -142,7 +143,12 @@ def read_study(paths: Sequence[Path], metric: str, conditions: Mapping[str, str]
                 texts = {column: _printable(value) for column, value in row.items()}
                 rows.append({**texts, NUMBER: str(len(rows) + 1), ORIGIN: f"{path}, row {number}"})
                 _check_numbers(rows[-1])
-                if row["method"] in _ORDER and not (row[RATE] and row[metric]):
+                if row["method"] not in (*_ORDER, UNCODED):
+                    notes.append(
+                        f"{rows[-1][ORIGIN]} has the method {shown(row['method'])}, which a report does not know, so "
+                        "it is on no curve"
+                    )
+                elif row["method"] != UNCODED and not (row[RATE] and row[metric]):
                     missing = RATE if not row[RATE] else metric
                     notes.append(f"{rows[-1][ORIGIN]} has no {missing}, so it is not on a curve")
     where = ", ".join(map(str, paths))
