@@ -58,7 +58,7 @@ def training_data(options: Mapping[str, Any], names: Sequence[str] | None = None
                 options["annotations"], options["images"], names, complain, ignore_exif=options["ignore_exif"]
             )
         if options["data"]:
-            labelled += read_data_yaml(options["data"], names)
+            labelled += read_data_yaml(options["data"], names, note=complain, ignore_exif=options["ignore_exif"])
     if options["unlabelled"]:
         unlabelled = read_unlabelled(options["unlabelled"])
     if not labelled and not unlabelled:

@@ -105,12 +105,30 @@ def check_files(
             f"as {_text(wrong)}, read as {_text(found)}), so {why}; {remedy}"
         )
     if undecided:
-        note(
-            f"note: {len(undecided)} images are turned or mirrored by EXIF data, and their sizes cannot confirm it "
-            f"(the first is {undecided[0]}); use `ignore_exif` if the boxes were drawn on the stored pixels"
-        )
+        note(_turned(undecided, "their sizes cannot confirm it", "they are read upright"))
     if (reaching := beyond(annotations, sizes)) is not None:
         note(f"note: {reaching}")
+
+
+def note_turned(labelled: Iterable[Path], note: Note) -> None:
+    """Say how many images with YOLO labels EXIF data turns or mirrors. Their labels fit both ways, being fractions.
+
+    Args:
+        labelled: image files with labels.
+        note: is told about them.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    if turned := [path for path in labelled if read_size(path).orientation != 1]:
+        note(_turned(turned, "YOLO labels do not confirm it", "they are read upright, as in ultralytics"))
+
+
+def _turned(paths: Sequence[Path], why: str, so: str) -> str:
+    return (
+        f"note: {len(paths)} images are turned or mirrored by EXIF data, and {why} (the first is {paths[0]}); {so}; "
+        "use `ignore_exif` if the boxes were drawn on the stored pixels"
+    )
 
 
 def difference(annotations: Annotations, coded: Mapping[int | str, _Size]) -> str | None:

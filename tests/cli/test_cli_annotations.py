@@ -266,6 +266,23 @@ def test_boxes_on_stored_pixels_fit_when_exif_data_is_ignored(run: Any, turned: 
     assert float(point["bpp"]) == pytest.approx(evaluated["bpp"], rel=0.01)
 
 
+def test_training_notes_labels_on_images_that_are_turned(run: Any, turned: Path, tiny_yolov5: Path) -> None:
+    (turned / "in").rename(turned / "images")
+    (turned / "labels").mkdir()
+    for number in (1, 2):
+        (turned / f"labels/{number}.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    (turned / "data.yaml").write_text("train: images\nnames: [cat, dog, newt]\n")
+    train = ("train", "bottleneck", "--detector", tiny_yolov5, "--data", turned / "data.yaml", "-o", turned / "run")
+    code, _, err = run(*train, "--held-out", "2")
+    assert (code, err.count("\n"), "note: 1 images are turned or mirrored by EXIF data, and" in err) == (
+        1,
+        2,
+        True,
+    )
+    assert "; use --ignore-exif if the boxes were drawn on the stored pixels\n" in err
+    assert run(*train, "--held-out", "2", "--ignore-exif")[2].count("\n") == 1
+
+
 @pytest.mark.slow
 def test_training_on_stored_pixels(run: Any, turned: Path, tiny_yolov5: Path) -> None:
     truth = ("--annotations", turned / "a.json", "--images", turned / "in", "--ignore-exif")

@@ -125,7 +125,7 @@ def test_what_sizes_cannot_confirm_is_noted(tmp_path: Path) -> None:
     annotations = listed((48, 32), (32, 32), None)
     (note,) = check([half, square, unknown], annotations)
     assert note.startswith("note: 3 images are turned or mirrored by EXIF data, and their sizes cannot confirm it (the")
-    assert f"{half}); use `ignore_exif` if" in note
+    assert f"{half}); they are read upright; use `ignore_exif` if" in note
     assert check([half, square, unknown], annotations, ignore_exif=True) == []
 
 

@@ -391,6 +391,26 @@ def test_damaged_data_yaml_is_refused(data: Path, text: str, message: str) -> No
     assert "\n" not in str(caught.value)
 
 
+def test_labels_on_images_that_are_turned_are_noted(data: Path) -> None:
+    for name, orientation in (("a", 3), ("b", 6), ("c", 8), ("e", 1)):  # c has no labels
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        with Image.open(data / f"images/{name}.png") as image:
+            image.save(data / f"images/{name}.jpg", exif=exif)
+        (data / f"images/{name}.png").unlink()
+    notes: list[str] = []
+    images = read_data_yaml(data / "data.yaml", NAMES, note=notes.append)
+    assert notes == [
+        "note: 2 images are turned or mirrored by EXIF data, and YOLO labels do not confirm it (the first is "
+        f"{data}/images/a.jpg); they are read upright, as in ultralytics; use `ignore_exif` if the boxes were "
+        "drawn on the stored pixels"
+    ]
+    assert images[1].read().shape == (96, 128, 3)
+    stored = read_data_yaml(data / "data.yaml", NAMES, note=notes.append, ignore_exif=True)
+    assert stored[1].read().shape == (128, 96, 3)
+    assert len(notes) == 1
+
+
 LONG = "x" * 300
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import numpy as np
 from ultralytics.data.utils import img2label_paths
 
 from featcodec.errors import InputError
+from featcodec.images.annotations import Note, no_note
 from featcodec.images.entries import shown
 from featcodec.images.reading import IMAGE_SUFFIXES
+from featcodec.images.sizes import note_turned
 from featcodec.system.files import read_bounded
 from featcodec.system.paths import exists, expand_sources, is_file, is_folder
 from featcodec.training.data.datasets import LabelledImage, check_names, check_objects, labelled_image
@@ -24,7 +27,9 @@ _MAX_TEXT = 64 << 20
 _TOLERANCE = 0.01  # how far rounded coordinates in YOLO text may be outside the image, as in ultralytics
 
 
-def read_data_yaml(path: Path, names: Sequence[str], split: str = "train") -> list[LabelledImage]:
+def read_data_yaml(
+    path: Path, names: Sequence[str], split: str = "train", note: Note = no_note, *, ignore_exif: bool = False
+) -> list[LabelledImage]:
     """Read the images of one split of an ultralytics data set, in the order of their paths. Nothing is downloaded.
 
     The labels are in text files, in the folder `labels` beside `images`. Each line is a box (class, centre x, centre y,
@@ -36,10 +41,12 @@ def read_data_yaml(path: Path, names: Sequence[str], split: str = "train") -> li
             to. A relative `path` is searched beside the YAML file and in the working folder.
         names: the detector's class names. The classes of the data set are matched by name; other classes are left out.
         split: "train", "val" or "test"; its entry is a folder, a text file that lists images, or a list of both.
+        note: is told how many images with labels EXIF data turns; see `note_turned`.
+        ignore_exif: take the pixels of images as they are stored; see `read_image`.
 
     Raises:
         InputError: the data set is unreadable or damaged (for labels, the message has the number of the line), or it
-            has no such split, no image, no label, or no box of a class of the detector.
+            has no such split, no image, no label, or no box of a class of the detector; or an image cannot be read.
     """
     content = _read_yaml(path)
     if "kpt_shape" in content:
@@ -59,7 +66,9 @@ def read_data_yaml(path: Path, names: Sequence[str], split: str = "train") -> li
         )
     images = [_read_label_file(*pair, class_ids) for pair in zip(files, label_files, strict=True)]
     check_objects(path, images)
-    return images
+    if not ignore_exif:
+        note_turned((image.path for image in images if len(image.boxes)), note)
+    return [replace(image, ignore_exif=ignore_exif) for image in images]
 
 
 def read_class_names(path: Path) -> list[str]:
