@@ -54,9 +54,9 @@ class Checkpoints:
     def run(self, rng: random.Random) -> str:
         """See `targets.Target.run`."""
         what = rng.random()
-        if what < 0.2:  # to read a pickle and build its network takes ten times as long as the others
+        if what < 0.1:  # to read a pickle and build its network takes ten times as long as the others
             data, load, name = self._damaged_archive(rng), _load_detector, "case.pt"
-        elif what < 0.23:
+        elif what < 0.12:
             data, load, name = _damage_safetensors(rng, self._detector), _load_detector, "case.safetensors"
         else:
             kind = rng.choice(sorted(self._stored))

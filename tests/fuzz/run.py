@@ -5,7 +5,7 @@
 
 Case i of a kind depends on the kind, the seed and i alone. Cases run in worker processes with a limit of memory. A
 worker that dies, or that takes longer than --seconds for one case, is a fault of that case; a new worker goes on behind
-it. At the end, one line of JSON says what came of all cases. The exit code is 1 if there were faults.
+it. At the end, or after Ctrl-C, one line of JSON says what came of the cases. The exit code is 1 if there were faults.
 """
 
 from __future__ import annotations
@@ -94,18 +94,23 @@ def run(kind: str, seed: int, numbers: range, workers: int, seconds: float) -> R
     waiting = collections.deque(range(start, min(start + _BLOCK, numbers.stop)) for start in numbers[::_BLOCK])
     crew: dict[Connection, _Worker] = {}
     shown = time.monotonic()
-    while waiting or crew:
-        while waiting and len(crew) < workers:
-            worker = _Worker(kind, seed, waiting.popleft())
-            crew[worker.connection] = worker
-        for connection in wait(list(crew), timeout=1):
-            _hear(crew, crew[connection], waiting, report)  # type: ignore[index]
-        for worker in list(crew.values()):
-            if time.monotonic() - worker.heard > seconds + (60 if worker.number is None else 0):
-                worker.process.kill()
-        if time.monotonic() - shown > 60:
-            shown = time.monotonic()
-            print(f"{sum(report.outcomes.values())} cases, {len(report.faults)} faults", file=sys.stderr, flush=True)
+    try:
+        while waiting or crew:
+            while waiting and len(crew) < workers:
+                worker = _Worker(kind, seed, waiting.popleft())
+                crew[worker.connection] = worker
+            for connection in wait(list(crew), timeout=1):
+                _hear(crew, crew[connection], waiting, report)  # type: ignore[index]
+            for worker in crew.values():
+                if time.monotonic() - worker.heard > seconds + (60 if worker.number is None else 0):
+                    worker.process.kill()
+            if time.monotonic() - shown > 60:
+                shown = time.monotonic()
+                print(
+                    f"{sum(report.outcomes.values())} cases, {len(report.faults)} faults", file=sys.stderr, flush=True
+                )
+    except KeyboardInterrupt:  # the workers end with this process; what is known so far is reported
+        pass
     return report
 
 
