@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from featcodec.codec import FeatureCodec
 from featcodec.errors import FeatcodecError, in_one_line, reason_of
+from featcodec.system.allocator import return_large_blocks
 from featcodec.system.batching import ROOM, Batcher, Budget, cores, in_order, parts, read_ahead
 from featcodec.system.devices import beside_other_work
 from featcodec.system.paths import Source
@@ -60,6 +61,8 @@ def one_bad_apart(
     Yields:
         each item with its result, or with one line that says what went wrong.
     """
+    if pixels > NETWORK_PIXELS:
+        return_large_blocks()
     for batch in network_parts(group, pixels):
         try:
             results = run(batch)
