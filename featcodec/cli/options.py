@@ -174,12 +174,13 @@ def note_photographs(detector: str, images: Iterable[Path]) -> None:
 
 def conditions_of(texts: Iterable[str]) -> dict[str, str]:
     """The values by column, from options of the form COLUMN=VALUE."""
-    conditions = {}
+    conditions: dict[str, str] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
             raise click.UsageError(f"{text!r} is not of the form COLUMN=VALUE")
-        conditions[name] = value
+        if (other := conditions.setdefault(name, value)) != value:
+            raise click.UsageError(f"{name}={other} and {text} exclude each other; give one of them")
     return conditions
 
 

@@ -107,12 +107,13 @@ def parse_parameters(texts: tuple[str, ...] | list[str]) -> dict[str, str]:
     """Encoder parameters from NAME=VALUE texts. A text may hold several, joined by colons.
 
     Raises:
-        InputError: a part has no equals sign.
+        InputError: a part has no equals sign, or a parameter has two values.
     """
-    parameters = {}
+    parameters: dict[str, str] = {}
     for part in (part for text in texts for part in text.split(":") if part):
         name, equals, value = part.partition("=")
         if not equals:
             raise InputError(f"encoder parameter {part!r} is not of the form NAME=VALUE")
-        parameters[name] = value
+        if parameters.setdefault(name, value) != value:
+            raise InputError(f"encoder parameter {name} is there twice: {parameters[name]} and {value}; give it once")
     return parameters

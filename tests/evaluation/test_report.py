@@ -96,6 +96,9 @@ def test_several_files_and_conditions(run: Any, path: Path, tmp_path: Path) -> N
     code, _, err = run(*files, "-o", tmp_path / "s.html", "--where", "dataset")
     assert code == 2
     assert "not of the form COLUMN=VALUE" in " ".join(err.split())
+    code, _, err = run(*files, "-o", tmp_path / "s.html", "--where", "qp=34", "--where", "qp=38")
+    assert code == 2
+    assert "qp=34 and qp=38 exclude each other; give one of them" in " ".join(err.split())
 
 
 @pytest.mark.slow

@@ -18,12 +18,14 @@ def test_parameters_are_parsed_from_several_texts() -> None:
         "QPs": "a=b",
     }
     assert parse_parameters([]) == {}
-    assert parse_parameters(("A=1", "A=2")) == {"A": "2"}
+    assert parse_parameters(("A=1", "A=1")) == {"A": "1"}
 
 
 def test_a_parameter_without_equals_sign_is_refused() -> None:
     with pytest.raises(InputError, match="'ISP' is not of the form NAME=VALUE"):
         parse_parameters(["MIP=1:ISP"])
+    with pytest.raises(InputError, match="encoder parameter A is there twice: 1 and 2; give it once"):
+        parse_parameters(["A=1:B=3", "A=2"])
 
 
 @pytest.mark.parametrize(
