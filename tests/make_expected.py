@@ -79,7 +79,7 @@ def run_pipeline(folder: Path) -> dict[str, Any]:
     compared = {metric: featcodec("bd", points, points, *CURVES, "--metric", metric) for metric in ("ap50", "ap")}
     private = ("--latent-recnet", "auto", "--private", scenes / "private.json")
     inverted = featcodec("invert", images, "-o", folder / "attack", *MODEL, *private)
-    shown = ("--attack", folder / "attack", "--markdown", folder / "report.md")
+    shown = ("--attack", folder / "attack", "--originals", images, "--markdown", folder / "report.md")
     reported = featcodec("report", points, "-o", folder / "report.html", *shown)
     plates = inverted["plates"]
     figures = {
