@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -26,6 +27,9 @@ from featcodec.cli.options import (
     square_option,
     workers_option,
 )
+
+if TYPE_CHECKING:
+    from featcodec.system.paths import Source
 
 
 @click.command("encode")
@@ -113,6 +117,7 @@ def command(
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is not a folder; choose another -o")
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")
+    _refuse_own_outputs(images, output)
     note_photographs(detector, (source.path for source in images))
     feature_codec = load_codec(
         detector,
@@ -169,3 +174,14 @@ def command(
             f"{seconds:.1f} s{speed} -> {output}"
         )
     return 1 if counts["failed"] else 0
+
+
+def _refuse_own_outputs(images: Sequence[Source], folder: Path) -> None:
+    """Refuse images that their own bitstreams would replace: those whose names end like a bitstream's."""
+    from featcodec.bitstream import STREAM_SUFFIX
+    from featcodec.pipeline.encode import output_path
+    from featcodec.system.files import check_new
+
+    for image in images:
+        if image.path.suffix.lower() == STREAM_SUFFIX:
+            check_new(output_path(image, folder), overwrite=True, inputs=[image.path])

@@ -164,6 +164,7 @@ def test_what_a_command_finds_in_its_folder_is_a_regular_file_too(
         "bd curve.csv curve.csv --overwrite --mpeg-vcm link.csv",
         f"decode a.266 -o annotations.json --annotations annotations.json --overwrite {SCENES}",
         f"decode . -o a.266 --format csv --overwrite {SCENES}",
+        f"encode image.266 -o . --overwrite {SCENES}",
         "train layout in -o in/0.png --detector scenes --overwrite",
         "train layout in -o own.safetensors --detector scenes --bottleneck own.safetensors --overwrite",
     ],
@@ -177,7 +178,9 @@ def test_no_command_replaces_what_it_reads(
     Path("own.safetensors").write_bytes(STREET.read_bytes())
     shutil.copy(next(Path("streams").iterdir()), "a.266")
     words = shlex.split(line)
+    shutil.copy("in/0.png", "image.266")  # an image may have any name
     output = Path(words[words.index("-o" if "-o" in words else "--mpeg-vcm") + 1])
+    output = output / "image.266" if output.is_dir() else output
     before = output.read_bytes()
     refused(line, f"{output}: is read by this command; choose another", capsys)
     assert output.read_bytes() == before
