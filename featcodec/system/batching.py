@@ -46,12 +46,17 @@ def read_ahead(
     try:
         for item in items:
             wanted = size(item)
-            while waiting and (len(waiting) >= depth or ahead + wanted > room):
+            while waiting and ahead + wanted > room:
                 future, freed = waiting.popleft()
                 ahead -= freed
                 yield future.result()
             waiting.append((pool.submit(function, item), wanted))
             ahead += wanted
+            # Before the next item is asked for: it may be large, too.
+            if len(waiting) >= depth:
+                future, freed = waiting.popleft()
+                ahead -= freed
+                yield future.result()
         while waiting:
             yield waiting.popleft()[0].result()
     finally:

@@ -96,7 +96,7 @@ def test_the_command(tmp_path: Path, toy_set: Path, tiny_yolov5: Path, capsys: p
     assert run(*find) == 0
     assert capsys.readouterr().out.strip() == str(output)
     assert run(*find) == 1
-    assert "exists; give another -o" in capsys.readouterr().err
+    assert "exists; use --overwrite or another -o" in capsys.readouterr().err
     streams, detections = tmp_path / "streams", tmp_path / "found.json"
     assert run("encode", pictures, "-o", streams, *models, "--layout", output, "--image-size", 64) == 0
     assert run("decode", streams, "-o", detections, *models, "--layout", "none") == 1
