@@ -158,9 +158,10 @@ def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("unbuffered", ["", "1"])
 @pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["--help"], ["encode", "--help"]])
-def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path, arguments: list[str]) -> None:
-    environment = {**os.environ, "FEATCODEC_HOME": str(tmp_path)}
+def test_a_full_disk_behind_stdout_is_one_line(tmp_path: Path, arguments: list[str], unbuffered: str) -> None:
+    environment = {**os.environ, "FEATCODEC_HOME": str(tmp_path), "PYTHONUNBUFFERED": unbuffered}
     with Path("/dev/full").open("wb") as full:
         result = subprocess.run(
             [*ENTRY, *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False, env=environment

@@ -64,29 +64,47 @@ def main(arguments: list[str] | None = None) -> None:
         number = getattr(signal, name, None)
         if number is not None and signal.getsignal(number) is not signal.SIG_IGN:  # nohup ignores SIGHUP
             signal.signal(number, _terminate)
+    code = _run(arguments)
+    try:
+        if sys.stdout is not None:  # None if it is closed
+            sys.stdout.flush()
+    except OSError as error:
+        # Without this, Python would complain while flushing once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # A BrokenPipeError means that the program that reads the output (head, less) has ended.
+        if not code and not isinstance(error, BrokenPipeError):
+            _complain_of(error)
+        code = code or EXIT_FAILED
+    sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run the command. Returns the exit code; what went wrong is printed."""
     try:
         result: Any = cli.main(args=arguments, prog_name="featcodec", standalone_mode=False)
-        sys.exit(result if isinstance(result, int) else 0)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except FeatcodecError as error:
         complain(str(error))
-        sys.exit(EXIT_FAILED)
+        return EXIT_FAILED
     except (KeyboardInterrupt, click.Abort):
         complain(
             "interrupted; no file is half written; run encode or sweep again to go on, or train with --resume; other "
             "commands start anew"
         )
-        sys.exit(EXIT_INTERRUPTED)
+        return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The program that reads the output (head, less) has ended. Without this, Python would complain while flushing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(EXIT_FAILED)
+        return EXIT_FAILED
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        complain(f"{where}{error.strerror or error}; check the path, its permissions and the disk")
-        sys.exit(EXIT_FAILED)
+        _complain_of(error)
+        return EXIT_FAILED
+    return result if isinstance(result, int) else 0
+
+
+def _complain_of(error: OSError) -> None:
+    where = f"{error.filename}: " if error.filename else ""
+    complain(f"{where}{error.strerror or error}; check the path, its permissions and the disk")
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

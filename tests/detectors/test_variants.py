@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import http
 import uuid
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -190,7 +190,7 @@ OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
     "weights in model": (lambda: {"model": make_yolov5().state_dict()}, "only its weights (a state dict)"),
     "weights in ema": (lambda: {"ema": make_yolov5u().state_dict(), "model": None}, "only its weights (a state dict)"),
     "nothing": (lambda: {"ema": None, "model": None}, "holds no model, but nothing in its place"),
-    "unknown call": (lambda: {"mode": http.HTTPStatus.OK, "model": None}, "because it calls 'http.HTTPStatus'"),
+    "unknown call": (lambda: {"mode": Fraction(1, 2), "model": None}, "because it calls 'fractions.Fraction'"),
 }
 
 
