@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import signal
 import sys
 from functools import lru_cache
 from pathlib import Path
@@ -16,6 +17,10 @@ from featcodec.system.batching import cores
 # Before torch is imported: the networks here are so small that threads cost more than they give, and on a busy machine
 # they wait for each other in busy loops (measured: ten times slower).
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# A shell's background jobs ignore Ctrl-C, and so would all programs that the tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

@@ -46,8 +46,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def start(*arguments: object) -> subprocess.Popen[str]:
     command = [*ENTRY, *map(str, arguments)]
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell's background jobs have it, and their children
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
