@@ -37,11 +37,17 @@ def processes(
         arguments: the arguments of `prepare`.
     """
     context = multiprocessing.get_context(method)
+    others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(prepare, arguments))
     try:
         yield pool
-    except BrokenProcessPool:
-        raise killed from None
+    except BaseException as error:
+        # Nobody waits for what they compute, and one that was interrupted while it started may never answer.
+        for process in set(multiprocessing.active_children()) - others:
+            process.kill()
+        if isinstance(error, BrokenProcessPool):
+            raise killed from None
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

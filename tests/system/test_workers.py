@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 
@@ -28,3 +29,18 @@ def test_a_killed_process_is_the_error_that_was_asked_for(method: str | None) ->
             os.kill(pid, 0)
     with pytest.raises(OutputError, match="killed"), processes(2, OutputError("killed"), method=method) as pool:
         list(pool.map(double, [1, -1, 2]))
+
+
+def interrupted_beside_one_that_hangs() -> None:
+    with processes(2, OutputError("killed")) as pool:
+        pool.submit(time.sleep, 250)
+        assert pool.submit(double, 1).result() == 2
+        raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_nobody_waits_for_a_process_that_hangs_when_the_work_is_interrupted() -> None:
+    started = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        interrupted_beside_one_that_hangs()
+    assert time.monotonic() - started < 200
