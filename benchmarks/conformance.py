@@ -114,7 +114,7 @@ def cases(codecs: dict[str, VideoCodec], images: int) -> Iterator[Case]:
 
 
 def golden() -> Iterator[Case]:
-    """The streams that must decode for ever."""
+    """The streams that every later version must decode."""
     for path in sorted(GOLDEN.glob("*.266")):
         side_info, stream = bitstream.unpack(bitstream.read_file(path))
         if not side_info.is_raw:

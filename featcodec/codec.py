@@ -121,7 +121,7 @@ class FeatureCodec:
             stream: side info of a bitstream to decode. Then "auto" means the parts that made the bitstream, and the
                 split is the bitstream's split.
             isolate: decode video in worker processes (`featcodec.video.isolated`). Then a stream that crashes the
-                decoder, keeps it busy for ever or makes it take all memory is one failed stream.
+                decoder, never lets it end, or makes it take all memory, is one failed stream.
 
         Raises:
             FeatcodecError: a part is missing, damaged, or does not fit the others; the encoder refuses its parameters.

@@ -48,7 +48,7 @@ def make_good_pictures(folder: Path) -> list[str]:
 
 
 def make_bad_pictures(folder: Path) -> list[str]:
-    """Files that are no readable pictures; returns their file names."""
+    """Files that are not readable pictures; returns their file names."""
     folder.mkdir(parents=True, exist_ok=True)
     save_texture(folder / "whole.jpg")
     data = (folder / "whole.jpg").read_bytes()

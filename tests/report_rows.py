@@ -76,7 +76,7 @@ def make_points(path: Path) -> Path:
 
 
 def make_attack(folder: Path, originals: Path, label: str, names: tuple[str, ...] = ("a", "b"), qp: str = "") -> Path:
-    """An output folder of `featcodec invert`, 48x32 pixels a picture; the originals are of twice that size."""
+    """An output folder of `featcodec invert`, 48x32 pixels per picture; the originals are of twice that size."""
     results = []
     for number, name in enumerate(names):
         original = save_texture(originals / f"{name}.png", 96, 64, seed=number)

@@ -26,7 +26,7 @@ def child(record: ModuleRecord, name: str) -> ModuleRecord:
 
 
 def whole(record: ModuleRecord, name: str) -> int:
-    """A whole number. A bool is none."""
+    """A whole number. A bool is not one."""
     value = _attribute(record, name)
     if type(value) is not int:
         raise _error(record, name, value, "a whole number")

@@ -88,6 +88,6 @@ def _check(module: Any, record: ModuleRecord) -> None:
 
 
 def _equal(record: ModuleRecord, name: str, found: Any, expected: Any) -> None:
-    # Only plain values are compared: lists that share their parts could take for ever.
+    # Only plain values are compared: comparing lists that share their parts could take hours.
     if type(found) is not type(expected) or found != expected:
         raise WeightsError(f"{record.kind} with {name} {shown(found)}, not {shown(expected)}; no YOLOv5 has this")

@@ -169,7 +169,7 @@ def _sources(record: ModuleRecord, index: int) -> tuple[int, ...]:
     origin = record.attributes["f"]
     origins = origin if isinstance(origin, list) else [origin]
     if not 1 <= len(origins) <= _MAX_SOURCES or not all(type(source) is int for source in origins):
-        raise WeightsError(f"takes its input from {shown(origin)}, which are no layers; download it again")
+        raise WeightsError(f"takes its input from {shown(origin)}, which are not layers; download it again")
     sources = tuple(index + source if source < 0 else source for source in origins)
     if any(not -1 <= source < index for source in sources):
         raise WeightsError(f"takes its input from {str(origins)[:80]}, which is not before it; download it again")

@@ -23,7 +23,7 @@ _OPERATIONS = (
     *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
 )
 # What checkpoints call to make an object. Everything else that a pickle wants to call is refused: a file that names
-# os.system is no detector, although nothing would happen here.
+# A file that names os.system is not a detector, although nothing of it would run here.
 _CALLED_PACKAGES = tuple(
     f"{package}."
     for package in (
@@ -100,7 +100,7 @@ class _Machine(pickle._Unpickler):
         arguments = self.stack.pop()
         function = self.stack[-1]
         if not isinstance(function, Named):
-            raise pickle.UnpicklingError("calls what is no function")
+            raise pickle.UnpicklingError("calls what is not a function")
         if function.name in _DICTS:
             if isinstance(arguments, tuple) and all(isinstance(argument, Named) for argument in arguments):
                 self.stack[-1] = {}
@@ -136,7 +136,7 @@ class _Machine(pickle._Unpickler):
         if isinstance(self.stack[-1], list):
             self.stack[-1].extend(items)
         elif not isinstance(self.stack[-1], Made):  # the items of a class derived from list are not used
-            raise pickle.UnpicklingError("items of what is no list")
+            raise pickle.UnpicklingError("items of what is not a list")
 
     def _empty_set(self) -> None:
         self.stack.append(Made("builtins.set"))
@@ -144,7 +144,7 @@ class _Machine(pickle._Unpickler):
     def _add_all(self) -> None:
         self.pop_mark()
         if not isinstance(self.stack[-1], Made):
-            raise pickle.UnpicklingError("items of what is no set")
+            raise pickle.UnpicklingError("items of what is not a set")
 
     def _frozen_set(self) -> None:
         items = self.pop_mark()
@@ -162,7 +162,7 @@ class _Machine(pickle._Unpickler):
         if isinstance(target, Made):  # the items of a class derived from dict are not used
             return
         if not isinstance(target, dict):
-            raise pickle.UnpicklingError("items of what is no dict")
+            raise pickle.UnpicklingError("items of what is not a dict")
         for key, value in zip(items[::2], items[1::2], strict=True):
             _check_key(key)
             target[key] = value

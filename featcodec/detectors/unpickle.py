@@ -32,7 +32,8 @@ class ModuleRecord:
     """One module of a checkpoint, as data.
 
     Attributes:
-        kind: the class name without its package, e.g. "Conv". With its package, if the package is none of those below.
+        kind: the class name without its package, e.g. "Conv". With its package for any other package than those
+            below.
         package: the package of the class: "yolov5", "ultralytics" or "torch"; "" for any other.
         attributes: the plain attributes of the module. Tensors of at most 64 numbers are tensors. Larger ones, and all
             other objects, are `Made`.
@@ -132,12 +133,12 @@ class _Reader:
 
     def _items_of(self, mapping: Any) -> list[tuple[str, Any]]:
         if not isinstance(mapping, dict):
-            raise TypeError("the parts of a module are no dict")
+            raise TypeError("the parts of a module are not a dict")
         self._items += len(mapping)
         if self._items > _MAX_ITEMS:
             raise ValueError("parts repeated without end")
         if not all(isinstance(name, str) for name in mapping):
-            raise TypeError("a part of a module has a name that is no text")
+            raise TypeError("a part of a module has a name that is not text")
         return list(mapping.items())
 
 

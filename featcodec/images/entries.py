@@ -200,7 +200,7 @@ def refuse_fractions(path: Path, annotations: Sequence[dict[str, Any]]) -> None:
 
 
 def read_side(value: Any) -> float | None:
-    """A side of an image in pixels, also as a text, or None if it is no number from 1."""
+    """A side of an image in pixels, also as a text, or None if it is not a number from 1 on."""
     if isinstance(value, str) and _WHOLE_NUMBER.fullmatch(value):
         value = int(value)
     return float(value) if _is_number(value) and value >= 1 else None

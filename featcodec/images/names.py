@@ -25,7 +25,7 @@ class ListedNames(Generic[T]):
         for file_name, value in listed:
             path = PurePosixPath(file_name.replace("\\", "/"))
             names = {path.stem}
-            if path.suffix.lower() not in IMAGE_SUFFIXES:  # in a listed "cam.01" the last part may be no ending
+            if path.suffix.lower() not in IMAGE_SUFFIXES:  # in a listed "cam.01" the last part may not be an ending
                 names.add(path.name)
             for name in names:
                 self._by_last_part.setdefault(name, []).append(((*path.parts[:-1], name), value))

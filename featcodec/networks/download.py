@@ -53,7 +53,7 @@ def download(url: str, path: Path, sha256: str | None, check: Callable[[Path], o
 
 def _check(part: Path, check: Callable[[Path], object]) -> None:
     if not zipfile.is_zipfile(part):
-        raise WeightsError(f"got {part.stat().st_size} bytes that are no whole checkpoint, but perhaps a web page")
+        raise WeightsError(f"got {part.stat().st_size} bytes that are not a whole checkpoint; perhaps it is a web page")
     try:
         check(part)
     except WeightsError as error:

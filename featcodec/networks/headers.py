@@ -63,7 +63,7 @@ def read_header(path: Path) -> Header:
         text = file.read(length)
     content = parse_json(text.decode())
     if not isinstance(content, dict):
-        raise TypeError("the header is no JSON object")
+        raise TypeError("the header is not a JSON object")
     metadata = content.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise TypeError("its metadata are not texts")

@@ -77,7 +77,7 @@ def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
 class Budget:
     """An amount of memory that threads share. Who needs more than is left waits; who came first goes first.
 
-    Who needs more than the whole budget gets it alone. So nobody waits for ever, as long as nobody asks for a second
+    Who needs more than the whole budget gets it alone. So nobody waits without end, as long as nobody asks for a second
     part while it holds one.
 
     Args:

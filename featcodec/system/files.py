@@ -227,7 +227,7 @@ def _too_large(path: Path, limit: int, what: str, remedy: str) -> str:
 def _refuse_odd(path: Path, parameter: str = "output") -> None:
     with explained(path):
         if path.exists() and not path.is_file() and not path.is_dir():
-            raise OutputError(f"{path}: is no regular file, so it is not replaced; choose another `{parameter}`")
+            raise OutputError(f"{path}: is not a regular file, so it is not replaced; choose another `{parameter}`")
 
 
 def _holds(path: Path, data: bytes) -> bool:

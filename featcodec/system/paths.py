@@ -43,7 +43,7 @@ def exists(path: Path) -> bool:
 def is_file(path: Path) -> bool:
     """Whether there is a regular file under a path that a file names.
 
-    A name that no file can have (too long, with a NUL, not in the system's encoding, a circle of links) is no file.
+    A name that no file can have (too long, with a NUL, not in the system's encoding, a circle of links) is not a file.
     pathlib raises errors for some of them.
 
     Raises:
@@ -163,7 +163,7 @@ def _found(path: Path, suffixes: frozenset[str]) -> Iterator[Source]:
 def files_below(folder: Path) -> list[Path]:
     """The files below a folder, also behind links, sorted, each file once. Hidden folders below it are left out.
 
-    Everything that is no folder counts, also a link that leads nowhere: whoever reads it can say what it is.
+    Everything that is not a folder counts, also a link that leads nowhere: whoever reads it can say what it is.
 
     A file is found under its own path, if that is below the folder. Else it is found behind as few links as possible,
     and of these paths under the first.

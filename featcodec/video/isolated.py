@@ -1,6 +1,6 @@
 """A video codec whose decoder runs in other processes, for streams from strangers.
 
-A VVC decoder is a large program in C. A stream that nobody has thought of may crash it, keep it busy for ever, or make
+A VVC decoder is a large program in C. A stream that nobody has thought of may crash it, never let it end, or make
 it take all memory. In a worker process this costs one stream: the worker is replaced, and the run goes on.
 """
 

@@ -22,7 +22,7 @@ def test_damaged_files_are_refused_in_one_line_or_read(kind: str, tmp_path: Path
     assert [(number, fault) for number, (_, fault) in results.items() if fault] == []
     outcomes = {outcome for outcome, _ in results.values()}
     assert REFUSED in outcomes
-    assert outcomes & {SAME, READ}, "no damaged file was read at all: the originals may be no good ones"
+    assert outcomes & {SAME, READ}, "no damaged file was read at all: the originals may be damaged"
 
 
 @pytest.mark.parametrize("seed", range(20))

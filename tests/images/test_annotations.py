@@ -313,7 +313,7 @@ def test_boxes_in_fractions_of_the_image_are_refused(tmp_path: Path) -> None:
         boxes(),
     ],
     ids=[
-        *("one pixel", "small", "left, top, width, height", "a little beyond", "another is no corner"),
+        *("one pixel", "small", "left, top, width, height", "a little beyond", "another is not a corner"),
         *("no size", "whole", "neither", "none"),
     ],
 )

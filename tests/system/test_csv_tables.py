@@ -55,7 +55,7 @@ def test_what_the_csv_module_writes_comes_back(rows: list[tuple[str, str]]) -> N
 
 
 def test_files_that_were_put_together_are_one_table() -> None:
-    """`cat one.csv other.csv`: the second header line is no row."""
+    """`cat one.csv other.csv`: the second header line does not count as a row."""
     table = parse(b"a,b\n1,2\na,b\n3,4\n")
     assert [(row.number, row.values) for row in table.rows] == [(1, ("1", "2")), (3, ("3", "4"))]
 

@@ -148,7 +148,7 @@ def test_devices_and_pipes_are_never_replaced(tmp_path: Path, monkeypatch: pytes
     make_odd(path, kind)
     before = path.lstat()
     for overwrite in (False, True):
-        with pytest.raises(OutputError, match="out: is no regular file, so it is not replaced; choose another"):
+        with pytest.raises(OutputError, match="out: is not a regular file, so it is not replaced; choose another"):
             check_new(path, overwrite=overwrite)
         with pytest.raises(OutputError, match="out: "):
             write_atomically(path, b"data", overwrite=overwrite)

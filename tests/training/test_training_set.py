@@ -283,7 +283,7 @@ def test_one_file_for_two_listed_images_is_refused(data: Path) -> None:
 
 def test_names_that_are_lists_are_refused(data: Path) -> None:
     (data / "lists.yaml").write_text("train: images\nnames: [[a, b], red]\n")
-    with pytest.raises(InputError, match=r"lists\.yaml: its names have \['a', 'b'\], which is no name; correct"):
+    with pytest.raises(InputError, match=r"lists\.yaml: its names have \['a', 'b'\], which is not a name; correct"):
         read_data_yaml(data / "lists.yaml", NAMES)
 
 

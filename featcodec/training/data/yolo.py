@@ -116,7 +116,7 @@ def _numbered_names(path: Path, own_names: Any) -> dict[int, str]:
     if not isinstance(own_names, dict) or not own_names or not all(str(key).isdecimal() for key in own_names):
         raise InputError(f"{path}: its names are neither a list nor a mapping from numbers to names; correct the file")
     if wrong := [name for name in own_names.values() if name is None or isinstance(name, (list, dict, set))]:
-        raise InputError(f"{path}: its names have {shown(wrong[0])}, which is no name; correct the file")
+        raise InputError(f"{path}: its names have {shown(wrong[0])}, which is not a name; correct the file")
     return {int(key): str(name) for key, name in own_names.items()}
 
 
