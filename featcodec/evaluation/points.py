@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from featcodec.errors import InputError
-from featcodec.system.csv_tables import CsvRow, parse_csv
+from featcodec.system.csv_tables import CsvRow, CsvTable, parse_csv
 from featcodec.system.files import explained, read_bounded
 from featcodec.system.leftovers import beside
 from featcodec.system.locks import locked
@@ -104,15 +104,14 @@ def read_points(path: Path, needed: Sequence[str] = ()) -> Points:
         InputError: the file is unreadable or not a CSV file; a needed column is missing; or a row has another number of
             values than there are columns. Only in the file of a sweep, a row that was cut off is left out instead.
     """
-    return _points(path, _content(path), needed)
+    return _points(path, parse_csv(path, _content(path), InputError, _REMEDY), needed)
 
 
 def _content(path: Path) -> bytes:
     return read_bounded(path, _MAX_BYTES, InputError, what="sweep", remedy=_REMEDY)
 
 
-def _points(path: Path, data: bytes, needed: Sequence[str]) -> Points:
-    table = parse_csv(path, data, InputError, _REMEDY)
+def _points(path: Path, table: CsvTable, needed: Sequence[str]) -> Points:
     absent = [column for column in needed if column not in table.columns]
     missing = [column for column in absent if column not in LATER]
     if missing:
@@ -155,9 +154,7 @@ class PointFile:
         """Read all rows, in order. The list is empty if there is no file yet."""
         if not self.path.exists():
             return []
-        data = _content(self.path)
-        self._check_header(data)
-        return _points(self.path, data, ()).rows
+        return _points(self.path, self._table(_content(self.path)), ()).rows
 
     def find(self, point: Mapping[str, str]) -> Row | None:
         """Return the last row with these values, or None."""
@@ -222,10 +219,9 @@ class PointFile:
     def _cut_back(self, file: IO[bytes]) -> None:
         """Make the file end with a whole row."""
         data = _content(self.path)
-        self._check_header(data)
+        rows = self._table(data).rows
         if not data or data.endswith((b"\n", b"\r")):
             return
-        rows = parse_csv(self.path, data, InputError, _REMEDY).rows
         last = max((row.start for row in rows), default=0)
         if not _is_header_cut(data) and not (rows and _is_cut(rows[-1])):
             # Only the line end is missing, as some editors leave it.
@@ -237,16 +233,19 @@ class PointFile:
         shown = cut[:_SHOWN] + ("..." if len(cut) > _SHOWN else "")
         self._notes.append(f"{self.path}: its last row was cut off and is removed: {shown!r}")
 
-    def _check_header(self, data: bytes) -> None:
+    def _table(self, data: bytes) -> CsvTable:
+        """The content of the file, if it has our columns. A header line that was cut off counts as none."""
         if _is_header_cut(data):
-            return
-        header = parse_csv(self.path, data, InputError, _REMEDY).columns
+            return CsvTable((), ())
+        table = parse_csv(self.path, data, InputError, _REMEDY)
+        header = table.columns
         for column in COLUMNS:
             if header and column not in header:
                 older = "an older featcodec wrote it: " if column in LATER else ""
                 raise InputError(f"{self.path}: has no column {column!r}; {older}choose another `output`")
         if header and header != COLUMNS:
             raise InputError(f"{self.path}: has other columns than this featcodec writes; choose another `output`")
+        return table
 
 
 def _line(row: Mapping[str, str]) -> str:

@@ -99,7 +99,8 @@ def test_a_header_that_was_cut_off_is_written_again(tmp_path: Path) -> None:
     file = PointFile(tmp_path / "points.csv")
     file.append(row(qp="34"))
     whole = file.path.read_bytes()
-    for length in (1, 7, whole.index(b"\n") - 1, whole.index(b"\n"), whole.index(b"\n") + 1):
+    # "ap50" cut to "ap" is the name of an earlier column.
+    for length in range(1, whole.index(b"\n") + 2):
         file.path.write_bytes(whole[:length])
         PointFile(file.path).append(row(qp="34"))
         assert file.path.read_bytes() == whole
