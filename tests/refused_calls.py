@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 _NUMBERS = {
-    "x86_64": {"flock": 73, "link": 86, "linkat": 265, "renameat2": 316},
-    "aarch64": {"flock": 32, "linkat": 37, "renameat2": 276},
+    "x86_64": {"flock": 73, "rename": 82, "link": 86, "linkat": 265, "renameat2": 316},
+    "aarch64": {"flock": 32, "rename": 38, "linkat": 37, "renameat2": 276},
 }
 _NO_NEW_PRIVILEGES, _SECCOMP, _FILTER = 38, 22, 2
 _LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06

@@ -70,8 +70,7 @@ def _lock_file(path: Path, *, wait: bool) -> Iterator[None]:
     seen, since = "", time.monotonic()
     while not _take(lock, mine):
         holder = _read(lock)
-        if is_dead(holder.partition(" ")[0]):
-            _break(lock, holder)
+        if is_dead(holder.partition(" ")[0]) and _break(lock, holder):
             continue
         if holder != seen:
             seen, since = holder, time.monotonic()
@@ -108,11 +107,20 @@ def _read(lock: Path) -> str:
         return ""
 
 
-def _break(lock: Path, holder: str) -> None:
-    """Remove the lock file of a dead process, but not the lock file that another process made in its place."""
+def _break(lock: Path, holder: str) -> bool:
+    """Remove the lock file of a dead process, but not the lock file that another process made in its place.
+
+    Returns False if it cannot be removed, for example in a folder in which only the owner of a file may do so.
+    """
     aside = beside(lock)
-    with contextlib.suppress(OSError):
+    try:
         lock.rename(aside)
+    except FileNotFoundError:  # another process has removed it
+        return True
+    except OSError:
+        return False
+    with contextlib.suppress(OSError):
         if _read(aside) != holder:
             move_new(aside, lock)
         aside.unlink(missing_ok=True)
+    return True

@@ -88,6 +88,16 @@ def test_without_locks_of_the_system_a_file_is_the_lock(tmp_path: Path, error: i
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_dead_lock_file_that_cannot_be_removed_is_an_error(tmp_path: Path) -> None:
+    """As in /tmp, where only the owner of a file may rename or remove it."""
+    path, lock = tmp_path / "points.csv", tmp_path / ".points.csv.lock"
+    path.touch()
+    machine, number, start = owner().split("-")
+    lock.write_text(f"{machine}-{number}-{int(start) - 1} x")
+    said = run_refusing({"flock": errno.ENOLCK, "rename": errno.EPERM}, TRY, path)
+    assert said.endswith(f"as {lock} says; if no other run is alive, remove that file\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "refused",
