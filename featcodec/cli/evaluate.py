@@ -50,7 +50,7 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
         names, boxes = truth.in_words(list(accuracy.unmatched)), sum(accuracy.unmatched.values())
         complain(f"note: {annotations} has no category {names}, so {boxes} boxes are left out")
     image_ids = matched_ids(truth, results)
-    boxes_beyond = reaching_out(truth, results), beyond(truth, coded_sizes(image_ids, results))
+    boxes_beyond = reaching_out(truth, image_ids, results), beyond(truth, coded_sizes(image_ids, results))
     note_all(filter(None, (without_results(truth, image_ids), *boxes_beyond)))
     rate = None
     if streams:

@@ -12,7 +12,6 @@ from featcodec.images.annotations import Annotations, Note, listed_size
 from featcodec.images.entries import reaches_out
 from featcodec.images.orientation import has_late_metadata, is_on_its_side, orientation_of
 from featcodec.images.reading import opened
-from featcodec.images.results import matched_ids
 
 _METADATA = {"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"}
 """Where Pillow keeps what may hold the orientation of a PNG file."""
@@ -171,19 +170,19 @@ def coded_sizes(image_ids: Sequence[int | str], results: Sequence[Mapping[str, A
     }
 
 
-def reaching_out(annotations: Annotations, results: Sequence[Mapping[str, Any]]) -> str | None:
+def reaching_out(
+    annotations: Annotations, image_ids: Sequence[int | str], results: Sequence[Mapping[str, Any]]
+) -> str | None:
     """One line about boxes that reach out of their image as it is listed, or None.
 
     Args:
         annotations: the annotations.
+        image_ids: the id of the image of each result, from `matched_ids`.
         results: COCO results. Those that say the size of their image are not looked at; see `difference`.
-
-    Raises:
-        InputError: as `matched_ids`.
     """
     listed = _listed_sizes(annotations)
     found: dict[int | str, None] = {}
-    for image_id, result in zip(matched_ids(annotations, results), results, strict=True):
+    for image_id, result in zip(image_ids, results, strict=True):
         size = None if "image_size" in result else listed.get(image_id)
         if size is not None and _reaches_out(result["bbox"], size):
             found[image_id] = None

@@ -155,8 +155,8 @@ def test_boxes_beyond_the_listed_size_are_noticed() -> None:
     annotations = listed((48, 32), (40, 30))
     inside = {"image_id": 0, "bbox": [0, 0, 48, 33]}
     beyond = {"image_id": "1", "bbox": [0, 10, 20, 30]}
-    assert reaching_out(annotations, [inside, {**beyond, "image_size": [30, 40]}]) is None
-    assert reaching_out(annotations, [inside, beyond, beyond]) == (
+    assert reaching_out(annotations, [0, 1], [inside, {**beyond, "image_size": [30, 40]}]) is None
+    assert reaching_out(annotations, [0, 1, 1], [inside, beyond, beyond]) == (
         "boxes reach out of 1 images as truth.json lists them (the first is image 1); check that they were found on "
         "these images, at this size and turned in this way"
     )
