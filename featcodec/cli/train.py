@@ -22,6 +22,7 @@ from featcodec.cli.train_options import (
     PLATE_OPTIONS,
     RESTORATION_OPTIONS,
     SAMPLE_OPTIONS,
+    bottleneck_or_auto_option,
     with_options,
 )
 
@@ -214,13 +215,7 @@ def restoration_command(**options: Any) -> None:
 @command.command("layout")
 @sources_argument
 @detector_option
-@click.option(
-    "--bottleneck",
-    default="auto",
-    show_default=True,
-    help="Checkpoint, name of a shipped bottleneck, none for latent features, or auto: the one that ships for the "
-    "detector.",
-)
+@bottleneck_or_auto_option
 @click.option("-o", "--output", type=PATH, required=True, help="Checkpoint to write (.safetensors).")
 @click.option("--image-size", type=int, default=512, show_default=True, help="Longer side of an image, in pixels.")
 @overwrite_option

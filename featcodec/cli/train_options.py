@@ -21,6 +21,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 
+bottleneck_or_auto_option = click.option(
+    "--bottleneck",
+    default="auto",
+    show_default=True,
+    help="Checkpoint, name of a shipped bottleneck, none for latent features, or auto: the one that ships for the "
+    "detector.",
+)
+
+
+def _weight_option(loss: str, default: float, what: str) -> Callable[[F], F]:
+    return click.option(f"--{loss}-weight", type=float, default=default, show_default=True, help=f"Weight of {what}.")
+
+
 LABELLED_OPTIONS = (
     click.option("--annotations", type=PATH, help="COCO annotation file. Needs --images."),
     click.option("--images", type=PATH, help="Folder with the images of --annotations."),
@@ -119,23 +132,11 @@ LOOP_OPTIONS = (
     click.option("--threads", type=click.IntRange(1), help="CPU threads for a network. [default: as torch chooses]"),
 )
 OBJECTIVE_OPTIONS = (
-    click.option(
-        "--detection-weight",
-        type=float,
-        default=1.0,
-        show_default=True,
-        help="Weight of L_obj, the detector's own loss. With 0, no labelled images are needed.",
-    ),
-    click.option("--feature-weight", type=float, default=0.0, show_default=True, help="Weight of feature matching."),
-    click.option(
-        "--neck-weight", type=float, default=0.0, show_default=True, help="Weight of matching the neck's output."
-    ),
-    click.option(
-        "--prediction-weight", type=float, default=0.0, show_default=True, help="Weight of matching the predictions."
-    ),
-    click.option(
-        "--rate-weight", type=float, default=0.0, show_default=True, help="Weight of the rate proxy (bits per pixel)."
-    ),
+    _weight_option("detection", 1.0, "L_obj, the detector's own loss. With 0, no labelled images are needed"),
+    _weight_option("feature", 0.0, "feature matching"),
+    _weight_option("neck", 0.0, "matching the neck's output"),
+    _weight_option("prediction", 0.0, "matching the predictions"),
+    _weight_option("rate", 0.0, "the rate proxy (bits per pixel)"),
     click.option(
         "--simulated-qp",
         type=(float, float),
@@ -145,13 +146,7 @@ OBJECTIVE_OPTIONS = (
     ),
 )
 RESTORATION_OPTIONS = (
-    click.option(
-        "--bottleneck",
-        default="auto",
-        show_default=True,
-        help="Checkpoint, name of a shipped bottleneck, none for latent features, or auto: the one that ships for the "
-        "detector.",
-    ),
+    bottleneck_or_auto_option,
     layout_option,
     click.option(
         "--hidden",
@@ -161,13 +156,9 @@ RESTORATION_OPTIONS = (
     click.option(
         "--blocks", type=click.IntRange(0, 64), help="Number of residual blocks. [default: as in --start, or 1]"
     ),
-    click.option("--feature-weight", type=float, default=0.3, show_default=True, help="Weight of feature matching."),
-    click.option(
-        "--neck-weight", type=float, default=1.0, show_default=True, help="Weight of matching the neck's output."
-    ),
-    click.option(
-        "--prediction-weight", type=float, default=0.3, show_default=True, help="Weight of matching the predictions."
-    ),
+    _weight_option("feature", 0.3, "feature matching"),
+    _weight_option("neck", 1.0, "matching the neck's output"),
+    _weight_option("prediction", 0.3, "matching the predictions"),
     click.option(
         "--qp",
         type=(click.IntRange(0, 63), click.IntRange(0, 63)),
