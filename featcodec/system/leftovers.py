@@ -6,12 +6,12 @@ A name says which process it belongs to. Only what belongs to a process that is 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import secrets
 import shutil
 import tempfile
-import threading
 from pathlib import Path
 
 from featcodec.system.owners import is_dead, owner
@@ -19,8 +19,6 @@ from featcodec.system.owners import is_dead, owner
 PART_SUFFIX = ".part"
 _TEMPORARY = "featcodec-"
 _OWNED = re.compile(r"(?:\..*\.|featcodec-)(?P<owner>[0-9a-f]{8}-\d+-\d+)(?:\.[0-9a-f]{8}\.part|-\w{8})", re.DOTALL)
-_lock = threading.Lock()
-_cleared: set[str] = set()
 
 
 def beside(path: Path) -> Path:
@@ -36,12 +34,9 @@ def temporary_prefix() -> str:
     return f"{_TEMPORARY}{owner()}-"
 
 
+@functools.cache
 def clear(folder: Path) -> None:
     """Remove what dead processes of ours left in a folder, but not below it. Each process does this once per folder."""
-    with _lock:
-        if str(folder) in _cleared:
-            return
-        _cleared.add(str(folder))
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:
             match = _OWNED.fullmatch(entry.name)

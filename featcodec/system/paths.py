@@ -173,18 +173,17 @@ def files_below(folder: Path) -> list[Path]:
     """
     own: dict[Path, Path] = {}
     linked: dict[Path, Path] = {}
-    for _, real, entries in _walk(folder):
-        for entry in entries:
-            if not is_folder(entry):
-                if entry.is_symlink():
-                    linked.setdefault(resolved(entry), entry)
-                else:
-                    own[real / entry.name] = entry
+    for _, real, files in _walk(folder):
+        for file in files:
+            if file.is_symlink():
+                linked.setdefault(resolved(file), file)
+            else:
+                own[real / file.name] = file
     return sorted({**linked, **own}.values())
 
 
 def _walk(folder: Path) -> Iterator[tuple[Path, Path, list[Path]]]:
-    """A folder and all folders below it that are not hidden: the path, the real path and the sorted entries of each.
+    """A folder and all folders below it that are not hidden: the path, the real path and the sorted files of each.
 
     Each real folder is visited once. Links are followed only after everything that needs fewer links, so folders that
     are linked to each other take no longer than others.
@@ -195,10 +194,12 @@ def _walk(folder: Path) -> Iterator[tuple[Path, Path, list[Path]]]:
         here, real = waiting.pop()
         if real not in visited:
             visited.add(real)
-            entries = sorted(here.iterdir())
-            yield here, real, entries
-            for entry in reversed(entries):
-                if not entry.name.startswith(".") and is_folder(entry):
+            folders, files = list[Path](), list[Path]()
+            for entry in sorted(here.iterdir()):
+                (folders if is_folder(entry) else files).append(entry)
+            yield here, real, files
+            for entry in reversed(folders):
+                if not entry.name.startswith("."):
                     if entry.is_symlink():
                         behind_links.append(entry)
                     else:
