@@ -60,12 +60,11 @@ def training_data(options: Mapping[str, Any], names: Sequence[str] | None = None
         if options["data"]:
             labelled += read_data_yaml(options["data"], names, note=complain, ignore_exif=options["ignore_exif"])
     if options["unlabelled"]:
-        unlabelled = read_unlabelled(options["unlabelled"])
+        found = read_unlabelled(options["unlabelled"])
+        unlabelled = [replace(image, ignore_exif=options["ignore_exif"]) for image in found]
     if not labelled and not unlabelled:
         or_photographs = "--data or --unlabelled" if "detector" in options else "or --data"
         raise InputError(f"no images; give --annotations with --images, {or_photographs}")
-    if options["ignore_exif"]:
-        labelled, unlabelled = ([replace(each, ignore_exif=True) for each in those] for those in (labelled, unlabelled))
     known = {resolved(image.path) for image in labelled}
     unlabelled = [image for image in unlabelled if resolved(image.path) not in known]
     if labelled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -137,11 +138,11 @@ def _own(name: str) -> Path:
 
 
 def _is_file(path: Path) -> bool:
-    """Whether the path is a file. A path that the system cannot look up, e.g. a too long name, is not a file."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
+    """Whether the path is a file. A path that the system cannot look up, e.g. a too long name, is not a file.
+
+    `featcodec.system.paths.is_file` raises an error without permission; here, weights in such a folder are missing.
+    """
+    return os.path.isfile(path)  # noqa: PTH113  (pathlib raises errors)
 
 
 def is_intact(known: KnownWeights) -> bool:

@@ -170,6 +170,7 @@ def files_below(folder: Path) -> list[Path]:
 
     Raises:
         OSError: the folder or a folder below it cannot be read.
+        InputError: of an entry, it cannot be found out what it is.
     """
     own: dict[Path, Path] = {}
     linked: dict[Path, Path] = {}
