@@ -6,6 +6,7 @@ import copy
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,21 @@ def pytest_collection_finish() -> None:
         return copy.deepcopy(read_once(path, status.st_ino, status.st_size, status.st_mtime_ns))
 
     load._read = read_or_copy
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs the program in this process: takes its arguments; returns exit code, stdout and stderr."""
+    from featcodec.cli.main import main
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        assert "Traceback" not in captured.err
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture(scope="session")

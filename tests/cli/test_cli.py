@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from pictures import make_bad_pictures, save_texture
+from refusals import assert_refused
 from sweep_set import SIDE, make_sweep_set
 
 from featcodec import FeatureCodec
@@ -27,18 +28,6 @@ from featcodec.networks.restoration import Restoration, RestorationConfig, save_
 
 # Untrained, the detector sees something everywhere: of pictures at full size, sorting its boxes takes seconds.
 SIZE = ("--image-size", 160)
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -465,14 +454,6 @@ def test_doctor_proves_the_encoder(run: Any, monkeypatch: pytest.MonkeyPatch, tm
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def assert_refused(outcome: tuple[int, str, str], *parts: str) -> None:
-    """Exit code 1, nothing on stdout, one line on stderr with these parts."""
-    code, out, err = outcome
-    assert (code, out, err.count("\n")) == (1, "", 1), err
-    for part in parts:
-        assert part in err
 
 
 @pytest.fixture

@@ -11,23 +11,9 @@ import pytest
 from pictures import save_texture, texture
 from PIL import Image
 
-from featcodec.cli.main import main
-
 # Untrained, the detector sees something everywhere: of pictures at full size, sorting its boxes takes seconds.
 SIZE = ("--image-size", "160")
 CATEGORIES = [{"id": number, "name": name} for number, name in enumerate(("cat", "dog", "newt"), 1)]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

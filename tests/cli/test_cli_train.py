@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from pictures import save_texture
+from refusals import assert_refused
 from toy_training import results, rows, steps_done
 
 from featcodec.cli.main import main
@@ -23,18 +24,6 @@ from featcodec.privacy.recnet import load_recnet
 
 STAGES = ("detector", "bottleneck", "recnet", "adversarial", "attack", "restoration")
 ENTRY = [sys.executable, "-c", "from featcodec.cli.main import main; main()"]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")
@@ -73,16 +62,6 @@ def recnet(
         main(["train", "recnet", *map(str, arguments)])
     assert stop.value.code == 0
     return folder / "last-recnet.safetensors"
-
-
-def assert_refused(result: tuple[int, str, str], *parts: str) -> None:
-    """Exit code 1, nothing on stdout, one line on stderr."""
-    code, out, err = result
-    assert (code, out) == (1, "")
-    assert err.startswith("featcodec: ")
-    assert err.count("\n") == 1, err
-    for part in parts:
-        assert part in err
 
 
 def assert_trained(result: tuple[int, str, str], written: Path) -> None:

@@ -11,22 +11,9 @@ import pytest
 from pictures import save_texture
 
 from featcodec import bitstream
-from featcodec.cli.main import main
 from featcodec.detectors import load_detector
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

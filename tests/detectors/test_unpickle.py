@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from make_checkpoints import make_yolov5, save_yolov5, write_archive, yolov5_modules
+from refusals import refusal_of
 from torch import nn
 
 from featcodec.detectors import archive, load_detector
@@ -23,11 +24,7 @@ from featcodec.errors import WeightsError
 
 def refusal(path: Path) -> str:
     """The message of the refusal, less the path that it must begin with."""
-    with pytest.raises(WeightsError) as caught:
-        read_checkpoint(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
+    message = refusal_of(WeightsError, path, read_checkpoint)
     return message.removeprefix(f"{path}: ")
 
 

@@ -6,13 +6,13 @@ import dataclasses
 import json
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from featcodec.cli.main import main
 from featcodec.errors import InputError
 from featcodec.evaluation.bd import Comparison, compare, upper_envelope
 from featcodec.evaluation.curves import CurvePoint, RateCurve
@@ -178,15 +178,8 @@ def test_disjoint_accuracies_single_points_and_too_few_for_cubic_are_refused() -
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(["bd", *map(str, arguments)])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
+def run(run: Any) -> Any:
+    return partial(run, "bd")
 
 
 def write(path: Path, columns: str, *rows: tuple[object, ...]) -> Path:

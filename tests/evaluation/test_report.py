@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import assert_refused
 from report_rows import append, append_curve, make_attack, make_points
 
-from featcodec.cli.main import main
 from featcodec.evaluation.bd import compare
 from featcodec.evaluation.curves import read_curve
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(["report", *map(str, arguments)])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
+def run(run: Any) -> Any:
+    return partial(run, "report")
 
 
 @pytest.fixture
@@ -34,14 +28,6 @@ def path(tmp_path: Path) -> Path:
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {one.relative_to(folder).as_posix(): one.read_bytes() for one in folder.rglob("*") if one.is_file()}
-
-
-def assert_refused(outcome: tuple[int, str, str], *parts: str) -> None:
-    """Exit code 1, nothing on stdout, one line on stderr with these parts."""
-    code, out, err = outcome
-    assert (code, out, err.count("\n")) == (1, "", 1), err
-    for part in parts:
-        assert part in err
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
+from refusals import refusal_of
 
 from featcodec.errors import InputError
 from featcodec.images import annotations as module
@@ -25,12 +26,7 @@ def write(path: Path, content: Any) -> Path:
 
 
 def refusal(function: Any, path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        function(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
+    return refusal_of(InputError, path, function)
 
 
 @pytest.fixture

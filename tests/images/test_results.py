@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from refusals import refusal_of
 
 from featcodec.errors import InputError
 from featcodec.images.annotations import Annotations
@@ -24,12 +25,7 @@ def write(path: Path, content: Any) -> Path:
 
 
 def refusal(function: Any, path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        function(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
+    return refusal_of(InputError, path, function)
 
 
 def test_results_are_read(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from refusals import refusal_of
 from safetensors.torch import save, save_file
 from torch import nn
 
@@ -37,12 +38,7 @@ from featcodec.networks.checkpoints import (
 
 
 def refusal(path: Path, kind: str = "thing") -> str:
-    with pytest.raises(WeightsError) as caught:
-        load_checkpoint(path, kind)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
+    return refusal_of(WeightsError, path, lambda path: load_checkpoint(path, kind))
 
 
 def write(path: Path, config: Any, **tensors: torch.Tensor) -> Path:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refusal_of
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -60,12 +61,7 @@ def write(path: Path, state: dict[str, Tensor] | None = None, **changes: Any) ->
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(WeightsError) as caught:
-        load_restoration(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
+    return refusal_of(WeightsError, path, load_restoration)
 
 
 def side_info(qp: int = 38, split: int = 4) -> SideInfo:

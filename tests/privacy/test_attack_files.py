@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ import pytest
 import torch
 from pictures import make_bad_pictures, save_texture, texture
 from PIL import Image
+from refusals import assert_refused
 from torch import Tensor, nn
 
 from featcodec import FeatureCodec, bitstream
-from featcodec.cli.main import main
 from featcodec.errors import BitstreamError, InputError, OutputError, WeightsError
 from featcodec.images.reading import IMAGE_SUFFIXES, read_image
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
@@ -433,15 +434,8 @@ def test_a_source_folder_called_side_by_side_is_refused_only_where_names_meet(tm
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(["invert", *(str(argument) for argument in arguments)])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
+def run(run: Any) -> Any:
+    return partial(run, "invert")
 
 
 @pytest.fixture(scope="module")
@@ -460,14 +454,6 @@ def model(tiny_yolov5: Path, weights: Path) -> list[object]:
 
 def snapshot(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def assert_refused(outcome: tuple[int, str, str], *parts: str) -> None:
-    """Exit code 1, nothing on stdout, one line on stderr with these parts."""
-    code, out, err = outcome
-    assert (code, out, err.count("\n")) == (1, "", 1), err
-    for part in parts:
-        assert part in err
 
 
 @pytest.mark.slow

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from plate_set import make_scenes, plates_on
 from torch import Tensor, nn
 
 from featcodec import FeatureCodec
-from featcodec.cli.main import main
 from featcodec.cli.plates import plate_line, plate_summary
 from featcodec.errors import InputError, WeightsError
 from featcodec.images.reading import read_image
@@ -172,15 +172,8 @@ def test_the_summary_counts_images_plates_and_characters() -> None:
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(["invert", *(str(argument) for argument in arguments)])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
+def run(run: Any) -> Any:
+    return partial(run, "invert")
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 import pytest
+from refusals import refusal_of
 
 from featcodec.errors import InputError
 from featcodec.privacy import private_details
@@ -37,11 +38,7 @@ def write(path: Path, content: Any) -> Path:
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(InputError) as caught:
-        read_private_details(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
+    message = refusal_of(InputError, path, read_private_details)
     assert len(message) < len(str(path)) + 200
     return message
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from refusals import refusal_of
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -50,12 +51,7 @@ def write(path: Path, state: dict[str, Tensor] | None = None, **changes: Any) ->
 
 
 def refusal(path: Path) -> str:
-    with pytest.raises(WeightsError) as caught:
-        load_recnet(path)
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "\n" not in message
-    return message
+    return refusal_of(WeightsError, path, load_recnet)
 
 
 def convolutions(recnet: RecNet) -> list[tuple[str, int, int, int, int]]:

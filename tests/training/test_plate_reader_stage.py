@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ import torch
 from plate_set import crops_of, make_scenes
 from toy_training import StoppedError, results, rows, steps_done, stop_at, toy_options
 
-from featcodec.cli.main import main
 from featcodec.errors import InputError, TrainingError, WeightsError
 from featcodec.networks.checkpoints import load_checkpoint
 from featcodec.privacy.plate_reader import (
@@ -127,15 +127,8 @@ def test_a_run_that_diverges_keeps_its_checkpoint(tmp_path: Path, data: PlateDat
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main(["train", "plate-reader", *map(str, arguments)])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
+def run(run: Any) -> Any:
+    return partial(run, "train", "plate-reader")
 
 
 @pytest.mark.slow

@@ -218,20 +218,6 @@ def test_pictures_are_coded_without_tools(tiny_yolov5: Path) -> None:
     assert (row["preset"], row["encoder_params"]) == (PROFILES["balanced"].latent.preset, "")
 
 
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str]) -> Any:
-    from featcodec.cli.main import main
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as stop:
-            main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return call
-
-
 @pytest.mark.slow
 def test_encode_takes_a_profile_and_its_streams_decode(run: Any, tmp_path: Path, tiny_yolov5: Path) -> None:
     save_texture(tmp_path / "in/a.png")
