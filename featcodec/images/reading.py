@@ -39,7 +39,8 @@ _STRIP_PIXELS = 1 << 20
 
 _being_read = Budget(MAX_PIXELS)
 """Pixels of the images that all threads are reading now: several small images, or one of the largest."""
-os.register_at_fork(after_in_child=_being_read.reset)
+if hasattr(os, "register_at_fork"):  # Windows has no forks
+    os.register_at_fork(after_in_child=_being_read.reset)
 
 # `read_image` refuses the images that this warning is about.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
