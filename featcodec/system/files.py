@@ -48,10 +48,11 @@ def check_new(path: Path, parameter: str = "output", *, overwrite: bool, inputs:
 
     Raises:
         ExistsError: the file exists, and `overwrite` is False.
-        OutputError: `path` is a folder, a device, a pipe or one of the inputs.
+        OutputError: `path` is a folder, a device, a pipe or one of the inputs, or a name that no file can have.
     """
-    if path.is_dir():
-        raise OutputError(f"{path}: is a folder; choose another `{parameter}`")
+    with explained(path):
+        if path.is_dir():
+            raise OutputError(f"{path}: is a folder; choose another `{parameter}`")
     _refuse_odd(path, parameter)
     if any(is_same(path, other) for other in inputs):
         raise OutputError(f"{path}: is read by this command; choose another `{parameter}`")

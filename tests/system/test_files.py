@@ -182,6 +182,11 @@ def test_what_a_command_reads_is_not_its_output(tmp_path: Path, other: str) -> N
     check_new(tmp_path / "missing", overwrite=False, inputs=inputs)
 
 
+def test_a_name_that_is_too_long_is_found_before_the_work(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"xx: cannot be written \(File name too long\)"):
+        check_new(tmp_path / ("x" * 300), overwrite=True)
+
+
 @pytest.mark.parametrize("name", ["n" * 251 + ".266", "ü" * 125 + ".266"])
 def test_the_longest_names_a_file_system_takes(tmp_path: Path, name: str) -> None:
     write_atomically(tmp_path / name, b"data", overwrite=True)
