@@ -19,7 +19,6 @@ import re
 
 _REASON_LENGTH = 200
 _MESSAGE_LENGTH = 1500
-_LINE_BREAK = re.compile(r"\s*[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]\s*")
 # Other control characters, and the marks that turn the direction of writing. With them, a name in a hostile file could
 # write over the terminal or look like another message.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
@@ -66,7 +65,7 @@ def in_one_line(message: str) -> str:
     A line break becomes a space, and another control character an escape such as `\\x1b`. From a longer message, the
     middle is left out, because the cause is at the beginning and the remedy at the end.
     """
-    text = _LINE_BREAK.sub(" ", message.strip())
+    text = " ".join(line for part in message.splitlines() if (line := part.strip()))
     text = _UNPRINTABLE.sub(lambda match: match[0].encode("unicode_escape").decode(), text)
     if len(text) <= _MESSAGE_LENGTH:
         return text

@@ -46,5 +46,13 @@ def test_a_long_message_keeps_its_cause_and_its_remedy() -> None:
     assert text.endswith("yyy is unknown; make it again")
 
 
+def test_blanks_in_a_hostile_file_cost_no_time() -> None:
+    assert in_one_line("a" + " " * 10_000_000 + "b").startswith("a ")  # a pattern needed minutes for a hundredth of it
+
+
+def test_line_breaks_with_blanks_around_them_become_one_space() -> None:
+    assert in_one_line(" a \r\n\t \u2028 b\x85c\n\n") == "a b c"
+
+
 def test_a_name_keeps_its_spaces() -> None:
     assert str(InputError("a  b.png: empty file")) == "a  b.png: empty file"
