@@ -25,18 +25,15 @@ done
 
 
 class _Guard:
-    """The shell and its pipe. Safe for threads, and for a process that was forked."""
+    """The shell and its pipe. Safe for threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._watched: set[int] = set()
         self._shell: subprocess.Popen[bytes] | None = None
-        self._owner = 0
 
     def tell(self, change: str, program: int) -> None:
         with self._lock:
-            if self._owner != os.getpid():  # a fork has neither the programs nor the shell of its parent
-                self._shell, self._watched, self._owner = None, set(), os.getpid()
             (self._watched.add if change == "+" else self._watched.discard)(program)
             try:
                 self._write(f"{change} {program}\n")
@@ -47,8 +44,13 @@ class _Guard:
 
     def end(self) -> None:
         with self._lock:
-            if self._owner == os.getpid():
-                self._end()
+            self._end()
+
+    def leave(self) -> None:
+        """In a fork: let go of the pipe and the shell, which belong to the parent."""
+        if self._shell is not None and self._shell.stdin is not None:
+            self._shell.stdin.close()
+            self._shell.poll()  # no child of this process: nobody waits for it
 
     def _write(self, text: str) -> None:
         if self._shell is None:
@@ -70,8 +72,24 @@ class _Guard:
         self._shell = None
 
 
+def _end() -> None:
+    _guard.end()
+
+
+def _forked() -> None:
+    """A fork starts with a guard of its own.
+
+    If it kept the pipe open, the shell would not notice that the parent ends, and the parent would wait for the shell.
+    """
+    global _guard  # noqa: PLW0603
+    _guard.leave()
+    _guard = _Guard()  # a new lock, too: a thread that is not in the fork may hold the old one
+
+
 _guard = _Guard()
-atexit.register(_guard.end)
+atexit.register(_end)
+if hasattr(os, "register_at_fork"):  # Windows has no forks
+    os.register_at_fork(after_in_child=_forked)
 
 
 def watch(program: int) -> None:

@@ -98,3 +98,42 @@ os._exit(0)
     assert gone_soon(ended)
     assert alive(spared)
     os.kill(spared, signal.SIGKILL)
+
+
+def test_a_fork_that_lives_on_does_not_hold_up_the_end() -> None:
+    code = """
+import os, time
+from featcodec.video import process
+process.run(["true"])
+child = os.fork()
+if child == 0:
+    time.sleep(300)
+print(child, process.guard._guard._shell.pid, flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-W", "error", "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child, shell = map(int, parent.stdout.readline().split())
+        try:
+            assert parent.wait(20) == 0
+            assert gone_soon(shell)
+            assert alive(child)
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_fork_has_a_guard_of_its_own() -> None:
+    code = """
+import os, subprocess
+from featcodec.video import guard, process
+process.run(["true"])
+child = os.fork()
+if child == 0:
+    silent = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    program = subprocess.Popen(["sleep", "300"], **silent)
+    guard.watch(program.pid)
+    print(program.pid, flush=True)
+    os.kill(os.getpid(), 9)
+os.waitpid(child, 0)
+"""
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    assert gone_soon(int(said))
