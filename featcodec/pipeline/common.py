@@ -165,5 +165,5 @@ def file_size(source: Source) -> int:
 
 def one_line(error: Exception | str, path: Path) -> str:
     """Return a message in one line that names the file."""
-    text, name = in_one_line(str(error)), in_one_line(str(path))
+    text, name = in_one_line(str(error)) or "out of memory", in_one_line(str(path))  # a MemoryError often has no text
     return text if name in text else f"{name}: {text}"

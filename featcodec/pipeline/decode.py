@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,7 +10,16 @@ from featcodec import bitstream
 from featcodec.bitstream import SideInfo
 from featcodec.codec import FeatureCodec
 from featcodec.detections import Detections
-from featcodec.pipeline.common import batched_outcomes, file_size, network_batch, one_bad_apart, one_line
+from featcodec.errors import FeatcodecError
+from featcodec.packing.frames import Frame
+from featcodec.pipeline.common import (
+    batched_outcomes,
+    file_size,
+    network_batch,
+    network_parts,
+    one_bad_apart,
+    one_line,
+)
 from featcodec.system.paths import Source
 from featcodec.video.isolated import IsolatedCodec
 
@@ -77,14 +86,25 @@ def _read(codec: FeatureCodec, source: Source) -> _Stream:
 
 
 def _back(codec: FeatureCodec, group: Sequence[_Stream]) -> list[Decoded]:
-    def run(streams: Sequence[_Stream]) -> list[Detections]:
-        return codec.back_end([codec.decode_frame(stream.data) for stream in streams])
+    pixels = _kind(group[0])[2]
+    return [outcome for part in network_parts(group, pixels) for outcome in _decoded(codec, part, pixels)]
 
-    outcomes = []
-    for stream, result in one_bad_apart(run, group, _kind(group[0])[2]):
+
+def _decoded(codec: FeatureCodec, streams: Sequence[_Stream], pixels: int) -> Iterator[Decoded]:
+    """Decode streams that the networks can take at once. Each picture is decoded once, even beside a bad one."""
+    frames = [_frame(codec, stream) for stream in streams]
+    found = one_bad_apart(codec.back_end, [frame for frame in frames if not isinstance(frame, str)], pixels)
+    for stream, frame in zip(streams, frames, strict=True):
+        result = frame if isinstance(frame, str) else next(found)[1]
         if isinstance(result, str):
             failure = one_line(result, stream.source.path)
-            outcomes.append(Decoded(stream.source, bytes=len(stream.data), error=failure))
+            yield Decoded(stream.source, bytes=len(stream.data), error=failure)
         else:
-            outcomes.append(Decoded(stream.source, result, len(stream.data)))
-    return outcomes
+            yield Decoded(stream.source, result, len(stream.data))
+
+
+def _frame(codec: FeatureCodec, stream: _Stream) -> tuple[SideInfo, Frame] | str:
+    try:
+        return codec.decode_frame(stream.data)
+    except (FeatcodecError, RuntimeError, MemoryError) as error:
+        return one_line(error, stream.source.path)

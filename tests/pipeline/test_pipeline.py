@@ -274,6 +274,28 @@ FAILURES = [
 ]
 
 
+@pytest.mark.slow
+def test_each_picture_is_decoded_once_even_beside_a_bad_one(
+    tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):  # of one shape, so they are one batch
+        save_texture(tmp_path / f"in/{number}.png", 96, 64, seed=number)
+    run(codec, tmp_path / "in", tmp_path / "out")
+    sources = streams_in(tmp_path / "out")
+    bad, decoded, decode = sources[1].path.read_bytes(), [], FeatureCodec.decode_frame
+
+    def counted(codec: FeatureCodec, data: bytes) -> object:
+        decoded.append(data)
+        if data == bad:
+            raise BitstreamError("its VVC picture takes over 120 s to decode; encode the image again")
+        return decode(codec, data)
+
+    monkeypatch.setattr(FeatureCodec, "decode_frame", counted)
+    outcomes = list(decode_files(codec, sources, workers=1))
+    assert [bool(outcome.error) for outcome in outcomes] == [source is sources[1] for source in sources]
+    assert sorted(decoded) == sorted(source.path.read_bytes() for source in sources)
+
+
 @pytest.mark.parametrize(("failure", "reason"), FAILURES)
 def test_networks_that_fail_on_one_image_cost_that_image(
     tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch, failure: Exception, reason: str
