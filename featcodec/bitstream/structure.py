@@ -15,7 +15,8 @@ from featcodec.errors import BitstreamError
 # Types as bytes of a pattern. VVenC's own SEI messages, VPS and DCI come from unusual encoder parameters only.
 _BEFORE_SIDE_INFO = re.compile(rb"[\x0d\x0e]*\x0f\x10[\x11\x17]*")  # DCI, VPS; SPS; PPS; APS, prefix SEI
 _AFTER_SIDE_INFO = re.compile(rb"[\x00-\x0b]\x18*")  # slice; suffix SEI
-_BASE_LAYER = 1
+_NO_SUBLAYER = 1
+"""nuh_temporal_id_plus1 of temporal ID 0. `nal.split_units` checks the layer."""
 
 _ALF = 0
 _ALF_CLASSES, _ALF_LUMA_COEFFICIENTS, _ALF_CHROMA_COEFFICIENTS, _CC_ALF_COEFFICIENTS = 25, 12, 6, 7
@@ -46,7 +47,7 @@ def check_structure(before: list[bytes], after: list[bytes], *, raw: bool) -> No
         in_order = all(
             pattern.fullmatch(part) for pattern, part in zip((_BEFORE_SIDE_INFO, _AFTER_SIDE_INFO), types, strict=True)
         )
-    if not in_order or any(unit[1] & 7 != _BASE_LAYER for unit in (*before, *after)):
+    if not in_order or any(unit[1] & 7 != _NO_SUBLAYER for unit in (*before, *after)):
         raise BitstreamError(
             "damaged: its NAL units are not in the order of the format; copy the file or encode the image again"
         )
