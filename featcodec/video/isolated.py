@@ -15,7 +15,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -23,7 +23,7 @@ from featcodec.errors import BitstreamError, EncoderError, InputError
 from featcodec.packing.frames import Frame
 from featcodec.video import guard
 from featcodec.video.base import VideoCodec
-from featcodec.video.worker import DECODED, READY, REFUSED, REPLY, REQUEST
+from featcodec.video.worker import BROKEN, DECODED, READY, REFUSED, REPLY, REQUEST
 
 LIMIT_BYTES = 6 << 30
 """Address space of a worker. The largest picture that the format allows (8192x8192, doubled) took 3.6 GB of it, and
@@ -63,7 +63,7 @@ class IsolatedCodec:
         self.seconds = seconds
         self.memory = memory
         self._workers = _Workers(codec.name, memory)
-        self._end = weakref.finalize(self, self._workers.end)
+        weakref.finalize(self, self._workers.end)
 
     @property
     def name(self) -> str:
@@ -84,12 +84,12 @@ class IsolatedCodec:
 
         Raises:
             BitstreamError: also if the worker crashes, is killed, or takes more time or memory than it may.
-            EncoderError: no worker can be started.
+            EncoderError: no worker can be started, or the decoder program cannot work, whatever the stream.
         """
         with self._workers.one() as worker:
             status, content = worker.ask(stream, shape, self.seconds)
-        if status == REFUSED:
-            raise BitstreamError(content.decode())
+        if status in (REFUSED, BROKEN):
+            raise (BitstreamError if status == REFUSED else EncoderError)(content.decode(errors="surrogateescape"))
         if status != DECODED or len(content) != shape[0] * shape[1]:
             raise BitstreamError("its VVC picture does not decode: the worker gave no answer; encode the image again")
         return np.frombuffer(content, np.uint8).reshape(shape)
@@ -176,8 +176,9 @@ class _Worker:
             raise EncoderError(
                 f"no decoder process can be started ({error.strerror}); decode without `isolate`"
             ) from None
-        guard.watch(self.process.pid)
+        self._requests, self._replies = cast("BinaryIO", self.process.stdin), cast("BinaryIO", self.process.stdout)
         try:
+            guard.watch(self.process.pid)
             with self._at_most(_START_SECONDS):
                 status, content = self._read()
         except BaseException as error:
@@ -187,7 +188,7 @@ class _Worker:
             raise
         if status != READY:
             self.end()
-            raise EncoderError(content.decode())
+            raise EncoderError(content.decode(errors="surrogateescape"))
 
     def is_alive(self) -> bool:
         return self.process.poll() is None
@@ -200,8 +201,8 @@ class _Worker:
         """
         with self._at_most(seconds) as late:
             try:
-                self._pipe(self.process.stdin).write(REQUEST.pack(len(stream), *shape) + stream)
-                self._pipe(self.process.stdin).flush()
+                self._requests.write(REQUEST.pack(len(stream), *shape) + stream)
+                self._requests.flush()
                 return self._read()
             except (OSError, _WorkerDiedError):
                 self.process.wait()
@@ -220,9 +221,9 @@ class _Worker:
     def end(self) -> None:
         """End the process and close the pipes."""
         self.kill()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self._requests, self._replies):
             with contextlib.suppress(OSError):
-                self._pipe(pipe).close()
+                pipe.close()
 
     @contextlib.contextmanager
     def _at_most(self, seconds: float) -> Iterator[threading.Event]:
@@ -242,19 +243,14 @@ class _Worker:
             timer.cancel()
 
     def _read(self) -> tuple[int, bytes]:
-        pipe = self._pipe(self.process.stdout)
-        header = pipe.read(REPLY.size)
+        header = self._replies.read(REPLY.size)
         if len(header) < REPLY.size:
             raise _WorkerDiedError
         status, size = REPLY.unpack(header)
-        content = pipe.read(size)
+        content = self._replies.read(size)
         if len(content) < size:
             raise _WorkerDiedError
         return status, content
-
-    @staticmethod
-    def _pipe(pipe: object) -> BinaryIO:
-        return pipe  # type: ignore[return-value]
 
 
 def _cause(code: int) -> str:

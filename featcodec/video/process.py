@@ -61,10 +61,10 @@ def run(command: Sequence[str], data: bytes = b"", *, hints: Sequence[tuple[str,
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     except OSError as error:
         raise EncoderError(f"{command[0]} cannot be started ({error.strerror}); run `featcodec doctor`") from None
-    guard.watch(process.pid)
-    with _lock:
-        _running[process] = getattr(_thread, "owner", None)
     try:
+        guard.watch(process.pid)
+        with _lock:
+            _running[process] = getattr(_thread, "owner", None)
         stdout, stderr = process.communicate(data, timeout=LIMIT_SECONDS)
     except subprocess.TimeoutExpired:
         process.kill()

@@ -7,7 +7,6 @@ samples of the frame or a message. The process ends when its stdin ends. It does
 from __future__ import annotations
 
 import os
-import resource
 import struct
 import sys
 from typing import BinaryIO
@@ -24,6 +23,8 @@ _OUT_OF_MEMORY = "its VVC picture needs more memory than a worker may use; encod
 
 def limit_memory(limit: int) -> None:
     """Let this process and its programs have so many bytes of address space, and write no core dump."""
+    import resource  # noqa: PLC0415  (Windows does not have it, and codecs that do not isolate need no limit)
+
     for what, amount in ((resource.RLIMIT_AS, limit), (resource.RLIMIT_FSIZE, limit), (resource.RLIMIT_CORE, 0)):
         _, most = resource.getrlimit(what)
         resource.setrlimit(what, (amount if most == resource.RLIM_INFINITY else min(amount, most), most))
@@ -40,7 +41,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, name: str, limit: int) -> None:
     try:
         codec = open_video_codec(name)
     except EncoderError as error:
-        _reply(replies, BROKEN, str(error).encode())
+        _reply(replies, BROKEN, str(error).encode(errors="surrogateescape"))
         return
     limit_memory(limit)
     _reply(replies, READY, b"")
@@ -53,7 +54,9 @@ def _decode(codec: VideoCodec, stream: bytes, shape: tuple[int, int]) -> tuple[i
     try:
         return DECODED, codec.decode(stream, shape).tobytes()
     except BitstreamError as error:
-        return REFUSED, str(error).encode()
+        return REFUSED, str(error).encode(errors="surrogateescape")
+    except EncoderError as error:  # no fault of the stream, for example a full disk
+        return BROKEN, str(error).encode(errors="surrogateescape")
     except MemoryError:
         return REFUSED, _OUT_OF_MEMORY.encode()
 

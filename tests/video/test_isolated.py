@@ -20,7 +20,7 @@ from PIL import Image
 
 from featcodec import bitstream
 from featcodec.errors import BitstreamError, EncoderError, InputError
-from featcodec.video import EncoderSettings, open_video_codec
+from featcodec.video import EncoderSettings, open_video_codec, worker
 from featcodec.video.isolated import IsolatedCodec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -124,6 +124,20 @@ def test_a_worker_that_hangs_is_replaced(isolated: IsolatedCodec, stream: bytes)
     isolated.seconds = 60
     assert gone_soon(worker)
     assert isolated.decode(stream, SHAPE).shape == SHAPE
+
+
+class _FullDisk:
+    def decode(self, stream: bytes, shape: tuple[int, int]) -> np.ndarray:
+        raise EncoderError("no room for temporary files in /tmp/\udcff; free disk space")
+
+
+def test_what_is_no_fault_of_the_stream_is_said(
+    isolated: IsolatedCodec, stream: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reply = worker._decode(_FullDisk(), stream, SHAPE)  # type: ignore[arg-type]
+    monkeypatch.setattr("featcodec.video.isolated._Worker.ask", lambda *_: reply)
+    with pytest.raises(EncoderError, match="no room for temporary files in /tmp/\udcff; free disk space"):
+        isolated.decode(stream, SHAPE)
 
 
 def test_a_picture_that_takes_too_much_memory_is_refused() -> None:
