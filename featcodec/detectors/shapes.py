@@ -39,7 +39,7 @@ def check_shapes(layers: Sequence[Layer]) -> None:
 
 
 def _shape(module: Any, inputs: list[Shape]) -> Shape:
-    """ ""What the module makes of these inputs."""
+    """What the module makes of these inputs."""
     if isinstance(module, Concat):
         if len({cell for _, cell in inputs}) != 1:
             raise WeightsError("joins layers of different sizes; download it again")
