@@ -225,9 +225,13 @@ def test_training_needs_no_shared_memory(toy_set: Path, tiny_yolov5: Path, tmp_p
     assert "Traceback" not in result.stderr
 
 
+def children_of(pid: int) -> list[int]:
+    return [int(child) for path in Path(f"/proc/{pid}/task").glob("*/children") for child in path.read_text().split()]
+
+
 def workers_of(process: subprocess.Popen[str]) -> list[int]:
-    children = Path(f"/proc/{process.pid}/task").glob("*/children")
-    return [int(child) for path in children for child in path.read_text().split()]
+    """Workers are children of a server, which is a child of the process."""
+    return [worker for child in children_of(process.pid) for worker in children_of(child)]
 
 
 @pytest.mark.slow
@@ -241,6 +245,7 @@ def test_a_killed_worker_ends_a_training_in_one_line(toy_set: Path, tiny_yolov5:
         assert process.poll() is None
         time.sleep(0.01)
     workers = workers_of(process)
+    assert len(workers) == 2
     os.kill(workers[0], signal.SIGKILL)
     _, err = process.communicate(timeout=90)
     assert process.returncode == 1
@@ -265,10 +270,11 @@ def test_no_worker_outlives_a_training(toy_set: Path, tiny_yolov5: Path, tmp_pat
         time.sleep(0.01)
     workers = workers_of(process)
     assert len(workers) == 2
+    started = [*children_of(process.pid), *workers]
     process.send_signal(sign)
     _, err = process.communicate(timeout=90)
     assert "Traceback" not in err
     deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{worker}").exists() for worker in workers):
+    while any(Path(f"/proc/{pid}").exists() for pid in started):
         assert time.monotonic() < deadline
         time.sleep(0.01)

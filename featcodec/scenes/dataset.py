@@ -159,8 +159,7 @@ def _each(draw: partial[Truth], count: int, workers: int) -> Generator[Truth, No
         yield from map(draw, range(count))
         return
     killed = OutputError("a process that draws was killed (out of memory?); use fewer `workers`")
-    # "spawn" instead of "fork", because the process may already run threads.
-    with processes(workers, killed, method="spawn") as pool:
+    with processes(workers, killed, __name__) as pool:
         yield from read_ahead(pool, draw, range(count), depth=4 * workers)
 
 

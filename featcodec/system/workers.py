@@ -5,11 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import BaseContext
 from typing import Any
 
 from featcodec.errors import FeatcodecError
@@ -19,8 +22,8 @@ from featcodec.errors import FeatcodecError
 def processes(
     count: int,
     killed: FeatcodecError,
+    module: str,
     *,
-    method: str | None = None,
     prepare: Callable[..., None] | None = None,
     arguments: tuple[Any, ...] = (),
 ) -> Iterator[ProcessPoolExecutor]:
@@ -32,11 +35,11 @@ def processes(
     Args:
         count: number of processes.
         killed: what to raise if one of them is killed, for example by the kernel because memory ran out.
-        method: how they start, "spawn" or "fork"; None means the usual way of the system.
+        module: the name of the module with the functions that they run; it is imported before they start.
         prepare: a function that each process calls first.
         arguments: the arguments of `prepare`.
     """
-    context = multiprocessing.get_context(method)
+    context = _context(module)
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(prepare, arguments))
     try:
@@ -52,9 +55,31 @@ def processes(
         pool.shutdown(cancel_futures=True)
 
 
+def _context(module: str) -> BaseContext:
+    """How processes start. They are no forks of this process, whose threads may hold locks that nobody would release.
+
+    On Linux they are forks of a server that has imported the module and has no other threads. So it is imported once.
+    """
+    if sys.platform != "linux":  # the libraries of macOS survive no fork at all
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module])  # a server that runs already stays as it is
+    resource_tracker.ensure_running()  # the server starts it, and it would let Ctrl-C through
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])  # the server and its forks inherit this
+    try:
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    # Wait until the server answers. A process of the pool that starts only after an interruption would find nothing of
+    # the pool, and say so in a traceback.
+    first = context.Process(target=int)
+    first.start()
+    first.join()
+    return context
+
+
 def _start(prepare: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a fork also has this program's own reaction
     threading.Thread(target=_end_with_parent, daemon=True).start()
     if prepare is not None:
         prepare(*arguments)

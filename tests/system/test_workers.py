@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -19,20 +20,21 @@ def double(number: int) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["spawn", None])
-def test_a_killed_process_is_the_error_that_was_asked_for(method: str | None) -> None:
-    with processes(2, OutputError("killed"), method=method) as pool:
+@pytest.mark.parametrize("platform", ["linux", "darwin"])
+def test_a_killed_process_is_the_error_that_was_asked_for(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", platform)
+    with processes(2, OutputError("killed"), __name__) as pool:
         assert list(pool.map(double, range(5))) == [0, 2, 4, 6, 8]
         pids = list(pool._processes)
     for pid in pids:
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
-    with pytest.raises(OutputError, match="killed"), processes(2, OutputError("killed"), method=method) as pool:
+    with pytest.raises(OutputError, match="killed"), processes(2, OutputError("killed"), __name__) as pool:
         list(pool.map(double, [1, -1, 2]))
 
 
 def interrupted_beside_one_that_hangs() -> None:
-    with processes(2, OutputError("killed")) as pool:
+    with processes(2, OutputError("killed"), __name__) as pool:
         pool.submit(time.sleep, 250)
         assert pool.submit(double, 1).result() == 2
         raise KeyboardInterrupt
@@ -44,3 +46,17 @@ def test_nobody_waits_for_a_process_that_hangs_when_the_work_is_interrupted() ->
     with pytest.raises(KeyboardInterrupt):
         interrupted_beside_one_that_hangs()
     assert time.monotonic() - started < 200
+
+
+def origin_of(_: int) -> tuple[int, set[int], object]:
+    return os.getppid(), signal.pthread_sigmask(signal.SIG_BLOCK, []), signal.getsignal(signal.SIGINT)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no server")
+def test_processes_are_no_forks_of_this_one_and_ignore_ctrl_c_from_the_start() -> None:
+    with processes(1, OutputError("killed"), __name__) as pool:
+        parent, blocked, reaction = pool.submit(origin_of, 0).result()
+    assert parent != os.getpid()
+    assert (signal.SIGINT in blocked, reaction) == (True, signal.SIG_IGN)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before anything of ultralytics)
@@ -19,7 +20,7 @@ from featcodec.errors import InputError, TrainingError
 from featcodec.images.letterbox import Letterbox
 from featcodec.system.batching import parts, read_ahead
 from featcodec.system.workers import processes
-from featcodec.training.data.datasets import LabelledImage
+from featcodec.training.data.datasets import LabelledImage, packed, unpacked
 from featcodec.training.data.samples import MEMORY, Augmentation, TrainingSample, TrainingSamples, at_least
 
 _BATCHES_AHEAD = 2
@@ -67,8 +68,10 @@ class TrainingBatch:
 class _TrainingBatches:
     """Item k is the batch of step k."""
 
-    def __init__(self, samples: TrainingSamples, batch_size: int, rank: int, world_size: int) -> None:
-        self.samples = samples
+    def __init__(
+        self, images: Sequence[LabelledImage], *, batch_size: int, rank: int, world_size: int, **of_samples: Any
+    ) -> None:
+        self.samples = TrainingSamples(images, **of_samples)
         self.batch_size = batch_size
         self.rank = rank
         self.world_size = world_size
@@ -114,20 +117,31 @@ def training_batches(  # noqa: PLR0913  (all of them say which batches)
     if rank >= world_size:
         raise InputError(f"rank {rank} is not below the world size {world_size}")
     last_step = first_step + steps
-    count = last_step * batch_size * world_size
-    samples = TrainingSamples(images, augmentation, seed, count, memory=MEMORY // max(1, workers))
-    batches = _TrainingBatches(samples, batch_size, rank, world_size)
-    return _iterate(batches, range(first_step, last_step), workers)
+    make = partial(
+        _TrainingBatches,
+        batch_size=batch_size,
+        rank=rank,
+        world_size=world_size,
+        augmentation=augmentation,
+        seed=seed,
+        count=last_step * batch_size * world_size,
+        memory=MEMORY // max(1, workers),
+    )
+    batches = make(images)  # also with workers, because it checks its arguments
+    numbers = range(first_step, last_step)
+    return _from_workers(make, images, numbers, workers) if workers else map(batches.__getitem__, numbers)
 
 
-def _iterate(batches: _TrainingBatches, steps: range, workers: int) -> Iterator[TrainingBatch]:
-    if not workers:
-        yield from map(batches.__getitem__, steps)
-        return
+def _from_workers(
+    make: Callable[[Sequence[LabelledImage]], _TrainingBatches],
+    images: Sequence[LabelledImage],
+    steps: range,
+    workers: int,
+) -> Iterator[TrainingBatch]:
     killed = TrainingError(
         "a process that prepares batches was killed (out of memory?); go on with `resume` and fewer `workers`"
     )
-    with processes(workers, killed, prepare=_start_worker, arguments=(batches,)) as pool:
+    with processes(workers, killed, __name__, prepare=_start_worker, arguments=(make, packed(images))) as pool:
         for arrays in read_ahead(pool, _arrays_of_step, steps, _BATCHES_AHEAD * workers):
             yield TrainingBatch.from_arrays(arrays)
 
@@ -178,10 +192,10 @@ _of_worker: _TrainingBatches
 """In a worker: the batches. A worker gets them once, because they hold the list of all images."""
 
 
-def _start_worker(batches: _TrainingBatches) -> None:
+def _start_worker(make: Callable[[Sequence[LabelledImage]], _TrainingBatches], images: tuple[Any, ...]) -> None:
     """Use one thread per worker. The workers already run in parallel; more threads would only wait for each other."""
     global _of_worker  # noqa: PLW0603  (a process has nothing else to keep them in)
-    _of_worker = batches
+    _of_worker = make(unpacked(*images))
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
 

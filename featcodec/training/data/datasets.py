@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before anything of ultralytics)
 
@@ -98,6 +99,24 @@ def labelled_image(
     rows = np.concatenate([classes[:, None], boxes], axis=1)[(boxes[:, 2:] > 0).all(axis=1)]
     rows = np.array(list(dict.fromkeys(map(tuple, rows.tolist()))), np.float64).reshape(-1, 5)
     return LabelledImage(path, rows[:, 1:].astype(np.float32), rows[:, 0].astype(np.int64), labelled)
+
+
+def packed(images: Sequence[LabelledImage]) -> tuple[Any, ...]:
+    """The arguments of `unpacked`. Another process gets them ten times as fast as 100,000 images with their arrays."""
+    ends = np.cumsum([len(image.classes) for image in images])[:-1]
+    boxes, classes = (np.concatenate([getattr(image, name) for image in images]) for name in ("boxes", "classes"))
+    return ends, boxes, classes, [(str(image.path), image.labelled, image.ignore_exif) for image in images]
+
+
+def unpacked(
+    ends: npt.NDArray[np.int64],
+    boxes: npt.NDArray[np.float32],
+    classes: npt.NDArray[np.int64],
+    others: Sequence[tuple[str, bool, bool]],
+) -> list[LabelledImage]:
+    """At least one image, from what `packed` returns."""
+    labels = zip(np.split(boxes, ends), np.split(classes, ends), others, strict=True)
+    return [LabelledImage(Path(path), own, numbers, *flags) for own, numbers, (path, *flags) in labels]
 
 
 def check_objects(path: Path, images: Sequence[LabelledImage]) -> None:
