@@ -27,7 +27,7 @@ from featcodec import FeatureCodec, bitstream
 from featcodec.errors import BitstreamError, EncoderError, FeatcodecError
 from featcodec.packing.frames import Frame
 from featcodec.scenes.scene import draw_scene
-from featcodec.system.files import write_atomically
+from featcodec.system.files import write_once
 from featcodec.video import PROFILES, EncoderSettings, VideoCodec, open_video_codec
 
 ENCODERS = {"ffmpeg": "ffmpeg's libvvenc", "vvenc": "vvencapp"}
@@ -69,7 +69,7 @@ def main() -> int:
         for fault in faults:
             print(f"{case.name}: {fault}", file=sys.stderr)
         if faults and arguments.keep:
-            write_atomically(arguments.keep / f"{case.name}.266", case.stream)
+            write_once(arguments.keep / f"{case.name}.266", case.stream)
     for encoder, count in streams.items():
         for decoder in codecs:
             print(f"{encoder}, decoded by {DECODERS[decoder]}: {agreed[encoder, decoder]} of {count} streams agree")
@@ -86,6 +86,8 @@ def available() -> dict[str, VideoCodec]:
             codecs[name] = open_video_codec(name)
         except EncoderError as error:
             print(f"without {encoder}: {error}")
+    if not codecs:
+        raise EncoderError("there is no VVC decoder, so nothing was compared; run `featcodec doctor`")
     return codecs
 
 
