@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from featcodec.images.reading import read_image
-from featcodec.privacy.plate_reader import Pixels, cut_plates
+from featcodec.privacy.plate_reader import cut_plates
 from featcodec.privacy.private_details import read_private_details
+from featcodec.privacy.readers import Pixels
 from featcodec.scenes.dataset import IMAGES, PRIVATE, write_scenes
 
 SEED = 424_242

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from featcodec.networks.blocks import ConvBlock
 from featcodec.networks.catalogue import SHIPPED_FOLDER
 from featcodec.networks.checkpoints import check_sizes, config_from, load_network, save_checkpoint
+from featcodec.privacy.readers import Pixels
 
 KIND = "plate-reader"
 CROP_HEIGHT, CROP_WIDTH = 32, 128
@@ -34,7 +34,6 @@ PLATE_FORMAT = (LETTERS, LETTERS, DIGITS, DIGITS, LETTERS, LETTERS, LETTERS)
 _MAX_CHANNELS, _MAX_POSITIONS, _MAX_CHARACTERS = 512, 32, 128
 _BATCH = 64
 
-Pixels = npt.NDArray[np.uint8]
 Box = tuple[float, float, float, float]
 
 

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from featcodec.privacy.readers import Score
+
 
 def characters_read(readings: Iterable[tuple[str, str]]) -> float:
-    """Compute the share of all characters that are read correctly, each at its position.
+    """Compute the share of all characters that are read correctly: in [0, 1], or NaN if there are no characters."""
+    return score_of_characters(readings).mean
+
+
+def score_of_characters(readings: Iterable[tuple[str, str]]) -> Score:
+    """Count the characters that are read correctly, each at its position.
 
     Args:
         readings: for each readable plate, its true text and the text that was read.
 
     Returns:
-        a share in [0, 1], or NaN if there are no characters. Every character counts the same. A character that was not
+        the number of characters read, of all characters. Every character counts the same. A character that was not
         read counts as wrong.
     """
-    right = total = 0
+    right = count = 0
     for text, found in readings:
-        total += len(text)
+        count += len(text)
         right += sum(one == other for one, other in zip(text, found, strict=False))
-    return right / total if total else float("nan")
+    return Score(right, count)
 
 
 def plates_read(readings: Iterable[tuple[str, str]]) -> float:

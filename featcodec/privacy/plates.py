@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from featcodec.errors import InputError
-from featcodec.privacy.plate_reader import Pixels, PlateReader, cut_plates, load_plate_reader, shipped_plate_reader
+from featcodec.privacy.plate_reader import PlateReader, cut_plates, load_plate_reader, shipped_plate_reader
+from featcodec.privacy.plate_text import score_of_characters
 from featcodec.privacy.private_details import PrivateDetails, read_private_details
+from featcodec.privacy.readers import Measure, Original, Pixels, Score
+
+PLATE_CHARACTERS = Measure("plate_characters", "characters read on plates")
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,7 @@ class ReadPlate:
 
 @dataclass(frozen=True, eq=False)
 class PlateAudit:
-    """A plate reader, and the plates that it should read.
+    """A plate reader, and the plates that it should read: a `Reader` of reconstructions.
 
     Attributes:
         reader: the reader, in eval mode.
@@ -78,3 +82,16 @@ class PlateAudit:
             ReadPlate(plate.text, {name: found[number] for name, found in texts.items()})
             for number, plate in enumerate(plates)
         )
+
+    @property
+    def measures(self) -> tuple[Measure, ...]:
+        """The share of characters that are read, each at its place."""
+        return (PLATE_CHARACTERS,)
+
+    def scores(self, original: Original, pictures: Mapping[str, Pixels]) -> dict[str, dict[str, Score]]:
+        """Count the characters on readable plates and those that are read on each picture; see `Reader.scores`."""
+        plates = self.read(original.image, original.size, pictures) or ()
+        return {
+            name: {PLATE_CHARACTERS.name: score_of_characters((plate.text, plate.found[name]) for plate in plates)}
+            for name in pictures
+        }

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from featcodec.errors import InputError
 from featcodec.privacy.plate_reader import (
     PLATE_FORMAT,
-    Pixels,
     PlateReader,
     PlateReaderConfig,
     as_input,
@@ -27,6 +26,7 @@ from featcodec.privacy.plate_reader import (
     save_plate_reader,
 )
 from featcodec.privacy.private_details import read_private_details
+from featcodec.privacy.readers import Pixels
 from featcodec.training.data.plate_crops import PlateCrops, read_plate_crops, training_batches
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.objective import mean_of

@@ -16,8 +16,9 @@ import numpy.typing as npt
 from featcodec.errors import InputError
 from featcodec.images.names import match_originals
 from featcodec.images.reading import read_image
-from featcodec.privacy.plate_reader import CROP_HEIGHT, CROP_WIDTH, Pixels, cut_plates
+from featcodec.privacy.plate_reader import CROP_HEIGHT, CROP_WIDTH, cut_plates
 from featcodec.privacy.private_details import PrivateDetails, readable_plates
+from featcodec.privacy.readers import Pixels
 
 Picture = npt.NDArray[np.float32]
 
