@@ -80,6 +80,11 @@ def test_constraints_name_a_version_of_every_dependency(python: str) -> None:
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement} excludes {version}"
 
 
+def test_the_tests_have_what_an_audit_needs() -> None:
+    audit, dev = ({str(requirement) for requirement in requirements(extra)} for extra in ("audit", "dev"))
+    assert audit <= dev
+
+
 def test_constraints_leave_cuda_to_torch() -> None:
     """A release of torch names its own; elsewhere there is none."""
     assert not [name for name in constraints(PYTHONS[-1]) if re.match(r"cuda-|nvidia-(?!ml-py)|triton$", name)]
