@@ -101,6 +101,20 @@ class Letterbox:
         width, height = self.resized
         return picture[top : top + height, left : left + width]
 
+    def place(self, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        """Map a box from original pixels to letterboxed pixels.
+
+        Args:
+            box: left, top, width, height in original pixels.
+
+        Returns:
+            left, top, right, bottom in letterboxed pixels; not clipped.
+        """
+        (width, height), (left, top) = self.resized, self.offset
+        across, down = width / self.original_width, height / self.original_height
+        x, y, wide, high = box
+        return left + x * across, top + y * down, left + (x + wide) * across, top + (y + high) * down
+
     def undo(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Map boxes (N, 4) from letterboxed pixels to original pixels, clipped to the image."""
         width, height = self.resized

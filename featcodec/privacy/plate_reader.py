@@ -21,17 +21,13 @@ from featcodec.networks.blocks import ConvBlock
 from featcodec.networks.catalogue import SHIPPED_FOLDER
 from featcodec.networks.checkpoints import check_sizes, config_from, load_network, save_checkpoint
 from featcodec.privacy.readers import Pixels
+from featcodec.privacy.text_head import MARGIN, PLATE_FORMAT, TextReader, check_alphabets
 
 KIND = "plate-reader"
 CROP_HEIGHT, CROP_WIDTH = 32, 128
 """Size of the network's input in pixels: eight times the height and four times the width of its feature map."""
-MARGIN = 0.15
-"""Share of the box's width and height that is added on every side, because boxes are not exact."""
-LETTERS, DIGITS = "ABCDEFGHJKLMNPRSTUVWXYZ", "0123456789"
-PLATE_FORMAT = (LETTERS, LETTERS, DIGITS, DIGITS, LETTERS, LETTERS, LETTERS)
-"""The plates of `featcodec scenes`: two letters, two digits, three letters; no I, O and Q."""
 
-_MAX_CHANNELS, _MAX_POSITIONS, _MAX_CHARACTERS = 512, 32, 128
+_MAX_CHANNELS = 512
 _BATCH = 64
 
 Box = tuple[float, float, float, float]
@@ -51,20 +47,14 @@ class PlateReaderConfig:
     channels: tuple[int, int, int, int, int] = (24, 48, 64, 80, 80)
     training: dict[str, Any] = field(default_factory=dict)
 
-    @property
-    def characters(self) -> str:
-        """All characters, each once. They are the classes of the network."""
-        return "".join(sorted(set("".join(self.alphabets))))
 
-
-class PlateReader(nn.Module):
+class PlateReader(TextReader):
     """The network with its configuration. A new network is in eval mode, ready to be trained or loaded."""
 
     def __init__(self, config: PlateReaderConfig) -> None:
-        super().__init__()
+        super().__init__(config.alphabets)
         self.config = config
         first, second, third, fourth, last = config.channels
-        characters, positions = config.characters, len(config.alphabets)
         self.features = nn.Sequential(
             ConvBlock(3, first, stride=2),
             ConvBlock(first, second, stride=2),
@@ -73,14 +63,7 @@ class PlateReader(nn.Module):
             ConvBlock(fourth, last),
             ConvBlock(last, last, kernel=(CROP_HEIGHT // 8, 1), padding=0),
         )
-        self.attention = nn.Conv1d(last, positions, 1)
-        # The place of each character is known except for the margin. So attention starts from evenly spaced columns.
-        self.places = nn.Parameter(_even_places(positions, CROP_WIDTH // 4))
-        self.hidden = nn.Linear(last, last)
-        self.classes = nn.Linear(last, len(characters))
-        # This buffer follows from the config and is not stored, so it has its values on the meta device too.
-        allowed = torch.tensor([[one in alphabet for one in characters] for alphabet in config.alphabets], device="cpu")
-        self.register_buffer("allowed", allowed, persistent=False)
+        self.make_head(last, CROP_WIDTH // 4)
         self.eval()
 
     def forward(self, crops: Tensor) -> Tensor:
@@ -95,11 +78,7 @@ class PlateReader(nn.Module):
         # The reader must also read reconstructions of low contrast, so every crop is stretched to the same contrast.
         centred = crops - crops.mean((1, 2, 3), keepdim=True)
         columns = self.features(centred / (centred.std((1, 2, 3), keepdim=True) + 1e-2)).squeeze(2)
-        weights = (self.attention(columns) + self.places).softmax(-1)
-        found = torch.einsum("bpw,bcw->bpc", weights, columns)
-        logits: Tensor = self.classes(found + nn.functional.silu(self.hidden(found)))
-        allowed = self.get_buffer("allowed")
-        return logits.float().masked_fill(~allowed, -torch.inf)
+        return self.logits_of(columns)
 
     def read(self, crops: Pixels) -> list[str]:
         """Return the most likely text of each crop.
@@ -110,13 +89,11 @@ class PlateReader(nn.Module):
         Returns:
             N texts with one character per position.
         """
-        characters = self.config.characters
         device = self.places.device
-        texts = []
+        texts: list[str] = []
         for first in range(0, len(crops), _BATCH):
             with torch.inference_mode():
-                logits = self(as_input(crops[first : first + _BATCH]).to(device))
-            texts += ["".join(characters[index] for index in row) for row in logits.argmax(-1).tolist()]
+                texts += self.texts_of(self(as_input(crops[first : first + _BATCH]).to(device)))
         return texts
 
 
@@ -179,8 +156,7 @@ def load_plate_reader(path: Path) -> PlateReader:
 def _read_config(content: Mapping[str, Any]) -> PlateReaderConfig:
     config = config_from(PlateReaderConfig, content)
     check_sizes("channels", config.channels, 1, _MAX_CHANNELS)
-    check_sizes("positions", [len(config.alphabets)], 1, _MAX_POSITIONS)
-    check_sizes("characters", [len(alphabet) for alphabet in config.alphabets], 1, _MAX_CHARACTERS)
+    check_alphabets(config.alphabets)
     return config
 
 
@@ -191,14 +167,6 @@ def shipped_plate_reader() -> PlateReader:
         WeightsError: the installation is damaged.
     """
     return load_plate_reader(SHIPPED_FOLDER / "plate-reader.safetensors")
-
-
-def _even_places(positions: int, columns: int) -> Tensor:
-    """Return how near each column is to the expected column of each position: (positions, columns)."""
-    inner = columns / (1 + 2 * MARGIN)
-    centres = (columns - inner) / 2 + (torch.arange(positions) + 0.5) * inner / positions
-    distance = torch.arange(columns) + 0.5 - centres[:, None]
-    return -0.5 * (distance / (inner / positions)).square()
 
 
 def _widened(start: float, length: float, original: int, shown: int, share: float) -> tuple[float, float]:

@@ -1,4 +1,7 @@
-"""Reading of number plates on reconstructions. Only plates that a person can read on the original count."""
+"""Reading of number plates, on reconstructions and in the tensor itself.
+
+Only plates that a person can read on the original count.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+from torch import Tensor
+
 from featcodec.errors import InputError
+from featcodec.images.letterbox import Letterbox
+from featcodec.privacy.direct_reader import DirectReader, cut_windows
 from featcodec.privacy.plate_reader import PlateReader, cut_plates, load_plate_reader, shipped_plate_reader
 from featcodec.privacy.plate_text import score_of_characters
 from featcodec.privacy.private_details import PrivateDetails, read_private_details
@@ -95,3 +102,41 @@ class PlateAudit:
             name: {PLATE_CHARACTERS.name: score_of_characters((plate.text, plate.found[name]) for plate in plates)}
             for name in pictures
         }
+
+
+@dataclass(frozen=True, eq=False)
+class DirectPlates:
+    """A direct reader, and the plates that it should read in tensors.
+
+    Attributes:
+        reader: the reader of the edge that made the tensors, in eval mode.
+        details: the private details on the originals.
+    """
+
+    reader: DirectReader
+    details: PrivateDetails
+
+    def read(self, image: PurePath, letterbox: Letterbox, tensor: Tensor) -> tuple[ReadPlate, ...]:
+        """Read the readable plates of one image in its tensor.
+
+        Args:
+            image: the path of the image within the run; see `PrivateDetails`.
+            letterbox: how the image lies in the detector's input.
+            tensor: (C, h, w), decoded or uncompressed.
+
+        Returns:
+            one entry per plate, with the text that was read under "tensor".
+        """
+        plates = self.details.plates(image)
+        across, down = tensor.shape[2] / letterbox.width, tensor.shape[1] / letterbox.height
+        boxes = []
+        for plate in plates:
+            left, top, right, bottom = letterbox.place(plate.box)
+            boxes.append((left * across, top * down, right * across, bottom * down))
+        texts = self.reader.read(*cut_windows(tensor, boxes))
+        return tuple(ReadPlate(plate.text, {"tensor": text}) for plate, text in zip(plates, texts, strict=True))
+
+    def score(self, image: PurePath, letterbox: Letterbox, tensor: Tensor) -> dict[str, Score]:
+        """Count the characters that are read in one tensor, under the name of `PLATE_CHARACTERS`; see `read`."""
+        plates = self.read(image, letterbox, tensor)
+        return {PLATE_CHARACTERS.name: score_of_characters((plate.text, plate.found["tensor"]) for plate in plates)}

@@ -7,7 +7,7 @@ reconstructions are hardly degraded further.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from featcodec.errors import InputError
 from featcodec.privacy.plate_reader import (
-    PLATE_FORMAT,
     PlateReader,
     PlateReaderConfig,
     as_input,
@@ -27,6 +26,7 @@ from featcodec.privacy.plate_reader import (
 )
 from featcodec.privacy.private_details import read_private_details
 from featcodec.privacy.readers import Pixels
+from featcodec.privacy.text_head import PLATE_FORMAT, TextReader
 from featcodec.training.data.plate_crops import PlateCrops, read_plate_crops, training_batches
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.objective import mean_of
@@ -60,15 +60,20 @@ class PlateData:
             InputError: an unreadable file, an empty folder, or a text that does not fit `PLATE_FORMAT`.
         """
         data = cls(*read_plate_crops(read_private_details(private), folders, held_out))
-        for text in (*data.images.texts, *data.held_out.texts):
-            if len(text) != len(PLATE_FORMAT) or any(
-                one not in alphabet for one, alphabet in zip(text, PLATE_FORMAT, strict=True)
-            ):
-                raise InputError(
-                    f"{private}: a plate says {text[:20]!a}, not two letters, two digits and three letters (without "
-                    "I, O and Q); mark the plate as not readable"
-                )
+        check_texts(private, (*data.images.texts, *data.held_out.texts))
         return data
+
+
+def check_texts(private: Path, texts: Iterable[str]) -> None:
+    """Raise InputError if a text of a file of private details does not fit `PLATE_FORMAT`."""
+    for text in texts:
+        if len(text) != len(PLATE_FORMAT) or any(
+            one not in alphabet for one, alphabet in zip(text, PLATE_FORMAT, strict=True)
+        ):
+            raise InputError(
+                f"{private}: a plate says {text[:20]!a}, not two letters, two digits and three letters (without "
+                "I, O and Q); mark the plate as not readable"
+            )
 
 
 @dataclass(frozen=True)
@@ -147,9 +152,9 @@ def held_out_reading(loop: Loop, plates: PlateCrops, reader: PlateReader, networ
     return mean_of(terms)
 
 
-def as_targets(reader: PlateReader, texts: Sequence[str]) -> Tensor:
+def as_targets(reader: TextReader, texts: Sequence[str]) -> Tensor:
     """The classes of the characters of texts in the reader's format, (B, positions) int64."""
-    characters = reader.config.characters
+    characters = reader.characters
     return torch.from_numpy(np.array([[characters.index(one) for one in text] for text in texts], np.int64))
 
 

@@ -185,3 +185,12 @@ def test_image_size_that_no_detector_takes_is_refused(size: int) -> None:
         Letterbox.fit(640, 426, size)
     with pytest.raises(InputError):
         Letterbox.fit(640, 426, size, square=True)
+
+
+def test_place_is_the_reverse_of_undo() -> None:
+    letterbox = Letterbox.fit(1000, 600, 512)
+    box = 100.0, 60.0, 300.0, 120.0
+    placed = letterbox.place(box)
+    assert placed[:2] == pytest.approx((51.2, 6 + 60 * 307 / 600), abs=0.01)
+    undone = letterbox.undo(np.array([placed], np.float32))[0].tolist()
+    assert undone == pytest.approx([100, 60, 400, 180], abs=1e-3)

@@ -22,9 +22,6 @@ from featcodec.networks.checkpoints import load_checkpoint
 from featcodec.privacy.plate_reader import (
     CROP_HEIGHT,
     CROP_WIDTH,
-    MARGIN,
-    PLATE_FORMAT,
-    Pixels,
     PlateReader,
     PlateReaderConfig,
     as_input,
@@ -34,6 +31,8 @@ from featcodec.privacy.plate_reader import (
     shipped_plate_reader,
 )
 from featcodec.privacy.plate_text import characters_read
+from featcodec.privacy.readers import Pixels
+from featcodec.privacy.text_head import MARGIN, PLATE_FORMAT
 from featcodec.scenes.private import PLATE_PATTERN
 
 SMALL = PlateReaderConfig(channels=(4, 6, 8, 8, 8), training={"stage": "plate-reader", "steps": 3})
@@ -80,7 +79,7 @@ def test_it_reads_only_what_the_format_of_the_scenes_allows() -> None:
 
 def test_logits_are_a_row_a_position_and_minus_infinity_where_the_format_forbids() -> None:
     reader = small(dataclasses.replace(SMALL, alphabets=("AB", "12", "A1C")))
-    assert reader.config.characters == "12ABC"
+    assert reader.characters == "12ABC"
     logits = reader(as_input(noise(2)))
     assert logits.shape == (2, 3, 5)
     assert torch.isinf(logits[0]).tolist() == [

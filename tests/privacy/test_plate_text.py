@@ -6,8 +6,8 @@ import math
 
 import pytest
 
-from featcodec.privacy.plate_reader import PLATE_FORMAT
 from featcodec.privacy.plate_text import characters_guessed, characters_read, plates_read
+from featcodec.privacy.text_head import PLATE_FORMAT
 
 
 def test_every_character_counts_the_same_at_its_own_position() -> None:

@@ -24,11 +24,12 @@ from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bot
 from featcodec.pipeline.encode import encode_files
 from featcodec.privacy.attack import Attack
 from featcodec.privacy.attack_files import Attacked, attack_files
-from featcodec.privacy.plate_reader import PLATE_FORMAT, PlateReader, PlateReaderConfig, save_plate_reader
+from featcodec.privacy.plate_reader import PlateReader, PlateReaderConfig, save_plate_reader
 from featcodec.privacy.plate_text import characters_read
 from featcodec.privacy.plates import PlateAudit, ReadPlate
 from featcodec.privacy.private_details import read_private_details
 from featcodec.privacy.recnet import RecNet, RecNetConfig, save_recnet
+from featcodec.privacy.text_head import PLATE_FORMAT
 from featcodec.system.paths import Source
 
 FEATURES = 16

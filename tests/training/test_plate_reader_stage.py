@@ -16,12 +16,12 @@ from toy_training import StoppedError, results, rows, steps_done, stop_at, toy_o
 from featcodec.errors import InputError, TrainingError, WeightsError
 from featcodec.networks.checkpoints import load_checkpoint
 from featcodec.privacy.plate_reader import (
-    PLATE_FORMAT,
     PlateReader,
     PlateReaderConfig,
     load_plate_reader,
     save_plate_reader,
 )
+from featcodec.privacy.text_head import PLATE_FORMAT
 from featcodec.training.plate_reader import PlateData, PlateReaderTask, train_plate_reader
 
 TASK = PlateReaderTask(PlateReaderConfig(channels=(8, 8, 12, 16, 16)))
