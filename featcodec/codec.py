@@ -332,15 +332,14 @@ class FeatureCodec:
         side_infos = [side_info for side_info, _ in batch]
         tensors = restore(self.restoration, self.decoded_tensors(batch), side_infos)
         # A fingerprint does not name the split: without a bottleneck, the same weights decode every split.
-        return self._finish(
-            self.model.at(side_infos[0].split), tensors, [letterbox_of(side_info) for side_info in side_infos]
-        )
+        qp = torch.tensor([0.0 if each.is_raw else float(each.qp) for each in side_infos], device=tensors.device)
+        return self._finish(self.model.at(side_infos[0].split), tensors, map(letterbox_of, side_infos), qp)
 
     def finish(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Detections]:
-        """The work of the cloud after unpacking and restoration: `SplitModel.decode`, then boxes.
+        """The work of the cloud on tensors that were not coded: `SplitModel.decode`, then boxes.
 
         Args:
-            tensors: (B, C, H, W), from `tensors_of` or `decoded_tensors`.
+            tensors: (B, C, H, W), from `tensors_of`.
             letterboxes: the letterboxes of the B images.
 
         Returns:
@@ -394,10 +393,12 @@ class FeatureCodec:
         streams = self.video_codec.encode(frames, qp, threads=cores())
         return [bitstream.pack(side_info, stream) for side_info, stream in zip(side_infos, streams, strict=True)]
 
-    def _finish(self, model: SplitModel, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Detections]:
+    def _finish(
+        self, model: SplitModel, tensors: Tensor, letterboxes: Iterable[Letterbox], qp: Tensor | None = None
+    ) -> list[Detections]:
         with torch.inference_mode():
-            predictions = model.decode(tensors)
-        return detections_of(predictions, letterboxes, model.detector.names, self.boxes)
+            predictions = model.decode(tensors, qp)
+        return detections_of(predictions, list(letterboxes), model.detector.names, self.boxes)
 
     def _side_info(self, image: Letterboxed, qp: int) -> SideInfo:
         return side_info_of(image, self.model, self.packing, self.video_codec, self.fingerprint, qp)

@@ -35,6 +35,8 @@ class SplitModel:
         bottleneck: AE and AD, trained behind that layer of that detector, or None.
         fingerprint: 8 bytes that name the weights of both (the model fingerprint). It is computed at construction,
             before any rounding to half precision. If the bottleneck is trained further, make a new SplitModel.
+        edge_fingerprint: 8 bytes that name detector and AE (the edge fingerprint), computed likewise. What an attacker
+            gets depends on these alone. Without a bottleneck, it is the detector's fingerprint.
 
     Raises:
         WeightsError: the bottleneck was trained behind another layer.
@@ -43,6 +45,7 @@ class SplitModel:
     detector: SplitDetector
     bottleneck: Bottleneck | None = None
     fingerprint: bytes = field(init=False)
+    edge_fingerprint: bytes = field(init=False)
 
     def __post_init__(self) -> None:
         if self.bottleneck is not None and self.bottleneck.config.split != self.detector.split:
@@ -50,8 +53,11 @@ class SplitModel:
                 f"the bottleneck was trained behind layer {self.bottleneck.config.split}, the detector is cut behind "
                 f"layer {self.detector.split}; use one split for both"
             )
-        learned = None if self.bottleneck is None else self.bottleneck.fingerprint()
+        learned, edge = None, None
+        if self.bottleneck is not None:
+            learned, edge = self.bottleneck.fingerprint(), self.bottleneck.edge_fingerprint()
         object.__setattr__(self, "fingerprint", joined_fingerprint(self.detector.fingerprint, learned))
+        object.__setattr__(self, "edge_fingerprint", joined_fingerprint(self.detector.fingerprint, edge))
 
     @classmethod
     def load(
@@ -154,24 +160,29 @@ class SplitModel:
         """
         return self.reduce(self.detector.front(pictures))
 
-    def decode(self, tensors: Tensor) -> Tensor:
+    def decode(self, tensors: Tensor, qp: Tensor | None = None) -> Tensor:
         """The cloud: AD and back-end.
 
         Args:
             tensors: (B, channels, h, w), what `encode` returns, possibly damaged by coding.
+            qp: (B,) floating, the QP of each tensor, for an AD that knows it. None, or 0, means a tensor before coding.
 
         Returns:
             (B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels, then class scores in [0, 1].
         """
-        return self.detector.back(self.expand(tensors))
+        return self.detector.back(self.expand(tensors, qp))
 
     def reduce(self, features: Tensor) -> Tensor:
         """AE alone: (B, feature_channels, h, w) -> (B, channels, h, w). Without a bottleneck, returns the input."""
         return features if self.bottleneck is None else self.bottleneck.encode(features)
 
-    def expand(self, tensors: Tensor) -> Tensor:
-        """AD alone: (B, channels, h, w) -> (B, feature_channels, h, w). Without a bottleneck, returns the input."""
-        return tensors if self.bottleneck is None else self.bottleneck.decode(tensors)
+    def expand(self, tensors: Tensor, qp: Tensor | None = None) -> Tensor:
+        """AD alone: (B, channels, h, w) -> (B, feature_channels, h, w). Without a bottleneck, returns the input.
+
+        Args:
+            tensors, qp: as for `decode`.
+        """
+        return tensors if self.bottleneck is None else self.bottleneck.decode(tensors, qp)
 
     def __repr__(self) -> str:
         learned = "none" if self.bottleneck is None else f"{self.channels} channels"

@@ -22,8 +22,8 @@ from featcodec import FeatureCodec
 from featcodec.cli.main import main
 from featcodec.evaluation.points import PointFile
 from featcodec.networks.checkpoints import fingerprint
+from featcodec.privacy.attackers import shipped_attacker
 from featcodec.privacy.plate_reader import shipped_plate_reader
-from featcodec.privacy.recnet import shipped_recnet
 
 EXPECTED = Path(__file__).parent / "expected" / "scenes.json"
 COUNT = 16
@@ -51,8 +51,8 @@ def names_of_weights() -> dict[str, str]:
     """Fingerprints of everything that the figures depend on."""
     street, latent = (FeatureCodec.load("scenes", bottleneck=name, device="cpu") for name in ("street", "none"))
     networks = {
-        "street RecNet": shipped_recnet(street.model.fingerprint),
-        "latent RecNet": shipped_recnet(latent.model.fingerprint),
+        "street RecNet": shipped_attacker(street.model),
+        "latent RecNet": shipped_attacker(latent.model),
         "plate reader": shipped_plate_reader(),
     }
     names = {name: fingerprint(network.state_dict()) for name, network in networks.items()}

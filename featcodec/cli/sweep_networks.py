@@ -19,26 +19,24 @@ class Attackers:
     """The RecNets of --recnet, each for the model that it was trained on. With auto, also the RecNets that ship."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        from featcodec.privacy.recnet import load_recnet
+        from featcodec.privacy.attackers import load_attacker
 
         self.auto = _AUTO in paths
         self.unused = [path for path in dict.fromkeys(paths) if path != _AUTO]
-        self.by_codec: dict[str, Path] = {}
-        for path in self.unused:
-            fingerprint = load_recnet(path).config.model_fingerprint
-            if fingerprint in self.by_codec:
-                raise click.UsageError(f"{path} and {self.by_codec[fingerprint]} attack the same model; give only one")
-            self.by_codec[fingerprint] = path
+        self.given = [(path, load_attacker(path)) for path in self.unused]
 
     def of(self, codec: FeatureCodec) -> tuple[Attacker | None, str]:
         """The attacker of a codec and its fingerprint, or None and an empty string."""
         from featcodec.networks.checkpoints import fingerprint
         from featcodec.privacy.attack import Attack
-        from featcodec.privacy.recnet import find_shipped_recnet
+        from featcodec.privacy.attackers import attacks, find_shipped_attacker
 
-        path = self.by_codec.get(codec.model.fingerprint.hex())
+        fitting = [path for path, network in self.given if attacks(network, codec.model)]
+        if len(fitting) > 1:
+            raise click.UsageError(f"{fitting[1]} and {fitting[0]} attack the same model; give only one")
+        path = next(iter(fitting), None)
         if path is None and self.auto:
-            path = find_shipped_recnet(codec.model.fingerprint)
+            path = find_shipped_attacker(codec.model)
         if path is None:
             return None, ""
         if path in self.unused:

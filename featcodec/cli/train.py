@@ -12,14 +12,23 @@ import rich_click as click
 
 from featcodec.cli.console import complain, training_progress
 from featcodec.cli.options import detector_option, overwrite_option, sources_argument
-from featcodec.cli.train_inputs import bottleneck_path, class_names, objective_of, training_data
+from featcodec.cli.train_inputs import (
+    bottleneck_path,
+    class_names,
+    matching_weights,
+    objective_of,
+    profile_of,
+    training_data,
+)
 from featcodec.cli.train_options import (
     DATA_OPTIONS,
+    DECODER_OPTIONS,
     LABELLED_OPTIONS,
     LOOP_OPTIONS,
     OBJECTIVE_OPTIONS,
     PATH,
     PLATE_OPTIONS,
+    PRIVACY_OPTIONS,
     RESTORATION_OPTIONS,
     SAMPLE_OPTIONS,
     bottleneck_or_auto_option,
@@ -140,24 +149,38 @@ def recnet_command(**options: Any) -> None:
 @command.command("adversarial")
 @with_options(DATA_OPTIONS)
 @with_options(OBJECTIVE_OPTIONS)
-@click.option("--bottleneck", type=PATH, required=True, help="Checkpoint from stage 1.")
+@click.option("--bottleneck", required=True, help="Checkpoint from stage 1, or the name of a shipped bottleneck.")
 @click.option("--recnet", type=PATH, help="Checkpoint from stage 2. [default: random weights]")
-@click.option("--privacy-weight", type=float, default=0.1, show_default=True, help="Weight of L_rec, the paper's w.")
-@click.option("--recnet-learning-rate", type=float, help="RecNet's peak learning rate. [default: --learning-rate]")
+@with_options(PRIVACY_OPTIONS)
 @with_options(LOOP_OPTIONS)
 def adversarial_command(**options: Any) -> None:
     """Stage 3: train the bottleneck on L_obj - w * L_rec, against a RecNet that learns at the same time."""
     from featcodec.networks.bottleneck import load_bottleneck
-    from featcodec.training.adversarial import AdversarialTask, train_adversarial
+    from featcodec.training.adversarial import AdversarialTask, StrongPartners, train_adversarial
+    from featcodec.training.losses.privacy import PrivacyTerm
 
     data = training_data(options)
-    config = load_bottleneck(options["bottleneck"]).config
+    path = bottleneck_path(options["bottleneck"])
+    if path is None:
+        raise click.UsageError("--bottleneck none: there is nothing to train; give a checkpoint from stage 1")
+    config = load_bottleneck(path).config
+    partners, term = (
+        None,
+        PrivacyTerm(*(options[f"privacy_{name}"] for name in ("blur", "colour_weight", "edge_weight"))),
+    )
+    if options["partners"]:
+        partners = StrongPartners(
+            count=options["partners"], fresh_every=options["fresh_every"], head_start=options["head_start"]
+        )
     task = AdversarialTask(
         detector=options["detector"],
-        bottleneck=options["bottleneck"],
+        bottleneck=path,
         recnet=options["recnet"],
         privacy_weight=options["privacy_weight"],
+        privacy_share=options["privacy_share"],
+        term=None if term == PrivacyTerm() else term,
         recnet_learning_rate=options["recnet_learning_rate"],
+        partners=partners,
         **objective_of(options, data, (config.clip_low, config.clip_high)),
     )
     _run(lambda loop: train_adversarial(task, data, loop)[0], options, data, epochs=40)
@@ -166,14 +189,53 @@ def adversarial_command(**options: Any) -> None:
 @command.command("attack")
 @with_options(DATA_OPTIONS)
 @click.option("--bottleneck", required=True, help="Checkpoint to attack, or none for RecNet-latent.")
+@click.option(
+    "--strong",
+    is_flag=True,
+    help="Train the strong RecNet: wider, linear output, L1 with edges and SSIM, on tensors coded at random QPs.",
+)
 @with_options(LOOP_OPTIONS)
 def attack_command(**options: Any) -> None:
-    """Stage 4: train a fresh RecNet with L1 alone on finished networks, for `featcodec invert`."""
+    """Stage 4: train a fresh RecNet with L1 alone on finished networks, for `featcodec audit`."""
     from featcodec.training.attack import train_attack
+    from featcodec.training.recnet import StrongAttack
 
     data = training_data(options)
     bottleneck = bottleneck_path(options["bottleneck"])
-    _run(lambda loop: train_attack(options["detector"], bottleneck, data, loop), options, data, epochs=20)
+    strong = StrongAttack() if options["strong"] else None
+    _run(lambda loop: train_attack(options["detector"], bottleneck, data, loop, strong), options, data, epochs=20)
+
+
+@command.command("decoder")
+@with_options(DATA_OPTIONS)
+@with_options(DECODER_OPTIONS)
+@with_options(LOOP_OPTIONS)
+def decoder_command(**options: Any) -> None:
+    """Optional: train AD alone, behind an AE that stays as it is. Neither bits nor privacy depend on AD.
+
+    AD may be larger than AE, because it runs in the cloud, and it learns to undo what VVC does to the tensor. It needs
+    no labels.
+    """
+    from featcodec.training.decoder import DecoderTask, train_decoder
+    from featcodec.training.real_coding import QpRange
+
+    data = training_data(options)
+    path = bottleneck_path(options["bottleneck"])
+    if path is None:
+        raise click.UsageError("--bottleneck none: latent coding has no AD; give a bottleneck")
+    task = DecoderTask(
+        detector=options["detector"],
+        bottleneck=path,
+        layout=options["layout"],
+        hidden_channels=options["hidden"],
+        blocks=options["blocks"],
+        weights=matching_weights(options),
+        qps=QpRange(*options["qp"]),
+        uncoded=options["uncoded"],
+        simulated=options["simulated"],
+        profile=profile_of(options),
+    )
+    _run(lambda loop: train_decoder(task, data, loop), options, data, epochs=20)
 
 
 @command.command("restoration")
@@ -185,11 +247,8 @@ def restoration_command(**options: Any) -> None:
 
     The restoration learns from what VVC really does to the tensor, or from simulated coding. It needs no labels.
     """
-    from featcodec.training.losses.objective import ObjectiveWeights
     from featcodec.training.real_coding import QpRange
     from featcodec.training.restoration import RestorationTask, train_restoration
-    from featcodec.video import choose_profile
-    from featcodec.video.settings import parse_parameters
 
     data = training_data(options)
     task = RestorationTask(
@@ -198,15 +257,10 @@ def restoration_command(**options: Any) -> None:
         layout=options["layout"],
         hidden_channels=options["hidden"],
         blocks=options["blocks"],
-        weights=ObjectiveWeights(
-            detection=0,
-            features=options["feature_weight"],
-            neck=options["neck_weight"],
-            predictions=options["prediction_weight"],
-        ),
+        weights=matching_weights(options),
         qps=QpRange(*options["qp"]),
         simulated=options["simulated"],
-        profile=choose_profile(options["profile"], options["preset"], parse_parameters(options["encoder_params"])),
+        profile=profile_of(options),
         start=options["start"],
     )
     _run(lambda loop: train_restoration(task, data, loop), options, data, epochs=20)

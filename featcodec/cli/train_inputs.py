@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from featcodec.cli.console import complain
 
 if TYPE_CHECKING:
+    from featcodec.training.losses.objective import ObjectiveWeights
     from featcodec.training.setup import TrainingData
+    from featcodec.video.profiles import Profile
 
 
 def bottleneck_path(name: str) -> Path | None:
@@ -99,3 +101,23 @@ def objective_of(options: Mapping[str, Any], data: TrainingData, clip: tuple[flo
         return {"weights": weights, "simulation": None}
     low, high = options["simulated_qp"]
     return {"weights": weights, "simulation": SimulatedCoding(*clip, qp_low=low, qp_high=high)}
+
+
+def matching_weights(options: Mapping[str, Any]) -> ObjectiveWeights:
+    """The weights of the stages that train a network behind the wire."""
+    from featcodec.training.losses.objective import ObjectiveWeights
+
+    return ObjectiveWeights(
+        detection=0,
+        features=options["feature_weight"],
+        neck=options["neck_weight"],
+        predictions=options["prediction_weight"],
+    )
+
+
+def profile_of(options: Mapping[str, Any]) -> Profile:
+    """The settings of the real encoder."""
+    from featcodec.video import choose_profile
+    from featcodec.video.settings import parse_parameters
+
+    return choose_profile(options["profile"], options["preset"], parse_parameters(options["encoder_params"]))

@@ -145,6 +145,67 @@ OBJECTIVE_OPTIONS = (
         help="Simulate coding at QPs from this range. [default: no coding]",
     ),
 )
+PRIVACY_OPTIONS = (
+    click.option(
+        "--privacy-weight", type=float, default=0.1, show_default=True, help="Weight of L_rec, the paper's w."
+    ),
+    click.option(
+        "--privacy-share",
+        type=float,
+        help="Choose the weight so that the gradient of the privacy term is this share of the objective's gradient, "
+        "at AE's output. [default: use --privacy-weight]",
+    ),
+    click.option(
+        "--privacy-blur",
+        type=float,
+        help="Stop where a reconstruction is as bad as the picture blurred by a Gaussian of so many pixels. "
+        "[default: never stop]",
+    ),
+    _weight_option("privacy-colour", 1.0, "L1 in the privacy term"),
+    _weight_option("privacy-edge", 5.0, "edges in the privacy term"),
+    click.option(
+        "--partners",
+        type=click.IntRange(0, 8),
+        default=0,
+        show_default=True,
+        help="Number of strong RecNets to train against at once, instead of one RecNet of the paper.",
+    ),
+    click.option(
+        "--fresh-every",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="With --partners: steps after which one of them, in turn, starts afresh. 0 means never.",
+    ),
+    click.option(
+        "--head-start",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="With --partners: steps at the beginning in which only they learn.",
+    ),
+    click.option(
+        "--recnet-learning-rate", type=float, help="The attackers' peak learning rate. [default: --learning-rate]"
+    ),
+)
+_CODING_OPTIONS = (
+    _weight_option("feature", 0.3, "feature matching"),
+    _weight_option("neck", 1.0, "matching the neck's output"),
+    _weight_option("prediction", 0.3, "matching the predictions"),
+    click.option(
+        "--qp",
+        type=(click.IntRange(0, 63), click.IntRange(0, 63)),
+        default=(32, 44),
+        show_default=True,
+        metavar="LOW HIGH",
+        help="QPs of the coding noise to learn from. The network may be used at other QPs too.",
+    ),
+    click.option("--simulated", is_flag=True, help="Simulate coding instead of running VVC. This is faster."),
+    profile_option,
+    preset_option,
+    encoder_params_option,
+)
+"""Options of the stages that train a network behind the wire."""
 RESTORATION_OPTIONS = (
     bottleneck_or_auto_option,
     layout_option,
@@ -156,22 +217,24 @@ RESTORATION_OPTIONS = (
     click.option(
         "--blocks", type=click.IntRange(0, 64), help="Number of residual blocks. [default: as in --start, or 1]"
     ),
-    _weight_option("feature", 0.3, "feature matching"),
-    _weight_option("neck", 1.0, "matching the neck's output"),
-    _weight_option("prediction", 0.3, "matching the predictions"),
-    click.option(
-        "--qp",
-        type=(click.IntRange(0, 63), click.IntRange(0, 63)),
-        default=(32, 44),
-        show_default=True,
-        metavar="LOW HIGH",
-        help="QPs of the coding noise to learn from. The restoration may be used at other QPs too.",
-    ),
-    click.option("--simulated", is_flag=True, help="Simulate coding instead of running VVC. This is faster."),
-    profile_option,
-    preset_option,
-    encoder_params_option,
+    *_CODING_OPTIONS,
     click.option("--start", type=PATH, help="Restoration to go on from, instead of a new one, which has no effect."),
+)
+DECODER_OPTIONS = (
+    click.option("--bottleneck", required=True, help="Checkpoint, or name of a shipped bottleneck. Its AE stays."),
+    layout_option,
+    click.option("--hidden", type=click.IntRange(1, 4096), help="Channels inside AD. [default: as in --bottleneck]"),
+    click.option(
+        "--blocks", type=click.IntRange(1, 64), help="Number of residual blocks of AD. [default: as in --bottleneck]"
+    ),
+    *_CODING_OPTIONS,
+    click.option(
+        "--uncoded",
+        type=click.FloatRange(0, 1),
+        default=0.25,
+        show_default=True,
+        help="Share of tensors that are not coded.",
+    ),
 )
 PLATE_OPTIONS = (
     click.option("--private", type=PATH, required=True, help="private.json from `featcodec scenes`."),

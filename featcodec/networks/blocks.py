@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+
+_FULL_STRENGTH_QP = 40
+_QPS_PER_DOUBLING = 6
+_UNCODED = -4.0
+"""The plane's value for tensors that were not coded. It is that of QP 16, where coding noise is below one sample."""
 
 
 class ResBlock(nn.Module):
@@ -41,11 +47,30 @@ class ConvBlock(nn.Sequential):
         )
 
 
-def channel_stack(inputs: int, hidden: int, outputs: int) -> list[nn.Module]:
-    """AE, or AD without its last SiLU: Conv3x3 to hidden, SiLU, ResBlock, Conv3x3 to outputs; no BatchNorm."""
+def channel_stack(inputs: int, hidden: int, outputs: int, blocks: int = 1) -> list[nn.Module]:
+    """AE, or AD without its last SiLU: Conv3x3 to hidden, SiLU, ResBlocks, Conv3x3 to outputs; no BatchNorm."""
     return [
         nn.Conv2d(inputs, hidden, 3, padding=1),
         nn.SiLU(),
-        ResBlock(hidden),
+        *(ResBlock(hidden) for _ in range(blocks)),
         nn.Conv2d(hidden, outputs, 3, padding=1),
     ]
+
+
+def with_qp_plane(tensors: Tensor, qp: Tensor | None) -> Tensor:
+    """Add a channel that says how coarsely each tensor was coded.
+
+    The value is (QP - 40) / 6, because VVC's step size doubles every 6 QPs (H.266, clause 8.7.3), but at least -4.
+
+    Args:
+        tensors: (B, C, H, W).
+        qp: (B,) floating, 0 to 63. None, or 0, means that a tensor was not coded.
+
+    Returns:
+        (B, C + 1, H, W) in the dtype of `tensors`.
+    """
+    if qp is None:
+        plane = tensors.new_full((len(tensors), 1, 1, 1), _UNCODED)
+    else:
+        plane = ((qp.to(tensors) - _FULL_STRENGTH_QP) / _QPS_PER_DOUBLING).clamp(min=_UNCODED).reshape(-1, 1, 1, 1)
+    return torch.cat((tensors, plane.expand(-1, 1, *tensors.shape[2:])), 1)

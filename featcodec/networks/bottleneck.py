@@ -2,20 +2,24 @@
 
 AE: Conv3x3 C -> hidden, SiLU, ResBlock, Conv3x3 hidden -> bottleneck channels, no activation.
 AD: Conv3x3 bottleneck -> hidden, SiLU, ResBlock, Conv3x3 hidden -> C, SiLU. AE and AD have no BatchNorm.
+
+Not in the paper: AD may be wider and deeper than AE, because it runs in the cloud, and it may know the QP. Then it also
+undoes coding noise, and needs no restoration.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from featcodec.errors import WeightsError
 from featcodec.fingerprints import joined_fingerprint
-from featcodec.networks.blocks import channel_stack
+from featcodec.networks.blocks import channel_stack, with_qp_plane
 from featcodec.networks.catalogue import AUTO, DETECTOR_FINGERPRINTS, NONE, SHIPPED_BOTTLENECKS, shipped_for
 from featcodec.networks.checkpoints import (
     MAX_CHANNELS,
@@ -30,6 +34,9 @@ from featcodec.networks.checkpoints import (
 from featcodec.packing.quantize import UniformQuantizer
 
 KIND = "bottleneck"
+_LATER = ("decoder_hidden_channels", "decoder_blocks", "decoder_knows_qp")
+"""Config fields that checkpoints of older versions do not have."""
+_MAX_BLOCKS = 64
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,9 @@ class BottleneckConfig:
         split: the detector layer behind which the bottleneck was trained, 0..4.
         detector_fingerprint: 16 hex digits that name the detector whose feature tensors it was trained on.
         training: how the bottleneck was trained (stage, data, hyper-parameters, metrics); free form, for people.
+        decoder_hidden_channels: channels inside AD; 0 means `hidden_channels`, as in the paper.
+        decoder_blocks: ResBlocks of AD; 1 in the paper.
+        decoder_knows_qp: whether AD takes the QP as one more channel (`featcodec.networks.blocks.with_qp_plane`).
     """
 
     feature_channels: int
@@ -54,6 +64,9 @@ class BottleneckConfig:
     split: int
     detector_fingerprint: str
     training: dict[str, Any]
+    decoder_hidden_channels: int = 0
+    decoder_blocks: int = 1
+    decoder_knows_qp: bool = False
 
     def quantizer(self) -> UniformQuantizer:
         """The 8-bit quantizer of the clip range."""
@@ -68,7 +81,8 @@ class Bottleneck(nn.Module):
         self.config = config
         outer, hidden, inner = config.feature_channels, config.hidden_channels, config.channels
         self.encoder = nn.Sequential(*channel_stack(outer, hidden, inner))
-        self.decoder = nn.Sequential(*channel_stack(inner, hidden, outer), nn.SiLU())
+        width, inputs = config.decoder_hidden_channels or hidden, inner + config.decoder_knows_qp
+        self.decoder = nn.Sequential(*channel_stack(inputs, width, outer, config.decoder_blocks), nn.SiLU())
         self.eval()
 
     def encode(self, features: Tensor) -> Tensor:
@@ -76,14 +90,74 @@ class Bottleneck(nn.Module):
         output: Tensor = self.encoder(features)
         return output
 
-    def decode(self, coded: Tensor) -> Tensor:
-        """AD: (B, channels, H, W) -> (B, feature_channels, H, W)."""
-        output: Tensor = self.decoder(coded)
+    def decode(self, coded: Tensor, qp: Tensor | None = None) -> Tensor:
+        """AD.
+
+        Args:
+            coded: (B, channels, H, W).
+            qp: (B,) floating, the QP of each tensor, 0 to 63. None, or 0, means a tensor before coding. An AD that does
+                not know the QP ignores it.
+
+        Returns:
+            (B, feature_channels, H, W).
+        """
+        output: Tensor = self.decoder(with_qp_plane(coded, qp) if self.config.decoder_knows_qp else coded)
         return output
 
     def fingerprint(self) -> bytes:
         """8 bytes that name the weights."""
         return fingerprint(self.state_dict())
+
+    def edge_fingerprint(self) -> bytes:
+        """8 bytes that name the weights of AE alone."""
+        return fingerprint(self.encoder.state_dict())
+
+
+def with_decoder(bottleneck: Bottleneck, hidden_channels: int, blocks: int, *, knows_qp: bool) -> Bottleneck:
+    """The same AE with a larger AD, which computes the same as the given one until it is trained.
+
+    What is new in AD starts with random weights, but nothing of it reaches the output yet (as in Net2Net, Chen et al.,
+    arXiv:1511.05641). The random numbers come from torch's global generator.
+
+    Args:
+        bottleneck: AE and AD; not changed.
+        hidden_channels, blocks, knows_qp: the new AD; see `BottleneckConfig`.
+
+    Raises:
+        WeightsError: the new AD would be smaller than the given one.
+    """
+    old = bottleneck.config
+    width = old.decoder_hidden_channels or old.hidden_channels
+    if hidden_channels < width or blocks < old.decoder_blocks or (old.decoder_knows_qp and not knows_qp):
+        raise WeightsError(
+            f"AD has {width} hidden channels and {old.decoder_blocks} blocks; give at least as many, and the QP if it "
+            "knows it"
+        )
+    config = replace(old, decoder_hidden_channels=hidden_channels, decoder_blocks=blocks, decoder_knows_qp=knows_qp)
+    larger = Bottleneck(config)
+    larger.encoder.load_state_dict(bottleneck.encoder.state_dict())
+    before = [module for module in bottleneck.decoder.modules() if isinstance(module, nn.Conv2d)]
+    after = [module for module in larger.decoder.modules() if isinstance(module, nn.Conv2d)]
+    first, *middle, last = before
+    with torch.no_grad():
+        _grow(after[0], first)
+        for number, convolution in enumerate(middle, 1):
+            _grow(after[number], convolution)
+        for convolution in after[len(middle) + 2 : -1 : 2]:  # the second convolution of each new ResBlock
+            nn.init.zeros_(convolution.weight)
+            if convolution.bias is not None:
+                nn.init.zeros_(convolution.bias)
+        _grow(after[-1], last)
+    return larger
+
+
+def _grow(larger: nn.Conv2d, smaller: nn.Conv2d) -> None:
+    """Copy a convolution into a larger one. Its outputs do not depend on the new inputs."""
+    outputs, inputs = smaller.weight.shape[:2]
+    larger.weight[:outputs] = 0
+    larger.weight[:outputs, :inputs] = smaller.weight
+    if larger.bias is not None and smaller.bias is not None:
+        larger.bias[:outputs] = smaller.bias
 
 
 def save_bottleneck(path: Path, bottleneck: Bottleneck, *, half: bool = False) -> None:
@@ -114,9 +188,11 @@ def load_bottleneck(path: Path) -> Bottleneck:
 
 
 def _read_config(content: Mapping[str, Any]) -> BottleneckConfig:
-    config = config_from(BottleneckConfig, content)
+    config = config_from(BottleneckConfig, content, later=_LATER)
     sizes = (config.feature_channels, config.hidden_channels, config.channels)
     check_sizes("channels", sizes, 1, MAX_CHANNELS)
+    check_sizes("decoder hidden channels", [config.decoder_hidden_channels], 0, MAX_CHANNELS)
+    check_sizes("decoder blocks", [config.decoder_blocks], 0, _MAX_BLOCKS)
     check_split(config.split)
     check_fingerprint("detector fingerprint", config.detector_fingerprint)
     config.quantizer()

@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -70,6 +70,17 @@ def save_checkpoint(
     write_atomically(path, save(tensors, {_METADATA_KEY: text}), overwrite=overwrite)
 
 
+def kind_of(path: Path) -> str:
+    """The kind of a checkpoint as the file names it, or an empty string if the file is no checkpoint of featcodec.
+
+    Raises:
+        WeightsError: the file is missing, or is not a safetensors file.
+    """
+    content, _ = _read_content(path, "checkpoint")
+    kind = content.get("kind") if isinstance(content, dict) else ""
+    return kind if isinstance(kind, str) else ""
+
+
 def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The config and the weights in a checkpoint of the kind.
 
@@ -82,17 +93,21 @@ def load_checkpoint(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, Te
 
 def _read_config(path: Path, kind: str) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
     """The config, and the tensors without their numbers (on the meta device). Nothing else is read."""
-    # safetensors maps the file into memory. Without this check, it would wait for a pipe.
-    check_regular(path, MAX_BYTES, WeightsError, what=kind, remedy="use another file")
-    with _no_checkpoint(path):
-        header = read_header(path)
-        config = parse_json(header.metadata.get(_METADATA_KEY, "{}"))
+    config, tensors = _read_content(path, kind)
     if not isinstance(config, dict) or config.get("kind") != kind:
         raise WeightsError(f"{path}: not a {kind} of featcodec; use a checkpoint of `featcodec train`")
     if not isinstance(config.get("format"), int) or config["format"] > FORMAT:
         found = str(config.get("format"))[:20]
         raise WeightsError(f"{path}: has format {found}, but this featcodec reads up to format {FORMAT}; update it")
-    return config, header.tensors
+    return config, tensors
+
+
+def _read_content(path: Path, kind: str) -> tuple[Any, Mapping[str, Tensor]]:
+    # safetensors maps the file into memory. Without this check, it would wait for a pipe.
+    check_regular(path, MAX_BYTES, WeightsError, what=kind, remedy="use another file")
+    with _no_checkpoint(path):
+        header = read_header(path)
+        return parse_json(header.metadata.get(_METADATA_KEY, "{}")), header.tensors
 
 
 def _read_tensors(path: Path) -> dict[str, Tensor]:
@@ -177,13 +192,16 @@ def refusing(path: Path, problem: str, remedy: str) -> Iterator[None]:
         raise WeightsError(f"{path}: {problem} ({reason_of(error)}); {remedy}") from None
 
 
-def config_from(config: type[C], content: Mapping[str, Any], aliases: Mapping[str, str] | None = None) -> C:
+def config_from(
+    config: type[C], content: Mapping[str, Any], aliases: Mapping[str, str] | None = None, later: Collection[str] = ()
+) -> C:
     """Make a config dataclass from the JSON dict of a checkpoint, and check the types of its fields.
 
     Args:
-        config: the dataclass; its fields are int, float, str, dict, and tuples of these.
+        config: the dataclass; its fields are int, float, str, bool, dict, and tuples of these.
         content: the JSON dict. It may have more keys. Lists become tuples.
         aliases: field name -> the key that older checkpoints use for this field.
+        later: fields that older checkpoints do not have. If one is missing, it has its default value.
 
     Raises:
         ValueError: a field is missing, or a tuple has another length.
@@ -194,6 +212,8 @@ def config_from(config: type[C], content: Mapping[str, Any], aliases: Mapping[st
     values = {}
     for name in (field.name for field in fields(config)):  # type: ignore[arg-type]
         key = name if name in content else (aliases or {}).get(name, name)
+        if key not in content and name in later:
+            continue
         if key not in content:
             raise ValueError(f"{name} is missing")
         values[name] = _typed(name, content[key], hints[name])

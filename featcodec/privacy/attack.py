@@ -1,4 +1,4 @@
-"""The attack: a codec, and the RecNet that turns its tensors back into pictures."""
+"""The attack: a codec, and the network that turns its tensors back into pictures."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import BitstreamError, InputError, WeightsError
 from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
 from featcodec.packing.frames import Frame
-from featcodec.privacy.recnet import RecNet, load_recnet, shipped_recnet
+from featcodec.privacy.attackers import AttackerNet, attacks, load_attacker, shipped_attacker
+from featcodec.privacy.recnet import RecNetConfig
 
 Picture = npt.NDArray[np.float32]
 """(height, width, 3) RGB in [0, 1]: the reconstruction of one image, without the border of the letterbox."""
@@ -25,28 +26,30 @@ Picture = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Attack:
-    """A codec, and a RecNet that turns its tensors back into pictures.
+    """A codec, and a RecNet (the paper's or the strong one) that turns its tensors back into pictures.
 
     The RecNet computes in float32 even if the codec does not, because an attacker has time.
 
     Attributes:
         codec: the codec whose tensors are attacked.
-        recnet: the RecNet that was trained on this codec; in eval mode, on the device of the detector.
+        recnet: the network that was trained on this codec; in eval mode, on the device of the detector.
 
     Raises:
         WeightsError: the RecNet was trained on another model, or the codec uses another split.
     """
 
     codec: FeatureCodec
-    recnet: RecNet
+    recnet: AttackerNet
 
     def __post_init__(self) -> None:
         model, config = self.codec.model, self.recnet.config
-        if config.model_fingerprint != model.fingerprint.hex():
+        if not attacks(self.recnet, model):
+            trained_on, attacked = config.edge_fingerprint, model.edge_fingerprint.hex()
+            if isinstance(config, RecNetConfig) and not trained_on:
+                trained_on, attacked = config.model_fingerprint, model.fingerprint.hex()
             raise WeightsError(
-                f"the RecNet is for model {config.model_fingerprint:.16}, but the attacked model is "
-                f"{model.fingerprint.hex()} ({model.kind}); give the `detector` and `bottleneck` of the RecNet, or "
-                "another RecNet"
+                f"the RecNet is for model {trained_on}, but the attacked model is {attacked} ({model.kind}); give the "
+                "`detector` and `bottleneck` of the RecNet, or another RecNet"
             )
         if model.split != DEFAULT_SPLIT:
             raise WeightsError(
@@ -65,8 +68,8 @@ class Attack:
             WeightsError: the RecNet is missing, damaged, or trained on another model.
         """
         if path is None:
-            return cls(codec, shipped_recnet(codec.model.fingerprint).to(codec.model.device))
-        recnet = load_recnet(path)
+            return cls(codec, shipped_attacker(codec.model).to(codec.model.device))
+        recnet = load_attacker(path)
         try:
             return cls(codec, recnet.to(codec.model.device))
         except WeightsError as error:
@@ -87,16 +90,26 @@ class Attack:
                 raise BitstreamError(
                     f"has split {side_info.split}, but RecNet inverts split {DEFAULT_SPLIT}; encode with that split"
                 )
-        return self.on_tensors(self.codec.decoded_tensors(batch), [letterbox_of(side_info) for side_info, _ in batch])
+        side_infos = [side_info for side_info, _ in batch]
+        qps = [0 if side_info.is_raw else side_info.qp for side_info in side_infos]
+        return self.on_tensors(self.codec.decoded_tensors(batch), [letterbox_of(each) for each in side_infos], qps)
 
-    def on_tensors(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Picture]:
-        """Return reconstructions from (B, C, H, W) tensors of the codec, decoded or uncompressed.
+    def on_tensors(
+        self, tensors: Tensor, letterboxes: Sequence[Letterbox], qps: Sequence[int] | None = None
+    ) -> list[Picture]:
+        """Return reconstructions from tensors of the codec.
+
+        Args:
+            tensors: (B, C, H, W), decoded or uncompressed.
+            letterboxes: the letterboxes of the B images.
+            qps: the QP of each tensor; None, or 0, means a tensor before coding.
 
         Raises:
             InputError: a reconstruction is not finite.
         """
+        qp = None if qps is None else torch.tensor(qps, dtype=torch.float32, device=tensors.device)
         with torch.inference_mode():
-            images = self.recnet(tensors.float()).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+            images = self.recnet(tensors.float(), qp).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         if not np.isfinite(images).all():
             raise InputError("RecNet makes a picture that is not finite; train RecNet again")
         return [letterbox.crop(image) for image, letterbox in zip(images, letterboxes, strict=True)]

@@ -14,9 +14,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from featcodec.errors import FeatcodecError, WeightsError
+from featcodec.errors import FeatcodecError
 from featcodec.networks.blocks import ConvBlock, channel_stack
-from featcodec.networks.catalogue import SHIPPED_FOLDER
 from featcodec.networks.checkpoints import (
     MAX_CHANNELS,
     check_fingerprint,
@@ -40,8 +39,10 @@ class RecNetConfig:
         feature_channels: channels of the detector's feature tensor after model.4 (192 for yolov5m).
         hidden_channels, channels: the same as in the bottleneck, or both 0 for RecNet-latent.
         repeats: number of inverse bottlenecks in the two inverse-C3 blocks, deepest first (paper, yolov5m: 4 and 2).
-        model_fingerprint: 16 hex digits that name the attacked model (`SplitModel.fingerprint`).
+        model_fingerprint: 16 hex digits that name the model that was attacked in training (`SplitModel.fingerprint`).
         training: how the network was trained (stage, data, hyper-parameters, metrics); free form, for people.
+        edge_fingerprint: 16 hex digits that name detector and AE (`SplitModel.edge_fingerprint`). It is empty in older
+            checkpoints, which attack only the model of `model_fingerprint`.
     """
 
     feature_channels: int
@@ -50,6 +51,7 @@ class RecNetConfig:
     repeats: tuple[int, int]
     model_fingerprint: str
     training: dict[str, Any]
+    edge_fingerprint: str = ""
 
     @property
     def input_channels(self) -> int:
@@ -121,11 +123,12 @@ class RecNet(nn.Module):
         )
         self.eval()
 
-    def forward(self, coded: Tensor) -> Tensor:
+    def forward(self, coded: Tensor, qp: Tensor | None = None) -> Tensor:
         """Compute the reconstruction.
 
         Args:
             coded: (B, input_channels, H, W): the tensor, either decoded or as it was before coding.
+            qp: not used: this network does not know the QP.
 
         Returns:
             (B, 3, 8 H, 8 W) RGB. The values should be in [0, 1], but they are not clipped.
@@ -178,7 +181,7 @@ def load_recnet(path: Path) -> RecNet:
 
 
 def _read_config(content: Mapping[str, Any]) -> RecNetConfig:
-    config = config_from(RecNetConfig, content, _OLD_KEYS)
+    config = config_from(RecNetConfig, content, _OLD_KEYS, later=("edge_fingerprint",))
     check_sizes("feature channels", [config.feature_channels], _LEAST_CHANNELS, MAX_CHANNELS)
     inner = (config.hidden_channels, config.channels)
     # RecNet-latent has neither hidden channels nor channels.
@@ -187,30 +190,6 @@ def _read_config(content: Mapping[str, Any]) -> RecNetConfig:
         raise ValueError(f"channels {inner}: one is 0 and the other is not")
     check_sizes("repeats", config.repeats, 0, _MAX_REPEATS)
     check_fingerprint("model fingerprint", config.model_fingerprint)
+    if config.edge_fingerprint:
+        check_fingerprint("edge fingerprint", config.edge_fingerprint)
     return config
-
-
-def shipped_recnet(fingerprint: bytes) -> RecNet:
-    """Load the RecNet that comes with the package for a model.
-
-    Args:
-        fingerprint: 8 bytes: the `FeatureCodec.model.fingerprint`.
-
-    Raises:
-        WeightsError: the package has no RecNet for this model.
-    """
-    path = find_shipped_recnet(fingerprint)
-    if path is not None:
-        return load_recnet(path)
-    raise WeightsError(
-        f"no RecNet for the model {fingerprint.hex()} comes with featcodec; train one with `featcodec train attack` "
-        "and give it with `recnet`"
-    )
-
-
-def find_shipped_recnet(fingerprint: bytes) -> Path | None:
-    """Find the checkpoint of `shipped_recnet`. Returns None if the package has no RecNet for the model."""
-    for path in sorted(SHIPPED_FOLDER.glob("*-recnet.safetensors")):
-        if load_recnet(path).config.model_fingerprint == fingerprint.hex():
-            return path
-    return None

@@ -1,8 +1,12 @@
-"""Stage 3: train the bottleneck against RecNet (paper, section III-C).
+"""Stage 3: train the bottleneck against attackers (paper, section III-C).
 
 Each batch has four steps. In steps 1 and 2, RecNet learns from L_rec and the bottleneck is fixed. In steps 3 and 4, the
 bottleneck learns from L_tot = L_obj - w * L_rec and RecNet is fixed. The detector is frozen and in eval mode the whole
 time. The optional terms of `objective` can be added to L_obj.
+
+Not in the paper: other rewards for failed reconstructions, a weight that is set by gradients
+(`featcodec.training.losses.privacy`), and a second attacker. Of two attackers, the better one counts for each image.
+They are started afresh in turn, so that the bottleneck fools attacks and not one attacker.
 """
 
 from __future__ import annotations
@@ -12,26 +16,56 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from featcodec.errors import InputError
 from featcodec.networks.bottleneck import save_bottleneck
-from featcodec.privacy.recnet import save_recnet
+from featcodec.privacy.attackers import AttackerNet, bind
 from featcodec.split_model import SplitModel
 from featcodec.training.bottleneck import BOTTLENECK_FILE, held_out_objective
+from featcodec.training.data.batches import TrainingBatch
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights
+from featcodec.training.losses.privacy import AdaptiveWeight, PrivacyTerm
 from featcodec.training.losses.reconstruction import EDGE_WEIGHT, reconstruction_loss
-from featcodec.training.recnet import RECNET_FILE, held_out_reconstruction, new_recnet, recnet_for
+from featcodec.training.recnet import (
+    RECNET_FILE,
+    held_out_reconstruction,
+    new_recnet,
+    new_strong_recnet,
+    recnet_for,
+    save_attacker,
+)
 from featcodec.training.setup import TrainingData, as_pictures, batches_from, features_of, frozen_model
 from featcodec.training.simulated_coding import SimulatedCoding
 
 PRIVACY_WEIGHT = 0.1
 """The paper's w. Its authors later used 0.5 to 2. YOLOv5 multiplies its L_obj by the batch size; L_obj here is a mean.
 If the authors multiplied L_obj too, their 0.1 is 0.1 divided by the batch size here."""
+_MEASURE_EVERY = 10
+"""Steps between measurements of the adaptive weight. One costs a second pass through the back-end."""
 _SHOWN = 4
+
+
+@dataclass(frozen=True)
+class StrongPartners:
+    """Strong RecNets as attackers, instead of the paper's RecNet. All start with random weights.
+
+    Attributes:
+        count: how many there are at once.
+        hidden_channels, blocks: the size of each.
+        fresh_every: after so many steps, one of them, in turn, is started afresh; 0 means never.
+        head_start: steps at the beginning in which only they learn.
+    """
+
+    count: int = 2
+    hidden_channels: int = 64
+    blocks: int = 2
+    fresh_every: int = 0
+    head_start: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,31 +74,110 @@ class AdversarialTask:
 
     Attributes:
         detector: name or path.
-        bottleneck: checkpoint of stage 1.
+        bottleneck: checkpoint of stage 1, or the name of a shipped one.
         recnet: checkpoint of stage 2, or None to start with random weights.
         privacy_weight: w of L_tot.
-        edge_weight: beta of L_rec.
+        privacy_share: choose w so that the privacy term's gradient at AE's output is this share of the objective's
+            gradient; then `privacy_weight` is not used.
+        edge_weight: beta of L_rec, from which the attackers learn.
+        term: how failed reconstructions are rewarded; None means by L_rec.
         weights: weights of the loss terms; their sum takes the place of L_obj.
         simulation: QPs of simulated coding, or None for no simulated coding.
-        recnet_learning_rate: RecNet's own peak learning rate, or None for the bottleneck's.
+        recnet_learning_rate: the attackers' own peak learning rate, or None for the bottleneck's.
+        partners: strong RecNets as attackers, or None for one RecNet of the paper.
+
+    Raises:
+        InputError: both `recnet` and `partners` are given.
     """
 
     detector: str | Path
-    bottleneck: Path
+    bottleneck: str | Path
     recnet: Path | None
     privacy_weight: float = PRIVACY_WEIGHT
+    privacy_share: float | None = None
     edge_weight: float = EDGE_WEIGHT
+    term: PrivacyTerm | None = None
     weights: ObjectiveWeights = PAPER_WEIGHTS
     simulation: SimulatedCoding | None = None
     recnet_learning_rate: float | None = None
+    partners: StrongPartners | None = None
+
+    def __post_init__(self) -> None:
+        if self.recnet is not None and self.partners is not None:
+            raise InputError("`recnet` and `partners` are two kinds of attackers; give only one")
+
+
+class _Attackers:
+    """The attackers of a run: they learn from L_rec, and say how well the better of them reconstructs each image."""
+
+    def __init__(self, task: AdversarialTask, model: SplitModel, loop: Loop) -> None:
+        self.task = task
+        self.loop = loop
+        self.model = model
+        self.networks = _new_attackers(task, model)
+        self.term = task.term or PrivacyTerm(edge_weight=task.edge_weight)
+        # A network that starts afresh in the middle of a run needs the full learning rate there.
+        restarts = bool(task.partners and task.partners.fresh_every)
+        self.names = [f"recnet {number}" if number else "recnet" for number in range(len(self.networks))]
+        self.wrapped = [
+            loop.train(name, network, task.recnet_learning_rate, falls=not restarts)
+            for name, network in zip(self.names, self.networks, strict=True)
+        ]
+
+    def start_afresh(self, step: int) -> None:
+        """Start one of the attackers with random weights, if it is time."""
+        partners = self.task.partners
+        if partners is None or not partners.fresh_every or not step or step % partners.fresh_every:
+            return
+        number = step // partners.fresh_every % len(self.networks)
+        fresh = new_strong_recnet(self.model, partners.hidden_channels, partners.blocks)
+        self.loop.restart(self.names[number], fresh)
+
+    def learn(self, coded: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of each attacker on (B, C, h, w) tensors. Returns a reconstruction, and the lowest loss."""
+        losses = []
+        for name, wrapped in zip(self.names, self.wrapped, strict=True):
+            with self.loop.autocast():
+                reconstruction = wrapped(coded)
+                loss = reconstruction_loss(reconstruction, pictures, self.task.edge_weight)
+            self.loop.descend(name, loss)
+            losses.append(loss.detach())
+        return reconstruction, torch.stack(losses).min()
+
+    def held_out(self, data: TrainingData) -> dict[str, float]:
+        """How well the first attacker reconstructs the held-out images."""
+        recnet = self.networks[0]
+        loss_of = partial(reconstruction_loss, edge_weight=self.task.edge_weight)
+        with fixed(recnet):  # with the statistics of each batch; `fixed` says why
+            recnet.train()
+            quality = held_out_reconstruction(self.loop, data, self.model, self.wrapped[0], loss_of)
+            recnet.eval()
+        return quality
+
+    def reward(self, coded: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
+        """The privacy term under the better attacker for each image, and the share of it that is not at its bound."""
+        terms, shares = [], []
+        for network in self.networks:
+            with fixed(network):
+                term, share = self.term(network(coded), pictures)
+            terms.append(term)
+            shares.append(share)
+        return torch.stack(terms).amin(0).mean(), torch.stack(shares).mean()
+
+
+def _new_attackers(task: AdversarialTask, model: SplitModel) -> list[AttackerNet]:
+    if task.partners is not None:
+        partners = task.partners
+        return [new_strong_recnet(model, partners.hidden_channels, partners.blocks) for _ in range(partners.count)]
+    return [new_recnet(model) if task.recnet is None else recnet_for(task.recnet, model)]
 
 
 def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOptions) -> tuple[Path, Path]:
     """Run the stage.
 
     Returns:
-        the checkpoints of bottleneck and RecNet after the last step. The checkpoints that are best on the held-out
-            images are in the same folder.
+        the checkpoints of bottleneck and (first) RecNet after the last step. The checkpoints that are best on the
+            held-out images are in the same folder.
 
     Raises:
         FeatcodecError: bad input, or training that diverged.
@@ -77,51 +190,85 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
     settings["bottleneck"] = {"fingerprint": bottleneck.fingerprint().hex(), **bottleneck.config.training}
     loop = Loop(options, settings)
     torch.manual_seed(options.seed)
-    recnet = new_recnet(model) if task.recnet is None else recnet_for(task.recnet, model)
+    attackers = _Attackers(task, model, loop)
     model.to(loop.device)
     path = loop.train("bottleneck", CodingPath(bottleneck, task.simulation))
-    attacker = loop.train("recnet", recnet, task.recnet_learning_rate)
     objective = Objective(model.detector)
+    weight = _PrivacyWeight(task, loop, CodingPath(bottleneck, task.simulation), attackers, objective)
+
+    head_start = task.partners.head_start if task.partners else 0
 
     def save_models(which: str, metrics: Mapping[str, float]) -> None:
         training = {**loop.settings, "metrics": dict(metrics)}
         bottleneck.config = replace(bottleneck.config, training=training)
-        # The bottleneck's weights have changed since the fingerprint of `model` was computed.
-        now = SplitModel(model.detector, bottleneck).fingerprint.hex()
-        recnet.config = replace(recnet.config, model_fingerprint=now, training=training)
         save_bottleneck(options.output / f"{which}-{BOTTLENECK_FILE}", bottleneck)
-        save_recnet(options.output / f"{which}-{RECNET_FILE}", recnet)
+        # The bottleneck's weights have changed since the fingerprints of `model` were computed.
+        bind(attackers.networks[0], SplitModel(model.detector, bottleneck))
+        save_attacker(options.output / f"{which}-{RECNET_FILE}", attackers.networks[0], training)
 
     def held_out() -> Mapping[str, float]:
         terms = held_out_objective(loop, data, objective, task.weights, path)
-        with fixed(recnet):  # with the statistics of each batch; `fixed` says why
-            recnet.train()
-            attack = held_out_reconstruction(loop, data, model, attacker, task.edge_weight)
-            recnet.eval()
-        total = terms["loss"] - task.privacy_weight * attack["loss"]
+        attack = attackers.held_out(data)
+        total = terms["loss"] - float(weight.now) * attack["loss"]
         return {**terms, **attack, "objective": terms["loss"], "L_rec": attack["loss"], "loss": total}
 
     for step, batch in loop.steps(partial(batches_from, loop, data), save_models, held_out if data.held_out else None):
         pictures = as_pictures(batch)
+        attackers.start_afresh(step)
         with loop.autocast():
             features = features_of(model.detector, pictures)
             with torch.no_grad():
-                coded = model.reduce(features)
-            reconstruction = attacker(coded)
-            recnet_loss = reconstruction_loss(reconstruction, pictures, task.edge_weight)
-        loop.descend("recnet", recnet_loss)
+                tensors = model.reduce(features)
+        reconstruction, recnet_loss = attackers.learn(tensors, pictures)
+        if step < head_start:
+            loop.log(step, {"L_rec": recnet_loss})
+            continue
 
-        with loop.autocast(), fixed(recnet):
+        weight.measure(step, batch, features)
+        with loop.autocast():
             coded, restored, rate = path(features)
             terms = objective(task.weights, batch, features, restored, rate)
-            attack = reconstruction_loss(recnet(coded), pictures, task.edge_weight)
-            total = terms["loss"] - task.privacy_weight * attack
+            reward, active = attackers.reward(coded, pictures)
+            total = terms["loss"] - weight.now * reward
         loop.descend("bottleneck", total)
 
-        loop.log(step, {**terms, "objective": terms["loss"], "loss": total, "L_rec": recnet_loss})
+        shown = {"L_rec": recnet_loss, "privacy": reward, "active": active, "w": weight.now}
+        loop.log(step, {**terms, "objective": terms["loss"], "loss": total, **shown})
         if (step + 1) % options.save_every == 0:
             loop.show(step, "original, reconstruction", torch.cat((pictures[:_SHOWN], reconstruction[:_SHOWN])))
     return options.output / f"last-{BOTTLENECK_FILE}", options.output / f"last-{RECNET_FILE}"
+
+
+class _PrivacyWeight:
+    """The weight of the privacy term at each step: the paper's w, or one that follows the gradients."""
+
+    def __init__(
+        self, task: AdversarialTask, loop: Loop, path: CodingPath, attackers: _Attackers, objective: Objective
+    ) -> None:
+        self._weights, self._loop, self._path = task.weights, loop, path
+        self._attackers, self._objective = attackers, objective
+        self.now = torch.tensor(task.privacy_weight)
+        self._adaptive: AdaptiveWeight | None = None
+        if task.privacy_share is not None:
+            self._adaptive = loop.keep("privacy weight", AdaptiveWeight(task.privacy_share).to(loop.device))
+
+    def measure(self, step: int, batch: TrainingBatch, features: Tensor) -> None:
+        """Measure both gradients at AE's output, at some steps. The weights of the networks stay as they are."""
+        if self._adaptive is None:
+            return
+        if step % _MEASURE_EVERY == 0:
+            # Not through the wrapped module: its outputs are copies, to which the objective has no gradient.
+            with self._loop.autocast():
+                coded, restored, rate = self._path(features)
+                loss = self._objective(self._weights, batch, features, restored, rate)["loss"]
+                reward, active = self._attackers.reward(coded, as_pictures(batch))
+            self._adaptive.measure(_gradient(loss, coded), _gradient(reward, coded), active)
+        self.now = self._adaptive.weight
+
+
+def _gradient(loss: Tensor, coded: Tensor) -> Tensor:
+    (found,) = torch.autograd.grad(loss, coded, retain_graph=True, allow_unused=True)
+    return torch.zeros_like(coded) if found is None else found
 
 
 @contextmanager
@@ -146,9 +293,10 @@ def fixed(network: nn.Module) -> Iterator[None]:
             norm.num_batches_tracked.copy_(count)  # type: ignore[union-attr]
 
 
-def _describe(task: AdversarialTask) -> dict[str, object]:
-    """The task for a checkpoint's config, without paths."""
+def _describe(task: AdversarialTask) -> dict[str, Any]:
+    """The task for a checkpoint's config, without paths and without what older versions did not have."""
     description = asdict(task)
     description["detector"] = Path(task.detector).name
     description["recnet"] = None if task.recnet is None else task.recnet.name
-    return description
+    later = ("privacy_share", "term", "partners")
+    return {name: value for name, value in description.items() if name not in later or value is not None}

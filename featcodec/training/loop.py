@@ -105,6 +105,7 @@ class Loop:
         self._wrapped: dict[str, Any] = {}
         self._optimizers: dict[str, Any] = {}
         self._learning_rates: dict[str, float] = {}
+        self._constant: set[str] = set()
         self._best: float | None = None
         self._pending: dict[str, tuple[float, int]] = {}
         self._log: TrainingLog | None = None
@@ -125,6 +126,8 @@ class Loop:
         module: M,
         learning_rate: float | None = None,
         decays: Callable[[Tensor], bool] = lambda parameter: True,
+        *,
+        falls: bool = True,
     ) -> M:
         """Register a network to be trained.
 
@@ -133,6 +136,7 @@ class Loop:
             module: the network; the loss must go through its forward.
             learning_rate: its own peak learning rate; None means that of the options.
             decays: whether the weight decay of the options applies to a parameter.
+            falls: whether the learning rate falls after its rise; see `LoopOptions.learning_rate`.
 
         Returns:
             the module to call instead of `module`, on the device and in training mode.
@@ -146,7 +150,14 @@ class Loop:
         wrapped, wrapped_optimizer = self.fabric.setup(module, optimizer)
         self._modules[name], self._wrapped[name], self._optimizers[name] = module, wrapped, wrapped_optimizer
         self._learning_rates[name] = rate
+        if not falls:
+            self._constant.add(name)
         return wrapped  # type: ignore[no-any-return]
+
+    def restart(self, name: str, fresh: nn.Module) -> None:
+        """Give a registered network the weights of a fresh one, and forget what its optimizer has seen."""
+        self._modules[name].load_state_dict(fresh.state_dict())
+        self._optimizers[name].state.clear()
 
     def keep(self, name: str, module: M) -> M:
         """Register a network that is not trained but belongs to the run's state, such as an average of weights.
@@ -293,12 +304,15 @@ class Loop:
 
     def _schedule(self, step: int) -> None:
         for name, optimizer in self._optimizers.items():
+            factor = self._rise(step) if name in self._constant else self._factor(step)
             for group in optimizer.param_groups:
-                group["lr"] = self._learning_rates[name] * self._factor(step)
+                group["lr"] = self._learning_rates[name] * factor
+
+    def _rise(self, step: int) -> float:
+        return min(1.0, (step + 1) / max(1, self.options.warmup_steps))
 
     def _factor(self, step: int) -> float:
-        rise = min(1.0, (step + 1) / max(1, self.options.warmup_steps))
-        return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / self.options.steps)))
+        return self._rise(step) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / self.options.steps)))
 
 
 def _identity(options: LoopOptions) -> dict[str, Any]:

@@ -25,6 +25,8 @@ from featcodec.training.simulated_coding import SimulatedCoding, simulate_coding
 from featcodec.video import VideoCodec
 
 GROUPS = 2
+NOT_CODED = 0
+"""In place of a QP: the tensors of a group stay as they are. Real coding at QP 0 changes next to nothing, too."""
 
 Coder = Callable[[Tensor, int], Tensor]
 """Codes and decodes (B, C, H, W) tensors at a QP. The result has the same shape, is float32 and on the same device."""
@@ -53,10 +55,17 @@ class QpRange:
         if self.low > self.high:
             raise InputError(f"QP range [{self.low}, {self.high}] is empty; use low <= high")
 
-    def drawn(self, seed: int, step: int, rank: int = 0) -> list[int]:
-        """The QPs of the groups of a step, drawn uniformly. Another rank draws other QPs."""
-        numbers = np.random.default_rng((seed, step, rank)).integers(self.low, self.high, GROUPS, endpoint=True)
-        return [int(number) for number in numbers]
+    def drawn(self, seed: int, step: int, rank: int = 0, uncoded: float = 0) -> list[int]:
+        """The QPs of the groups of a step, drawn uniformly. Another rank draws other QPs.
+
+        Args:
+            seed, step, rank: what the QPs depend on.
+            uncoded: the share of groups that are not coded, in [0, 1].
+        """
+        generator = np.random.default_rng((seed, step, rank))
+        numbers = generator.integers(self.low, self.high, GROUPS, endpoint=True)
+        is_uncoded = generator.random(GROUPS) < uncoded
+        return [NOT_CODED if bare else int(number) for number, bare in zip(numbers, is_uncoded, strict=True)]
 
     def spread(self, groups: int) -> list[int]:
         """One QP per group, spread evenly from low to high, for comparisons."""
@@ -89,7 +98,7 @@ def simulated_coder(quantizer: UniformQuantizer) -> Coder:
     def code(coded: Tensor, qp: int) -> Tensor:
         at_qp = SimulatedCoding(quantizer.low, quantizer.high, qp_low=qp, qp_high=qp, uncoded=0)
         with torch.no_grad():
-            return simulate_coding(coded, at_qp)[0]
+            return simulate_coding(coded, at_qp).decoded
 
     return code
 
@@ -100,15 +109,20 @@ def code_groups(coder: Coder, coded: Tensor, qps: Sequence[int]) -> tuple[Tensor
     Args:
         coder: codes one group.
         coded: (B, C, H, W) tensors before coding, without gradient.
-        qps: the QP of each group, in the order of the batch; a batch of fewer tensors has fewer groups.
+        qps: the QP of each group, or `NOT_CODED`, in the order of the batch; a batch of fewer tensors has fewer groups.
 
     Returns:
         the decoded tensors, (B, C, H, W) float32, and the QP of each, (B,) float32, on the device of `coded`.
     """
     groups = coded.tensor_split(len(qps))
     pairs = [(group, qp) for group, qp in zip(groups, qps, strict=True) if len(group)]
+
+    def code(pair: tuple[Tensor, int]) -> Tensor:
+        group, qp = pair
+        return group.float() if qp == NOT_CODED else coder(group, qp)
+
     with ThreadPoolExecutor(len(pairs)) as pool:
-        decoded = list(pool.map(lambda pair: coder(*pair), pairs))
+        decoded = list(pool.map(code, pairs))
     numbers = [float(qp) for group, qp in pairs for _ in range(len(group))]
     return torch.cat(decoded), torch.tensor(numbers, device=coded.device)
 

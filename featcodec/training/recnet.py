@@ -1,12 +1,12 @@
 """Stage 2: train the attacker, RecNet, on L_rec with the bottleneck fixed (paper, section IV).
 
-Stage 4, the final attack, does the same with L1 alone and a fresh RecNet: see `featcodec.training.attack`.
+Stage 4, the final attack, does the same with a fresh RecNet: see `featcodec.training.attack`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,19 @@ import torch
 from torch import Tensor, nn
 
 from featcodec.errors import WeightsError
+from featcodec.privacy.attackers import AttackerNet, bind, load_attacker
 from featcodec.privacy.image_quality import edge_psnr, mean_decibel, psnr
-from featcodec.privacy.recnet import RecNet, RecNetConfig, load_recnet, mirrored_repeats, save_recnet
+from featcodec.privacy.recnet import RecNet, RecNetConfig, mirrored_repeats, save_recnet
+from featcodec.privacy.strong_recnet import (
+    DEFAULT_BLOCKS,
+    DEFAULT_HIDDEN_CHANNELS,
+    StrongRecNet,
+    StrongRecNetConfig,
+    save_strong_recnet,
+)
 from featcodec.split_model import SplitModel
 from featcodec.training.loop import Loop, LoopOptions
-from featcodec.training.losses.reconstruction import EDGE_WEIGHT, reconstruction_loss
+from featcodec.training.losses.reconstruction import EDGE_WEIGHT, reconstruction_loss, structural_similarity
 from featcodec.training.setup import (
     TrainingData,
     as_pictures,
@@ -28,9 +36,31 @@ from featcodec.training.setup import (
     held_out_batches,
     tensors_of,
 )
+from featcodec.training.simulated_coding import SimulatedCoding, simulate_coding
 
 RECNET_FILE = "recnet.safetensors"
 _SHOWN = 4
+
+
+@dataclass(frozen=True)
+class StrongAttack:
+    """What makes a RecNet a strong one.
+
+    Attributes:
+        hidden_channels, blocks: the size of the network.
+        edge_weight: beta of L_rec.
+        similarity_weight: weight of 1 - SSIM.
+        qp_low, qp_high: it learns from tensors that are coded at QPs from this range, beside those that are not coded.
+        uncoded: share of tensors that are not coded.
+    """
+
+    hidden_channels: int = DEFAULT_HIDDEN_CHANNELS
+    blocks: int = DEFAULT_BLOCKS
+    edge_weight: float = 0.5
+    similarity_weight: float = 0.1
+    qp_low: float = 22.0
+    qp_high: float = 46.0
+    uncoded: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -39,15 +69,18 @@ class RecNetTask:
 
     Attributes:
         detector: name or path.
-        bottleneck: checkpoint of AE and AD, or None for RecNet-latent.
+        bottleneck: checkpoint of AE and AD, name of a shipped one, or None for RecNet-latent.
         edge_weight: beta of L_rec; 0 is L1 alone.
         start: a RecNet to go on from, instead of random weights.
+        strong: train a strong RecNet, with its own loss and its own diet; None trains the paper's RecNet on tensors
+            that are not coded.
     """
 
     detector: str | Path
-    bottleneck: Path | None
+    bottleneck: str | Path | None
     edge_weight: float = EDGE_WEIGHT
     start: Path | None = None
+    strong: StrongAttack | None = None
 
 
 def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, stage: str = "recnet") -> Path:
@@ -67,30 +100,74 @@ def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, sta
         "bottleneck": None if model.bottleneck is None else model.bottleneck.fingerprint().hex(),
         "edge_weight": task.edge_weight,
         "start": None if task.start is None else task.start.name,
+        **({} if task.strong is None else {"strong": asdict(task.strong)}),
     }
     loop = Loop(options, settings)
     torch.manual_seed(options.seed)
-    recnet = new_recnet(model) if task.start is None else recnet_for(task.start, model)
+    recnet = _network(task, model)
     model.to(loop.device)
     network = loop.train("recnet", recnet)
+    loss_of = partial(_loss, task)
+    code = _diet(task, model)
 
     def save_models(which: str, metrics: Mapping[str, float]) -> None:
-        recnet.config = replace(recnet.config, training={**loop.settings, "metrics": dict(metrics)})
-        save_recnet(options.output / f"{which}-{RECNET_FILE}", recnet)
+        save_attacker(options.output / f"{which}-{RECNET_FILE}", recnet, {**loop.settings, "metrics": dict(metrics)})
 
     def held_out() -> Mapping[str, float]:
-        return held_out_reconstruction(loop, data, model, network, task.edge_weight)
+        return held_out_reconstruction(loop, data, model, network, loss_of)
 
     for step, batch in loop.steps(partial(batches_from, loop, data), save_models, held_out if data.held_out else None):
         pictures = as_pictures(batch)
         with loop.autocast():
-            reconstruction = network(tensors_of(model, pictures))
-            loss = reconstruction_loss(reconstruction, pictures, task.edge_weight)
+            reconstruction = network(*code(tensors_of(model, pictures)))
+            loss = loss_of(reconstruction, pictures)
         loop.descend("recnet", loss)
         loop.log(step, {"loss": loss})
         if (step + 1) % options.save_every == 0:
             loop.show(step, "original, reconstruction", torch.cat((pictures[:_SHOWN], reconstruction[:_SHOWN])))
     return options.output / f"last-{RECNET_FILE}"
+
+
+def _network(task: RecNetTask, model: SplitModel) -> AttackerNet:
+    if task.start is not None:
+        return recnet_for(task.start, model)
+    if task.strong is not None:
+        return new_strong_recnet(model, task.strong.hidden_channels, task.strong.blocks)
+    return new_recnet(model)
+
+
+def _loss(task: RecNetTask, reconstruction: Tensor, pictures: Tensor) -> Tensor:
+    if task.strong is None:
+        return reconstruction_loss(reconstruction, pictures, task.edge_weight)
+    similarity = structural_similarity(reconstruction, pictures).mean()
+    loss = reconstruction_loss(reconstruction, pictures, task.strong.edge_weight)
+    return loss + task.strong.similarity_weight * (1 - similarity)
+
+
+def _diet(task: RecNetTask, model: SplitModel) -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
+    """How tensors are coded before a RecNet learns from them."""
+    if task.strong is None:
+        return lambda coded: (coded, None)
+    strong, quantizer = task.strong, model.quantizer
+    simulation = SimulatedCoding(quantizer.low, quantizer.high, strong.qp_low, strong.qp_high, strong.uncoded)
+
+    def code(coded: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            decoded, _, qp = simulate_coding(coded, simulation)
+        # Tensors that are not coded are not clipped either, as in the attack on images.
+        return torch.where(qp.reshape(-1, 1, 1, 1) == 0, coded.float(), decoded), qp
+
+    return code
+
+
+def save_attacker(path: Path, recnet: AttackerNet, training: dict[str, Any], *, half: bool = False) -> None:
+    """Write a RecNet of either kind, and how it was trained. The arguments are those of `save_recnet`."""
+    if isinstance(recnet, StrongRecNet):
+        recnet.config = replace(recnet.config, training=training)
+        save_strong_recnet(path, recnet, half=half)
+    else:
+        recnet.config = replace(recnet.config, training=training)
+        save_recnet(path, recnet, half=half)
 
 
 def new_recnet(model: SplitModel) -> RecNet:
@@ -104,7 +181,15 @@ def new_recnet(model: SplitModel) -> RecNet:
             repeats=mirrored_repeats(list(model.detector.layers)[: model.split + 1]),
             model_fingerprint=model.fingerprint.hex(),
             training={},
+            edge_fingerprint=model.edge_fingerprint.hex(),
         )
+    )
+
+
+def new_strong_recnet(model: SplitModel, hidden_channels: int, blocks: int) -> StrongRecNet:
+    """A strong RecNet with random weights for the tensors of a model."""
+    return StrongRecNet(
+        StrongRecNetConfig(model.channels, hidden_channels, blocks, model.edge_fingerprint.hex(), training={})
     )
 
 
@@ -113,17 +198,17 @@ def held_out_reconstruction(
     data: TrainingData,
     model: SplitModel,
     recnet: nn.Module,
-    edge_weight: float,
+    loss_of: Callable[[Tensor, Tensor], Tensor],
 ) -> dict[str, float]:
-    """L_rec, and PSNR and edge-PSNR in dB: means over the held-out images, in a square letterbox with its border.
+    """The loss, and PSNR and edge-PSNR in dB: means over the held-out images, in a square letterbox with its border.
 
-    These values show how a run goes on. `featcodec invert` measures without the border.
+    The tensors are not coded. These values show how a run goes on. `featcodec audit` measures without the border.
     """
     losses, qualities, edge_qualities = [], [], []
     for batch in held_out_batches(loop, data):
         pictures = as_pictures(batch)
         reconstruction = recnet(tensors_of(model, pictures))
-        losses.append(float(reconstruction_loss(reconstruction, pictures, edge_weight)) * len(pictures))
+        losses.append(float(loss_of(reconstruction, pictures)) * len(pictures))
         for original, found in zip(_as_arrays(pictures), _as_arrays(reconstruction.float()), strict=True):
             qualities.append(psnr(original, found))
             edge_qualities.append(edge_psnr(original, found))
@@ -135,18 +220,22 @@ def _as_arrays(pictures: Tensor) -> Any:
     return pictures.permute(0, 2, 3, 1).cpu().numpy()
 
 
-def recnet_for(path: Path, model: SplitModel) -> RecNet:
-    """Load a trained RecNet for another model of the same shape.
+def recnet_for(path: Path, model: SplitModel) -> AttackerNet:
+    """Load a trained RecNet of either kind for another model of the same shape.
 
     Raises:
         WeightsError: the checkpoint is unreadable, or its RecNet takes tensors of another shape than the model's.
     """
-    recnet = load_recnet(path)
-    expected = new_recnet(model).config
-    shape, needed = ((each.feature_channels, each.channels) for each in (recnet.config, expected))
+    recnet = load_attacker(path)
+    if isinstance(recnet, StrongRecNet):
+        shape, needed = str(recnet.config.channels), str(model.channels)
+    else:
+        shape, needed = (
+            str((each.feature_channels, each.channels)) for each in (recnet.config, new_recnet(model).config)
+        )
     if shape != needed:
         raise WeightsError(
             f"{path}: made for (feature, tensor) channels {shape}, not {needed}; train a RecNet for this model"
         )
-    recnet.config = replace(recnet.config, model_fingerprint=expected.model_fingerprint)
+    bind(recnet, model)
     return recnet

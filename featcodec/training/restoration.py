@@ -1,14 +1,14 @@
 """Train a restoration: a network in the cloud that undoes coding noise. Detector and bottleneck are frozen.
 
 The teacher is the back-end on features that were not coded. The student is the back-end on decoded tensors after the
-restoration. The noise comes from real VVC bitstreams, or it is simulated: that is faster and a good start. While the
-restoration learns from one batch, the front-end and VVC already work on the next one.
+restoration. The noise comes from real VVC bitstreams, or it is simulated: that is faster and a good start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,13 @@ from featcodec.networks.restoration import (
     load_restoration,
     save_restoration,
 )
-from featcodec.packing.frames import Packing
-from featcodec.packing.layout import Layout
 from featcodec.split_model import SplitModel
-from featcodec.training.data.batches import TrainingBatch
+from featcodec.training.coded_batches import CodedBatch, Wire, coder_for
 from featcodec.training.loop import Loop, LoopOptions
-from featcodec.training.losses.objective import Objective, ObjectiveWeights, mean_of
-from featcodec.training.real_coding import GROUPS, Coder, QpRange, code_groups, one_ahead, real_coder, simulated_coder
-from featcodec.training.setup import (
-    TrainingData,
-    as_pictures,
-    batches_from,
-    check_asked,
-    features_of,
-    frozen_model,
-    held_out_batches,
-)
-from featcodec.video import EncoderSettings, choose_profile, open_tried_video_codec
+from featcodec.training.losses.objective import Objective, ObjectiveWeights
+from featcodec.training.real_coding import QpRange
+from featcodec.training.setup import TrainingData, check_asked, frozen_model
+from featcodec.video import EncoderSettings, choose_profile
 from featcodec.video.profiles import Profile
 
 RESTORATION_FILE = "restoration.safetensors"
@@ -87,43 +77,6 @@ class RestorationTask:
             raise InputError("all weights are 0, so nothing would be learned; give at least one weight above 0")
 
 
-@dataclass(frozen=True, eq=False)
-class CodedBatch:
-    """A batch after coding.
-
-    Attributes:
-        batch: the images.
-        features: (B, C, H, W), the front-end's feature tensors, not coded.
-        decoded: (B, c, H, W) float32, the decoded tensors.
-        qp: (B,) float32, the QP of each tensor.
-    """
-
-    batch: TrainingBatch
-    features: Tensor
-    decoded: Tensor
-    qp: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Wire:
-    """The parts that are not trained: the networks, and the coder of the tensors between them.
-
-    Attributes:
-        model: in eval mode.
-        coder: codes and decodes tensors.
-    """
-
-    model: SplitModel
-    coder: Coder
-
-    def cross(self, batch: TrainingBatch, qps: list[int]) -> CodedBatch:
-        """Run front-end, AE and coding on a batch, without gradient. `code_groups` describes the QPs."""
-        features = features_of(self.model.detector, as_pictures(batch))
-        with torch.no_grad():
-            tensors = self.model.reduce(features)
-        return CodedBatch(batch, features, *code_groups(self.coder, tensors, qps))
-
-
 def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOptions) -> Path:
     """Run the stage.
 
@@ -140,7 +93,8 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
     loop = Loop(options, {"stage": "restoration", "data": data.describe(), **_describe(task, stream, encoder)})
     torch.manual_seed(options.seed)
     restoration = _new_restoration(task, model, stream)
-    wire = Wire(model.to(loop.device), _coder(task, model, layout, encoder))
+    coder = coder_for(model, layout, encoder, simulated=task.simulated)
+    wire = Wire(model.to(loop.device), coder)
     objective = Objective(model.detector)
     network = loop.train("restoration", restoration)
 
@@ -151,9 +105,7 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
     def held_out() -> Mapping[str, float]:
         return held_out_objective(loop, data, task, wire, objective, network)
 
-    def batches(first_step: int) -> Iterator[CodedBatch]:
-        return _coded_batches(loop, data, task.qps, wire, first_step)
-
+    batches = partial(wire.batches, loop, data, task.qps)
     for step, coded in loop.steps(batches, save_models, held_out if data.held_out else None):
         with loop.autocast():
             terms = _terms(task.weights, objective, wire.model, coded, network(coded.decoded, coded.qp))
@@ -165,43 +117,20 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
 def held_out_objective(
     loop: Loop, data: TrainingData, task: RestorationTask, wire: Wire, objective: Objective, network: nn.Module
 ) -> dict[str, float]:
-    """Means of the terms over the held-out images, always at the same QPs, spread over the whole range.
+    """Means of the terms over the held-out images, see `Wire.held_out`; "loss unrestored" is without restoration."""
 
-    Returns:
-        the terms; "loss unrestored" is the loss without the restoration.
-    """
-    batches = -(-len(data.held_out) // loop.options.batch_size)
-    qps = task.qps.spread(GROUPS * batches)
-    found = []
-    for number, batch in enumerate(held_out_batches(loop, data)):
-        coded = wire.cross(batch, qps[GROUPS * number : GROUPS * (number + 1)])
-        terms = _terms(task.weights, objective, wire.model, coded, network(coded.decoded, coded.qp))
+    def terms(coded: CodedBatch) -> dict[str, Tensor]:
+        restored = _terms(task.weights, objective, wire.model, coded, network(coded.decoded, coded.qp))
         without = _terms(task.weights, objective, wire.model, coded, coded.decoded)
-        found.append((len(batch.images), {**terms, "loss unrestored": without["loss"]}))
-    return mean_of(found)
+        return {**restored, "loss unrestored": without["loss"]}
 
-
-def _coded_batches(loop: Loop, data: TrainingData, qps: QpRange, wire: Wire, first_step: int) -> Iterator[CodedBatch]:
-    seed, rank = loop.options.seed, loop.fabric.global_rank
-
-    def code(numbered: tuple[int, TrainingBatch]) -> CodedBatch:
-        step, batch = numbered
-        return wire.cross(batch, qps.drawn(seed, step, rank))
-
-    return one_ahead(code, enumerate(batches_from(loop, data, first_step), first_step))
+    return wire.held_out(loop, data, task.qps, terms)
 
 
 def _terms(
     weights: ObjectiveWeights, objective: Objective, model: SplitModel, coded: CodedBatch, restored: Tensor
 ) -> dict[str, Tensor]:
-    return objective(weights, coded.batch, coded.features, model.expand(restored), restored.new_zeros(()))
-
-
-def _coder(task: RestorationTask, model: SplitModel, layout: Layout | None, encoder: EncoderSettings) -> Coder:
-    if task.simulated:
-        return simulated_coder(model.quantizer)
-    packing = Packing.near_square(model.channels, model.quantizer, layout)
-    return real_coder(packing, open_tried_video_codec("ffmpeg", encoder))
+    return objective(weights, coded.batch, coded.features, model.expand(restored, coded.qp), restored.new_zeros(()))
 
 
 def _new_restoration(task: RestorationTask, model: SplitModel, stream: str) -> Restoration:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -51,23 +52,34 @@ class SimulatedCoding:
             raise InputError(f"QP {self.qp_high} is above {MAX_QP}; use QPs that VVC has")
 
 
-def simulate_coding(coded: Tensor, simulation: SimulatedCoding) -> tuple[Tensor, Tensor]:
+class Simulated(NamedTuple):
+    """The result of `simulate_coding`.
+
+    Attributes:
+        decoded: the decoded tensors, in the shape of the tensors before coding.
+        rate: the rate proxy, a scalar in bits per pixel of the letterboxed image (one sample of a channel covers 64
+            pixels).
+        qp: (B,) float32, the QP of each tensor; 0 for those that were only clipped.
+    """
+
+    decoded: Tensor
+    rate: Tensor
+    qp: Tensor
+
+
+def simulate_coding(coded: Tensor, simulation: SimulatedCoding) -> Simulated:
     """Clip, transform, quantize and transform back. The random numbers come from torch's global generator.
 
     Args:
         coded: (B, C, H, W), the tensors before coding.
         simulation: how to code them.
-
-    Returns:
-        the decoded tensors, in the same shape; and the rate proxy, a scalar in bits per pixel of the letterboxed image
-        (one sample of a channel covers 64 pixels).
     """
     # Half precision would be coarser than the steps of low QPs.
     with torch.autocast(coded.device.type, enabled=False):
         return _simulate(coded.float(), simulation)
 
 
-def _simulate(coded: Tensor, simulation: SimulatedCoding) -> tuple[Tensor, Tensor]:
+def _simulate(coded: Tensor, simulation: SimulatedCoding) -> Simulated:
     batch, _, height, width = coded.shape
     qp = torch.empty(batch, 1, 1, 1, 1, 1, device=coded.device).uniform_(simulation.qp_low, simulation.qp_high)
     sample = (simulation.clip_high - simulation.clip_low) / 255
@@ -81,7 +93,8 @@ def _simulate(coded: Tensor, simulation: SimulatedCoding) -> tuple[Tensor, Tenso
     is_uncoded = torch.rand(batch, 1, 1, 1, device=coded.device) < simulation.uncoded
     decoded = torch.where(is_uncoded, clipped, damaged).clamp(simulation.clip_low, simulation.clip_high)
     bits = torch.log2(1 + _predicted(coefficients).abs() / step).sum()
-    return decoded, bits / (batch * height * width * 64)
+    qps = torch.where(is_uncoded.reshape(-1), 0, qp.reshape(-1))
+    return Simulated(decoded, bits / (batch * height * width * 64), qps)
 
 
 def _predicted(coefficients: Tensor) -> Tensor:

@@ -36,8 +36,9 @@ from featcodec.networks.checkpoints import fingerprint
 from featcodec.networks.restoration import Restoration, RestorationConfig, load_restoration, save_restoration
 from featcodec.pipeline import decode_files, encode_files
 from featcodec.privacy.attack_results import read_attack_results
+from featcodec.privacy.attackers import find_shipped_attacker
 from featcodec.privacy.image_quality import image_quality
-from featcodec.privacy.recnet import RecNet, RecNetConfig, find_shipped_recnet, save_recnet
+from featcodec.privacy.recnet import RecNet, RecNetConfig, save_recnet
 from featcodec.system.paths import expand_sources
 
 SECONDS = ("front_end_seconds", "encode_seconds", "decode_seconds", "back_end_seconds")
@@ -454,12 +455,12 @@ def test_recnets_that_ship_are_taken_where_there_are_any(
     run: Any, arguments: list[object], tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ["--method", "latent", "--method", "uncoded", "--qp", "40", "--recnet", "auto"]
-    assert find_shipped_recnet(codec.fingerprint) is None
+    assert find_shipped_attacker(codec.model) is None
     code, out, err = run(*arguments, *options, "--json")
     assert (code, err) == (0, "")
     assert [(point["psnr"], point["recnet"]) for point in json.loads(out)["points"]] == [("", "")] * 2
     # As if one came with the package; what lacks its PSNR is measured again.
-    monkeypatch.setattr("featcodec.privacy.recnet.SHIPPED_FOLDER", tmp_path)
+    monkeypatch.setattr("featcodec.privacy.attackers.SHIPPED_FOLDER", tmp_path)
     save_recnet(tmp_path / "x-recnet.safetensors", RecNet(RecNetConfig(16, 0, 0, (1, 1), codec.fingerprint.hex(), {})))
     code, out, err = run(*arguments, *options, "--json")
     report = json.loads(out)
@@ -472,7 +473,7 @@ def test_recnets_that_ship_are_taken_where_there_are_any(
 def test_a_recnet_that_is_given_goes_before_the_one_that_ships(
     run: Any, arguments: list[object], tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("featcodec.privacy.recnet.SHIPPED_FOLDER", tmp_path)
+    monkeypatch.setattr("featcodec.privacy.attackers.SHIPPED_FOLDER", tmp_path)
     recnets = {}
     for name in ("x-recnet", "given"):
         recnet = RecNet(RecNetConfig(16, 0, 0, (1, 1), codec.fingerprint.hex(), {}))

@@ -15,7 +15,13 @@ from torch import Tensor, nn
 
 from featcodec.errors import WeightsError
 from featcodec.networks.blocks import ResBlock
-from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, load_bottleneck, save_bottleneck
+from featcodec.networks.bottleneck import (
+    Bottleneck,
+    BottleneckConfig,
+    load_bottleneck,
+    save_bottleneck,
+    with_decoder,
+)
 
 SMALL = BottleneckConfig(
     feature_channels=12,
@@ -216,3 +222,81 @@ def test_half_precision_is_for_shipping_and_is_a_bottleneck_of_its_own(tmp_path:
     assert loaded.fingerprint() != bottleneck.fingerprint()
     for name, tensor in bottleneck.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor.half().float())
+
+
+# An AD that is larger than AE
+
+
+def larger(**changes: Any) -> Bottleneck:
+    torch.manual_seed(3)
+    return with_decoder(small(), **{"hidden_channels": 11, "blocks": 3, "knows_qp": True, **changes})
+
+
+def test_a_larger_decoder_computes_the_same_until_it_is_trained() -> None:
+    coded, qp = torch.randn(2, 4, 6, 5), torch.tensor([0.0, 43])
+    for changes in ({}, {"blocks": 1}, {"hidden_channels": 8}, {"knows_qp": False}):
+        grown = larger(**changes)
+        assert torch.allclose(grown.decode(coded, qp), small().decode(coded), atol=1e-6)
+        assert grown.edge_fingerprint() == small().edge_fingerprint()
+    assert len([part for part in larger().decoder.modules() if isinstance(part, ResBlock)]) == 3
+    assert larger().fingerprint() != small().fingerprint()
+    again = with_decoder(larger(), hidden_channels=16, blocks=4, knows_qp=True)
+    assert torch.allclose(again.decode(coded, qp), small().decode(coded), atol=1e-6)
+
+
+def test_all_of_a_larger_decoder_learns() -> None:
+    """Within three steps, what is new reaches the output: no part of it is dead."""
+    grown, coded, qp = larger(), torch.randn(2, 4, 6, 5), torch.tensor([20.0, 43])
+    optimizer = torch.optim.SGD(grown.decoder.parameters(), 0.1)
+    before = {name: tensor.clone() for name, tensor in grown.decoder.state_dict().items()}
+    for _ in range(3):
+        optimizer.zero_grad()
+        grown.decode(coded, qp).square().sum().backward()
+        optimizer.step()
+    unchanged = [name for name, tensor in grown.decoder.state_dict().items() if torch.equal(tensor, before[name])]
+    assert unchanged == []
+
+
+def test_a_decoder_that_knows_the_qp_uses_it_and_others_do_not() -> None:
+    torch.manual_seed(0)
+    config = dataclasses.replace(SMALL, decoder_knows_qp=True)
+    coded, qps = torch.randn(1, 4, 6, 5), (torch.tensor([20.0]), torch.tensor([40.0]))
+    knowing, ignorant = Bottleneck(config), small()
+    assert not torch.equal(*(knowing.decode(coded, qp) for qp in qps))
+    assert torch.equal(knowing.decode(coded), knowing.decode(coded, torch.tensor([0.0])))
+    assert torch.equal(*(ignorant.decode(coded, qp) for qp in qps))
+
+
+def test_a_larger_decoder_survives_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "b.safetensors"
+    save_bottleneck(path, larger())
+    found = load_bottleneck(path)
+    assert (found.config, found.fingerprint()) == (larger().config, larger().fingerprint())
+
+
+def test_a_checkpoint_from_before_says_nothing_of_the_decoder(tmp_path: Path) -> None:
+    old = dict.fromkeys(("decoder_hidden_channels", "decoder_blocks", "decoder_knows_qp"))
+    assert load_bottleneck(write(tmp_path / "b.safetensors", **old)).config == SMALL
+
+
+def test_a_smaller_decoder_is_refused() -> None:
+    for changes in ({"hidden_channels": 7}, {"blocks": 0}):
+        with pytest.raises(WeightsError, match="give at least as many"):
+            larger(**changes)
+    with pytest.raises(WeightsError, match="and the QP"):
+        with_decoder(larger(), 11, 3, knows_qp=False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"decoder_hidden_channels": -1},
+        {"decoder_hidden_channels": 10**6},
+        {"decoder_blocks": 10**6},
+        {"decoder_blocks": 2},
+        {"decoder_knows_qp": 1},
+        {"decoder_knows_qp": True},
+    ],
+)
+def test_a_decoder_that_is_not_in_the_file_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert "its config does not fit its weights" in refusal(write(tmp_path / "b.safetensors", **changes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -27,8 +28,9 @@ from featcodec.networks.checkpoints import load_checkpoint
 from featcodec.networks.layouts import load_layout
 from featcodec.networks.restoration import load_restoration
 from featcodec.networks.weights import list_models
+from featcodec.privacy.attackers import KINDS, find_shipped_attacker, shipped_attacker
 from featcodec.privacy.plate_reader import KIND as PLATE_READER
-from featcodec.privacy.recnet import find_shipped_recnet, shipped_recnet
+from featcodec.privacy.recnet import RecNet
 from featcodec.scenes.scene import CLASSES
 
 YOLOV5N = bytes.fromhex("53961ef2ce19a847")
@@ -43,6 +45,24 @@ each_detector = pytest.mark.parametrize("detector", NAMES)
 
 def fingerprint_of(detector: str) -> bytes:
     return YOLOV5N if detector == "yolov5n" else load_detector(detector, device="cpu").fingerprint
+
+
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """The names of a model, without its weights."""
+
+    fingerprint: bytes
+    edge_fingerprint: bytes
+
+
+def _latent(detector: bytes) -> Names:
+    return Names(detector, detector)
+
+
+def _attacked(shipped: Shipped) -> Names:
+    bottleneck, detector = load_bottleneck(shipped.path), bytes.fromhex(shipped.made_for)
+    names = bottleneck.fingerprint(), bottleneck.edge_fingerprint()
+    return Names(*(joined_fingerprint(detector, name) for name in names))
 
 
 def _codec(shipped: Shipped) -> bytes:
@@ -113,7 +133,8 @@ def test_a_plate_reader_ships() -> None:
 
 @each_shipped
 def test_its_attacker_ships(shipped: Shipped) -> None:
-    recnet = shipped_recnet(_codec(shipped))
+    recnet = shipped_attacker(_attacked(shipped))
+    assert isinstance(recnet, RecNet)
     assert recnet.config.training["stage"] == "attack"
     assert recnet.config.training["edge_weight"] == 0
 
@@ -123,8 +144,9 @@ def test_its_attacker_ships(shipped: Shipped) -> None:
 def test_all_attackers_of_a_detector_had_the_same_budget(detector: str) -> None:
     fingerprint = fingerprint_of(detector)
     settings = []
-    for attacked in (fingerprint, *(_codec(shipped) for shipped in shipped_for(SHIPPED_BOTTLENECKS, fingerprint))):
-        training = dict(shipped_recnet(attacked).config.training)
+    bottlenecks = shipped_for(SHIPPED_BOTTLENECKS, fingerprint)
+    for attacked in (_latent(fingerprint), *map(_attacked, bottlenecks)):
+        training = dict(shipped_attacker(attacked).config.training)
         settings.append(
             {name: training[name] for name in ("steps", "batch_size", "learning_rate", "optimizer", "data")}
         )
@@ -136,7 +158,8 @@ def files_of(detector: str) -> set[Path]:
     """What ships for a detector: its own weights where they do, bottlenecks and attackers."""
     fingerprint = fingerprint_of(detector)
     bottlenecks = shipped_for(SHIPPED_BOTTLENECKS, fingerprint)
-    recnets = (find_shipped_recnet(attacked) for attacked in (fingerprint, *map(_codec, bottlenecks)))
+    attacked = (_latent(fingerprint), *map(_attacked, bottlenecks))
+    recnets = (find_shipped_attacker(each, kind) for each in attacked for kind in KINDS)
     files = {shipped.path for shipped in bottlenecks} | {path for path in recnets if path is not None}
     return files | {shipped.path for name, shipped in SHIPPED_DETECTORS.items() if name == detector}
 

@@ -45,7 +45,7 @@ class Scripted(nn.Module):
         self.paint = paint
         self.seen: list[Tensor] = []
 
-    def forward(self, coded: Tensor) -> Tensor:
+    def forward(self, coded: Tensor, qp: Tensor | None = None) -> Tensor:
         self.seen.append(coded)
         batch, _, height, width = coded.shape
         picture = torch.as_tensor(self.paint(8 * height, 8 * width), dtype=torch.float32)
@@ -347,7 +347,7 @@ def test_networks_that_fail_on_one_image_cost_that_image(
     tmp_path: Path, codec: FeatureCodec, failure: Exception, reason: str
 ) -> None:
     class Failing(Scripted):
-        def forward(self, coded: Tensor) -> Tensor:
+        def forward(self, coded: Tensor, qp: Tensor | None = None) -> Tensor:
             if any(torch.allclose(tensor, bad, atol=1e-4) for tensor in coded):
                 raise failure
             return super().forward(coded)

@@ -43,7 +43,7 @@ class Painter(nn.Module):
         self.config = recnet_config(codec)
         self.picture = torch.as_tensor(picture, dtype=torch.float32).permute(2, 0, 1)
 
-    def forward(self, coded: Tensor) -> Tensor:
+    def forward(self, coded: Tensor, qp: Tensor | None = None) -> Tensor:
         height, width = 8 * coded.shape[2], 8 * coded.shape[3]
         return nn.functional.interpolate(self.picture[None], (height, width), mode="area").repeat(len(coded), 1, 1, 1)
 

@@ -22,6 +22,7 @@ from featcodec.networks.bottleneck import load_bottleneck
 from featcodec.networks.restoration import load_restoration
 from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
 from featcodec.split_model import SplitModel
+from featcodec.training import coded_batches
 from featcodec.training.loop import LoopOptions
 from featcodec.training.losses.objective import ObjectiveWeights
 from featcodec.training.real_coding import (
@@ -239,7 +240,7 @@ def test_the_encoders_settings_count(
         settings.append(given)
         return open_video_codec(name, given)
 
-    monkeypatch.setattr(stage, "open_tried_video_codec", spy)
+    monkeypatch.setattr(coded_batches, "open_tried_video_codec", spy)
     profile = choose_profile(preset="fast", parameters={"ISP": "3"})
     written = train_restoration(task_of(tiny_yolov5, profile=profile), data, toy_options(tmp_path, steps=1))
     assert settings == [EncoderSettings("fast", {"ISP": "3"})]

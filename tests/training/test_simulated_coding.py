@@ -89,14 +89,14 @@ def test_the_transform_is_the_dct_of_each_block() -> None:
 def test_the_error_of_a_block_is_bounded_by_the_step_size(qp: float, seed: int, deviation: float) -> None:
     """Rounding with a dead zone errs by at most 0.6 steps in each of the 64 coefficients; clipping only helps."""
     coded = torch.randn(2, 2, 16, 16, generator=torch.Generator().manual_seed(seed)) * deviation
-    decoded, _ = simulate_coding(coded, at_qp(qp))
+    decoded, _, _ = simulate_coding(coded, at_qp(qp))
     blocks = _to_frequency(coded.clamp(LOW, HIGH) - decoded)
     assert blocks.square().sum((-2, -1)).sqrt().max() <= 0.6 * BLOCK * step_size(qp) * 1.001 + 1e-4
 
 
 def test_at_a_very_low_qp_it_only_clips() -> None:
     coded = torch.randn(2, 3, 16, 24, generator=torch.Generator().manual_seed(2)) * 3
-    decoded, _ = simulate_coding(coded, at_qp(-20))
+    decoded, _, _ = simulate_coding(coded, at_qp(-20))
     assert decoded.shape == coded.shape
     assert (decoded - coded.clamp(LOW, HIGH)).abs().max() <= SAMPLE / 2
 
@@ -112,7 +112,7 @@ def test_the_error_grows_with_qp() -> None:
 def test_any_size_will_do(height: int, width: int) -> None:
     """A detector's image of 416 pixels has features of 52x52, which is no multiple of 8."""
     coded = torch.randn(2, 3, height, width, requires_grad=True)
-    decoded, rate = simulate_coding(coded, at_qp(-20))
+    decoded, rate, _ = simulate_coding(coded, at_qp(-20))
     assert decoded.shape == coded.shape
     assert (decoded - coded.clamp(LOW, HIGH)).abs().max() <= SAMPLE / 2
     assert rate > 0
@@ -125,7 +125,7 @@ def test_any_size_will_do(height: int, width: int) -> None:
 @pytest.mark.parametrize(("low", "high"), [(LOW, HIGH), (-0.2786, 3.0), (1.0, 2.0)])
 def test_the_decoded_tensor_stays_in_the_clip_range(low: float, high: float, qp: int) -> None:
     coded = torch.randn(2, 3, 16, 16) * 10
-    decoded, _ = simulate_coding(coded, SimulatedCoding(low, high, qp, qp, uncoded=0.5))
+    decoded, _, _ = simulate_coding(coded, SimulatedCoding(low, high, qp, qp, uncoded=0.5))
     assert decoded.min() >= low
     assert decoded.max() <= high
 
@@ -146,7 +146,7 @@ def test_the_same_seed_gives_the_same() -> None:
 def test_each_tensor_of_a_batch_has_its_own_qp_and_a_share_is_not_coded() -> None:
     torch.manual_seed(0)
     coded = smooth(2, channels=2).repeat(400, 1, 1, 1)
-    decoded, _ = simulate_coding(coded, SimulatedCoding(LOW, HIGH, 20, 45, uncoded=0.25))
+    decoded, _, _ = simulate_coding(coded, SimulatedCoding(LOW, HIGH, 20, 45, uncoded=0.25))
     errors = (coded.clamp(LOW, HIGH) - decoded).square().mean((1, 2, 3))
     assert 0.15 < (errors == 0).float().mean() < 0.35
     damaged = errors[errors > 0]
@@ -158,7 +158,7 @@ def test_each_tensor_of_a_batch_has_its_own_qp_and_a_share_is_not_coded() -> Non
 
 def test_gradients_pass_as_through_clipping_alone() -> None:
     coded = (torch.randn(2, 3, 16, 16) * 2).requires_grad_()
-    decoded, _ = simulate_coding(coded, at_qp(30))
+    decoded, _, _ = simulate_coding(coded, at_qp(30))
     weights = torch.randn_like(decoded)
     (decoded * weights).sum().backward()
     gradient = coded.grad
@@ -215,7 +215,7 @@ def test_the_rate_is_per_pixel_and_image() -> None:
 
 def test_half_precision_is_computed_in_float32() -> None:
     coded = smooth(2)
-    decoded, rate = simulate_coding(coded.half(), at_qp(36))
+    decoded, rate, _ = simulate_coding(coded.half(), at_qp(36))
     assert (decoded.dtype, rate.dtype) == (torch.float32, torch.float32)
     assert torch.allclose(decoded, simulate_coding(coded, at_qp(36))[0], atol=step_size(36))
 
@@ -254,7 +254,7 @@ def test_it_resembles_vvc() -> None:
         rates = []
         for coded in tensors:
             real, real_rate = real_coding(coded, 36)
-            simulated, proxy = simulate_coding(coded, at_qp(36))
+            simulated, proxy, _ = simulate_coding(coded, at_qp(36))
             assert abs(10 * math.log10(error(coded, simulated) / error(coded, real))) < 4
             assert 0.3 < float(proxy) / real_rate < 1.2
             rates.append((real_rate, float(proxy)))

@@ -35,16 +35,19 @@ from featcodec.fingerprints import joined_fingerprint
 from featcodec.images.letterbox import Letterbox
 from featcodec.images.reading import read_image
 from featcodec.networks.bottleneck import Bottleneck, load_bottleneck
+from featcodec.privacy.attackers import load_attacker
 from featcodec.privacy.recnet import RecNet, RecNetConfig, load_recnet
 from featcodec.split_model import SplitModel
-from featcodec.training.adversarial import AdversarialTask, fixed, train_adversarial
+from featcodec.training.adversarial import AdversarialTask, StrongPartners, fixed, train_adversarial
 from featcodec.training.attack import train_attack
 from featcodec.training.bottleneck import BottleneckTask, train_bottleneck
 from featcodec.training.data.samples import Augmentation
+from featcodec.training.decoder import DecoderTask, train_decoder
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.objective import CodingPath, Objective, ObjectiveWeights
+from featcodec.training.losses.privacy import PrivacyTerm
 from featcodec.training.losses.reconstruction import reconstruction_loss
-from featcodec.training.recnet import RecNetTask, train_recnet
+from featcodec.training.recnet import RecNetTask, StrongAttack, train_recnet
 from featcodec.training.setup import TrainingData, as_pictures, held_out_batches
 from featcodec.training.simulated_coding import SimulatedCoding
 
@@ -71,7 +74,22 @@ def data(toy_set: Path) -> TrainingData:
 Stage = Callable[[LoopOptions], object]
 
 
-@pytest.fixture(params=["bottleneck", "every term", "recnet", "adversarial", "attack", "latent attack"])
+STRONG = StrongAttack(hidden_channels=8, blocks=1)
+
+
+def against_strong(detector: Path, bottleneck: Path, **changes: Any) -> AdversarialTask:
+    """Every option of the adversarial stage that is not in the paper."""
+    partners = StrongPartners(count=2, hidden_channels=8, blocks=1, fresh_every=3, head_start=1)
+    options = {"privacy_share": 0.5, "term": PrivacyTerm(blur=8), "partners": partners, **changes}
+    return AdversarialTask(detector, bottleneck, None, weights=EVERYTHING, simulation=SIMULATION, **options)
+
+
+@pytest.fixture(
+    params=[
+        *("bottleneck", "every term", "recnet", "adversarial", "against strong", "attack", "latent attack"),
+        *("strong attack", "decoder"),
+    ]
+)
 def stage(request: pytest.FixtureRequest, tiny_yolov5: Path, bottleneck: Path, data: TrainingData) -> Stage:
     """Every stage as a function of the loop's options."""
     every_term = BottleneckTask(tiny_yolov5, weights=EVERYTHING, simulation=SIMULATION)
@@ -83,6 +101,11 @@ def stage(request: pytest.FixtureRequest, tiny_yolov5: Path, bottleneck: Path, d
         "adversarial": lambda options: train_adversarial(against, data, options),
         "attack": lambda options: train_attack(tiny_yolov5, bottleneck, data, options),
         "latent attack": lambda options: train_attack(tiny_yolov5, None, data, options),
+        "against strong": lambda options: train_adversarial(against_strong(tiny_yolov5, bottleneck), data, options),
+        "strong attack": lambda options: train_attack(tiny_yolov5, bottleneck, data, options, STRONG),
+        "decoder": lambda options: train_decoder(
+            DecoderTask(tiny_yolov5, bottleneck, blocks=2, simulated=True), data, options
+        ),
     }
     return stages[request.param]
 
@@ -153,7 +176,7 @@ def test_every_stage_leaves_the_same_things(stage: Stage, tmp_path: Path, tiny_y
     held_out = [row["held-out loss"] for row in rows(tmp_path / "held-out.csv")]
     for name in expected:
         path = tmp_path / name
-        network = load_bottleneck(path) if "bottleneck" in name else load_recnet(path)
+        network = load_bottleneck(path) if "bottleneck" in name else load_attacker(path)
         training = network.config.training
         assert (training["steps"], training["data"]["images"], training["data"]["held_out"]) == (4, 3, 2)
         loss = min(held_out) if name.startswith("best") else held_out[-1]
@@ -534,12 +557,20 @@ def test_stage_3_descends_l_obj_less_w_l_rec(
 ) -> None:
     losses: list[float] = []
 
-    def record(*arguments: Any) -> Tensor:
-        loss = reconstruction_loss(*arguments)
-        losses.append(float(loss.detach()))
-        assert arguments[2] == 2.5
+    def record(reconstruction: Tensor, images: Tensor, edge_weight: float) -> Tensor:
+        loss = reconstruction_loss(reconstruction, images, edge_weight)
+        assert edge_weight == 2.5
+        if reconstruction.requires_grad:  # not the held-out images
+            losses.append(float(loss.detach()))
         return loss
 
+    def reward(term: PrivacyTerm, reconstruction: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        found, active = original(term, reconstruction, images)
+        assert float(found.mean().detach()) == pytest.approx(record(reconstruction, images, term.edge_weight).item())
+        return found, active
+
+    original = PrivacyTerm.__call__
+    monkeypatch.setattr(PrivacyTerm, "__call__", reward)
     monkeypatch.setattr(adversarial_stage, "reconstruction_loss", record)
     task = AdversarialTask(tiny_yolov5, bottleneck, None, privacy_weight=0.7, edge_weight=2.5)
     train_adversarial(task, data, toy_options(tmp_path))

@@ -66,8 +66,8 @@ class CodingPath(nn.Module):
         coded = self.bottleneck.encode(features)
         if self.simulation is None:
             return coded, self.bottleneck.decode(coded), coded.new_zeros(())
-        decoded, rate = simulate_coding(coded, self.simulation)
-        return coded, self.bottleneck.decode(decoded), rate
+        decoded, rate, qp = simulate_coding(coded, self.simulation)
+        return coded, self.bottleneck.decode(decoded, qp), rate
 
 
 class Objective:
