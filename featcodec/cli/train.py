@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rich_click as click
 
-from featcodec.cli.console import complain, training_progress
 from featcodec.cli.options import detector_option, overwrite_option, sources_argument
 from featcodec.cli.train_inputs import (
     bottleneck_path,
@@ -27,23 +23,14 @@ from featcodec.cli.train_options import (
     LOOP_OPTIONS,
     OBJECTIVE_OPTIONS,
     PATH,
-    PLATE_OPTIONS,
     PRIVACY_OPTIONS,
     RESTORATION_OPTIONS,
     SAMPLE_OPTIONS,
     bottleneck_or_auto_option,
     with_options,
 )
-
-if TYPE_CHECKING:
-    from featcodec.training.loop import LoopOptions
-    from featcodec.training.plate_reader import PlateData
-    from featcodec.training.setup import TrainingData
-
-_OF_THE_LOOP = (
-    *("output", "batch_size", "learning_rate", "warmup_steps", "optimizer", "weight_decay", "seed", "resume"),
-    *("save_every", "evaluate_every", "accelerator", "devices", "precision"),
-)
+from featcodec.cli.train_readers import READER_COMMANDS
+from featcodec.cli.train_run import run_stage
 
 
 class _Stages(click.RichGroup):
@@ -83,7 +70,7 @@ def detector_command(**options: Any) -> None:
     names = class_names(options)
     data = training_data({**options, "unlabelled": ()}, names)
     task = DetectorTask(names, options["depth"], options["width"], options["start"])
-    _run(lambda loop: train_detector(task, data, loop), options, data, epochs=300)
+    run_stage(lambda loop: train_detector(task, data, loop), options, data, epochs=300)
 
 
 @command.command("bottleneck")
@@ -129,7 +116,7 @@ def bottleneck_command(**options: Any) -> None:
         start=options["start"],
         **objective_of(options, data, clip),
     )
-    _run(lambda loop: train_bottleneck(task, data, loop), options, data, epochs=50)
+    run_stage(lambda loop: train_bottleneck(task, data, loop), options, data, epochs=50)
 
 
 @command.command("recnet")
@@ -143,7 +130,7 @@ def recnet_command(**options: Any) -> None:
 
     data = training_data(options)
     task = RecNetTask(options["detector"], bottleneck_path(options["bottleneck"]), start=options["start"])
-    _run(lambda loop: train_recnet(task, data, loop), options, data, epochs=20)
+    run_stage(lambda loop: train_recnet(task, data, loop), options, data, epochs=20)
 
 
 @command.command("adversarial")
@@ -183,7 +170,7 @@ def adversarial_command(**options: Any) -> None:
         partners=partners,
         **objective_of(options, data, (config.clip_low, config.clip_high)),
     )
-    _run(lambda loop: train_adversarial(task, data, loop)[0], options, data, epochs=40)
+    run_stage(lambda loop: train_adversarial(task, data, loop)[0], options, data, epochs=40)
 
 
 @command.command("attack")
@@ -203,7 +190,7 @@ def attack_command(**options: Any) -> None:
     data = training_data(options)
     bottleneck = bottleneck_path(options["bottleneck"])
     strong = StrongAttack() if options["strong"] else None
-    _run(lambda loop: train_attack(options["detector"], bottleneck, data, loop, strong), options, data, epochs=20)
+    run_stage(lambda loop: train_attack(options["detector"], bottleneck, data, loop, strong), options, data, epochs=20)
 
 
 @command.command("decoder")
@@ -235,7 +222,7 @@ def decoder_command(**options: Any) -> None:
         simulated=options["simulated"],
         profile=profile_of(options),
     )
-    _run(lambda loop: train_decoder(task, data, loop), options, data, epochs=20)
+    run_stage(lambda loop: train_decoder(task, data, loop), options, data, epochs=20)
 
 
 @command.command("restoration")
@@ -263,7 +250,7 @@ def restoration_command(**options: Any) -> None:
         profile=profile_of(options),
         start=options["start"],
     )
-    _run(lambda loop: train_restoration(task, data, loop), options, data, epochs=20)
+    run_stage(lambda loop: train_restoration(task, data, loop), options, data, epochs=20)
 
 
 @command.command("layout")
@@ -292,42 +279,5 @@ def layout_command(
     click.echo(str(output))
 
 
-@command.command("plate-reader")
-@with_options(PLATE_OPTIONS)
-@with_options(LOOP_OPTIONS)
-def plate_reader_command(**options: Any) -> None:
-    """Optional: train a reader of number plates, which measures how much private text an attack recovers.
-
-    The reader learns from degraded originals. It gets stronger if it also learns from what an attack leaves: give the
-    folder of reconstructions from `featcodec invert` as a second --images.
-    """
-    from featcodec.training.plate_reader import PlateData, PlateReaderTask, train_plate_reader
-
-    data = PlateData.read(options["private"], options["images"], options["held_out"])
-    task = PlateReaderTask(start=options["start"])
-    _run(lambda loop: train_plate_reader(task, data, loop), options, data, epochs=80)
-
-
-def _run(
-    train: Callable[[LoopOptions], Path], options: Mapping[str, Any], data: TrainingData | PlateData, epochs: float
-) -> None:
-    import torch
-
-    from featcodec.errors import InputError
-    from featcodec.training.loop import LoopOptions
-
-    if options["threads"]:
-        torch.set_num_threads(options["threads"])
-    images = options["batch_size"] * options["devices"]
-    epochs = options["epochs"] or epochs
-    if not math.isfinite(epochs):
-        raise InputError(f"{epochs} epochs never end; give a number")
-    steps = options["steps"] or math.ceil(epochs * len(data.images) / images)
-    with training_progress(steps) as report:
-        loop = LoopOptions(steps=steps, report=report, **{name: options[name] for name in _OF_THE_LOOP})
-        written = train(loop)
-    if os.environ.get("LOCAL_RANK", "0") != "0":
-        return  # lightning-fabric starts the other processes with the same command
-    if (best := written.with_name(written.name.replace("last-", "best-"))).exists():
-        complain(f"lowest loss on the held-out images: {best}")
-    click.echo(str(written))
+for reader_command in READER_COMMANDS:
+    command.add_command(reader_command)

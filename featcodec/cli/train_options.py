@@ -42,6 +42,9 @@ LABELLED_OPTIONS = (
 UNLABELLED_OPTIONS = (
     click.option("--unlabelled", multiple=True, metavar="SRC", help="Images without labels. May be repeated."),
 )
+IMAGE_SIZE_OPTION = click.option(
+    "--image-size", type=int, default=512, show_default=True, help="Longest side of an image, in pixels."
+)
 SAMPLE_OPTIONS = (
     click.option(
         "--held-out",
@@ -51,7 +54,7 @@ SAMPLE_OPTIONS = (
         help="Number of images that choose the best checkpoint and are not trained on (labelled images if there are "
         "any).",
     ),
-    click.option("--image-size", type=int, default=512, show_default=True, help="Longest side of an image, in pixels."),
+    IMAGE_SIZE_OPTION,
     ignore_exif_option,
     click.option("--crop", type=int, help="Side of an augmented sample, in pixels. [default: --image-size]"),
     click.option(
@@ -236,8 +239,16 @@ DECODER_OPTIONS = (
         help="Share of tensors that are not coded.",
     ),
 )
+PRIVATE_OPTION = click.option("--private", type=PATH, required=True, help="private.json from `featcodec scenes`.")
+HELD_OUT_PLATES_OPTION = click.option(
+    "--held-out",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Number of images with readable plates that choose the best checkpoint and are not trained on.",
+)
 PLATE_OPTIONS = (
-    click.option("--private", type=PATH, required=True, help="private.json from `featcodec scenes`."),
+    PRIVATE_OPTION,
     click.option(
         "--images",
         type=PATH,
@@ -246,14 +257,15 @@ PLATE_OPTIONS = (
         help="Folder with the images of --private. Repeat the option for folders with the same images as an attacker "
         "reconstructed them, in any size.",
     ),
-    click.option(
-        "--held-out",
-        type=click.IntRange(0),
-        default=0,
-        show_default=True,
-        help="Number of images with readable plates that choose the best checkpoint and are not trained on.",
-    ),
+    HELD_OUT_PLATES_OPTION,
     click.option("--start", type=PATH, help="Plate reader to go on from, instead of random weights."),
+)
+DIRECT_OPTIONS = (
+    PRIVATE_OPTION,
+    click.option("--images", type=PATH, required=True, help="Folder with the images of --private."),
+    HELD_OUT_PLATES_OPTION,
+    IMAGE_SIZE_OPTION,
+    click.option("--start", type=PATH, help="Direct reader to go on from, instead of random weights."),
 )
 
 

@@ -61,6 +61,7 @@ COMMANDS = {
     "train --recnet": f"train adversarial {TRAIN} --bottleneck {STREET} --unlabelled {{}}/in --recnet FILE "
     "--detection-weight 0",
     "train --private": "train plate-reader -o out --private FILE --images {}/in",
+    "train direct-reader --private": f"train direct-reader {TRAIN} --bottleneck none --private FILE --images {{}}/in",
     "train layout SRC": "train layout FILE -o out.safetensors --detector scenes",
     "train layout --bottleneck": "train layout {}/in -o out.safetensors --detector scenes --bottleneck FILE",
 }
