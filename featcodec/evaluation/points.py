@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, TypeAlias
 
 from featcodec.errors import InputError
+from featcodec.privacy import measures
 from featcodec.system.csv_tables import CsvRow, CsvTable, parse_csv
 from featcodec.system.files import explained, read_bounded
 from featcodec.system.leftovers import beside
@@ -32,7 +33,7 @@ PARAMETERS = ("qp", "quality")
 IDENTITY = (
     *("method", "fingerprint", "codec", "codec_version", "preset", "encoder_params", "split", "clip_low", "clip_high"),
     *("bits", "layout", "restoration", "image_size", "square", "precision", "conf", "iou", "max_det"),
-    *("dataset", "images", "version"),
+    *("dataset", "images", "version", "attack"),
 )
 """The other columns that identify a point. They are equal along a curve.
 
@@ -42,12 +43,19 @@ bits: the quantizer. layout: 16 hex digits that name the layout of the frame, or
 restoration: 16 hex digits that name the restoration in the decoder, or an empty string without one. image_size, square:
 the letterbox. precision: the number format of the networks. conf, iou, max_det: which boxes count. dataset: 16 hex
 digits that name the bytes of the annotation file and the ids of the images. images: number of images. version: version
-of featcodec.
+of featcodec. attack: the kind of attack in a row of an audit; empty in a row of a sweep, whose scores are those of the
+RecNet that `recnet` names.
+"""
+
+SCORES = tuple(measure.name for measure in measures.MEASURES)
+"""What an attack reaches: means over the images, by the names of the measures.
+
+psnr, edge_psnr: dB. ssim, ms_ssim: at most 1. lpips: a distance. The others are shares in [0, 1].
 """
 
 MEASURES = (
     *("bottleneck", "bytes", "header_bytes", "slice_bytes", "bpp", "ap", "ap50", "ap75"),
-    *("bootstrap", "seed", "ap50_low", "ap50_high", "recnet", "psnr", "edge_psnr"),
+    *("bootstrap", "seed", "ap50_low", "ap50_high", "recnet", *SCORES),
     *("front_end_seconds", "encode_seconds", "decode_seconds", "back_end_seconds"),
 )
 """What was measured.
@@ -55,11 +63,11 @@ MEASURES = (
 bottleneck: the name of the bottleneck, for people. bytes: size of all files. slice_bytes: bytes of slice data (for
 JPEG, of the scan). header_bytes: all other bytes. bpp: bits per pixel of the original images. ap, ap50, ap75: COCO box
 AP in percent. ap50_low, ap50_high: the 95 % interval of the bootstrap, from `bootstrap` resamples with `seed`.
-recnet: 16 hex digits that name the RecNet. psnr, edge_psnr: mean dB of its reconstructions. *_seconds: time of one
-thread, summed over the images.
+recnet: 16 hex digits that name the RecNet. SCORES: of its reconstructions, or of those of `attack`. *_seconds: time of
+one thread, summed over the images.
 """
 
-LATER = ("layout", "restoration")
+LATER = ("layout", "restoration", "attack", *SCORES[2:])
 """Columns that files of older versions do not have. Their rows are read with empty values in these columns."""
 
 COLUMNS = (IDENTITY[0], *PARAMETERS, *IDENTITY[1:], *MEASURES)

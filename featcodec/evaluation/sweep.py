@@ -12,7 +12,7 @@ import importlib
 import math
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -26,11 +26,12 @@ from featcodec.evaluation.coco import accuracy_of, match_boxes
 from featcodec.evaluation.crew import Crew, Spool
 from featcodec.evaluation.dataset import Dataset
 from featcodec.evaluation.methods import Method, Picture
-from featcodec.evaluation.points import IDENTITY, PARAMETERS, PointFile, Row, number
+from featcodec.evaluation.points import IDENTITY, PARAMETERS, SCORES, PointFile, Row, number
 from featcodec.images.letterbox import Letterboxed
 from featcodec.images.reading import reading
 from featcodec.pipeline.common import NETWORK_PIXELS, most_pixels, network_parts
-from featcodec.privacy.image_quality import ImageQuality, image_quality, mean_decibel
+from featcodec.privacy.image_quality import mean_decibel
+from featcodec.privacy.similarity import similarity_of
 from featcodec.system.batching import Batcher, Budget, cores, parts
 from featcodec.system.devices import beside_other_work
 
@@ -163,7 +164,7 @@ class _Scored:
     slice_bytes: int
     original: tuple[int, int]
     results: list[dict[str, Any]]
-    quality: ImageQuality | None
+    quality: Mapping[str, float] | None
 
 
 class _Curve(Generic[S, D]):
@@ -216,7 +217,7 @@ class _Curve(Generic[S, D]):
             **{"bytes": str(total), "header_bytes": str(total - slices), "slice_bytes": str(slices)},
             "bpp": number(bits_per_pixel([(one.bytes, *one.original) for one in scored])),
             **{name: number(getattr(accuracy, name)) for name in ("ap", "ap50", "ap75")},
-            **dict.fromkeys(("bootstrap", "seed", "ap50_low", "ap50_high", "psnr", "edge_psnr"), ""),
+            **dict.fromkeys(("bootstrap", "seed", "ap50_low", "ap50_high", *SCORES), ""),
             "recnet": self.method.recnet,
             **{f"{stage}_seconds": f"{seconds:.3f}" for stage, seconds in self._seconds.items()},
         }
@@ -225,9 +226,8 @@ class _Curve(Generic[S, D]):
             row.update(bootstrap=str(bootstrap), seed=str(seed))
             row.update(ap50_low=number(interval.low), ap50_high=number(interval.high))
         qualities = [one.quality for one in scored if one.quality is not None]
-        if qualities:
-            row["psnr"] = number(mean_decibel(quality.psnr for quality in qualities))
-            row["edge_psnr"] = number(mean_decibel(quality.edge_psnr for quality in qualities))
+        for name in qualities[0] if qualities else ():
+            row[name] = number(mean_decibel(quality[name] for quality in qualities))
         return row
 
     def _prepare(self, spool: Spool) -> Iterator[_Item[S]]:
@@ -289,10 +289,10 @@ class _Curve(Generic[S, D]):
             for index, (item, data, found) in enumerate(zip(batch, files, detections, strict=True))
         ]
 
-    def _quality(self, item: _Item[S], picture: Picture) -> ImageQuality:
+    def _quality(self, item: _Item[S], picture: Picture) -> dict[str, float]:
         _, image = self._read(item.number)
         original = image.letterbox.crop(image.pixels).astype(np.float32) / 255
-        return image_quality(original, picture)
+        return similarity_of(original, picture)
 
     @contextlib.contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -16,9 +16,9 @@ import numpy as np
 
 from featcodec.errors import FeatcodecError
 from featcodec.privacy.extras import import_extra
+from featcodec.privacy.measures import FACES
 from featcodec.privacy.readers import Measure, Original, Pixels, Score
 
-FACES = Measure("faces", "faces found")
 LEAST_OVERLAP = 0.5
 """Intersection over union from which on two boxes are one face."""
 _LEAST_CONFIDENCE = 0.95

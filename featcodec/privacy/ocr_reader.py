@@ -18,11 +18,11 @@ import numpy as np
 
 from featcodec.errors import FeatcodecError
 from featcodec.privacy.extras import import_extra
+from featcodec.privacy.measures import OCR_CHARACTERS
 from featcodec.privacy.plate_reader import cut_plates
 from featcodec.privacy.private_details import PrivateDetails
 from featcodec.privacy.readers import Measure, Original, Pixels, Score
 
-OCR_CHARACTERS = Measure("ocr_characters", "characters read on plates by rapidocr")
 _SCALE = 1.5
 """rapidocr reads lines of 48 pixels; `cut_plates` makes crops of 32."""
 

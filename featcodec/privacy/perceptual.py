@@ -19,10 +19,10 @@ from torch import Tensor
 
 from featcodec.errors import FeatcodecError
 from featcodec.privacy.extras import import_extra
+from featcodec.privacy.measures import LPIPS
 from featcodec.privacy.readers import Measure, Original, Pixels, Score
 from featcodec.system.files import read_bounded
 
-LPIPS = Measure("lpips", "LPIPS", is_share=False, rises=False)
 ALEXNET = "alexnet-owt-7be5be79.pth"
 """The name of torchvision's file. It ends in the first digits of the file's SHA-256."""
 _MAX_BYTES = 256 << 20

@@ -14,12 +14,11 @@ from torch import Tensor
 from featcodec.errors import InputError
 from featcodec.images.letterbox import Letterbox
 from featcodec.privacy.direct_reader import DirectReader, cut_windows
+from featcodec.privacy.measures import PLATE_CHARACTERS
 from featcodec.privacy.plate_reader import PlateReader, cut_plates, load_plate_reader, shipped_plate_reader
 from featcodec.privacy.plate_text import score_of_characters
 from featcodec.privacy.private_details import PrivateDetails, read_private_details
 from featcodec.privacy.readers import Measure, Original, Pixels, Score
-
-PLATE_CHARACTERS = Measure("plate_characters", "characters read on plates")
 
 
 @dataclass(frozen=True)

@@ -18,11 +18,13 @@ from featcodec.evaluation.points import (
     LATER,
     MEASURES,
     PARAMETERS,
+    SCORES,
     PointFile,
     Row,
     number,
     read_points,
 )
+from featcodec.privacy.measures import MEASURES as MEASURES_OF_AUDITS
 
 
 def row(**values: str) -> Row:
@@ -31,6 +33,11 @@ def row(**values: str) -> Row:
 
 def test_columns_are_named_once_each() -> None:
     assert len(set(COLUMNS)) == len(COLUMNS) == len(IDENTITY) + len(PARAMETERS) + len(MEASURES)
+
+
+def test_every_score_of_an_audit_has_a_column() -> None:
+    assert [measure.name for measure in MEASURES_OF_AUDITS] == list(SCORES)
+    assert set(SCORES) <= set(MEASURES)
 
 
 @pytest.mark.parametrize(
@@ -218,7 +225,7 @@ def test_a_file_of_an_older_version_is_read_but_not_appended_to(tmp_path: Path) 
     older = [column for column in COLUMNS if column not in LATER]
     path.write_text(",".join(older) + "\n" + ",".join("7" if column == "qp" else "x" for column in older) + "\n")
     (found,) = read_points(path, COLUMNS).rows
-    assert found == {**dict.fromkeys(COLUMNS, "x"), "qp": "7", "layout": "", "restoration": ""}
+    assert found == {**dict.fromkeys(COLUMNS, "x"), **dict.fromkeys(LATER, ""), "qp": "7"}
     with pytest.raises(InputError) as caught:
         PointFile(path)
     assert str(caught.value) == (
