@@ -107,9 +107,18 @@ class Attack:
         Raises:
             InputError: a reconstruction is not finite.
         """
-        qp = None if qps is None else torch.tensor(qps, dtype=torch.float32, device=tensors.device)
         with torch.inference_mode():
-            images = self.recnet(tensors.float(), qp).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+            images = self.letterboxed(tensors, qps).permute(0, 2, 3, 1).cpu().numpy()
         if not np.isfinite(images).all():
             raise InputError("RecNet makes a picture that is not finite; train RecNet again")
         return [letterbox.crop(image) for image, letterbox in zip(images, letterboxes, strict=True)]
+
+    def letterboxed(self, tensors: Tensor, qps: Sequence[int] | None = None) -> Tensor:
+        """Return reconstructions with the border of the letterbox: (B, 3, 8 H, 8 W) in [0, 1].
+
+        Args:
+            tensors, qps: as for `on_tensors`.
+        """
+        qp = None if qps is None else torch.tensor(qps, dtype=torch.float32, device=tensors.device)
+        pictures: Tensor = self.recnet(tensors.float(), qp).clamp(0, 1)
+        return pictures

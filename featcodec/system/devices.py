@@ -53,3 +53,10 @@ def beside_other_work(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether this is a CPU with instructions for bfloat16 (AVX512-BF16). Other CPUs compute it slower than float32."""
+    # torch promises nothing about this name; without it, everything computes in float32.
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return device.type == "cpu" and asked is not None and bool(asked())
