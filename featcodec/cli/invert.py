@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
+from featcodec.cli.attacked import expand_attacked, match_attacked, plate_audit
 from featcodec.cli.console import complain, print_json, print_table, progress
 from featcodec.cli.options import (
     bottleneck_label,
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from featcodec.privacy.attack import Attack
     from featcodec.privacy.attack_files import Attacked
     from featcodec.privacy.attack_results import AttackResult
-    from featcodec.privacy.plates import PlateAudit
-    from featcodec.system.paths import Source
 
 AUTO = "auto"
 _MEASURES = ("psnr", "edge_psnr")
@@ -135,8 +134,8 @@ def command(
     from featcodec.privacy.attack_files import attack_files, check_pictures
     from featcodec.privacy.attack_results import add_attack_results, check_attack_results
 
-    files, are_streams = _expand(sources)
-    matched, unmatched = _match(files, originals, are_streams=are_streams)
+    files, are_streams = expand_attacked(sources)
+    matched, unmatched = match_attacked(files, originals, are_streams=are_streams)
     if are_streams and originals is None:
         _refuse_without_originals(latent_recnet, private)
     for source in unmatched:
@@ -146,7 +145,7 @@ def command(
     known = [source for source in files if source not in unmatched]
     check_pictures(known, output, matched, overwrite=overwrite)
     check_attack_results(output)
-    plates = None if private is None else _plate_audit(private, _given(plate_reader), known)
+    plates = None if private is None else plate_audit(private, _given(plate_reader), known)
     side_infos = read_side_infos(source.path for source in known) if are_streams else {}
     networks, settings = (detector, bottleneck, layout, device, half), {"image_size": image_size, "square": square}
     codec = load_codec_for(side_infos.values(), *networks, **settings, restoration="none")
@@ -218,52 +217,8 @@ def _refuse_without_originals(latent_recnet: Path | None, private: Path | None) 
         raise click.UsageError("--private needs --originals: it says what is on the original images")
 
 
-def _plate_audit(private: Path, reader: Path | None, sources: Sequence[Source]) -> PlateAudit:
-    from featcodec.privacy.plates import PlateAudit
-
-    audit = PlateAudit.load(private, reader, [source.relative for source in sources])
-    if unlisted := [source.path for source in sources if not audit.details.lists(source.relative)]:
-        complain(
-            f"note: {private} does not list {len(unlisted)} of {len(sources)} images (the first is {unlisted[0]}); "
-            "plates on them do not count"
-        )
-    return audit
-
-
 def _given(recnet: Path) -> Path | None:
     return None if recnet == Path(AUTO) else recnet
-
-
-def _expand(arguments: Sequence[str]) -> tuple[list[Source], bool]:
-    """The sources, and whether they are bitstreams."""
-    from featcodec.bitstream import STREAM_SUFFIX
-    from featcodec.errors import InputError
-    from featcodec.images.reading import IMAGE_SUFFIXES
-    from featcodec.privacy.attack_files import is_stream
-    from featcodec.system.paths import expand_sources
-
-    files = expand_sources(arguments, IMAGE_SUFFIXES | {STREAM_SUFFIX}, "bitstreams or images")
-    streams = [source for source in files if is_stream(source)]
-    if streams and len(streams) < len(files):
-        image = next(source for source in files if not is_stream(source))
-        raise InputError(
-            f"{streams[0].path} is a bitstream and {image.path} is an image; invert them separately, because a mean "
-            "over both has no meaning"
-        )
-    return files, bool(streams)
-
-
-def _match(
-    files: Sequence[Source], originals: Path | None, *, are_streams: bool
-) -> tuple[dict[Path, Path], set[Source]]:
-    """The original of each source, by the source's path; and the sources without an original."""
-    from featcodec.images.names import match_originals
-
-    if originals is None:
-        return {} if are_streams else {source.path: source.path for source in files}, set()
-    images = match_originals([source.name for source in files], originals)
-    matched = {source.path: images[source.name] for source in files if source.name in images}
-    return matched, {source for source in files if source.name not in images}
 
 
 def _measured(outcome: Attacked, attack: str) -> dict[str, float]:

@@ -26,6 +26,7 @@ COMMANDS = (
     "sweep",
     "bd",
     "report",
+    "audit",
     "invert",
     "train",
     "scenes",

@@ -29,7 +29,8 @@ _MAX_COMMANDS = 1 << 20
     "attacks",
     type=click.Path(path_type=Path),
     multiple=True,
-    help="Output folder of `featcodec invert`: one column of the grid of reconstructions. May be repeated.",
+    help="Output folder of `featcodec invert` or `featcodec audit`: columns of the grid of reconstructions. May be "
+    "repeated.",
 )
 @click.option(
     "--originals",
@@ -81,12 +82,14 @@ def command(
     from featcodec.evaluation.report.study import read_study
     from featcodec.evaluation.report.tables import bd
     from featcodec.privacy.attack_results import FILE_NAME as ATTACK_TABLE
+    from featcodec.privacy.audit_results import FILE_NAME as AUDIT_TABLE
 
     for path in (output, markdown):
         if path is not None and path.is_dir():
             raise OutputError(f"{path}: is a folder; choose another name")
     planned = [output, *(markdown_files(markdown).values() if markdown is not None else ())]
-    inputs = [*tables, *(folder / ATTACK_TABLE for folder in attacks), *([commands] if commands else [])]
+    results = [folder / name for folder in attacks for name in (ATTACK_TABLE, AUDIT_TABLE)]
+    inputs = [*tables, *results, *([commands] if commands else [])]
     _check_outputs(planned, inputs, overwrite=overwrite)
     report = Report(
         title=title,

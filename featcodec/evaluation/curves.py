@@ -12,6 +12,7 @@ from featcodec.system.csv_tables import number_of
 
 RATE = "bpp"
 PSNR = "psnr"
+ATTACK = "attack"
 _PREFIXES = ("fingerprint", "dataset", "recnet", "layout", "restoration")
 """Columns for which the beginning of a value is enough."""
 _LISTED = 8
@@ -58,6 +59,8 @@ def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = N
     A file with only the rate and the metric holds one curve. Rows without a rate or without the metric are left out,
     and the notes of the curve say so.
 
+    Rows of an audit (with a value in the column attack) are points only if a condition names their attack.
+
     Args:
         path: a CSV file with a header line.
         metric: the column of the accuracies, ap50 or ap.
@@ -70,10 +73,11 @@ def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = N
     """
     conditions = conditions or {}
     content = read_points(path, (RATE, metric, *conditions))
-    rows, notes = content.rows, content.notes
+    notes = content.notes
+    rows = [row for row in content.rows if _counts(row, conditions)]
     chosen = []
-    for row, number in zip(rows, content.numbers, strict=True):
-        if all(meets(row, *condition) for condition in conditions.items()):
+    for row, number in zip(content.rows, content.numbers, strict=True):
+        if _counts(row, conditions) and all(meets(row, *condition) for condition in conditions.items()):
             chosen.append(row)
             if row[RATE] and row[metric]:
                 _point(f"{path}: row {number}", row, metric)
@@ -89,6 +93,11 @@ def read_curve(path: Path, metric: str, conditions: Mapping[str, str] | None = N
     row = curves[0][0]
     name = " ".join([str(path), row.get("method", ""), "restored" if row.get("restoration") else ""]).strip()
     return replace(curve_of(curves[0], metric, name), notes=tuple(notes))
+
+
+def _counts(row: Row, conditions: Mapping[str, str]) -> bool:
+    """Whether a row may be a point: the rows of audits only if they are asked for."""
+    return ATTACK in conditions or not row.get(ATTACK)
 
 
 def curve_of(rows: Sequence[Row], metric: str, name: str) -> RateCurve:

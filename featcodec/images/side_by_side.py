@@ -42,21 +42,38 @@ def side_by_side(panels: Sequence[Panel]) -> npt.NDArray[np.uint8]:
     Returns:
         (height, width, 3) uint8 RGB.
     """
-    size = round(max(panel.pixels.shape[1] for panel in panels) / _FONTS_PER_PANEL)
+    return panel_rows([panels])
+
+
+def panel_rows(rows: Sequence[Sequence[Panel]]) -> npt.NDArray[np.uint8]:
+    """Several rows as in `side_by_side`, with their columns in line. A short row has no panels at its end.
+
+    Returns:
+        (height, width, 3) uint8 RGB.
+    """
+    size = round(max(panel.pixels.shape[1] for row in rows for panel in row) / _FONTS_PER_PANEL)
     size = min(max(size, _LEAST_FONT), _MOST_FONT)
     font = ImageFont.load_default(size=size)
-    gap, line = size // 2, round(1.4 * size)
     pen = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    widths = [
-        max([panel.pixels.shape[1], *(int(pen.textlength(text, font=font)) + 1 for text in panel.captions)])
-        for panel in panels
-    ]
-    below = max(panel.pixels.shape[0] for panel in panels) + round(1.5 * gap)
-    lines = max(len(panel.captions) for panel in panels)
-    canvas = Image.new("RGB", (sum(widths) + gap * (len(panels) + 1), below + gap + line * lines), _PAPER)
+    widths = [0] * max(map(len, rows))
+    for row in rows:
+        for column, panel in enumerate(row):
+            captions = [int(pen.textlength(text, font=font)) + 1 for text in panel.captions]
+            widths[column] = max([widths[column], panel.pixels.shape[1], *captions])
+    return np.concatenate([_drawn(row, widths, font, size) for row in rows])
+
+
+def _drawn(
+    row: Sequence[Panel], widths: Sequence[int], font: ImageFont.FreeTypeFont | ImageFont.ImageFont, size: int
+) -> npt.NDArray[np.uint8]:
+    """One row in columns of these widths. Widths and the size of the font are in pixels."""
+    gap, line = size // 2, round(1.4 * size)
+    below = max(panel.pixels.shape[0] for panel in row) + round(1.5 * gap)
+    lines = max(len(panel.captions) for panel in row)
+    canvas = Image.new("RGB", (sum(widths) + gap * (len(widths) + 1), below + gap + line * lines), _PAPER)
     pen = ImageDraw.Draw(canvas)
     left = gap
-    for panel, width in zip(panels, widths, strict=True):
+    for panel, width in zip(row, widths, strict=False):
         canvas.paste(Image.fromarray(panel.pixels), (left + (width - panel.pixels.shape[1]) // 2, gap))
         for number, text in enumerate(panel.captions):
             pen.text((left + width / 2, below + line * (number + 0.5)), text, fill=_INK, font=font, anchor="mm")

@@ -16,19 +16,24 @@ import numpy as np
 import numpy.typing as npt
 
 from featcodec import bitstream
-from featcodec.bitstream import STREAM_SUFFIX, SideInfo
-from featcodec.errors import FeatcodecError, InputError, OutputError
+from featcodec.bitstream import SideInfo
+from featcodec.errors import FeatcodecError
 from featcodec.images.letterbox import MAX_IMAGE_SIZE, Letterbox, Letterboxed, letterbox_of
 from featcodec.images.reading import reading
 from featcodec.images.side_by_side import Panel, save_png, side_by_side
 from featcodec.pipeline.common import batched_outcomes, file_size, network_batch, one_bad_apart, one_line
 from featcodec.privacy.attack import Attack, Picture
+from featcodec.privacy.attack_pictures import (
+    check_outputs,
+    is_stream,
+    letterboxed_original,
+    picture_path,
+    side_by_side_path,
+    to_pixels,
+)
 from featcodec.privacy.image_quality import ImageQuality, image_quality
 from featcodec.privacy.plates import PlateAudit, ReadPlate
-from featcodec.system.paths import Source, resolved
-
-SIDE_BY_SIDE_FOLDER = "side-by-side"
-_PICTURE_SUFFIX = ".png"
+from featcodec.system.paths import Source
 
 
 @dataclass(frozen=True)
@@ -78,21 +83,6 @@ class _Job:
         return (width, height, isinstance(self.target, Letterboxed), self.original is None), held, width * height
 
 
-def is_stream(source: Source) -> bool:
-    """Whether a source is treated as a bitstream. Every other source is treated as an image."""
-    return source.path.suffix.lower() == STREAM_SUFFIX
-
-
-def picture_path(source: Source, folder: Path) -> Path:
-    """Return the path for a reconstruction: the same relative path, with the suffix .png."""
-    return folder / source.relative.with_suffix(_PICTURE_SUFFIX)
-
-
-def side_by_side_path(source: Source, folder: Path) -> Path:
-    """Return the path for the picture that shows original and reconstructions side by side."""
-    return picture_path(source, folder / SIDE_BY_SIDE_FOLDER)
-
-
 def check_pictures(
     sources: Sequence[Source], folder: Path, originals: Mapping[Path, Path] | None = None, *, overwrite: bool
 ) -> None:
@@ -102,21 +92,11 @@ def check_pictures(
         OutputError: the folder is a file; a picture exists already (unless it may be overwritten); or a picture would
             replace a source, an original or another picture.
     """
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder}: is not a folder; choose another `output`")
     originals = originals or {}
-    protected = {resolved(path) for path in (*(source.path for source in sources), *originals.values())}
     outputs = [picture_path(source, folder) for source in sources]
     outputs += [side_by_side_path(source, folder) for source in sources if source.path in originals]
-    planned: set[str] = set()
-    for output in outputs:
-        if resolved(output) in protected:
-            raise OutputError(f"{output}: is an original, which would be overwritten; choose another `output`")
-        if str(output).casefold() in planned:
-            raise OutputError(f"{output}: two pictures would have this name; rename the folder {SIDE_BY_SIDE_FOLDER}")
-        planned.add(str(output).casefold())
-        if output.exists() and not overwrite:
-            raise OutputError(f"{output}: exists; use `overwrite` or another `output`")
+    protected = (*(source.path for source in sources), *originals.values())
+    check_outputs(outputs, folder, protected, overwrite=overwrite)
 
 
 def attack_files(  # noqa: PLR0913  (most are keywords that are seldom given)
@@ -201,19 +181,8 @@ def _read(inversion: _Run, source: Source) -> _Job:
         if isinstance(target, Letterboxed) and path == source.path:
             original = target
         else:
-            original = _letterboxed_original(path, letterbox, ignore_exif=inversion.ignore_exif)
+            original = letterboxed_original(path, letterbox, ignore_exif=inversion.ignore_exif)
     return _Job(source, target, letterbox, original)
-
-
-def _letterboxed_original(path: Path, letterbox: Letterbox, *, ignore_exif: bool) -> Letterboxed:
-    with reading(path, ignore_exif=ignore_exif) as image:
-        if image.shape[:2] != (letterbox.original_height, letterbox.original_width):
-            raise InputError(
-                f"is from an image of {letterbox.original_width}x{letterbox.original_height}, but {path} has "
-                f"{image.shape[1]}x{image.shape[0]} pixels; give the `originals` of these files, read "
-                "in the same way (`ignore_exif`)"
-            )
-        return Letterboxed(letterbox, letterbox.apply(image))
 
 
 def _invert(inversion: _Run, group: Sequence[_Job]) -> list[Attacked]:
@@ -247,7 +216,7 @@ def _invert(inversion: _Run, group: Sequence[_Job]) -> list[Attacked]:
 
 def _write(inversion: _Run, job: _Job, picture: Picture, latent: Picture | None) -> Attacked:
     output = picture_path(job.source, inversion.folder)
-    save_png(output, _to_pixels(picture), overwrite=inversion.overwrite)
+    save_png(output, to_pixels(picture), overwrite=inversion.overwrite)
     if job.original is None:
         return Attacked(job.source, output, qp=_qp(job.target))
     pixels = job.letterbox.crop(job.original.pixels)
@@ -261,8 +230,8 @@ def _write(inversion: _Run, job: _Job, picture: Picture, latent: Picture | None)
     panels.append(_panel(picture, inversion.attack, job.target, quality))
     comparison = side_by_side_path(job.source, inversion.folder)
     save_png(comparison, side_by_side(panels), overwrite=inversion.overwrite)
-    pictures = {"original": pixels, "latent": None if latent is None else _to_pixels(latent)}
-    plates = _read_plates(inversion, job, {**pictures, "reconstruction": _to_pixels(picture)})
+    pictures = {"original": pixels, "latent": None if latent is None else to_pixels(latent)}
+    plates = _read_plates(inversion, job, {**pictures, "reconstruction": to_pixels(picture)})
     return Attacked(job.source, output, quality, latent_quality, comparison, _qp(job.target), plates)
 
 
@@ -291,8 +260,4 @@ def _panel(
         side_info = target[0]
         what = f"{space} stream, " + ("no VVC" if side_info.is_raw else f"QP {side_info.qp}")
     measured = f"PSNR {quality.psnr:.2f} dB, edge-PSNR {quality.edge_psnr:.2f} dB"
-    return Panel(_to_pixels(picture), (what, measured))
-
-
-def _to_pixels(picture: Picture) -> npt.NDArray[np.uint8]:
-    return np.rint(picture * 255).astype(np.uint8)
+    return Panel(to_pixels(picture), (what, measured))

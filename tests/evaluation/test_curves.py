@@ -100,6 +100,17 @@ def test_what_is_no_curve_is_one_line(tmp_path: Path, text: str, reason: str) ->
     assert str(caught.value).startswith(str(path))
 
 
+def test_rows_of_an_audit_are_points_only_if_asked_for(path: Path) -> None:
+    wanted = {"method": "latent", "clip_high": "6"}
+    swept = read_curve(path, "ap50", wanted)
+    same = {"method": "latent", "clip_high": "6", "fingerprint": "ab12"}
+    append(path, **same, qp="34", bpp="0.9", ap50="60", psnr="22", attack="gradient")
+    append(path, **same, qp="38", psnr="21", attack="recnet")
+    assert read_curve(path, "ap50", wanted) == swept
+    (point,) = read_curve(path, "ap50", {"attack": "gradient"}).points
+    assert (point.rate, point.psnr) == (0.9, 22)
+
+
 def test_what_is_left_out_of_a_curve_is_said(tmp_path: Path) -> None:
     path = tmp_path / "paper.csv"
     path.write_text("\ufeffbpp,ap50\r\n0.2,50\r\n0.1,\r\n,30\r\n0.3,60", newline="")

@@ -14,13 +14,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
 from featcodec.evaluation.points import IDENTITY
-from featcodec.evaluation.report import figures, pictures, tables
+from featcodec.evaluation.report import audit, figures, pictures, tables
 from featcodec.evaluation.report.pictures import GridRow
 from featcodec.evaluation.report.study import Study, label_of
 from featcodec.system.files import write_atomically
 from featcodec.version import __version__
 
 _SETTINGS = tuple(name for name in IDENTITY if name not in ("method", "fingerprint"))
+_MOST_COLUMNS = 5
 _MARKDOWN_SPECIAL = str.maketrans({character: f"\\{character}" for character in "\\`*_[]<>|#~"})
 
 
@@ -97,10 +98,13 @@ def _contents(report: Report) -> dict[str, Any]:
         "version": __version__,
         "has_intervals": any(row.get("ap50_low") for row in study.rows),
         "images": study.rows[0]["images"],
+        "columns": _columns(len(report.grid[0].panels) if report.grid else 1),
         "rate_accuracy": figures.rate_accuracy(study),
         "privacy_accuracy": figures.privacy_accuracy(study),
         "uncompressed": tables.uncompressed(study),
         "reconstruction": tables.reconstruction(study),
+        "worst_case": audit.worst_case(study),
+        "attacks": audit.attacks(study),
         "bd": tables.bd(study),
         "variants": tables.variants(study),
         "operating_points": tables.operating_points(study),
@@ -108,6 +112,11 @@ def _contents(report: Report) -> dict[str, Any]:
         "fingerprints": _fingerprints(study),
         "settings": _settings(study),
     }
+
+
+def _columns(panels: int) -> int:
+    """Return how many pictures stand in a line: all, or half of them if they would be too small to see anything."""
+    return panels if panels <= _MOST_COLUMNS else -(-panels // 2)
 
 
 def _fingerprints(study: Study) -> list[tuple[str, str, str]]:

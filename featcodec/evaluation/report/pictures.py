@@ -17,6 +17,10 @@ from featcodec.errors import InputError
 from featcodec.images.reading import read_image
 from featcodec.images.side_by_side import Panel, side_by_side
 from featcodec.privacy.attack_results import AttackResult, read_attack_results
+from featcodec.privacy.audit_results import FILE_NAME as AUDIT_TABLE
+from featcodec.privacy.audit_results import AuditResult, read_audit_results
+from featcodec.privacy.readers import Score
+from featcodec.privacy.worst_case import ATTACKS, LATENT
 from featcodec.system.paths import resolved
 
 _MOST_SIDE = 384
@@ -56,7 +60,7 @@ def read_grid(folders: Sequence[Path], most: int, originals: Sequence[Path] = ()
     """Read the images that all attacks have in common, in the order of the first attack.
 
     Args:
-        folders: output folders of `featcodec invert`, one per attack.
+        folders: output folders of `featcodec invert`, one per attack, or of `featcodec audit`, with all its attacks.
         most: largest number of images.
         originals: folders (or files) of the original images. The tables may name originals in them and in the folder of
             the attack, and nowhere else: whoever gets the page sees these images.
@@ -67,17 +71,63 @@ def read_grid(folders: Sequence[Path], most: int, originals: Sequence[Path] = ()
     """
     if not folders:
         return []
-    attacks = [{result.picture: result for result in read_attack_results(folder)} for folder in folders]
-    common = [name for name in attacks[0] if all(name in attack for attack in attacks) and attacks[0][name].original]
+    columns = [column for folder in folders for column in _columns(folder)]
+    common = [name for name in columns[0] if all(name in column for column in columns) and columns[0][name].original]
     if not common:
         raise InputError(
             f"{', '.join(map(str, folders))}: have no image with an original in common; invert the same images, "
             "and give `originals` for bitstreams"
         )
-    return [
-        _row(name, [(folder, attack[name]) for folder, attack in zip(folders, attacks, strict=True)], originals)
-        for name in _spread(common, most)
-    ]
+    return [_row(name, [column[name] for column in columns], originals) for name in _spread(common, most)]
+
+
+@dataclass(frozen=True)
+class _Picture:
+    """A reconstruction, from a table of either kind.
+
+    Attributes:
+        folder: the output folder of the attack or audit.
+        picture: the path of the PNG below it.
+        original: the path of the original image, or an empty string.
+        label: what was attacked, and how.
+        measured: lines about PSNR and edge-PSNR.
+    """
+
+    folder: Path
+    picture: str
+    original: str
+    label: str
+    measured: tuple[str, ...]
+
+
+def _columns(folder: Path) -> list[dict[str, _Picture]]:
+    """Return the attacks of a folder, each with its pictures by the name of the image."""
+    if not (folder / AUDIT_TABLE).exists():
+        return [{_name(result.picture): _of_attack(folder, result) for result in read_attack_results(folder)}]
+    by_attack: dict[tuple[str, str], dict[str, _Picture]] = {}
+    for result in read_audit_results(folder):
+        if result.picture:
+            by_attack.setdefault((result.side, result.attack), {})[result.image] = _of_audit(folder, result)
+    if not by_attack:
+        raise InputError(f"{folder}: its table has no picture; run `featcodec audit` again")
+    # Latent coding first, because the others are compared with it; else in the order of the attacks.
+    order = sorted(by_attack, key=lambda key: (key[0] != LATENT, ATTACKS.index(key[1]) if key[1] in ATTACKS else -1))
+    return [by_attack[key] for key in order]
+
+
+def _name(picture: str) -> str:
+    return picture[: len(picture) - len(Path(picture).suffix)]
+
+
+def _of_attack(folder: Path, result: AttackResult) -> _Picture:
+    label = f"RecNet-{result.label}" + (f", QP {result.qp}" if result.qp else "")
+    return _Picture(folder, result.picture, result.original, label, _measured(result.psnr, result.edge_psnr))
+
+
+def _of_audit(folder: Path, result: AuditResult) -> _Picture:
+    label = f"{result.label}, {result.attack}" + (f", QP {result.qp}" if result.qp else "")
+    values = (result.scores.get(name, Score()).mean for name in ("psnr", "edge_psnr"))
+    return _Picture(folder, result.picture, result.original, label, _measured(*values))
 
 
 def contact_sheet(rows: Sequence[GridRow]) -> bytes:
@@ -96,42 +146,41 @@ def _spread(names: Sequence[str], most: int) -> list[str]:
     return [names[index * len(names) // count] for index in range(count)]
 
 
-def _row(name: str, attacked: Sequence[tuple[Path, AttackResult]], originals: Sequence[Path]) -> GridRow:
-    pictures = [read_image(_inside(folder, result)) for folder, result in attacked]
+def _row(name: str, attacked: Sequence[_Picture], originals: Sequence[Path]) -> GridRow:
+    pictures = [read_image(_inside(one)) for one in attacked]
     height, width = pictures[0].shape[:2]
-    original = Image.fromarray(read_image(_allowed(*attacked[0], originals))).resize(
+    original = Image.fromarray(read_image(_allowed(attacked[0], originals))).resize(
         (width, height), Image.Resampling.BOX
     )
     panels = [GridPanel("original", (), _shrunk(np.asarray(original)))]
-    for (_, result), pixels in zip(attacked, pictures, strict=True):
-        label = f"RecNet-{result.label}" + (f", QP {result.qp}" if result.qp else "")
-        panels.append(GridPanel(label, _measured(result), _shrunk(pixels)))
-    return GridRow(Path(name).with_suffix("").as_posix(), tuple(panels))
+    for one, pixels in zip(attacked, pictures, strict=True):
+        panels.append(GridPanel(one.label, one.measured, _shrunk(pixels)))
+    return GridRow(name, tuple(panels))
 
 
-def _inside(folder: Path, result: AttackResult) -> Path:
+def _inside(one: _Picture) -> Path:
     """Return the path of the picture. The table must not name a file outside its folder."""
-    path = folder / result.picture
-    if not resolved(path).is_relative_to(resolved(folder)):
+    path = one.folder / one.picture
+    if not resolved(path).is_relative_to(resolved(one.folder)):
         raise InputError(
-            f"{folder}: its table names {result.picture}, which is outside the folder; run `featcodec invert` again"
+            f"{one.folder}: its table names {one.picture}, which is outside the folder; run `featcodec invert` again"
         )
     return path
 
 
-def _allowed(folder: Path, result: AttackResult, originals: Sequence[Path]) -> Path:
+def _allowed(one: _Picture, originals: Sequence[Path]) -> Path:
     """Return the path of the original. A foreign table must not bring any image of this machine to the page."""
-    path = Path(result.original)
-    if not any(resolved(path).is_relative_to(resolved(allowed)) for allowed in (folder, *originals)):
+    path = Path(one.original)
+    if not any(resolved(path).is_relative_to(resolved(allowed)) for allowed in (one.folder, *originals)):
         raise InputError(
-            f"{folder}: its table names the original {result.original}; if it belongs on the page, give its folder "
+            f"{one.folder}: its table names the original {one.original}; if it belongs on the page, give its folder "
             "with `originals`"
         )
     return path
 
 
-def _measured(result: AttackResult) -> tuple[str, ...]:
-    measured = ("PSNR", result.psnr), ("edge-PSNR", result.edge_psnr)
+def _measured(psnr: float, edge_psnr: float) -> tuple[str, ...]:
+    measured = ("PSNR", psnr), ("edge-PSNR", edge_psnr)
     return tuple(f"{name} {value:.2f} dB" for name, value in measured if not math.isnan(value))
 
 

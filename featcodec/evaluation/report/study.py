@@ -8,7 +8,7 @@ from pathlib import Path
 
 from featcodec.errors import InputError
 from featcodec.evaluation.curves import RATE, RateCurve, curve_of, meets, split_rows
-from featcodec.evaluation.points import IDENTITY, PARAMETERS, Row, read_points
+from featcodec.evaluation.points import IDENTITY, PARAMETERS, SCORES, Row, read_points
 from featcodec.images.entries import shown
 from featcodec.system.csv_tables import number_of
 
@@ -19,19 +19,7 @@ ORIGIN = "origin"
 """An added column, not in the files: the file and the number of the row in it."""
 _NEEDED = (*IDENTITY, *PARAMETERS, "bottleneck", "bytes", "slice_bytes", RATE, "ap", "ap50")
 _NUMBERS = (
-    *(
-        RATE,
-        "bytes",
-        "slice_bytes",
-        "ap",
-        "ap50",
-        "ap50_low",
-        "ap50_high",
-        "psnr",
-        "edge_psnr",
-        "clip_low",
-        "clip_high",
-    ),
+    *(RATE, "bytes", "slice_bytes", "ap", "ap50", "ap50_low", "ap50_high", *SCORES, "clip_low", "clip_high"),
     *("front_end_seconds", "encode_seconds", "decode_seconds", "back_end_seconds"),
 )
 """Columns that must hold numbers if they are present and not empty."""
@@ -86,6 +74,7 @@ class Study:
         uncompressed: the last row of each codec without compression, the detector alone first. The rows of 8-bit
             samples without VVC follow.
         series: bottlenecks first, then the anchors.
+        audited: the rows of audits, whatever their data set. They are on no curve.
         notes: what was left out of the files, one line each.
     """
 
@@ -94,6 +83,7 @@ class Study:
     uncompressed: tuple[Row, ...]
     series: tuple[Series, ...]
     notes: tuple[str, ...] = ()
+    audited: tuple[Row, ...] = ()
 
     @property
     def detector(self) -> Row | None:
@@ -143,6 +133,8 @@ def read_study(paths: Sequence[Path], metric: str, conditions: Mapping[str, str]
                 texts = {column: _printable(value) for column, value in row.items()}
                 rows.append({**texts, NUMBER: str(len(rows) + 1), ORIGIN: f"{path}, row {number}"})
                 _check_numbers(rows[-1])
+                if row["attack"]:
+                    continue
                 if row["method"] not in (*_ORDER, UNCODED):
                     notes.append(
                         f"{rows[-1][ORIGIN]} has the method {shown(row['method'])}, which a report does not know, so "
@@ -154,15 +146,17 @@ def read_study(paths: Sequence[Path], metric: str, conditions: Mapping[str, str]
     where = ", ".join(map(str, paths))
     if not rows:
         raise InputError(f"{where}: no row{' meets `where`' if conditions else ''}; measure with `featcodec sweep`")
-    _check_one(rows, where, "dataset", "data sets", ", or choose it with `where` dataset=...")
-    direct = [row for row in rows if is_detector_alone(row) or row["method"] in ("latent", *_pictures())]
+    swept = [row for row in rows if not row["attack"]]
+    _check_one(swept, where, "dataset", "data sets", ", or choose it with `where` dataset=...")
+    direct = [row for row in swept if is_detector_alone(row) or row["method"] in ("latent", *_pictures())]
     _check_one(direct, where, "fingerprint", "detectors")
-    groups = split_rows(rows)
+    groups = split_rows(swept)
     uncompressed = [group[-1] for group in groups if group[0]["method"] == UNCODED]
     uncompressed.sort(key=lambda row: not is_detector_alone(row))
     raw = [group[-1] for group in groups if _is_raw(group[0])]
     coded = [group for group in groups if group[0]["method"] in _ORDER and not _is_raw(group[0])]
-    return Study(tuple(rows), metric, (*uncompressed, *raw), _series(coded, metric), tuple(notes))
+    audited = tuple(row for row in rows if row["attack"])
+    return Study(tuple(rows), metric, (*uncompressed, *raw), _series(coded, metric), tuple(notes), audited)
 
 
 def _pictures() -> tuple[str, ...]:

@@ -151,20 +151,30 @@ def points(study: Study) -> Table:
         ("QP or quality", lambda row: _parameter(row) or ("float32" if row["method"] == UNCODED else "no VVC")),
         ("clip", lambda row: _settings(row, ["clip_low", "clip_high"]) if row["clip_low"] else _ABSENT),
         ("preset", lambda row: row["preset"] or _ABSENT),
-        ("bytes", lambda row: f"{int(row['bytes']):,}"),
-        ("slice data", lambda row: f"{100 * int(row['slice_bytes']) / int(row['bytes']):.1f} %"),
+        ("bytes", lambda row: f"{int(row['bytes']):,}" if _has_bytes(row) else _ABSENT),
+        ("slice data", lambda row: _share_of_slices(row) if _has_bytes(row) else _ABSENT),
         ("bpp", lambda row: _format(row, "bpp", ".4f")),
         ("AP50", lambda row: _format(row, "ap50", ".2f")),
         ("95 % interval", lambda row: _interval(row).text),
         ("AP", lambda row: _format(row, "ap", ".2f")),
         ("PSNR", lambda row: _format(row, "psnr", ".2f")),
         ("edge-PSNR", lambda row: _format(row, "edge_psnr", ".2f")),
+        *((("attack", lambda row: row["attack"] or _ABSENT),) if study.audited else ()),
         ("encode, s", lambda row: _sum(row, ("front_end_seconds", "encode_seconds"))),
         ("decode, s", lambda row: _sum(row, ("decode_seconds", "back_end_seconds"))),
         ("file and row", lambda row: row["origin"]),
     )
     rows = tuple(tuple(Cell(_safely(read, row)) for _, read in columns) for row in study.rows)
     return Table(tuple(name for name, _ in columns), rows)
+
+
+def _has_bytes(row: Row) -> bool:
+    """Whether a row has a rate. The row of an audit without a sweep has none."""
+    return not row["attack"] or bool(row["bytes"])
+
+
+def _share_of_slices(row: Row) -> str:
+    return f"{100 * int(row['slice_bytes']) / int(row['bytes']):.1f} %"
 
 
 def row_range(numbers: Sequence[str]) -> str:
