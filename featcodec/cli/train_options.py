@@ -85,6 +85,12 @@ LOOP_OPTIONS = (
     ),
     click.option("--steps", type=click.IntRange(1), help="Number of updates, instead of --epochs."),
     click.option(
+        "--minutes",
+        type=click.FloatRange(0, min_open=True),
+        help="Time for the run, instead of --epochs. A short trial says how many steps fit; --save-every and "
+        "--evaluate-every are chosen too.",
+    ),
+    click.option(
         "--batch-size", type=click.IntRange(1), default=16, show_default=True, help="Images per step and device."
     ),
     click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +34,11 @@ def run_stage(
     import torch
 
     from featcodec.errors import InputError
+    from featcodec.training.budget import within_minutes
     from featcodec.training.loop import LoopOptions
 
+    if options["minutes"] is not None and (options["steps"] or options["epochs"]):
+        raise click.UsageError("--minutes, --steps and --epochs say the same thing; give only one")
     if options["threads"]:
         torch.set_num_threads(options["threads"])
     images = options["batch_size"] * options["devices"]
@@ -42,9 +46,12 @@ def run_stage(
     if not math.isfinite(epochs):
         raise InputError(f"{epochs} epochs never end; give a number")
     steps = options["steps"] or math.ceil(epochs * len(data.images) / images)
-    with training_progress(steps) as report:
-        loop = LoopOptions(steps=steps, report=report, **{name: options[name] for name in _OF_THE_LOOP})
-        written = train(loop)
+    loop = LoopOptions(steps=steps, **{name: options[name] for name in _OF_THE_LOOP})
+    if options["minutes"] is not None:
+        loop = within_minutes(loop, options["minutes"], train)
+        complain(f"note: {loop.steps} steps fit into {options['minutes']:g} minutes")
+    with training_progress(loop.steps) as report:
+        written = train(replace(loop, report=report))
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return  # lightning-fabric starts the other processes with the same command
     if (best := written.with_name(written.name.replace("last-", "best-"))).exists():

@@ -22,7 +22,7 @@ from featcodec.networks.bottleneck import load_bottleneck
 from featcodec.networks.restoration import load_restoration
 from featcodec.privacy.recnet import load_recnet
 
-STAGES = ("detector", "bottleneck", "recnet", "adversarial", "attack", "restoration")
+STAGES = ("detector", "bottleneck", "recnet", "adversarial", "attack", "decoder", "restoration")
 ENTRY = [sys.executable, "-c", "from featcodec.cli.main import main; main()"]
 
 
@@ -113,11 +113,13 @@ def test_help_needs_no_torch_and_is_fast() -> None:
 def test_defaults_are_those_of_the_library() -> None:
     """The command line repeats them, because it must not import torch for --help."""
     from featcodec.cli.train import command
-    from featcodec.training.adversarial import PRIVACY_WEIGHT
+    from featcodec.training.adversarial import PRIVACY_WEIGHT, StrongPartners
     from featcodec.training.bottleneck import BottleneckTask
     from featcodec.training.data.samples import Augmentation
+    from featcodec.training.decoder import DecoderTask
     from featcodec.training.loop import LoopOptions
     from featcodec.training.losses.objective import ObjectiveWeights
+    from featcodec.training.losses.privacy import PrivacyTerm
     from featcodec.training.real_coding import QpRange
     from featcodec.training.restoration import RestorationTask
     from featcodec.video import choose_profile
@@ -146,6 +148,21 @@ def test_defaults_are_those_of_the_library() -> None:
     assert defaults["restoration"]["layout"] == restoration.layout
     encoder = (defaults["restoration"]["profile"], defaults["restoration"]["preset"])
     assert choose_profile(*encoder) == restoration.profile
+    decoder = DecoderTask("yolov5n", "compact")
+    for name in ("feature_weight", "neck_weight", "prediction_weight", "qp", "layout", "profile", "preset"):
+        assert defaults["decoder"][name] == defaults["restoration"][name]
+    assert (decoder.weights, decoder.qps, decoder.profile) == (
+        restoration.weights,
+        restoration.qps,
+        restoration.profile,
+    )
+    assert (defaults["decoder"]["uncoded"], defaults["decoder"]["layout"]) == (decoder.uncoded, decoder.layout)
+    partners = StrongPartners()
+    privacy = [defaults["adversarial"][f"privacy_{name}"] for name in ("colour_weight", "edge_weight")]
+    assert PrivacyTerm(None, *privacy) == PrivacyTerm()
+    assert (defaults["adversarial"]["fresh_every"], defaults["adversarial"]["head_start"]) == (
+        *(partners.fresh_every, partners.head_start),
+    )
 
 
 # Stages
@@ -352,6 +369,50 @@ def test_epochs_become_steps(run: Any, tmp_path: Path, toy: list[object], labell
     result = run("train", "bottleneck", *arguments)
     assert_trained(result, tmp_path / "out/last-bottleneck.safetensors")
     assert steps_done(tmp_path / "out") == 4
+
+
+@pytest.mark.slow
+def test_a_budget_of_minutes_becomes_steps(
+    run: Any, tmp_path: Path, toy: list[object], labelled: list[object], bottleneck: Path
+) -> None:
+    without_steps = [*toy[: toy.index("--steps")], *toy[toy.index("--steps") + 2 :]]
+    arguments = [*without_steps, *labelled, "--bottleneck", bottleneck, "-o", tmp_path / "out", "--strong"]
+    code, out, err = run("train", "attack", *arguments, "--minutes", 0.002)
+    assert (code, out) == (0, f"{tmp_path / 'out/last-recnet.safetensors'}\n")
+    steps = steps_done(tmp_path / "out")
+    assert f"note: {steps} steps fit into 0.002 minutes" in err
+    # Again, with another budget: the run is finished, and keeps its steps.
+    assert run("train", "attack", *arguments, "--minutes", 5, "--resume")[0] == 0
+    assert steps_done(tmp_path / "out") == steps
+    code, _, err = run(
+        "train", "attack", *toy, *labelled, "--bottleneck", "none", "-o", tmp_path / "no", "--minutes", 1
+    )
+    assert code == 2
+    assert "give only one" in " ".join(err.split())
+
+
+@pytest.mark.slow
+def test_a_decoder_that_knows_the_qp(
+    run: Any, tmp_path: Path, toy: list[object], labelled: list[object], bottleneck: Path, toy_set: Path
+) -> None:
+    """Trained through VVC; then a bitstream is decoded by it, and an old attacker still attacks it."""
+    attacker = tmp_path / "attack/last-recnet.safetensors"
+    attack = ["--bottleneck", bottleneck, "--strong", "-o", attacker.parent]
+    assert_trained(run("train", "attack", *toy, *labelled, *attack), attacker)
+    written = tmp_path / "decoder/last-bottleneck.safetensors"
+    arguments = [*toy, *labelled, "--bottleneck", bottleneck, "--hidden", 12, "--blocks", 2, "-o", written.parent]
+    assert_trained(run("train", "decoder", *arguments), written)
+    before, after = load_bottleneck(bottleneck), load_bottleneck(written)
+    assert (after.config.decoder_hidden_channels, after.config.decoder_blocks) == (12, 2)
+    assert after.config.decoder_knows_qp
+    assert after.edge_fingerprint() == before.edge_fingerprint()
+    model = [*toy[:2], "--bottleneck", written]
+    assert run("encode", toy_set / "in/0.png", "-o", tmp_path / "streams", *model, "--image-size", 64)[0] == 0
+    assert run("decode", tmp_path / "streams", "-o", tmp_path / "d.json", *model)[0] == 0
+    assert run("invert", tmp_path / "streams", "-o", tmp_path / "seen", *model, "--recnet", attacker)[0] == 0
+    refused = run("train", "decoder", *toy, *labelled, "--bottleneck", "none", "-o", tmp_path / "no")
+    assert refused[0] == 2
+    assert "latent coding has no AD" in " ".join(refused[2].split())
 
 
 @pytest.mark.slow
