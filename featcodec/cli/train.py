@@ -153,7 +153,7 @@ def adversarial_command(**options: Any) -> None:
     config = load_bottleneck(path).config
     partners, term = (
         None,
-        PrivacyTerm(*(options[f"privacy_{name}"] for name in ("blur", "colour_weight", "edge_weight"))),
+        PrivacyTerm(*(options[f"privacy_{name}"] for name in ("blur", "colour_weight", "edge_weight", "squared"))),
     )
     if options["partners"]:
         partners = StrongPartners(
@@ -165,7 +165,8 @@ def adversarial_command(**options: Any) -> None:
         recnet=options["recnet"],
         privacy_weight=options["privacy_weight"],
         privacy_share=options["privacy_share"],
-        term=None if term == PrivacyTerm() else term,
+        edge_weight=term.edge_weight,
+        term=None if term == PrivacyTerm(edge_weight=term.edge_weight) else term,
         recnet_learning_rate=options["recnet_learning_rate"],
         partners=partners,
         **objective_of(options, data, (config.clip_low, config.clip_high)),

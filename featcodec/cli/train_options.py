@@ -170,8 +170,13 @@ PRIVACY_OPTIONS = (
         help="Stop where a reconstruction is as bad as the picture blurred by a Gaussian of so many pixels. "
         "[default: never stop]",
     ),
+    click.option(
+        "--privacy-squared",
+        is_flag=True,
+        help="Squared errors in place of absolute ones, for the attackers' loss and for the privacy term.",
+    ),
     _weight_option("privacy-colour", 1.0, "L1 in the privacy term"),
-    _weight_option("privacy-edge", 5.0, "edges in the privacy term"),
+    _weight_option("privacy-edge", 5.0, "edges in the privacy term and in L_rec, the paper's beta"),
     click.option(
         "--partners",
         type=click.IntRange(0, 8),

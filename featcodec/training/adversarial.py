@@ -116,6 +116,7 @@ class _Attackers:
         self.model = model
         self.networks = _new_attackers(task, model)
         self.term = task.term or PrivacyTerm(edge_weight=task.edge_weight)
+        self.loss_of = partial(reconstruction_loss, edge_weight=task.edge_weight, squared=self.term.squared)
         # A network that starts afresh in the middle of a run needs the full learning rate there.
         restarts = bool(task.partners and task.partners.fresh_every)
         self.names = [f"recnet {number}" if number else "recnet" for number in range(len(self.networks))]
@@ -139,7 +140,7 @@ class _Attackers:
         for name, wrapped in zip(self.names, self.wrapped, strict=True):
             with self.loop.autocast():
                 reconstruction = wrapped(coded)
-                loss = reconstruction_loss(reconstruction, pictures, self.task.edge_weight)
+                loss = self.loss_of(reconstruction, pictures)
             self.loop.descend(name, loss)
             losses.append(loss.detach())
         return reconstruction, torch.stack(losses).min()
@@ -147,10 +148,9 @@ class _Attackers:
     def held_out(self, data: TrainingData) -> dict[str, float]:
         """How well the first attacker reconstructs the held-out images."""
         recnet = self.networks[0]
-        loss_of = partial(reconstruction_loss, edge_weight=self.task.edge_weight)
         with fixed(recnet):  # with the statistics of each batch; `fixed` says why
             recnet.train()
-            quality = held_out_reconstruction(self.loop, data, self.model, self.wrapped[0], loss_of)
+            quality = held_out_reconstruction(self.loop, data, self.model, self.wrapped[0], self.loss_of)
             recnet.eval()
         return quality
 

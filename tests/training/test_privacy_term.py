@@ -34,6 +34,19 @@ def test_without_a_bound_it_is_the_papers_loss() -> None:
         assert float(term.mean()) == pytest.approx(float(reconstruction_loss(reconstruction, images, beta)), rel=1e-5)
 
 
+def test_squares_are_those_of_the_attackers_loss() -> None:
+    images = pictures()
+    reconstruction = images + 0.1 * torch.randn(images.shape, generator=torch.Generator().manual_seed(1))
+    term, _ = PrivacyTerm(edge_weight=0, squared=True)(reconstruction, images)
+    assert float(term.mean()) == pytest.approx(float((reconstruction - images).square().mean()), rel=1e-5)
+    term, _ = PrivacyTerm(edge_weight=2, squared=True)(reconstruction, images)
+    expected = float(reconstruction_loss(reconstruction, images, 2, squared=True))
+    assert float(term.mean()) == pytest.approx(expected, rel=1e-5)
+    bounded, _ = PrivacyTerm(blur=8, edge_weight=2, squared=True)(reconstruction, images)
+    bound, _ = PrivacyTerm(blur=8, edge_weight=2, squared=True)(blurred(images, 8), images)
+    assert (bounded <= bound + 1e-6).all()
+
+
 def test_nothing_is_gained_beyond_the_blurred_picture() -> None:
     images = pictures()
     term = PrivacyTerm(blur=8)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from featcodec.errors import InputError
-from featcodec.training.losses.reconstruction import EDGE_WEIGHT, edges_of
+from featcodec.training.losses.reconstruction import EDGE_WEIGHT, edges_of, size_of
 
 CELL = 8
 """The bound is applied to cells of 8x8 pixels, which is what one sample of the tensor covers at split 4."""
@@ -34,6 +34,7 @@ class PrivacyTerm:
             it, nothing more is gained. None rewards without a bound, as the paper does.
         colour_weight: weight of L1.
         edge_weight: beta of L_rec.
+        squared: squares in place of absolute values; see `reconstruction_loss`.
 
     Raises:
         InputError: a number is out of range, or both weights are 0.
@@ -42,6 +43,7 @@ class PrivacyTerm:
     blur: float | None = None
     colour_weight: float = 1.0
     edge_weight: float = EDGE_WEIGHT
+    squared: bool = False
 
     def __post_init__(self) -> None:
         if self.blur is not None and not _SHRUNK <= self.blur <= 64:
@@ -64,7 +66,8 @@ class PrivacyTerm:
             images = images.float()
             difference = reconstruction.float() - images
             if self.blur is None:
-                colours, edges = (each.abs().mean((1, 2, 3)) for each in (difference, edges_of(difference)))
+                both = (difference, edges_of(difference))
+                colours, edges = (size_of(each, squared=self.squared).mean((1, 2, 3)) for each in both)
                 return self.colour_weight * colours + 2 * self.edge_weight * edges, images.new_ones(())
             found = self._parts(difference)
             with torch.no_grad():
@@ -79,10 +82,12 @@ class PrivacyTerm:
         """The weighted errors of colours and edges per cell, each (B, H / 8, W / 8)."""
         parts = []
         if self.colour_weight:
-            parts.append(self.colour_weight * F.avg_pool2d(difference.abs().mean(1, keepdim=True), CELL)[:, 0])
+            colours = size_of(difference, squared=self.squared).mean(1, keepdim=True)
+            parts.append(self.colour_weight * F.avg_pool2d(colours, CELL)[:, 0])
         if self.edge_weight:
             # The sum over both directions, the mean over colours, as in L_rec.
-            edges = F.pad(2 * edges_of(difference).abs().mean(1, keepdim=True), (1, 1, 1, 1))
+            edges = size_of(edges_of(difference), squared=self.squared).mean(1, keepdim=True)
+            edges = F.pad(2 * edges, (1, 1, 1, 1))
             parts.append(self.edge_weight * F.avg_pool2d(edges, CELL)[:, 0])
         return parts
 

@@ -14,23 +14,33 @@ _SSIM_C1, _SSIM_C2 = 0.01**2, 0.03**2
 _SOBEL_X = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
-def reconstruction_loss(reconstruction: Tensor, images: Tensor, edge_weight: float = EDGE_WEIGHT) -> Tensor:
+def reconstruction_loss(
+    reconstruction: Tensor, images: Tensor, edge_weight: float = EDGE_WEIGHT, *, squared: bool = False
+) -> Tensor:
     """L1(X, X^) + beta * L1(Sx * X, Sx * X^) + beta * L1(Sy * X, Sy * X^), means over all elements.
 
     Args:
         reconstruction, images: (B, 3, H, W) RGB in [0, 1].
         edge_weight: beta; 0 means L1 alone, as for the final attack.
+        squared: take squares in place of absolute values, which is not in the paper. A network that learns from
+            absolute values draws no edge that it is not sure of; with squares, it draws its expectation of every edge.
 
     Returns:
         a scalar, float32.
     """
     with torch.autocast(images.device.type, enabled=False):
         difference = reconstruction.float() - images.float()
-        loss = difference.abs().mean()
+        loss = size_of(difference, squared=squared).mean()
         if edge_weight:
             # Convolution is linear, so the edges of the difference are the difference of the edges.
-            loss = loss + edge_weight * edges_of(difference).abs().mean(dim=(0, 2, 3)).view(3, 2).mean(0).sum()
+            edges = size_of(edges_of(difference), squared=squared)
+            loss = loss + edge_weight * edges.mean(dim=(0, 2, 3)).view(3, 2).mean(0).sum()
         return loss
+
+
+def size_of(difference: Tensor, *, squared: bool) -> Tensor:
+    """Absolute values, or squares."""
+    return difference.square() if squared else difference.abs()
 
 
 def structural_similarity(reconstruction: Tensor, images: Tensor) -> Tensor:
