@@ -42,6 +42,12 @@ COMMANDS = {
     "invert --latent-recnet": f"invert {{}}/in -o out {SCENES} --latent-recnet FILE.safetensors",
     "invert --private": f"invert {{}}/in -o out {SCENES} --private FILE",
     "invert --plate-reader": f"invert {{}}/in -o out {SCENES} --private {{}}/private.json --plate-reader FILE",
+    "audit SRC": f"audit FILE.266 -o out {SCENES} --originals {{}}/in",
+    "audit --recnet": f"audit {{}}/in -o out {SCENES} --recnet FILE.safetensors",
+    "audit --private": f"audit {{}}/in -o out {SCENES} --private FILE",
+    "audit --direct-reader": f"audit {{}}/in -o out {SCENES} --private {{}}/private.json --direct-reader FILE",
+    "audit --plate-reader": f"audit {{}}/in -o out {SCENES} --private {{}}/private.json --plate-reader FILE",
+    "audit --annotations": f"audit {{}}/in -o out {SCENES} --points out.csv --annotations FILE",
     "sweep SRC": f"sweep FILE --annotations {{}}/annotations.json -o out.csv {SCENES}",
     "sweep --annotations": f"sweep {{}}/in --annotations FILE -o out.csv {SCENES}",
     "sweep --bottleneck": f"sweep {{}}/in --annotations {{}}/annotations.json -o out.csv {SCENES} --bottleneck FILE",
@@ -129,6 +135,9 @@ def test_what_is_no_regular_file_is_refused_at_once(
     ("place", "line"),
     [
         ("out/attack.csv", "report {}/points.csv -o out.html --attack out"),
+        ("out/audit.csv", "report {}/points.csv -o out.html --attack out"),
+        pytest.param("out/audit.csv", f"audit {{}}/in -o out {SCENES}", marks=pytest.mark.slow),
+        pytest.param("out.csv", f"audit {{}}/in -o out {SCENES} --points out.csv", marks=pytest.mark.slow),
         pytest.param("out/attack.csv", f"invert {{}}/streams -o out {SCENES}", marks=pytest.mark.slow),
         pytest.param(
             "out.csv", f"sweep {{}}/in --annotations {{}}/annotations.json -o out.csv {SCENES}", marks=pytest.mark.slow
@@ -139,7 +148,15 @@ def test_what_is_no_regular_file_is_refused_at_once(
             marks=pytest.mark.slow,
         ),
     ],
-    ids=["report --attack", "invert -o", "sweep -o", "train --resume"],
+    ids=[
+        "report --attack",
+        "report --attack of an audit",
+        "audit -o",
+        "audit --points",
+        "invert -o",
+        "sweep -o",
+        "train --resume",
+    ],
 )
 def test_what_a_command_finds_in_its_folder_is_a_regular_file_too(
     folder: Path,
@@ -189,7 +206,7 @@ def test_no_command_replaces_what_it_reads(
 
 def test_every_option_that_names_a_file_is_tested() -> None:
     """Options that name folders or outputs are left out here."""
-    others = {"-o", "--images", "--originals", "--draw", "--markdown", "--mpeg-vcm", "--attack"}
+    others = {"-o", "--images", "--originals", "--draw", "--markdown", "--mpeg-vcm", "--attack", "--points"}
     tested = {part for line in COMMANDS.values() for part in line.split() if part.startswith("-")}
     context = click.Context(cli)
     commands = [cli.get_command(context, name) for name in cli.list_commands(context)]
