@@ -25,6 +25,7 @@ from featcodec.networks.bottleneck import load_bottleneck
 from featcodec.networks.catalogue import SHIPPED_FOLDER
 from featcodec.networks.layouts import load_layout
 from featcodec.networks.restoration import load_restoration
+from featcodec.privacy.direct_reader import load_direct_reader
 from featcodec.privacy.plate_reader import load_plate_reader
 from featcodec.privacy.recnet import load_recnet
 
@@ -34,6 +35,7 @@ _LOADERS: dict[str, Callable[[Path], Any]] = {
     "scenes-street-restoration.safetensors": load_restoration,
     "scenes-latent-recnet.safetensors": load_recnet,
     "plate-reader.safetensors": load_plate_reader,
+    "scenes-street-direct-reader.safetensors": load_direct_reader,
 }
 
 
