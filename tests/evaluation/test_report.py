@@ -15,6 +15,9 @@ from report_rows import append, append_curve, make_attack, make_points
 from featcodec.evaluation.bd import compare
 from featcodec.evaluation.curves import read_curve
 
+FIGURES = ("rate-accuracy", "privacy-accuracy", "frontier")
+MARKDOWN_FILES = ("r.md", *(f"r-{name}.svg" for name in FIGURES), "r-reconstructions.jpg")
+
 
 @pytest.fixture
 def run(run: Any) -> Any:
@@ -61,7 +64,14 @@ def test_json_and_markdown_and_attacks_and_all(run: Any, path: Path, tmp_path: P
     report = json.loads(out)
     assert {name: report[name] for name in ("points", "curves", "attacks")} == {"points": 20, "curves": 4, "attacks": 2}
     assert [row[0] for row in report["bd"]][:2] == ["compact against latent", "compact against input-vvc"]
-    names = ["r.html", "r.md", "r-rate-accuracy.svg", "r-privacy-accuracy.svg", "r-reconstructions.jpg"]
+    names = [
+        "r.html",
+        "r.md",
+        "r-rate-accuracy.svg",
+        "r-privacy-accuracy.svg",
+        "r-frontier.svg",
+        "r-reconstructions.jpg",
+    ]
     assert report["output"] == [str(tmp_path / "out" / name) for name in names]
     assert sorted(snapshot(tmp_path / "out")) == sorted(names)
     html = (tmp_path / "out/r.html").read_text()
@@ -90,7 +100,14 @@ def test_several_files_and_conditions(run: Any, path: Path, tmp_path: Path) -> N
 @pytest.mark.slow
 def test_what_exists_stays_without_overwrite(run: Any, path: Path, tmp_path: Path) -> None:
     arguments = [path, "-o", tmp_path / "r.html", "--markdown", tmp_path / "r.md"]
-    for name in ("r.html", "r.md", "r-rate-accuracy.svg", "r-privacy-accuracy.svg", "r-reconstructions.jpg"):
+    for name in (
+        "r.html",
+        "r.md",
+        "r-rate-accuracy.svg",
+        "r-privacy-accuracy.svg",
+        "r-frontier.svg",
+        "r-reconstructions.jpg",
+    ):
         (tmp_path / name).write_text("precious")
         before = snapshot(tmp_path)
         assert_refused(run(*arguments), f"{tmp_path / name}: exists; use --overwrite or another -o")

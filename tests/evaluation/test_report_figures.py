@@ -44,7 +44,7 @@ def study(tmp_path: Path) -> Study:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("draw", [figures.rate_accuracy, figures.privacy_accuracy])
+@pytest.mark.parametrize("draw", [figures.rate_accuracy, figures.privacy_accuracy, figures.frontier])
 def test_a_figure_is_well_formed_and_made_alike_twice(study: Study, draw: object) -> None:
     assert callable(draw)
     svg = draw(study)

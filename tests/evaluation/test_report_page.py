@@ -130,7 +130,7 @@ def test_everything_is_inside(page: Page) -> None:
     assert page.sources
     assert all(source.startswith("data:image/jpeg;base64,") for source in page.sources)
     assert not {"link", "iframe", "object", "embed", "base", "form"} & set(page.tags)
-    assert page.tags.count("svg") == 2
+    assert page.tags.count("svg") == 3
     assert page.tags.count("script") == 1
 
 
@@ -213,7 +213,7 @@ def test_parts_without_rows_are_left_out(tmp_path: Path) -> None:
     append_uncoded(tmp_path / "uncoded.csv")
     write_html(tmp_path / "uncoded.html", make_report(tmp_path, tmp_path / "uncoded.csv"))
     page = parse(tmp_path / "uncoded.html")
-    assert "svg" not in page.tags
+    assert page.tags.count("svg") == 1, "the frontier alone"
     assert set(page.tables) == {"Accuracy without compression", "Reconstruction by an attacker", "All points"}
 
 
@@ -293,10 +293,10 @@ def test_markdown_says_the_same_and_its_figures_exist(tmp_path: Path, path: Path
     assert sorted(target.parent.iterdir()) == sorted(written)
     text = target.read_text()
     shown = re.findall(r"!\[[^]]*\]\(([^ ()]+)\)", text)
-    assert len(shown) == text.count("![") == 3
+    assert len(shown) == text.count("![") == 4
     for name in shown:
         assert (target.parent / name.replace("%20", " ").replace("%28", "(").replace("%29", ")")).is_file()
-    for name in written[1:3]:
+    for name in written[1:4]:
         ElementTree.parse(name)  # noqa: S314  (our own)
     assert_tables_are_whole(text)
     write_html(tmp_path / "report.html", report)
@@ -317,7 +317,13 @@ def test_without_attackers_there_are_fewer_files(tmp_path: Path) -> None:
 
 def test_names_of_markdown_files(tmp_path: Path) -> None:
     assert [one.name for one in markdown_files(tmp_path / "v1.2.md").values()] == [
-        *("v1.2.md", "v1.2-rate-accuracy.svg", "v1.2-privacy-accuracy.svg", "v1.2-reconstructions.jpg")
+        *(
+            "v1.2.md",
+            "v1.2-rate-accuracy.svg",
+            "v1.2-privacy-accuracy.svg",
+            "v1.2-frontier.svg",
+            "v1.2-reconstructions.jpg",
+        )
     ]
 
 

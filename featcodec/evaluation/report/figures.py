@@ -11,6 +11,7 @@ import io
 import re
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -20,6 +21,8 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from featcodec.evaluation.bd import upper_envelope
 from featcodec.evaluation.curves import CurvePoint
+from featcodec.evaluation.report.frontier import PAPER, SCORES
+from featcodec.evaluation.report.frontier import frontier as frontier_points
 from featcodec.evaluation.report.study import Series, Study
 
 _INK, _GRID = "#123456", "#123457"
@@ -102,6 +105,34 @@ def privacy_accuracy(study: Study) -> str | None:
     return _figure(study, draw)
 
 
+def frontier(study: Study) -> str | None:
+    """Draw what each bottleneck costs in accuracy against what it takes from the strongest attack, uncompressed.
+
+    Returns:
+        an SVG document, or None if no bottleneck was attacked without compression.
+    """
+    points = frontier_points(study)
+    if not points:
+        return None
+
+    def draw(axes: Any, score: str, name: str) -> None:
+        for index, point in enumerate((*points, PAPER) if study.metric == "ap50" else points):
+            if score not in point.scores:
+                continue
+            look = {"marker": _MARKERS[index % len(_MARKERS)], "color": _COLOURS[index % len(_COLOURS)]}
+            if point is PAPER:
+                look = {"marker": "*", "color": _INK}
+            axes.plot(
+                [point.scores[score]], [point.accuracy], linestyle="", markersize=8, label=_legible(point.label), **look
+            )
+        axes.plot([0], [0], linestyle="", marker="+", markersize=9, color=_INK, label="no bottleneck")
+        axes.set_xlabel(f"change of the attacker's {name}, dB")
+        axes.margins(0.12)
+
+    panels = [partial(draw, score=score, name=name) for score, name in SCORES.items()]
+    return _drawn(panels, f"change of {_AXES[study.metric].replace('%', 'points')}", (1.4 * _SIZE[0], _SIZE[1]))
+
+
 def _looks(series: Sequence[Series]) -> list[tuple[Series, dict[str, Any]]]:
     """Choose the colour and the marker of each curve. Anchors are dashed."""
     return [
@@ -145,17 +176,22 @@ def _draw_intervals(axes: Any, points: Sequence[CurvePoint], colour: str) -> Non
 
 
 def _figure(study: Study, draw: Any) -> str:
+    return _drawn([draw], _AXES[study.metric])
+
+
+def _drawn(panels: Sequence[Any], y_label: str, size: tuple[float, float] = _SIZE) -> str:
+    """Draw panels side by side, with one y axis and one legend."""
     with mpl.rc_context(_RC), warnings.catch_warnings():
         # The program that shows the figure uses its own fonts.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         FigureCanvasSVG(figure)
-        axes = figure.add_subplot()
-        draw(axes)
-        axes.set_ylabel(_AXES[study.metric])
-        axes.grid(visible=True, linewidth=0.7)
-        axes.set_axisbelow(True)
-        axes.legend(loc="lower right", frameon=False, fontsize=9.5)
+        for axes, draw in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels, strict=True):
+            draw(axes)
+            axes.grid(visible=True, linewidth=0.7)
+            axes.set_axisbelow(True)
+        figure.axes[0].set_ylabel(y_label)
+        figure.axes[-1].legend(loc="lower right", frameon=False, fontsize=9.5)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()

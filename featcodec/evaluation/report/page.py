@@ -51,6 +51,7 @@ def markdown_files(markdown: Path) -> dict[str, Path]:
         "markdown": markdown,
         "rate_accuracy": stem.with_name(f"{stem.name}-rate-accuracy.svg"),
         "privacy_accuracy": stem.with_name(f"{stem.name}-privacy-accuracy.svg"),
+        "frontier": stem.with_name(f"{stem.name}-frontier.svg"),
         "grid": stem.with_name(f"{stem.name}-reconstructions.jpg"),
     }
 
@@ -78,7 +79,7 @@ def write_markdown(path: Path, report: Report, *, overwrite: bool = False) -> li
     files = markdown_files(path)
     contents = _contents(report)
     written = [path]
-    for name in ("rate_accuracy", "privacy_accuracy"):
+    for name in ("rate_accuracy", "privacy_accuracy", "frontier"):
         if contents[name] is not None:
             write_atomically(files[name], contents[name].encode(), overwrite=overwrite)
             written.append(files[name])
@@ -101,6 +102,7 @@ def _contents(report: Report) -> dict[str, Any]:
         "columns": _columns(len(report.grid[0].panels) if report.grid else 1),
         "rate_accuracy": figures.rate_accuracy(study),
         "privacy_accuracy": figures.privacy_accuracy(study),
+        "frontier": figures.frontier(study),
         "uncompressed": tables.uncompressed(study),
         "reconstruction": tables.reconstruction(study),
         "worst_case": audit.worst_case(study),
