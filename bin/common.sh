@@ -59,3 +59,12 @@ install_featcodec() {
         touch "$stamp$1"
     fi
 }
+
+# half IN OUT: a copy of a checkpoint in float16, for shipping. Train what is bound to the weights on the copy.
+half() {
+    "$VENV/bin/python" -c '
+import sys
+from pathlib import Path
+from featcodec.networks.checkpoints import store_half
+store_half(*map(Path, sys.argv[1:]))' "$@"
+}

@@ -70,6 +70,21 @@ def save_checkpoint(
     write_atomically(path, save(tensors, {_METADATA_KEY: text}), overwrite=overwrite)
 
 
+def store_half(source: Path, target: Path) -> None:
+    """Write a copy of a checkpoint, of any kind, with its floating-point numbers as float16, for shipping.
+
+    Rounded weights have another fingerprint. What was bound to the given weights does not fit the copy.
+
+    Raises:
+        WeightsError: the file is missing or damaged, or a number is too large for float16.
+        OutputError: the file cannot be written.
+    """
+    kind = kind_of(source)
+    content, state = load_checkpoint(source, kind)
+    config = {name: value for name, value in content.items() if name not in ("format", "kind")}
+    save_checkpoint(target, kind, config, state, half=True)
+
+
 def kind_of(path: Path) -> str:
     """The kind of a checkpoint as the file names it, or an empty string if the file is no checkpoint of featcodec.
 

@@ -30,10 +30,12 @@ from featcodec.networks.checkpoints import (
     check_split,
     config_from,
     fingerprint,
+    kind_of,
     load_checkpoint,
     load_network,
     refusing,
     save_checkpoint,
+    store_half,
 )
 
 
@@ -81,6 +83,47 @@ def test_nothing_is_left_when_it_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="file"):
         save_checkpoint(tmp_path / "file" / "a.safetensors", "thing", {}, {"w": torch.ones(2)})
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_copy_in_half_precision_of_any_kind(tmp_path: Path) -> None:
+    state = {"a.weight": torch.randn(3, 4), "n": torch.tensor(7)}
+    save_checkpoint(tmp_path / "a.safetensors", "thing", {"size": 3}, state)
+    store_half(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
+    config, loaded = load_checkpoint(tmp_path / "b.safetensors", "thing")
+    assert config == load_checkpoint(tmp_path / "a.safetensors", "thing")[0]
+    assert torch.equal(loaded["a.weight"], state["a.weight"].half())
+    assert loaded["n"] == 7
+    save_checkpoint(tmp_path / "large.safetensors", "thing", {}, {"a": torch.tensor([1e6])})
+    with pytest.raises(WeightsError, match="too large for float16"):
+        store_half(tmp_path / "large.safetensors", tmp_path / "c.safetensors")
+    assert not (tmp_path / "c.safetensors").exists()
+
+
+def test_the_kind_is_what_the_file_says(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "a.safetensors", "thing", {}, {"a": torch.zeros(1)})
+    assert kind_of(tmp_path / "a.safetensors") == "thing"
+    for number, config in enumerate(("[]", "{}", '{"kind": 3}', "null")):
+        assert kind_of(write(tmp_path / f"{number}.safetensors", config)) == ""
+    (tmp_path / "x.safetensors").write_bytes(b"nothing")
+    for path in (tmp_path / "x.safetensors", tmp_path / "missing.safetensors", tmp_path):
+        refusal_of(WeightsError, path, kind_of)
+
+
+def test_fields_of_later_versions_have_their_defaults(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Config:
+        old: int
+        new: int = 5
+        flag: bool = False
+
+    assert config_from(Config, {"old": 1}, later=("new", "flag")) == Config(1)
+    assert config_from(Config, {"old": 1, "new": 2, "flag": True}, later=("new", "flag")) == Config(1, 2, flag=True)
+    for content in ({"new": 2}, {"old": 1, "flag": True}):
+        with pytest.raises(ValueError, match="is missing"):
+            config_from(Config, content, later=("flag",))
+    for flag in (1, "yes", None):
+        with pytest.raises(TypeError, match="flag holds"):
+            config_from(Config, {"old": 1, "flag": flag}, later=("new", "flag"))
 
 
 def test_missing_file_and_folder(tmp_path: Path) -> None:
