@@ -105,7 +105,11 @@ def test_its_metadata_are_those_of_the_project(wheel: Path, metadata: Message) -
     assert not [text for text in metadata.get_all("Classifier", []) if text.startswith("License")]
     required = [Requirement(text) for text in metadata.get_all("Requires-Dist", [])]
     assert sorted(str(entry) for entry in required if not entry.marker) == sorted(map(str, requirements()))
-    assert {str(entry.marker) for entry in required if entry.marker} == {'extra == "dev"'}
+    optional = {name: [Requirement(text) for text in texts] for name, texts in found["optional-dependencies"].items()}
+    for extra, entries in optional.items():
+        asked = {entry.name for entry in required if f'extra == "{extra}"' in str(entry.marker)}
+        assert asked == {entry.name for entry in entries}
+    assert all("extra == " in str(entry.marker) for entry in required if entry.marker)
     assert b"GNU AFFERO GENERAL PUBLIC LICENSE" in dist_info(wheel, "licenses/LICENSE")
     programs = configparser.ConfigParser()
     programs.read_string(dist_info(wheel, "entry_points.txt").decode())

@@ -557,7 +557,8 @@ def test_stage_3_descends_l_obj_less_w_l_rec(
 ) -> None:
     losses: list[float] = []
 
-    def record(reconstruction: Tensor, images: Tensor, edge_weight: float) -> Tensor:
+    def record(reconstruction: Tensor, images: Tensor, edge_weight: float, *, squared: bool = False) -> Tensor:
+        assert not squared
         loss = reconstruction_loss(reconstruction, images, edge_weight)
         assert edge_weight == 2.5
         if reconstruction.requires_grad:  # not the held-out images
