@@ -32,6 +32,7 @@ from featcodec.privacy.attackers import KINDS, find_shipped_attacker, shipped_at
 from featcodec.privacy.direct_reader import KIND as DIRECT_READER
 from featcodec.privacy.plate_reader import KIND as PLATE_READER
 from featcodec.privacy.recnet import RecNet
+from featcodec.privacy.strong_recnet import KIND as STRONG_RECNET
 from featcodec.scenes.scene import CLASSES
 
 YOLOV5N = bytes.fromhex("53961ef2ce19a847")
@@ -153,6 +154,19 @@ def test_all_attackers_of_a_detector_had_the_same_budget(detector: str) -> None:
         )
     assert len(settings) == 1 + len(NAMES[detector])
     assert all(each == settings[0] for each in settings)
+
+
+@pytest.mark.slow
+def test_strong_attackers_ship_in_pairs_of_the_same_budget() -> None:
+    """An attack that one side lacks is left out of an audit, and a longer training on one side would be unfair."""
+    fingerprint = fingerprint_of("yolov5n")
+    settings = []
+    for attacked in (_latent(fingerprint), _attacked(shipped_for(SHIPPED_BOTTLENECKS, fingerprint)[0])):
+        training = dict(shipped_attacker(attacked, STRONG_RECNET).config.training)
+        assert training["metrics"]
+        names = ("steps", "batch_size", "learning_rate", "optimizer", "data", "strong", "precision")
+        settings.append({name: training[name] for name in names})
+    assert settings[0] == settings[1]
 
 
 def files_of(detector: str) -> set[Path]:
