@@ -143,8 +143,9 @@ def recnet_command(**options: Any) -> None:
 def adversarial_command(**options: Any) -> None:
     """Stage 3: train the bottleneck on L_obj - w * L_rec, against a RecNet that learns at the same time."""
     from featcodec.networks.bottleneck import load_bottleneck
-    from featcodec.training.adversarial import AdversarialTask, StrongPartners, train_adversarial
+    from featcodec.training.adversarial import AdversarialTask, train_adversarial
     from featcodec.training.losses.privacy import PrivacyTerm
+    from featcodec.training.partners import StrongPartners
 
     data = training_data(options)
     path = bottleneck_path(options["bottleneck"])

@@ -5,38 +5,33 @@ bottleneck learns from L_tot = L_obj - w * L_rec and RecNet is fixed. The detect
 time. The optional terms of `objective` can be added to L_obj.
 
 Not in the paper: other rewards for failed reconstructions, a weight that is set by gradients
-(`featcodec.training.losses.privacy`), and a second attacker. Of two attackers, the better one counts for each image.
-They are started afresh in turn, so that the bottleneck fools attacks and not one attacker.
+(`featcodec.training.losses.privacy`), and several strong attackers (`featcodec.training.partners`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from featcodec.errors import InputError
 from featcodec.networks.bottleneck import save_bottleneck
-from featcodec.privacy.attackers import AttackerNet, bind
+from featcodec.privacy.attackers import bind
 from featcodec.split_model import SplitModel
 from featcodec.training.bottleneck import BOTTLENECK_FILE, held_out_objective
 from featcodec.training.data.batches import TrainingBatch
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights
 from featcodec.training.losses.privacy import AdaptiveWeight, PrivacyTerm
-from featcodec.training.losses.reconstruction import EDGE_WEIGHT, reconstruction_loss
+from featcodec.training.losses.reconstruction import EDGE_WEIGHT
+from featcodec.training.partners import Attackers, StrongPartners
 from featcodec.training.recnet import (
     RECNET_FILE,
-    held_out_reconstruction,
-    new_recnet,
-    new_strong_recnet,
-    recnet_for,
     save_attacker,
 )
 from featcodec.training.setup import TrainingData, as_pictures, batches_from, features_of, frozen_model
@@ -48,24 +43,6 @@ If the authors multiplied L_obj too, their 0.1 is 0.1 divided by the batch size 
 _MEASURE_EVERY = 10
 """Steps between measurements of the adaptive weight. One costs a second pass through the back-end."""
 _SHOWN = 4
-
-
-@dataclass(frozen=True)
-class StrongPartners:
-    """Strong RecNets as attackers, instead of the paper's RecNet. All start with random weights.
-
-    Attributes:
-        count: how many there are at once.
-        hidden_channels, blocks: the size of each.
-        fresh_every: after so many steps, one of them, in turn, is started afresh; 0 means never.
-        head_start: steps at the beginning in which only they learn.
-    """
-
-    count: int = 2
-    hidden_channels: int = 64
-    blocks: int = 2
-    fresh_every: int = 0
-    head_start: int = 0
 
 
 @dataclass(frozen=True)
@@ -107,71 +84,6 @@ class AdversarialTask:
             raise InputError("`recnet` and `partners` are two kinds of attackers; give only one")
 
 
-class _Attackers:
-    """The attackers of a run: they learn from L_rec, and say how well the better of them reconstructs each image."""
-
-    def __init__(self, task: AdversarialTask, model: SplitModel, loop: Loop) -> None:
-        self.task = task
-        self.loop = loop
-        self.model = model
-        self.networks = _new_attackers(task, model)
-        self.term = task.term or PrivacyTerm(edge_weight=task.edge_weight)
-        self.loss_of = partial(reconstruction_loss, edge_weight=task.edge_weight, squared=self.term.squared)
-        # A network that starts afresh in the middle of a run needs the full learning rate there.
-        restarts = bool(task.partners and task.partners.fresh_every)
-        self.names = [f"recnet {number}" if number else "recnet" for number in range(len(self.networks))]
-        self.wrapped = [
-            loop.train(name, network, task.recnet_learning_rate, falls=not restarts)
-            for name, network in zip(self.names, self.networks, strict=True)
-        ]
-
-    def start_afresh(self, step: int) -> None:
-        """Start one of the attackers with random weights, if it is time."""
-        partners = self.task.partners
-        if partners is None or not partners.fresh_every or not step or step % partners.fresh_every:
-            return
-        number = step // partners.fresh_every % len(self.networks)
-        fresh = new_strong_recnet(self.model, partners.hidden_channels, partners.blocks)
-        self.loop.restart(self.names[number], fresh)
-
-    def learn(self, coded: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """One step of each attacker on (B, C, h, w) tensors. Returns a reconstruction, and the lowest loss."""
-        losses = []
-        for name, wrapped in zip(self.names, self.wrapped, strict=True):
-            with self.loop.autocast():
-                reconstruction = wrapped(coded)
-                loss = self.loss_of(reconstruction, pictures)
-            self.loop.descend(name, loss)
-            losses.append(loss.detach())
-        return reconstruction, torch.stack(losses).min()
-
-    def held_out(self, data: TrainingData) -> dict[str, float]:
-        """How well the first attacker reconstructs the held-out images."""
-        recnet = self.networks[0]
-        with fixed(recnet):  # with the statistics of each batch; `fixed` says why
-            recnet.train()
-            quality = held_out_reconstruction(self.loop, data, self.model, self.wrapped[0], self.loss_of)
-            recnet.eval()
-        return quality
-
-    def reward(self, coded: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:
-        """The privacy term under the better attacker for each image, and the share of it that is not at its bound."""
-        terms, shares = [], []
-        for network in self.networks:
-            with fixed(network):
-                term, share = self.term(network(coded), pictures)
-            terms.append(term)
-            shares.append(share)
-        return torch.stack(terms).amin(0).mean(), torch.stack(shares).mean()
-
-
-def _new_attackers(task: AdversarialTask, model: SplitModel) -> list[AttackerNet]:
-    if task.partners is not None:
-        partners = task.partners
-        return [new_strong_recnet(model, partners.hidden_channels, partners.blocks) for _ in range(partners.count)]
-    return [new_recnet(model) if task.recnet is None else recnet_for(task.recnet, model)]
-
-
 def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOptions) -> tuple[Path, Path]:
     """Run the stage.
 
@@ -190,7 +102,9 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
     settings["bottleneck"] = {"fingerprint": bottleneck.fingerprint().hex(), **bottleneck.config.training}
     loop = Loop(options, settings)
     torch.manual_seed(options.seed)
-    attackers = _Attackers(task, model, loop)
+    term = task.term or PrivacyTerm(edge_weight=task.edge_weight)
+    networks = (task.recnet, task.partners)
+    attackers = Attackers(model, loop, *networks, term, task.edge_weight, task.recnet_learning_rate)
     model.to(loop.device)
     path = loop.train("bottleneck", CodingPath(bottleneck, task.simulation))
     objective = Objective(model.detector)
@@ -243,7 +157,7 @@ class _PrivacyWeight:
     """The weight of the privacy term at each step: the paper's w, or one that follows the gradients."""
 
     def __init__(
-        self, task: AdversarialTask, loop: Loop, path: CodingPath, attackers: _Attackers, objective: Objective
+        self, task: AdversarialTask, loop: Loop, path: CodingPath, attackers: Attackers, objective: Objective
     ) -> None:
         self._weights, self._loop, self._path = task.weights, loop, path
         self._attackers, self._objective = attackers, objective
@@ -269,28 +183,6 @@ class _PrivacyWeight:
 def _gradient(loss: Tensor, coded: Tensor) -> Tensor:
     (found,) = torch.autograd.grad(loss, coded, retain_graph=True, allow_unused=True)
     return torch.zeros_like(coded) if found is None else found
-
-
-@contextmanager
-def fixed(network: nn.Module) -> Iterator[None]:
-    """Keep a network's weights and BatchNorm statistics unchanged. BatchNorm still uses the statistics of the batch.
-
-    With running statistics, the bottleneck could win by drifting away from them. That does not fool an attacker that is
-    trained afresh.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    counts = [norm.num_batches_tracked.clone() for norm in norms if norm.num_batches_tracked is not None]
-    network.requires_grad_(False)
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        network.requires_grad_(True)
-        for norm, momentum, count in zip(norms, momenta, counts, strict=True):
-            norm.momentum = momentum
-            norm.num_batches_tracked.copy_(count)  # type: ignore[union-attr]
 
 
 def _describe(task: AdversarialTask) -> dict[str, Any]:

@@ -113,13 +113,14 @@ def test_help_needs_no_torch_and_is_fast() -> None:
 def test_defaults_are_those_of_the_library() -> None:
     """The command line repeats them, because it must not import torch for --help."""
     from featcodec.cli.train import command
-    from featcodec.training.adversarial import PRIVACY_WEIGHT, StrongPartners
+    from featcodec.training.adversarial import PRIVACY_WEIGHT
     from featcodec.training.bottleneck import BottleneckTask
     from featcodec.training.data.samples import Augmentation
     from featcodec.training.decoder import DecoderTask
     from featcodec.training.loop import LoopOptions
     from featcodec.training.losses.objective import ObjectiveWeights
     from featcodec.training.losses.privacy import PrivacyTerm
+    from featcodec.training.partners import StrongPartners
     from featcodec.training.real_coding import QpRange
     from featcodec.training.restoration import RestorationTask
     from featcodec.video import choose_profile

@@ -28,6 +28,7 @@ from toy_training import (
 import featcodec.split_model
 import featcodec.training.adversarial as adversarial_stage
 import featcodec.training.bottleneck as bottleneck_stage
+import featcodec.training.partners as partners_module
 import featcodec.training.recnet as recnet_stage
 from featcodec.detectors import SplitDetector, load_detector
 from featcodec.errors import FeatcodecError, InputError, TrainingError, WeightsError
@@ -38,7 +39,7 @@ from featcodec.networks.bottleneck import Bottleneck, load_bottleneck
 from featcodec.privacy.attackers import load_attacker
 from featcodec.privacy.recnet import RecNet, RecNetConfig, load_recnet
 from featcodec.split_model import SplitModel
-from featcodec.training.adversarial import AdversarialTask, StrongPartners, fixed, train_adversarial
+from featcodec.training.adversarial import AdversarialTask, train_adversarial
 from featcodec.training.attack import train_attack
 from featcodec.training.bottleneck import BottleneckTask, train_bottleneck
 from featcodec.training.data.samples import Augmentation
@@ -47,6 +48,7 @@ from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.objective import CodingPath, Objective, ObjectiveWeights
 from featcodec.training.losses.privacy import PrivacyTerm
 from featcodec.training.losses.reconstruction import reconstruction_loss
+from featcodec.training.partners import StrongPartners, fixed
 from featcodec.training.recnet import RecNetTask, StrongAttack, train_recnet
 from featcodec.training.setup import TrainingData, as_pictures, held_out_batches
 from featcodec.training.simulated_coding import SimulatedCoding
@@ -572,7 +574,7 @@ def test_stage_3_descends_l_obj_less_w_l_rec(
 
     original = PrivacyTerm.__call__
     monkeypatch.setattr(PrivacyTerm, "__call__", reward)
-    monkeypatch.setattr(adversarial_stage, "reconstruction_loss", record)
+    monkeypatch.setattr(partners_module, "reconstruction_loss", record)
     task = AdversarialTask(tiny_yolov5, bottleneck, None, privacy_weight=0.7, edge_weight=2.5)
     train_adversarial(task, data, toy_options(tmp_path))
     table = rows(tmp_path / "log.csv")
