@@ -1,16 +1,55 @@
-"""What the commands that attack files share: their sources, the originals, and the number plates on them."""
+"""What the commands that attack files share: options, their sources, the originals, and the number plates on them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import rich_click as click
 
 from featcodec.cli.console import complain
 
 if TYPE_CHECKING:
     from featcodec.privacy.plates import PlateAudit
     from featcodec.system.paths import Source
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def letterbox_and_plates_options(function: F) -> F:
+    """--image-size, --square, --private and --plate-reader."""
+    options = (
+        click.option(
+            "--image-size",
+            type=int,
+            default=512,
+            show_default=True,
+            help="If SRC is images: longer side of the letterboxed image in pixels, a multiple of 32. Bitstreams store "
+            "theirs.",
+        ),
+        click.option(
+            "--square", is_flag=True, help="If SRC is images: letterbox to a square instead of the minimum rectangle."
+        ),
+        click.option(
+            "--private",
+            type=click.Path(path_type=Path),
+            default=None,
+            help="private.json of the originals, from `featcodec scenes`: measure how much can be read on number "
+            "plates.",
+        ),
+        click.option(
+            "--plate-reader",
+            type=click.Path(path_type=Path),
+            default=Path("auto"),
+            show_default=True,
+            help="Plate reader from `featcodec train plate-reader`, for --private; or auto: the one that ships.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
 
 
 def expand_attacked(arguments: Sequence[str]) -> tuple[list[Source], bool]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featcodec.cli.attacked import expand_attacked, match_attacked, plate_audit
+from featcodec.cli.attacked import expand_attacked, letterbox_and_plates_options, match_attacked, plate_audit
 from featcodec.cli.audit_tables import (
     audited_json,
     print_attacks,
@@ -101,29 +101,7 @@ AUTO = Path("auto")
     help="Folder of the original images, needed for bitstreams. They are matched by relative name. "
     "[default: SRC itself if it is images]",
 )
-@click.option(
-    "--image-size",
-    type=int,
-    default=512,
-    show_default=True,
-    help="If SRC is images: longer side of the letterboxed image in pixels, a multiple of 32. Bitstreams store theirs.",
-)
-@click.option(
-    "--square", is_flag=True, help="If SRC is images: letterbox to a square instead of the minimum rectangle."
-)
-@click.option(
-    "--private",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="private.json of the originals, from `featcodec scenes`: measure how much can be read on number plates.",
-)
-@click.option(
-    "--plate-reader",
-    type=click.Path(path_type=Path),
-    default=AUTO,
-    show_default=True,
-    help="Plate reader from `featcodec train plate-reader`, for --private; or auto: the one that ships.",
-)
+@letterbox_and_plates_options
 @click.option(
     "--points",
     type=click.Path(path_type=Path),

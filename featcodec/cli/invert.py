@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featcodec.cli.attacked import expand_attacked, match_attacked, plate_audit
+from featcodec.cli.attacked import expand_attacked, letterbox_and_plates_options, match_attacked, plate_audit
 from featcodec.cli.console import complain, print_json, print_table, progress
 from featcodec.cli.options import (
     bottleneck_label,
@@ -68,29 +68,7 @@ _ATTACKS = ("", "latent_")
     help="Second RecNet, trained on this detector without a bottleneck; or auto: the one that ships. It attacks the "
     "uncompressed features of the originals, for comparison.",
 )
-@click.option(
-    "--image-size",
-    type=int,
-    default=512,
-    show_default=True,
-    help="If SRC is images: longer side of the letterboxed image in pixels, a multiple of 32. Bitstreams store theirs.",
-)
-@click.option(
-    "--square", is_flag=True, help="If SRC is images: letterbox to a square instead of the minimum rectangle."
-)
-@click.option(
-    "--private",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="private.json of the originals, from `featcodec scenes`: measure how much can be read on number plates.",
-)
-@click.option(
-    "--plate-reader",
-    type=click.Path(path_type=Path),
-    default=Path(AUTO),
-    show_default=True,
-    help="Plate reader from `featcodec train plate-reader`, for --private; or auto: the one that ships.",
-)
+@letterbox_and_plates_options
 @ignore_exif_option
 @workers_option
 @overwrite_option

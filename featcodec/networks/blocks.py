@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-_FULL_STRENGTH_QP = 40
-_QPS_PER_DOUBLING = 6
+FULL_STRENGTH_QP = 40
+"""From this QP on, a restoration's correction has its full strength. A QP plane is 0 here."""
+QPS_PER_DOUBLING = 6
+"""VVC's step size doubles every 6 QPs (H.266, clause 8.7.3)."""
 _UNCODED = -4.0
 """The plane's value for tensors that were not coded. It is that of QP 16, where coding noise is below one sample."""
 
@@ -72,5 +74,5 @@ def with_qp_plane(tensors: Tensor, qp: Tensor | None) -> Tensor:
     if qp is None:
         plane = tensors.new_full((len(tensors), 1, 1, 1), _UNCODED)
     else:
-        plane = ((qp.to(tensors) - _FULL_STRENGTH_QP) / _QPS_PER_DOUBLING).clamp(min=_UNCODED).reshape(-1, 1, 1, 1)
+        plane = ((qp.to(tensors) - FULL_STRENGTH_QP) / QPS_PER_DOUBLING).clamp(min=_UNCODED).reshape(-1, 1, 1, 1)
     return torch.cat((tensors, plane.expand(-1, 1, *tensors.shape[2:])), 1)

@@ -86,7 +86,7 @@ def store_half(source: Path, target: Path) -> None:
 
 
 def kind_of(path: Path) -> str:
-    """The kind of a checkpoint as the file names it, or an empty string if the file is no checkpoint of featcodec.
+    """The kind of a checkpoint as the file names it, or an empty string if the file is not a checkpoint of featcodec.
 
     Raises:
         WeightsError: the file is missing, or is not a safetensors file.

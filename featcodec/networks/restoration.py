@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from featcodec.bitstream import SideInfo
 from featcodec.errors import WeightsError
-from featcodec.networks.blocks import ResBlock
+from featcodec.networks.blocks import FULL_STRENGTH_QP, QPS_PER_DOUBLING, ResBlock
 from featcodec.networks.catalogue import AUTO, NONE, SHIPPED_RESTORATIONS, shipped_for
 from featcodec.networks.checkpoints import (
     MAX_CHANNELS,
@@ -33,10 +33,6 @@ from featcodec.networks.checkpoints import (
 
 KIND = "restoration"
 _OLD_KEYS = {"stream_fingerprint": "codec_fingerprint"}
-FULL_STRENGTH_QP = 40
-"""From this QP on, the correction has its full strength."""
-QPS_PER_DOUBLING = 6
-"""VVC's step size doubles every 6 QPs."""
 _MAX_BLOCKS = 64
 
 

@@ -28,7 +28,7 @@ def import_extra(name: str, *modules: str) -> ModuleType:
     for module in modules:
         try:
             with warnings.catch_warnings():
-                # Old packages use modules that Python will remove. That is no news to a user.
+                # Old packages use modules that Python will remove. A user can do nothing about it.
                 warnings.simplefilter("ignore")
                 found.append(importlib.import_module(module))
         except ImportError as error:

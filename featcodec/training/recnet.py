@@ -160,14 +160,18 @@ def _diet(task: RecNetTask, model: SplitModel) -> Callable[[Tensor], tuple[Tenso
     return code
 
 
-def save_attacker(path: Path, recnet: AttackerNet, training: dict[str, Any], *, half: bool = False) -> None:
-    """Write a RecNet of either kind, and how it was trained. The arguments are those of `save_recnet`."""
+def save_attacker(path: Path, recnet: AttackerNet, training: dict[str, Any]) -> None:
+    """Write a RecNet of either kind, and how it was trained.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
     if isinstance(recnet, StrongRecNet):
         recnet.config = replace(recnet.config, training=training)
-        save_strong_recnet(path, recnet, half=half)
+        save_strong_recnet(path, recnet)
     else:
         recnet.config = replace(recnet.config, training=training)
-        save_recnet(path, recnet, half=half)
+        save_recnet(path, recnet)
 
 
 def new_recnet(model: SplitModel) -> RecNet:
