@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from featcodec.cli.options import detector_option, overwrite_option, sources_argument
+from featcodec.cli.train_images import IMAGE_COMMANDS
 from featcodec.cli.train_inputs import (
     bottleneck_path,
     class_names,
@@ -26,7 +25,6 @@ from featcodec.cli.train_options import (
     PRIVACY_OPTIONS,
     RESTORATION_OPTIONS,
     SAMPLE_OPTIONS,
-    bottleneck_or_auto_option,
     with_options,
 )
 from featcodec.cli.train_readers import READER_COMMANDS
@@ -255,31 +253,5 @@ def restoration_command(**options: Any) -> None:
     run_stage(lambda loop: train_restoration(task, data, loop), options, data, epochs=20)
 
 
-@command.command("layout")
-@sources_argument
-@detector_option
-@bottleneck_or_auto_option
-@click.option("-o", "--output", type=PATH, required=True, help="Checkpoint to write (.safetensors).")
-@click.option("--image-size", type=int, default=512, show_default=True, help="Longer side of an image, in pixels.")
-@overwrite_option
-def layout_command(
-    sources: tuple[str, ...], detector: str, bottleneck: str, output: Path, image_size: int, overwrite: bool
-) -> None:
-    """Optional: find a layout from images: order, sign, gray level and step of the channels in the frame.
-
-    SRC are image files, folders (searched recursively) or glob patterns. A few hundred images without labels are
-    enough. Give the checkpoint to `encode --layout` and `decode --layout`.
-    """
-    from featcodec.images.reading import IMAGE_SUFFIXES
-    from featcodec.system.files import check_new
-    from featcodec.system.paths import expand_sources
-    from featcodec.training.layout import LayoutTask, find_layout
-
-    images = [source.path for source in expand_sources(sources, IMAGE_SUFFIXES, "images")]
-    check_new(output, overwrite=overwrite, inputs=[*images, Path(detector), Path(bottleneck)])
-    find_layout(LayoutTask(detector, bottleneck, image_size), images, output, overwrite=overwrite)
-    click.echo(str(output))
-
-
-for reader_command in READER_COMMANDS:
-    command.add_command(reader_command)
+for other_command in (*IMAGE_COMMANDS, *READER_COMMANDS):
+    command.add_command(other_command)

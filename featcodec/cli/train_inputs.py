@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from featcodec.cli.console import complain
 
 if TYPE_CHECKING:
+    from featcodec.training.data.datasets import LabelledImage
     from featcodec.training.losses.objective import ObjectiveWeights
     from featcodec.training.setup import TrainingData
     from featcodec.video.profiles import Profile
@@ -39,15 +40,35 @@ def class_names(options: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def training_data(options: Mapping[str, Any], names: Sequence[str] | None = None) -> TrainingData:
-    """The images that the options name. Labels become numbers of the given class names, or of those of --detector."""
+    """The images that the options name, without those that are held out, and how they vary; see `training_images`."""
+    from featcodec.training.data.datasets import hold_out
+    from featcodec.training.data.samples import Augmentation
+    from featcodec.training.setup import TrainingData
+
+    labelled, unlabelled = training_images(options, names)
+    if labelled:
+        labelled, held_out = hold_out(labelled, options["held_out"])
+    else:
+        unlabelled, held_out = hold_out(unlabelled, options["held_out"])
+    varying = ("image_size", "crop", "mosaic", "scale")
+    hue, saturation, value = options["hsv"]
+    augmentation = Augmentation(**{name: options[name] for name in varying}, hsv_h=hue, hsv_s=saturation, hsv_v=value)
+    return TrainingData([*labelled, *unlabelled], held_out, augmentation, options["workers"])
+
+
+def training_images(
+    options: Mapping[str, Any], names: Sequence[str] | None = None
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
+    """The labelled images that the options name, and the others.
+
+    Labels become numbers of the given class names, or of those of --detector.
+    """
     from featcodec.detectors import load_detector
     from featcodec.errors import InputError
     from featcodec.system.paths import resolved
     from featcodec.training.data.coco import read_coco
-    from featcodec.training.data.datasets import hold_out, read_unlabelled
-    from featcodec.training.data.samples import Augmentation
+    from featcodec.training.data.datasets import read_unlabelled
     from featcodec.training.data.yolo import read_data_yaml
-    from featcodec.training.setup import TrainingData
 
     if bool(options["annotations"]) != bool(options["images"]):
         raise InputError("--annotations and --images belong together; give both, or --data")
@@ -68,15 +89,7 @@ def training_data(options: Mapping[str, Any], names: Sequence[str] | None = None
         or_photographs = "--data or --unlabelled" if "detector" in options else "or --data"
         raise InputError(f"no images; give --annotations with --images, {or_photographs}")
     known = {resolved(image.path) for image in labelled}
-    unlabelled = [image for image in unlabelled if resolved(image.path) not in known]
-    if labelled:
-        labelled, held_out = hold_out(labelled, options["held_out"])
-    else:
-        unlabelled, held_out = hold_out(unlabelled, options["held_out"])
-    varying = ("image_size", "crop", "mosaic", "scale")
-    hue, saturation, value = options["hsv"]
-    augmentation = Augmentation(**{name: options[name] for name in varying}, hsv_h=hue, hsv_s=saturation, hsv_v=value)
-    return TrainingData([*labelled, *unlabelled], held_out, augmentation, options["workers"])
+    return labelled, [image for image in unlabelled if resolved(image.path) not in known]
 
 
 def objective_of(options: Mapping[str, Any], data: TrainingData, clip: tuple[float, float]) -> dict[str, Any]:

@@ -373,6 +373,27 @@ def test_epochs_become_steps(run: Any, tmp_path: Path, toy: list[object], labell
 
 
 @pytest.mark.slow
+def test_a_small_copy_of_the_images_trains_as_they_do(
+    run: Any, tmp_path: Path, toy: list[object], labelled: list[object], tiny_yolov5: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shrink = ["train", "shrink", "--detector", tiny_yolov5, *labelled, "--image-size", 48]
+    code, out, err = run(*shrink, "-o", copy)
+    assert (code, out) == (0, f"{copy}\n")
+    assert "images as JPEG of quality 95" in err
+    of_copy = ["--annotations", copy / "annotations.json", "--images", copy / "images"]
+    result = run("train", "bottleneck", *toy, *of_copy, "-o", tmp_path / "run")
+    assert_trained(result, tmp_path / "run/last-bottleneck.safetensors")
+
+    code, _, err = run(*shrink, "-o", copy)
+    assert code == 1
+    assert "holds other things" in err
+    code, _, err = run(*shrink, "-o", tmp_path / "small", "--megabytes", 0.0001)
+    assert code == 1
+    assert "do not fit into 104 bytes; give a smaller size, fewer images, or more room" in err
+
+
+@pytest.mark.slow
 def test_a_budget_of_minutes_becomes_steps(
     run: Any, tmp_path: Path, toy: list[object], labelled: list[object], bottleneck: Path
 ) -> None:
