@@ -56,6 +56,12 @@ SHIPPED_DETECTORS: dict[str, Shipped] = {
     )
 }
 SHIPPED_BOTTLENECKS: tuple[Shipped, ...] = (
+    Shipped(
+        "guarded",
+        _YOLOV5N,
+        "yolov5n-guarded.safetensors",
+        "yolov5n, 20 channels, trained for rate and accuracy and against attackers",
+    ),
     Shipped("compact", _YOLOV5N, "yolov5n-compact.safetensors", "yolov5n, 20 channels, trained for rate and accuracy"),
     Shipped("private", _YOLOV5N, "yolov5n-private.safetensors", "yolov5n, 20 channels, trained against an attacker"),
     Shipped("street", _SCENES, "scenes-street.safetensors", "scenes, 20 channels, trained against an attacker"),
