@@ -12,7 +12,7 @@ from pathlib import Path
 from featcodec.errors import InputError
 from featcodec.evaluation.bd import compare
 from featcodec.evaluation.curves import read_curve
-from featcodec.evaluation.report.frontier import PAPER, FrontierPoint, frontier
+from featcodec.evaluation.report.frontier import PAPER, frontier
 from featcodec.evaluation.report.study import read_study
 
 
@@ -28,14 +28,20 @@ def main(points: Path, names: Sequence[str]) -> None:
     def line(what: str, cell: Callable[[str], str], paper: str = "") -> None:
         print(f"| {what} | " + " | ".join(cell(name) for name in names) + f" | {paper} |")
 
-    def change(read: Callable[[FrontierPoint], float], digits: int) -> Callable[[str], str]:
-        return lambda name: f"{read(of_name[name]):+.{digits}f}"
+    def change(score: str) -> Callable[[str], str]:
+        def cell(name: str) -> str:
+            value = of_name[name].scores.get(score) if name in of_name else None
+            return "not attacked" if value is None else f"{value:+.2f}"
 
-    line(f"AP50 uncompressed, against {uncoded:.2f} uncoded", change(lambda p: p.accuracy, 1), f"{PAPER.accuracy:+.1f}")
+        return cell
+
+    accuracies = {row["bottleneck"]: float(row["ap50"]) for row in study.uncompressed if row["ap50"]}
+    what = f"AP50 uncompressed, against {uncoded:.2f} uncoded"
+    line(what, lambda name: f"{accuracies[name] - uncoded:+.1f}", f"{PAPER.accuracy:+.1f}")
     for score, what in (("psnr", "PSNR"), ("edge_psnr", "edge-PSNR")):
         line(
             f"{what} of the strongest attack, uncompressed, dB, against direct coding",
-            change(lambda p, score=score: p.scores[score], 2),  # type: ignore[misc]
+            change(score),
             f"{PAPER.scores[score]:+.2f}",
         )
 
