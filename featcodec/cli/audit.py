@@ -16,6 +16,7 @@ from featcodec.cli.audit_tables import (
     print_attacks,
     print_worst_case,
     say_what_the_means_lack,
+    say_which_attacks_failed,
     summary_json,
     sums_of,
 )
@@ -150,7 +151,6 @@ def command(
     from featcodec.privacy.audit import Audit
     from featcodec.privacy.audit_files import audit_files
     from featcodec.privacy.audit_results import add_audit_results, check_audit_results
-    from featcodec.privacy.readers import summed
     from featcodec.privacy.worst_case import worst_cases
 
     known, matched, failed = _sources(sources, originals, qp)
@@ -178,6 +178,7 @@ def command(
     sums = sums_of(done)
     means = {key: {name: score.mean for name, score in scores.items()} for key, scores in sums.items()}
     cases = worst_cases(means, audit.measures)
+    note_all(say_which_attacks_failed(sums, done, setup.sides))
     note_all(say_what_the_means_lack(sums, len(done), audit.measures))
     if table is not None and not failed:
         table.append(setup, means, qp)
@@ -188,7 +189,7 @@ def command(
     else:
         if done:
             print_worst_case(cases, setup.sides)
-            print_attacks(sums, summed(one.on_original for one in done), setup.sides, audit.measures)
+            print_attacks(sums, done, setup.sides, audit.measures)
         click.echo(f"{len(done)} audited, {failed} failed, {seconds:.1f} s -> {output}")
     return 1 if failed else 0
 

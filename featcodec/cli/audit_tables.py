@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from featcodec.cli.console import print_table
-from featcodec.privacy.measures import title_of, written, written_difference
+from featcodec.privacy.measures import PSNR, title_of, written, written_difference
 
 if TYPE_CHECKING:
     from featcodec.privacy.audit import Audited, Side
@@ -46,18 +46,23 @@ def print_worst_case(cases: Sequence[WorstCase], sides: Sequence[Side]) -> None:
     print_table("The worst case: the strongest attack on each side", columns, rows)
 
 
-def print_attacks(
-    sums: Sums, on_original: Mapping[str, Score], sides: Sequence[Side], measures: Sequence[Measure]
-) -> None:
-    """Print one row per side and attack, and what the readers make of the originals."""
+def print_attacks(sums: Sums, done: Sequence[Audited], sides: Sequence[Side], measures: Sequence[Measure]) -> None:
+    """Print one row per side and attack, what the readers make of the originals, and the floor of the other scores."""
+    from featcodec.privacy.readers import summed
+
     present = [one for one in measures if any(_counts(scores, one) for scores in sums.values())]
     rows = [
         [side.label, attack, *_cells(sums[side.name, attack], present)]
         for side in reversed(sides)
         for attack in (*side.attacks, *side.direct)
     ]
-    if any(_counts(on_original, one) for one in present):
-        rows.append(["original", "", *_cells(on_original, present)])
+    references = {
+        "one colour": summed(one.on_one_colour for one in done),
+        "original": summed(one.on_original for one in done),
+    }
+    for name, scores in references.items():
+        if any(_counts(scores, one) for one in present):
+            rows.append([name, "", *_cells(scores, present)])
     print_table("Every attack: means over the images", ["", "attack", *map(title_of, present)], rows)
 
 
@@ -67,6 +72,24 @@ def _cells(scores: Mapping[str, Score], measures: Sequence[Measure]) -> list[str
 
 def _counts(scores: Mapping[str, Score], measure: Measure) -> bool:
     return measure.name in scores and scores[measure.name].count > 0
+
+
+def say_which_attacks_failed(sums: Sums, done: Sequence[Audited], sides: Sequence[Side]) -> list[str]:
+    """Notes on attacks whose pictures are hardly closer to the originals than pictures of one colour."""
+    from featcodec.privacy.image_quality import shows_nothing
+    from featcodec.privacy.readers import summed
+
+    labels = {side.name: side.label for side in sides}
+    floor = summed(one.on_one_colour for one in done)
+    notes = []
+    for (side, attack), scores in sums.items():
+        if _counts(scores, PSNR) and _counts(floor, PSNR) and shows_nothing(scores["psnr"].mean, floor["psnr"].mean):
+            notes.append(
+                f"{labels[side]}, attack {attack}: {written(PSNR, scores['psnr'].mean)} dB is hardly more than the "
+                f"{written(PSNR, floor['psnr'].mean)} dB of pictures of one colour; this attack failed, which does not "
+                "show that the tensor is private"
+            )
+    return notes
 
 
 def say_what_the_means_lack(sums: Sums, images: int, measures: Sequence[Measure]) -> list[str]:
@@ -119,6 +142,7 @@ def audited_json(outcome: Audited) -> dict[str, Any]:
         "original": str(outcome.original),
         "qp": outcome.qp,
         "on_original": scores_json(outcome.on_original),
+        "on_one_colour": scores_json(outcome.on_one_colour),
         "side_by_side": str(outcome.side_by_side),
         "reconstructions": [
             {

@@ -144,6 +144,7 @@ def adversarial_command(**options: Any) -> None:
     from featcodec.training.adversarial import AdversarialTask, train_adversarial
     from featcodec.training.losses.privacy import PrivacyTerm
     from featcodec.training.partners import StrongPartners
+    from featcodec.training.recnet import RECNET_FILE, notes_on_attack
 
     data = training_data(options)
     path = bottleneck_path(options["bottleneck"])
@@ -170,7 +171,13 @@ def adversarial_command(**options: Any) -> None:
         partners=partners,
         **objective_of(options, data, (config.clip_low, config.clip_high)),
     )
-    run_stage(lambda loop: train_adversarial(task, data, loop)[0], options, data, epochs=40)
+    run_stage(
+        lambda loop: train_adversarial(task, data, loop)[0],
+        options,
+        data,
+        epochs=40,
+        notes=lambda written: notes_on_attack(written.with_name(f"last-{RECNET_FILE}"), data),
+    )
 
 
 @command.command("attack")
@@ -185,12 +192,18 @@ def adversarial_command(**options: Any) -> None:
 def attack_command(**options: Any) -> None:
     """Stage 4: train a fresh RecNet with L1 alone on finished networks, for `featcodec audit`."""
     from featcodec.training.attack import train_attack
-    from featcodec.training.recnet import StrongAttack
+    from featcodec.training.recnet import StrongAttack, notes_on_attack
 
     data = training_data(options)
     bottleneck = bottleneck_path(options["bottleneck"])
     strong = StrongAttack() if options["strong"] else None
-    run_stage(lambda loop: train_attack(options["detector"], bottleneck, data, loop, strong), options, data, epochs=20)
+    run_stage(
+        lambda loop: train_attack(options["detector"], bottleneck, data, loop, strong),
+        options,
+        data,
+        epochs=20,
+        notes=lambda written: notes_on_attack(written, data),
+    )
 
 
 @command.command("decoder")

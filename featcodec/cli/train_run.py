@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from featcodec.cli.console import complain, training_progress
+from featcodec.cli.console import complain, note_all, training_progress
 
 if TYPE_CHECKING:
     from featcodec.training.direct_reader import PlateWindowData
@@ -30,7 +30,17 @@ def run_stage(
     options: Mapping[str, Any],
     data: TrainingData | PlateData | PlateWindowData,
     epochs: float,
+    notes: Callable[[Path], Iterable[str]] = lambda written: (),
 ) -> None:
+    """Run a stage and say what it wrote.
+
+    Args:
+        train: the stage; it returns the checkpoint of the last step.
+        options: of the command.
+        data: what the stage learns from.
+        epochs: how long, if the options do not say it.
+        notes: what the user has to know about that checkpoint.
+    """
     import torch
 
     from featcodec.errors import InputError
@@ -56,4 +66,5 @@ def run_stage(
         return  # lightning-fabric starts the other processes with the same command
     if (best := written.with_name(written.name.replace("last-", "best-"))).exists():
         complain(f"lowest loss on the held-out images: {best}")
+    note_all(notes(written))
     click.echo(str(written))

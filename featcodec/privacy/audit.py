@@ -109,6 +109,8 @@ class Audited:
         side_by_side: original and reconstructions in one PNG.
         reconstructions: one per side and attack; empty after a failure.
         on_original: what the readers make of the original itself, for scores that are shares.
+        on_one_colour: the scores of the picture that has the mean colour of the original everywhere, for scores of
+            whole pictures.
         error: one line that says what went wrong, or None.
     """
 
@@ -118,6 +120,7 @@ class Audited:
     side_by_side: Path | None = None
     reconstructions: tuple[Reconstruction, ...] = ()
     on_original: Mapping[str, Score] = field(default_factory=dict)
+    on_one_colour: Mapping[str, Score] = field(default_factory=dict)
     error: str | None = None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from featcodec import bitstream
@@ -22,6 +23,7 @@ from featcodec.pipeline.common import batched_outcomes, file_size, network_batch
 from featcodec.privacy.attack import Picture
 from featcodec.privacy.attack_pictures import is_stream, letterboxed_original, side_by_side_path, to_pixels
 from featcodec.privacy.audit import RAW, UNCODED, Audit, Audited, Reconstruction
+from featcodec.privacy.image_quality import one_colour
 from featcodec.privacy.readers import Original, Pixels, Score, summed
 from featcodec.system.paths import Source
 
@@ -142,8 +144,12 @@ class _Run:
         original = Original(job.source.relative, size, truth)
         pixels = {key: to_pixels(picture) for key, picture in found.pictures.items()}
         scores = self._scores(original, pixels)
+        # A share says something of the original itself. A score of whole pictures has a floor instead.
         shares = [reader for reader in self.audit.readers if all(one.is_share for one in reader.measures)]
+        others = [reader for reader in self.audit.readers if reader not in shares]
         on_original = [reader.scores(original, {"": truth})[""] for reader in shares]
+        floor = to_pixels(one_colour(truth.astype(np.float32) / 255))
+        on_one_colour = [reader.scores(original, {"": floor})[""] for reader in others]
         outputs = {key: self.audit.attack_path(job.source, *key) for key in pixels}
         for key, picture in pixels.items():
             save_png(outputs[key], picture, overwrite=self.audit.overwrite)
@@ -152,7 +158,7 @@ class _Run:
         made = [Reconstruction(*key, outputs[key], scores[key]) for key in pixels]
         made += [Reconstruction(*key, None, read) for key, read in found.scores.items()]
         path = self.originals[job.source.path]
-        return Audited(job.source, path, job.qp, comparison, tuple(made), summed(on_original))
+        return Audited(job.source, path, job.qp, comparison, tuple(made), summed(on_original), summed(on_one_colour))
 
     def _scores(
         self, original: Original, pictures: Mapping[tuple[str, str], Pixels]

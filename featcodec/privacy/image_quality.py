@@ -20,6 +20,8 @@ _LUMA = (0.2126, 0.7152, 0.0722)
 _PEAK = 1.0
 _EDGE_PEAK = 4.0
 """The largest output of one Sobel filter on luma in [0, 1]."""
+_FAILED_WITHIN = 0.3
+"""In dB. An attack that learned anything from photographs is at least 1 dB above a picture of one colour."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,25 @@ def image_quality(
 ) -> ImageQuality:
     """Compute both measures. Arguments and errors are the same as in `psnr`."""
     return ImageQuality(psnr(original, reconstruction), edge_psnr(original, reconstruction))
+
+
+def one_colour(original: npt.NDArray[np.floating[Any]]) -> npt.NDArray[np.floating[Any]]:
+    """Return the picture of one colour that is closest to the original by PSNR: its mean colour everywhere.
+
+    An attack that knows nothing of a picture but its mean colour makes this one. It is the floor of an attack's scores.
+
+    Args:
+        original: (H, W, 3) floating-point RGB.
+
+    Returns:
+        (H, W, 3) float32, read-only.
+    """
+    return np.broadcast_to(original.mean((0, 1), dtype=np.float64).astype(np.float32), original.shape)
+
+
+def shows_nothing(psnr_of_attack: float, psnr_of_one_colour: float) -> bool:
+    """Whether an attack failed: by mean PSNR in dB, it is hardly closer to the originals than `one_colour` is."""
+    return psnr_of_attack < psnr_of_one_colour + _FAILED_WITHIN
 
 
 def psnr(original: npt.NDArray[np.floating[Any]], reconstruction: npt.NDArray[np.floating[Any]]) -> float:

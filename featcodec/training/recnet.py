@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from featcodec.errors import WeightsError
 from featcodec.privacy.attackers import AttackerNet, bind, load_attacker
-from featcodec.privacy.image_quality import edge_psnr, mean_decibel, psnr
+from featcodec.privacy.image_quality import edge_psnr, mean_decibel, one_colour, psnr, shows_nothing
 from featcodec.privacy.recnet import RecNet, RecNetConfig, mirrored_repeats, save_recnet
 from featcodec.privacy.strong_recnet import (
     DEFAULT_BLOCKS,
@@ -26,6 +26,7 @@ from featcodec.privacy.strong_recnet import (
     save_strong_recnet,
 )
 from featcodec.split_model import SplitModel
+from featcodec.training.data.batches import letterboxed_batches
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.reconstruction import EDGE_WEIGHT, reconstruction_loss, structural_similarity
 from featcodec.training.setup import (
@@ -40,6 +41,7 @@ from featcodec.training.simulated_coding import SimulatedCoding, simulate_coding
 
 RECNET_FILE = "recnet.safetensors"
 _SHOWN = 4
+_FLOOR_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -218,6 +220,34 @@ def held_out_reconstruction(
             edge_qualities.append(edge_psnr(original, found))
     loss = sum(losses) / len(qualities)
     return {"loss": loss, "PSNR": mean_decibel(qualities), "edge-PSNR": mean_decibel(edge_qualities)}
+
+
+def notes_on_attack(recnet: Path, data: TrainingData) -> list[str]:
+    """Say if a trained RecNet failed: a weak attacker makes a defence look better than it is.
+
+    Args:
+        recnet: checkpoint that `train_recnet` wrote.
+        data: what it was trained with. Nothing is said without held-out images.
+
+    Returns:
+        one note, or none.
+    """
+    metrics = load_attacker(recnet).config.training.get("metrics", {})
+    if "PSNR" not in metrics or not data.held_out:
+        return []
+    floors = [
+        psnr(original, one_colour(original))
+        for batch in letterboxed_batches(data.held_out, data.augmentation.image_size, _FLOOR_BATCH)
+        for original in _as_arrays(as_pictures(batch))
+    ]
+    floor = mean_decibel(floors)
+    if not shows_nothing(metrics["PSNR"], floor):
+        return []
+    return [
+        f"the attack failed: on the held-out images, {metrics['PSNR']:.2f} dB is hardly more than the {floor:.2f} dB "
+        "of pictures of one colour. This does not show that the tensor is private: train longer, or with another "
+        "learning rate or seed"
+    ]
 
 
 def _as_arrays(pictures: Tensor) -> Any:

@@ -47,6 +47,12 @@ def test_the_worst_case_comes_first_and_every_attack_is_there(
     assert psnr.count("(recnet)") + psnr.count("(gradient)") == 2
     rows = [line.split()[:2] for line in lines if line.startswith(("latent", "small"))][-4:]
     assert rows == [["latent", "recnet"], ["latent", "gradient"], ["small", "recnet"], ["small", "gradient"]]
+    (floor,) = (line.split() for line in lines if line.startswith("one colour"))
+    assert float(floor[2]) > 0
+    failed = [line for line in err.splitlines() if line.endswith("does not show that the tensor is private")]
+    assert len(failed) == 4, "networks with random weights"
+    assert failed[0].startswith("featcodec: note: ")
+    assert f" dB is hardly more than the {floor[2]} dB of pictures of one colour; " in failed[0]
     assert lines[-1].startswith("2 audited, 0 failed, ")
     assert err.count("the attack strong is left out, because it has no checkpoint for") == 2
     assert (
@@ -82,6 +88,7 @@ def test_json_has_all_figures(run: Run, tmp_path: Path, images: Path, checkpoint
     assert found["measures"][0] == {"name": "psnr", "title": "PSNR, dB", "share": False, "higher_sees_more": True}
     for file in found["files"]:
         assert file["qp"] == "30"
+        assert set(file["on_one_colour"]) >= {"psnr", "edge_psnr"}
         assert Path(file["side_by_side"]).is_file()
         assert len(file["reconstructions"]) == 4
         mean = sum(one["psnr"] for other in found["files"] for one in other["reconstructions"][:1]) / 2

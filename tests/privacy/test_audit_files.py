@@ -121,6 +121,9 @@ def test_both_sides_get_the_same_images_before_coding(tmp_path: Path, codec: Fea
         assert small.scores["psnr"].mean > latent.scores["psnr"].mean, "128 is the mean of the pictures"
         assert outcome.on_original["plate_characters"].mean < 0.1
         assert "psnr" not in outcome.on_original
+        assert outcome.on_one_colour["psnr"].mean == pytest.approx(small.scores["psnr"].mean, abs=0.5)
+        assert outcome.on_one_colour["psnr"].mean >= small.scores["psnr"].mean - 0.01, "no other gray is closer"
+        assert "plate_characters" not in outcome.on_one_colour
         assert outcome.side_by_side == tmp_path / "out/side-by-side" / relative
 
 

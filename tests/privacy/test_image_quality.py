@@ -14,7 +14,15 @@ from hypothesis import strategies as st
 from pictures import texture
 
 from featcodec.errors import InputError
-from featcodec.privacy.image_quality import ImageQuality, edge_psnr, image_quality, mean_decibel, psnr
+from featcodec.privacy.image_quality import (
+    ImageQuality,
+    edge_psnr,
+    image_quality,
+    mean_decibel,
+    one_colour,
+    psnr,
+    shows_nothing,
+)
 
 MEASURES = [psnr, edge_psnr]
 Measure = Callable[[np.ndarray, np.ndarray], float]
@@ -184,6 +192,24 @@ def test_nan_is_not_hidden() -> None:
 )
 def test_the_mean_is_of_decibels_and_over_finite_ones(values: list[float], mean: float) -> None:
     assert mean_decibel(iter(values)) == pytest.approx(mean, nan_ok=True)
+
+
+def test_no_other_colour_is_closer() -> None:
+    original = np.random.default_rng(3).random((12, 9, 3)).astype(np.float32) * np.float32([0.2, 0.5, 1])
+    best = one_colour(original)
+    assert best.shape == original.shape
+    assert np.ptp(best, axis=(0, 1)).max() == 0
+    assert psnr(original, best) == pytest.approx(-10 * np.log10(original.var((0, 1)).mean()))
+    for change in (-0.02, 0.02):
+        for channel in range(3):
+            other = best.copy()
+            other[..., channel] += change
+            assert psnr(original, other) < psnr(original, best)
+
+
+@pytest.mark.parametrize(("attack", "failed"), [(11.0, True), (13.2, True), (13.4, False), (20.0, False)])
+def test_an_attack_failed_if_it_is_hardly_better_than_one_colour(attack: float, failed: bool) -> None:
+    assert shows_nothing(attack, 13.0) is failed
 
 
 def test_it_does_not_know_torch() -> None:

@@ -388,6 +388,26 @@ def test_the_attacker_learns(
     assert bottleneck.read_bytes() == before
 
 
+@pytest.mark.parametrize("gain", [-3.0, 0.2, 0.4, 8.0, None])
+def test_an_attack_that_failed_says_so(
+    tmp_path: Path, detector: SplitDetector, data: TrainingData, gain: float | None
+) -> None:
+    """Beside pictures of one colour, which have the variance of each original as their squared error."""
+    pictures, _ = held_out_features(data, detector)
+    floor = float((-10 * pictures.var((2, 3), correction=0).mean(1).log10()).mean())
+    metrics = {} if gain is None else {"metrics": {"PSNR": floor + gain}}
+    recnet = recnet_stage.new_strong_recnet(SplitModel(detector, None), 4, 1)
+    recnet_stage.save_attacker(tmp_path / "recnet.safetensors", recnet, metrics)
+    notes = recnet_stage.notes_on_attack(tmp_path / "recnet.safetensors", data)
+    if gain is None or gain > 0.3:
+        assert notes == []
+    else:
+        assert len(notes) == 1
+        assert f"{floor + gain:.2f} dB is hardly more than the {floor:.2f} dB of pictures of one colour" in notes[0]
+    blind = dataclasses.replace(data, held_out=())
+    assert recnet_stage.notes_on_attack(tmp_path / "recnet.safetensors", blind) == []
+
+
 def held_out_features(data: TrainingData, detector: SplitDetector) -> tuple[Tensor, Tensor]:
     """The held-out images square, by the codec's own letterbox."""
     images = []
