@@ -45,6 +45,12 @@ def main(points: Path, names: Sequence[str]) -> None:
             f"{PAPER.scores[score]:+.2f}",
         )
 
+    def attacks(name: str) -> str:
+        found = of_name[name].attacks if name in of_name else ()
+        return ", ".join(filter(None, found)) or ("one RecNet" if found else "none")
+
+    line("attacks, the same on both sides", attacks, "RecNet")
+
     def difference(anchor: dict[str, str], attribute: str) -> Callable[[str], str]:
         def cell(name: str) -> str:
             curves = (

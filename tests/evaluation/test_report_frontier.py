@@ -41,6 +41,7 @@ def test_the_strongest_attack_of_each_side_counts(path: Path) -> None:
         append_attack(path, attack, compact, compact=True)
     (point,) = points_of(path)
     assert point.scores == {"psnr": pytest.approx(19.5 - 22), "edge_psnr": pytest.approx(-0.25)}
+    assert point.attacks == ("", "strong", "gradient")
 
 
 def test_an_attack_on_one_side_alone_does_not_count(path: Path) -> None:
@@ -48,6 +49,7 @@ def test_an_attack_on_one_side_alone_does_not_count(path: Path) -> None:
     append_attack(path, "gradient", "25", compact=False)
     (point,) = points_of(path)
     assert point.scores["psnr"] == pytest.approx(-1.75)
+    assert point.attacks == ("",)
 
 
 def test_other_images_and_coded_tensors_do_not_count(path: Path) -> None:

@@ -22,11 +22,13 @@ class FrontierPoint:
         label: its name.
         accuracy: change of the accuracy, in percentage points.
         scores: change of the strongest attack's score in dB, by column of `SCORES`; lower is more private.
+        attacks: the kinds of attack that both sides got. The attack of a sweep is among them, as "".
     """
 
     label: str
     accuracy: float
     scores: dict[str, float]
+    attacks: tuple[str, ...] = ()
 
 
 PAPER = FrontierPoint("the paper, yolov5m", -1.1, {"psnr": -1.40, "edge_psnr": -2.49})
@@ -47,15 +49,16 @@ def frontier(study: Study) -> list[FrontierPoint]:
         if row["method"] != UNCODED or is_detector_alone(row) or not row[study.metric]:
             continue
         theirs, ours = _attacks(study, detector), _attacks(study, row)
-        scores = {}
+        scores, attacks = {}, dict[str, None]()
         for score in SCORES:
             both = [kind for kind in theirs if _is_scored(theirs[kind], score) and _is_scored(ours.get(kind), score)]
             if both:
                 strongest = (max(float(side[kind][score]) for kind in both) for side in (ours, theirs))
                 scores[score] = math.fsum((next(strongest), -next(strongest)))
+                attacks.update(dict.fromkeys(both))
         if scores:
             change = float(row[study.metric]) - float(detector[study.metric])
-            points.append(FrontierPoint(label_of(row), change, scores))
+            points.append(FrontierPoint(label_of(row), change, scores, tuple(attacks)))
     return points
 
 
