@@ -188,9 +188,14 @@ def adversarial_command(**options: Any) -> None:
     is_flag=True,
     help="Train the strong RecNet: wider, linear output, L1 with edges and SSIM, on tensors coded at random QPs.",
 )
+@click.option(
+    "--start",
+    type=PATH,
+    help="RecNet of that kind to go on from, such as the attack on a similar bottleneck, instead of random weights.",
+)
 @with_options(LOOP_OPTIONS)
 def attack_command(**options: Any) -> None:
-    """Stage 4: train a fresh RecNet with L1 alone on finished networks, for `featcodec audit`."""
+    """Stage 4: train a RecNet with L1 alone on finished networks, for `featcodec audit`."""
     from featcodec.training.attack import train_attack
     from featcodec.training.recnet import StrongAttack, notes_on_attack
 
@@ -198,7 +203,7 @@ def attack_command(**options: Any) -> None:
     bottleneck = bottleneck_path(options["bottleneck"])
     strong = StrongAttack() if options["strong"] else None
     run_stage(
-        lambda loop: train_attack(options["detector"], bottleneck, data, loop, strong),
+        lambda loop: train_attack(options["detector"], bottleneck, data, loop, strong, options["start"]),
         options,
         data,
         epochs=20,

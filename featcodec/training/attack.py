@@ -1,4 +1,4 @@
-"""Stage 4: train the attack that is reported (paper, section IV-A): a fresh RecNet with L1 alone, on finished networks.
+"""Stage 4: train the attack that is reported (paper, section IV-A): a RecNet with L1 alone, on finished networks.
 
 RecNet-bottleneck attacks the tensor of a bottleneck. RecNet-latent (no bottleneck) attacks the detector's features.
 Train both equally long, and long enough: a weak attacker makes the defence look better than it is. A strong RecNet is
@@ -21,6 +21,7 @@ def train_attack(
     data: TrainingData,
     options: LoopOptions,
     strong: StrongAttack | None = None,
+    start: Path | None = None,
 ) -> Path:
     """Run the stage.
 
@@ -30,6 +31,8 @@ def train_attack(
         data: the images that the attacker has. The metrics on its held-out images show when more steps no longer help.
         options: settings of the run.
         strong: train a strong RecNet; None trains the paper's.
+        start: a RecNet of that kind to go on from, instead of random weights. One that attacks a similar bottleneck
+            finds what a fresh one may never find.
 
     Returns:
         the checkpoint of the last step. The checkpoint that is best on the held-out images is in the same folder.
@@ -37,4 +40,5 @@ def train_attack(
     Raises:
         FeatcodecError: bad input, or training that diverged.
     """
-    return train_recnet(RecNetTask(detector, bottleneck, edge_weight=0, strong=strong), data, options, stage="attack")
+    task = RecNetTask(detector, bottleneck, edge_weight=0, start=start, strong=strong)
+    return train_recnet(task, data, options, stage="attack")

@@ -132,7 +132,12 @@ def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, sta
 
 def _network(task: RecNetTask, model: SplitModel) -> AttackerNet:
     if task.start is not None:
-        return recnet_for(task.start, model)
+        recnet = recnet_for(task.start, model)
+        if isinstance(recnet, StrongRecNet) != (task.strong is not None):
+            kinds = ("the paper's RecNet", "a strong RecNet")
+            found, wanted = kinds if task.strong is not None else reversed(kinds)
+            raise WeightsError(f"{task.start}: is {found}, but {wanted} is trained here; start from one of that kind")
+        return recnet
     if task.strong is not None:
         return new_strong_recnet(model, task.strong.hidden_channels, task.strong.blocks)
     return new_recnet(model)

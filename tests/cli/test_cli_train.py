@@ -625,6 +625,12 @@ def names(toy_set: Path, bottleneck: Path, recnet: Path, tiny_yolov5u: Path) -> 
         ("recnet", ["--bottleneck", "none", "--start", "{recnet}"], "train a RecNet for this model"),
         ("recnet", ["--bottleneck", "{bottleneck}", "--detector", "{other}"], "trained behind the detector"),
         ("attack", ["--bottleneck", "{bottleneck}", "--detector", "{other}"], "trained behind the detector"),
+        ("attack", ["--bottleneck", "{bottleneck}", "--start", "{bottleneck}"], "not a recnet of featcodec"),
+        (
+            "attack",
+            ["--bottleneck", "{bottleneck}", "--strong", "--start", "{recnet}"],
+            "is the paper's RecNet, but a strong RecNet is trained here; start from one of that kind",
+        ),
         ("adversarial", ["--bottleneck", "{bottleneck}", "--detector", "{other}"], "trained behind the detector"),
         ("adversarial", ["--bottleneck", "{bottleneck}", "--recnet", "{bottleneck}"], "not a recnet of featcodec"),
         ("adversarial", ["--bottleneck", "{bottleneck}", "--rate-weight", "1"], "give --simulated-qp too"),

@@ -458,6 +458,24 @@ def test_an_attacker_goes_on_from_another_of_the_same_shape(
 
 
 @pytest.mark.slow
+def test_an_attack_goes_on_from_one_on_another_bottleneck(
+    tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, detector: SplitDetector, data: TrainingData
+) -> None:
+    strong = StrongAttack(hidden_channels=4, blocks=1)
+    first = train_attack(tiny_yolov5, bottleneck, data, toy_options(tmp_path / "a"), strong)
+    other = toy_bottleneck(tmp_path / "other.safetensors", detector, seed=1)
+    options = toy_options(tmp_path / "b", steps=1, learning_rate=1e-9)
+    second = train_attack(tiny_yolov5, other, data, options, strong, start=first)
+    weights = load_attacker(first).state_dict()
+    assert all(torch.allclose(weights[name], found) for name, found in load_attacker(second).state_dict().items())
+    attacked = load_attacker(second).config
+    assert attacked.edge_fingerprint == SplitModel(detector, load_bottleneck(other)).edge_fingerprint.hex()
+    assert (attacked.training["stage"], attacked.training["start"]) == ("attack", first.name)
+    with pytest.raises(WeightsError, match=r"is a strong RecNet, but the paper's RecNet is trained here"):
+        train_attack(tiny_yolov5, other, data, toy_options(tmp_path / "c"), start=first)
+
+
+@pytest.mark.slow
 def test_a_bottleneck_of_another_detector_is_refused(
     tmp_path: Path, tiny_yolov5u: Path, bottleneck: Path, data: TrainingData
 ) -> None:
