@@ -14,13 +14,22 @@ _UNCODED = -4.0
 
 
 class ResBlock(nn.Module):
-    """x + Conv3x3(SiLU(Conv3x3(x)))."""
+    """x + Conv3x3(SiLU(Conv3x3(x))).
 
-    def __init__(self, channels: int) -> None:
+    Args:
+        channels: of input and output.
+        normalized: BatchNorm after each convolution, which then has no bias.
+    """
+
+    def __init__(self, channels: int, *, normalized: bool = False) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
-        )
+        if normalized:
+            last = (nn.Conv2d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm2d(channels))
+            self.body = nn.Sequential(ConvBlock(channels, channels), *last)
+        else:
+            self.body = nn.Sequential(
+                nn.Conv2d(channels, channels, 3, padding=1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+            )
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, channels, H, W) -> the same shape."""

@@ -4,6 +4,8 @@ RecNet mirrors the front-end and ends in a SiLU, which leaves black spots. This 
 resolution of the tensor, where a layer is cheap and sees far, and makes all 8x8 pixels of a sample at once by a
 sub-pixel convolution (Shi et al., arXiv:1609.05158). Its output is linear. It knows the QP, as an attacker does: a
 stream says it. Conv3x3 (channels and one plane with the QP) -> hidden, SiLU, ResBlocks, SiLU, Conv3x3 -> 3 * 64 values.
+BatchNorm follows each convolution but the last. Without it, training may never leave one gray for every picture, on
+tensors that hide much.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from featcodec.networks.blocks import ResBlock, with_qp_plane
+from featcodec.networks.blocks import ConvBlock, ResBlock, with_qp_plane
 from featcodec.networks.checkpoints import (
     MAX_CHANNELS,
     check_fingerprint,
@@ -42,6 +44,7 @@ class StrongRecNetConfig:
         channels: channels of the attacked tensor.
         hidden_channels: channels inside the network.
         blocks: number of ResBlocks.
+        normalized: whether there is BatchNorm. The first strong RecNets had none.
         edge_fingerprint: 16 hex digits that name detector and AE (`SplitModel.edge_fingerprint`).
         training: how the network was trained (stage, data, hyper-parameters, metrics); free form, for people.
     """
@@ -51,11 +54,17 @@ class StrongRecNetConfig:
     blocks: int
     edge_fingerprint: str
     training: dict[str, Any]
+    normalized: bool = False
 
     @property
     def input_channels(self) -> int:
         """Channels of the tensor that the network starts from."""
         return self.channels
+
+
+def _first(inputs: int, outputs: int, *, normalized: bool) -> list[nn.Module]:
+    """Conv3x3, BatchNorm if wanted, SiLU."""
+    return [ConvBlock(inputs, outputs)] if normalized else [nn.Conv2d(inputs, outputs, 3, padding=1), nn.SiLU()]
 
 
 class StrongRecNet(nn.Module):
@@ -66,9 +75,8 @@ class StrongRecNet(nn.Module):
         self.config = config
         width = config.hidden_channels
         self.net = nn.Sequential(
-            nn.Conv2d(config.channels + 1, width, 3, padding=1),
-            nn.SiLU(),
-            *(ResBlock(width) for _ in range(config.blocks)),
+            *_first(config.channels + 1, width, normalized=config.normalized),
+            *(ResBlock(width, normalized=config.normalized) for _ in range(config.blocks)),
             nn.SiLU(),
             nn.Conv2d(width, 3 * PIXELS_PER_SAMPLE**2, 3, padding=1),
             nn.PixelShuffle(PIXELS_PER_SAMPLE),
@@ -118,7 +126,7 @@ def load_strong_recnet(path: Path) -> StrongRecNet:
 
 
 def _read_config(content: Mapping[str, Any]) -> StrongRecNetConfig:
-    config = config_from(StrongRecNetConfig, content)
+    config = config_from(StrongRecNetConfig, content, later=("normalized",))
     check_sizes("channels", (config.channels, config.hidden_channels), 1, MAX_CHANNELS)
     check_sizes("blocks", [config.blocks], 0, _MAX_BLOCKS)
     check_fingerprint("edge fingerprint", config.edge_fingerprint)

@@ -54,6 +54,9 @@ class StrongAttack:
         similarity_weight: weight of 1 - SSIM.
         qp_low, qp_high: it learns from tensors that are coded at QPs from this range, beside those that are not coded.
         uncoded: share of tensors that are not coded.
+        normalized: whether the network has BatchNorm.
+        colours_first: share of the steps, at the beginning, that learn from L1 alone. Before the picture is known, no
+            edges at all are the best guess of the edges, and a network may stay there.
     """
 
     hidden_channels: int = DEFAULT_HIDDEN_CHANNELS
@@ -63,6 +66,8 @@ class StrongAttack:
     qp_low: float = 22.0
     qp_high: float = 46.0
     uncoded: float = 0.5
+    normalized: bool = True
+    colours_first: float = 0.2
 
 
 @dataclass(frozen=True)
@@ -122,7 +127,10 @@ def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, sta
         pictures = as_pictures(batch)
         with loop.autocast():
             reconstruction = network(*code(tensors_of(model, pictures)))
-            loss = loss_of(reconstruction, pictures)
+            if task.strong is not None and step < task.strong.colours_first * options.steps:
+                loss = reconstruction_loss(reconstruction, pictures, 0)
+            else:
+                loss = loss_of(reconstruction, pictures)
         loop.descend("recnet", loss)
         loop.log(step, {"loss": loss})
         if (step + 1) % options.save_every == 0:
@@ -139,7 +147,9 @@ def _network(task: RecNetTask, model: SplitModel) -> AttackerNet:
             raise WeightsError(f"{task.start}: is {found}, but {wanted} is trained here; start from one of that kind")
         return recnet
     if task.strong is not None:
-        return new_strong_recnet(model, task.strong.hidden_channels, task.strong.blocks)
+        return new_strong_recnet(
+            model, task.strong.hidden_channels, task.strong.blocks, normalized=task.strong.normalized
+        )
     return new_recnet(model)
 
 
@@ -197,10 +207,11 @@ def new_recnet(model: SplitModel) -> RecNet:
     )
 
 
-def new_strong_recnet(model: SplitModel, hidden_channels: int, blocks: int) -> StrongRecNet:
+def new_strong_recnet(model: SplitModel, hidden_channels: int, blocks: int, *, normalized: bool = True) -> StrongRecNet:
     """A strong RecNet with random weights for the tensors of a model."""
+    edge = model.edge_fingerprint.hex()
     return StrongRecNet(
-        StrongRecNetConfig(model.channels, hidden_channels, blocks, model.edge_fingerprint.hex(), training={})
+        StrongRecNetConfig(model.channels, hidden_channels, blocks, edge, training={}, normalized=normalized)
     )
 
 

@@ -27,6 +27,21 @@ def small(seed: int = 0) -> StrongRecNet:
         return StrongRecNet(SMALL)
 
 
+def test_batchnorm_only_where_the_config_has_it(tmp_path: Path) -> None:
+    """The first strong RecNets had none, and their configs do not say so."""
+    normalized = StrongRecNet(dataclasses.replace(SMALL, normalized=True))
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in normalized.modules()) == 1 + 2 * SMALL.blocks
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in small().modules())
+    save_strong_recnet(tmp_path / "new.safetensors", normalized)
+    found = load_strong_recnet(tmp_path / "new.safetensors")
+    assert found.config.normalized
+    coded = torch.randn(1, 4, 6, 5)
+    assert torch.equal(found(coded), normalized(coded))
+    old = load_strong_recnet(write(tmp_path / "old.safetensors", normalized=None))
+    assert old.config == SMALL
+    assert torch.equal(old(coded), small()(coded))
+
+
 def write(path: Path, **changes: Any) -> Path:
     config = {"format": 1, "kind": "strong-recnet", **dataclasses.asdict(SMALL), **changes}
     config = {name: value for name, value in config.items() if value is not None}
@@ -71,6 +86,8 @@ def test_round_trip(tmp_path: Path) -> None:
         {"hidden_channels": True},
         {"blocks": 10**9},
         {"blocks": 3},
+        {"normalized": True},
+        {"normalized": 1},
         {"edge_fingerprint": "x"},
         {"edge_fingerprint": ""},
         {"training": None},

@@ -458,10 +458,24 @@ def test_an_attacker_goes_on_from_another_of_the_same_shape(
 
 
 @pytest.mark.slow
+def test_a_strong_attack_learns_colours_first(tmp_path: Path, tiny_yolov5: Path, data: TrainingData) -> None:
+    """In the first steps, edges and structure have no effect; after them, they have."""
+
+    def weights(name: str, steps: int, **changes: Any) -> dict[str, Tensor]:
+        strong = dataclasses.replace(STRONG, **changes)
+        options = toy_options(tmp_path / name, steps=steps)
+        return load_attacker(train_attack(tiny_yolov5, None, data, options, strong)).state_dict()
+
+    alone = {"edge_weight": 0.0, "similarity_weight": 0.0}
+    assert differences(weights("a", 4, colours_first=1.0), weights("b", 4, **alone)) == set()
+    assert differences(weights("c", 4, colours_first=0.5), weights("d", 4, **alone))
+
+
+@pytest.mark.slow
 def test_an_attack_goes_on_from_one_on_another_bottleneck(
     tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, detector: SplitDetector, data: TrainingData
 ) -> None:
-    strong = StrongAttack(hidden_channels=4, blocks=1)
+    strong = StrongAttack(hidden_channels=4, blocks=1, normalized=False)
     first = train_attack(tiny_yolov5, bottleneck, data, toy_options(tmp_path / "a"), strong)
     other = toy_bottleneck(tmp_path / "other.safetensors", detector, seed=1)
     options = toy_options(tmp_path / "b", steps=1, learning_rate=1e-9)
