@@ -169,6 +169,7 @@ def adversarial_command(**options: Any) -> None:
         term=None if term == PrivacyTerm(edge_weight=term.edge_weight) else term,
         recnet_learning_rate=options["recnet_learning_rate"],
         partners=partners,
+        attacker_steps=options["attacker_steps"],
         **objective_of(options, data, (config.clip_low, config.clip_high)),
     )
     run_stage(

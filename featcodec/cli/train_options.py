@@ -199,6 +199,13 @@ PRIVACY_OPTIONS = (
         help="With --partners: steps at the beginning in which only they learn.",
     ),
     click.option(
+        "--attacker-steps",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Steps of the attackers for each step of the bottleneck. --steps counts those of the attackers.",
+    ),
+    click.option(
         "--recnet-learning-rate", type=float, help="The attackers' peak learning rate. [default: --learning-rate]"
     ),
 )

@@ -41,7 +41,7 @@ PRIVACY_WEIGHT = 0.1
 """The paper's w. Its authors later used 0.5 to 2. YOLOv5 multiplies its L_obj by the batch size; L_obj here is a mean.
 If the authors multiplied L_obj too, their 0.1 is 0.1 divided by the batch size here."""
 _MEASURE_EVERY = 10
-"""Steps between measurements of the adaptive weight. One costs a second pass through the back-end."""
+"""Turns of the bottleneck between measurements of the adaptive weight. One costs a second pass through the back-end."""
 _SHOWN = 4
 
 
@@ -62,9 +62,11 @@ class AdversarialTask:
         simulation: QPs of simulated coding, or None for no simulated coding.
         recnet_learning_rate: the attackers' own peak learning rate, or None for the bottleneck's.
         partners: strong RecNets as attackers, or None for one RecNet of the paper.
+        attacker_steps: batches that the attackers learn from for each one that the bottleneck learns from, at least 1.
+            An attacker that cannot follow the bottleneck is fooled, and then teaches it nothing.
 
     Raises:
-        InputError: both `recnet` and `partners` are given.
+        InputError: both `recnet` and `partners` are given, or a number is out of range.
     """
 
     detector: str | Path
@@ -78,8 +80,11 @@ class AdversarialTask:
     simulation: SimulatedCoding | None = None
     recnet_learning_rate: float | None = None
     partners: StrongPartners | None = None
+    attacker_steps: int = 1
 
     def __post_init__(self) -> None:
+        if self.attacker_steps < 1:
+            raise InputError(f"{self.attacker_steps} attacker steps are not at least 1")
         if self.recnet is not None and self.partners is not None:
             raise InputError("`recnet` and `partners` are two kinds of attackers; give only one")
 
@@ -134,11 +139,12 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
             with torch.no_grad():
                 tensors = model.reduce(features)
         reconstruction, recnet_loss = attackers.learn(tensors, pictures)
-        if step < head_start:
+        turn, others = divmod(step - head_start, task.attacker_steps)
+        if turn < 0 or others:
             loop.log(step, {"L_rec": recnet_loss})
             continue
 
-        weight.measure(step, batch, features)
+        weight.measure(turn, batch, features)
         with loop.autocast():
             coded, restored, rate = path(features)
             terms = objective(task.weights, batch, features, restored, rate)
@@ -166,11 +172,11 @@ class _PrivacyWeight:
         if task.privacy_share is not None:
             self._adaptive = loop.keep("privacy weight", AdaptiveWeight(task.privacy_share).to(loop.device))
 
-    def measure(self, step: int, batch: TrainingBatch, features: Tensor) -> None:
-        """Measure both gradients at AE's output, at some steps. The weights of the networks stay as they are."""
+    def measure(self, turn: int, batch: TrainingBatch, features: Tensor) -> None:
+        """Measure both gradients at AE's output, at some turns. The weights of the networks stay as they are."""
         if self._adaptive is None:
             return
-        if step % _MEASURE_EVERY == 0:
+        if turn % _MEASURE_EVERY == 0:
             # Not through the wrapped module: its outputs are copies, to which the objective has no gradient.
             with self._loop.autocast():
                 coded, restored, rate = self._path(features)
@@ -190,5 +196,5 @@ def _describe(task: AdversarialTask) -> dict[str, Any]:
     description = asdict(task)
     description["detector"] = Path(task.detector).name
     description["recnet"] = None if task.recnet is None else task.recnet.name
-    later = ("privacy_share", "term", "partners")
-    return {name: value for name, value in description.items() if name not in later or value is not None}
+    later = {"privacy_share": None, "term": None, "partners": None, "attacker_steps": 1}
+    return {name: value for name, value in description.items() if name not in later or value != later[name]}

@@ -115,7 +115,7 @@ def test_help_needs_no_torch_and_is_fast() -> None:
 def test_defaults_are_those_of_the_library() -> None:
     """The command line repeats them, because it must not import torch for --help."""
     from featcodec.cli.train import command
-    from featcodec.training.adversarial import PRIVACY_WEIGHT
+    from featcodec.training.adversarial import PRIVACY_WEIGHT, AdversarialTask
     from featcodec.training.bottleneck import BottleneckTask
     from featcodec.training.data.samples import Augmentation
     from featcodec.training.decoder import DecoderTask
@@ -160,6 +160,7 @@ def test_defaults_are_those_of_the_library() -> None:
         restoration.profile,
     )
     assert (defaults["decoder"]["uncoded"], defaults["decoder"]["layout"]) == (decoder.uncoded, decoder.layout)
+    assert defaults["adversarial"]["attacker_steps"] == AdversarialTask("yolov5n", "compact", None).attacker_steps
     partners = StrongPartners()
     privacy = [defaults["adversarial"][f"privacy_{name}"] for name in ("colour_weight", "edge_weight")]
     assert PrivacyTerm(None, *privacy) == PrivacyTerm()

@@ -601,6 +601,19 @@ def test_stage_3_takes_turns(
 
 
 @pytest.mark.slow
+def test_attackers_may_learn_more_often(
+    tmp_path: Path, tiny_yolov5: Path, bottleneck: Path, data: TrainingData, descents: list[dict[str, Any]]
+) -> None:
+    task = AdversarialTask(tiny_yolov5, bottleneck, None, attacker_steps=3, privacy_share=0.1)
+    train_adversarial(task, data, toy_options(tmp_path, steps=7))
+    attacked = ["recnet", "bottleneck", "recnet", "recnet"]
+    assert [descent["name"] for descent in descents] == [*attacked, *attacked, "recnet", "bottleneck"]
+    assert load_bottleneck(tmp_path / "last-bottleneck.safetensors").config.training["attacker_steps"] == 3
+    with pytest.raises(InputError, match="0 attacker steps are not at least 1"):
+        dataclasses.replace(task, attacker_steps=0)
+
+
+@pytest.mark.slow
 def test_stage_3_descends_l_obj_less_w_l_rec(
     tmp_path: Path,
     tiny_yolov5: Path,
