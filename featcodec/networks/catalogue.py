@@ -62,6 +62,12 @@ SHIPPED_BOTTLENECKS: tuple[Shipped, ...] = (
         "yolov5n-guarded.safetensors",
         "yolov5n, 20 channels, trained for rate and accuracy and against attackers",
     ),
+    Shipped(
+        "veiled",
+        _YOLOV5N,
+        "yolov5n-veiled.safetensors",
+        "yolov5n, 20 channels, as guarded, with more weight on hiding the picture",
+    ),
     Shipped("compact", _YOLOV5N, "yolov5n-compact.safetensors", "yolov5n, 20 channels, trained for rate and accuracy"),
     Shipped("private", _YOLOV5N, "yolov5n-private.safetensors", "yolov5n, 20 channels, trained against an attacker"),
     Shipped("street", _SCENES, "scenes-street.safetensors", "scenes, 20 channels, trained against an attacker"),

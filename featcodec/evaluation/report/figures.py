@@ -130,7 +130,7 @@ def frontier(study: Study) -> str | None:
         axes.margins(0.12)
 
     panels = [partial(draw, score=score, name=name) for score, name in SCORES.items()]
-    return _drawn(panels, f"change of {_AXES[study.metric].replace('%', 'points')}", (1.4 * _SIZE[0], _SIZE[1]))
+    return _drawn(panels, f"change of {_AXES[study.metric].replace('%', 'points')}", (1.4 * _SIZE[0], 1.2 * _SIZE[1]))
 
 
 def _looks(series: Sequence[Series]) -> list[tuple[Series, dict[str, Any]]]:
@@ -191,7 +191,11 @@ def _drawn(panels: Sequence[Any], y_label: str, size: tuple[float, float] = _SIZ
             axes.grid(visible=True, linewidth=0.7)
             axes.set_axisbelow(True)
         figure.axes[0].set_ylabel(y_label)
-        figure.axes[-1].legend(loc="lower right", frameon=False, fontsize=9.5)
+        if len(panels) > 1:  # single points may be anywhere, also under a legend
+            handles = figure.axes[-1].get_legend_handles_labels()
+            figure.legend(*handles, loc="outside lower center", ncols=3, frameon=False, fontsize=9.5)
+        else:
+            figure.axes[-1].legend(loc="lower right", frameon=False, fontsize=9.5)
         text = io.StringIO()
         figure.savefig(text, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = text.getvalue()
