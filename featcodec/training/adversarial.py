@@ -63,7 +63,7 @@ class AdversarialTask:
         recnet_learning_rate: the attackers' own peak learning rate, or None for the bottleneck's.
         partners: strong RecNets as attackers, or None for one RecNet of the paper.
         attacker_steps: batches that the attackers learn from for each one that the bottleneck learns from, at least 1.
-            An attacker that cannot follow the bottleneck is fooled, and then teaches it nothing.
+            An attacker that cannot follow the bottleneck is fooled, and then does not teach it anything.
 
     Raises:
         InputError: both `recnet` and `partners` are given, or a number is out of range.
