@@ -28,7 +28,7 @@ from featcodec.errors import WeightsError
 from featcodec.fingerprints import joined_fingerprint
 from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
 from featcodec.images.reading import ImageLike, as_rgb
-from featcodec.networks.bottleneck import detector_of
+from featcodec.networks.bottleneck import shipped_model
 from featcodec.networks.catalogue import AUTO
 from featcodec.networks.layouts import choose_layout, model_fingerprint
 from featcodec.networks.restoration import Restoration, choose_restoration, restore
@@ -38,7 +38,7 @@ from featcodec.split_model import SplitModel
 from featcodec.system.batching import cores
 from featcodec.video import VideoCodec, choose_profile, open_tried_video_codec, open_video_codec
 from featcodec.video.isolated import IsolatedCodec
-from featcodec.wire import check_tensor, packing_of, side_info_of
+from featcodec.wire import check_networks, check_tensor, packing_of, side_info_of
 
 DEFAULT_QP = 38
 DEFAULT_IMAGE_SIZE = 512
@@ -165,7 +165,8 @@ class FeatureCodec:
             WeightsError: the bitstream was made with networks that are not on this machine.
         """
         side_info, _ = bitstream.unpack(data)
-        known = detector if detector is not None else detector_of(model_fingerprint(side_info.fingerprint, AUTO))
+        shipped = shipped_model(model_fingerprint(side_info.fingerprint, AUTO)) if detector is None else None
+        known = detector if shipped is None else shipped[0]
         for candidate in local_detectors() if known is None else [known]:
             # In a search, damaged weights are skipped, because nobody asked for them.
             with contextlib.suppress(WeightsError) if known is None else contextlib.nullcontext():
@@ -312,11 +313,7 @@ class FeatureCodec:
 
     def _unpacked(self, data: bytes) -> tuple[SideInfo, bytes]:
         side_info, stream = bitstream.unpack(bytes(data))
-        if side_info.fingerprint != self.fingerprint:
-            raise WeightsError(
-                f"made with networks {side_info.fingerprint.hex()}, but {self.fingerprint.hex()} are loaded; "
-                "give the `detector`, `bottleneck` and `layout` it was encoded with"
-            )
+        check_networks(side_info, self.fingerprint)
         check_tensor(side_info, self.model, self.packing.layout)
         return side_info, stream
 

@@ -1,7 +1,7 @@
 """From the parts of a codec to the side info of a stream, and back.
 
-The encoder makes the side info with `side_info_of`. The decoder uses `check_tensor` and `packing_of` on side info that
-anybody may have written.
+The encoder makes the side info with `side_info_of`. The decoder uses `check_networks`, `check_tensor` and `packing_of`
+on side info that anybody may have written.
 """
 
 from __future__ import annotations
@@ -9,8 +9,11 @@ from __future__ import annotations
 import zlib
 
 from featcodec.bitstream import RAW_QP, SideInfo
-from featcodec.errors import BitstreamError
+from featcodec.errors import BitstreamError, WeightsError
 from featcodec.images.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterboxed
+from featcodec.networks.bottleneck import shipped_model
+from featcodec.networks.catalogue import AUTO
+from featcodec.networks.layouts import model_fingerprint
 from featcodec.packing.frames import Packing
 from featcodec.packing.layout import Layout
 from featcodec.packing.quantize import UniformQuantizer
@@ -56,6 +59,25 @@ def side_info_of(
     # Check before any time is spent on coding the frame.
     side_info.check()
     return side_info
+
+
+def check_networks(side_info: SideInfo, loaded: bytes) -> None:
+    """Check that a stream was made with the networks that are loaded.
+
+    Args:
+        side_info: the side info of the stream.
+        loaded: 8 bytes that name the loaded model and layout.
+
+    Raises:
+        WeightsError: it was made with others; the message names them, if featcodec ships the bottleneck.
+    """
+    if side_info.fingerprint == loaded:
+        return
+    remedy = "give the `detector`, `bottleneck` and `layout` it was encoded with"
+    shipped = shipped_model(model_fingerprint(side_info.fingerprint, AUTO))
+    if shipped is not None:
+        remedy += f": the detector {shipped[0]}, and `bottleneck` {shipped[1]}"
+    raise WeightsError(f"made with networks {side_info.fingerprint.hex()}, but {loaded.hex()} are loaded; {remedy}")
 
 
 def check_tensor(side_info: SideInfo, model: SplitModel, layout: Layout | None) -> None:

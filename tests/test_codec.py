@@ -437,3 +437,15 @@ def test_errors_of_the_library_name_parameters_and_not_options(tmp_path: Path, c
     with pytest.raises(WeightsError, match="give the `detector`, `bottleneck` and `layout`") as refused:
         codec.decode(learned.encode(texture(96, 64), 40))
     assert "--" not in str(refused.value)
+
+
+def test_a_stream_of_other_networks_is_told_the_names_that_ship(codec: FeatureCodec) -> None:
+    scenes = FeatureCodec.load("scenes", bottleneck=None, image_size=96)
+    for name, data in (
+        ("street", FeatureCodec.load("scenes", image_size=96).encode(texture(96, 64), 40)),
+        ("none", scenes.encode(texture(96, 64), 40)),
+    ):
+        with pytest.raises(WeightsError, match=rf"it was encoded with: the detector scenes, and `bottleneck` {name}$"):
+            codec.check_stream(data)
+    with pytest.raises(WeightsError, match=r"it was encoded with$"):
+        scenes.check_stream(codec.encode(texture(96, 64), 40))

@@ -9,6 +9,7 @@ undoes coding noise, and needs no restoration.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -20,7 +21,14 @@ from torch import Tensor, nn
 from featcodec.errors import WeightsError
 from featcodec.fingerprints import joined_fingerprint
 from featcodec.networks.blocks import channel_stack, with_qp_plane
-from featcodec.networks.catalogue import AUTO, DETECTOR_FINGERPRINTS, NONE, SHIPPED_BOTTLENECKS, shipped_for
+from featcodec.networks.catalogue import (
+    AUTO,
+    DETECTOR_FINGERPRINTS,
+    NONE,
+    SHIPPED_BOTTLENECKS,
+    Shipped,
+    shipped_for,
+)
 from featcodec.networks.checkpoints import (
     MAX_CHANNELS,
     check_fingerprint,
@@ -242,18 +250,28 @@ def _automatic(
     return next((each for each in candidates if split in (None, each.config.split)), None)
 
 
-def detector_of(model: bytes | None) -> str | None:
-    """The name of a model's detector, if featcodec knows it and ships the model's bottleneck, if any. Else None.
+def shipped_model(model: bytes | None) -> tuple[str, str] | None:
+    """The names of a detector that featcodec knows and of the shipped bottleneck ("none" without one) that are a model.
 
     Args:
         model: 8 bytes that name the model (`SplitModel.fingerprint`), if they are known.
+
+    Returns:
+        detector, bottleneck; or None if featcodec does not ship that.
     """
     for name, fingerprint_text in DETECTOR_FINGERPRINTS.items():
         detector = bytes.fromhex(fingerprint_text)
-        learned = (load_bottleneck(each.path).fingerprint() for each in shipped_for(SHIPPED_BOTTLENECKS, detector))
-        if model == detector or any(model == joined_fingerprint(detector, each) for each in learned):
-            return name
+        if model == detector:
+            return name, NONE
+        for shipped in shipped_for(SHIPPED_BOTTLENECKS, detector):
+            if model == joined_fingerprint(detector, _fingerprint(shipped)):
+                return name, shipped.name
     return None
+
+
+@functools.cache  # thousands of streams may ask
+def _fingerprint(shipped: Shipped) -> bytes:
+    return load_bottleneck(shipped.path).fingerprint()
 
 
 def check_match(config: BottleneckConfig, detector_fingerprint: bytes, split: int | None, path: str) -> None:

@@ -30,12 +30,15 @@ class Shipped:
             a layout (`FeatureCodec.model.fingerprint`), the streams for a restoration. Empty for a detector.
         file_name: the file name in the package's folder `shipped`.
         description: a text for `featcodec models`.
+        successor: for a checkpoint that was replaced and stays for its streams: the name of the one to use for new
+            streams. Else empty.
     """
 
     name: str
     made_for: str
     file_name: str
     description: str
+    successor: str = ""
 
     @property
     def path(self) -> Path:
