@@ -37,7 +37,8 @@ class WorstCase:
 
     Attributes:
         measure: the score.
-        sides: the strongest attack on each side, by name of the side. It may be another attack on each side.
+        sides: the strongest of the attacks that both sides got, by name of the side. It may be another attack on each
+            side.
     """
 
     measure: Measure
@@ -55,24 +56,38 @@ class WorstCase:
 def worst_cases(means: Means, measures: Iterable[Measure]) -> list[WorstCase]:
     """Find the strongest attack of each side for each score, by the mean over the images.
 
-    Attacks without a value for a score do not count for it. A score without any value is left out.
+    Attacks without a value for a score do not count for it. A score without any value is left out. On two sides, only
+    attacks that both sides got count: more attacks on one side would be unfair to it. If there are none, latent coding
+    is left out.
     """
     cases = []
     for measure in measures:
-        sides: dict[str, Strongest] = {}
+        values: dict[str, dict[str, float]] = {}
         for (side, attack), scores in means.items():
             value = scores.get(measure.name, math.nan)
-            if not math.isnan(value) and (side not in sides or _sees_more(measure, value, sides[side].value)):
-                sides[side] = Strongest(attack, value)
-        if sides:
-            cases.append(WorstCase(measure, sides))
+            if not math.isnan(value):
+                values.setdefault(side, {})[attack] = value
+        if len(values) > 1:
+            values = _of_both(values)
+        if values:
+            cases.append(WorstCase(measure, {side: _strongest(measure, found) for side, found in values.items()}))
     return cases
+
+
+def _of_both(values: Mapping[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    shared = set.intersection(*(set(found) for found in values.values()))
+    if not shared:
+        return {side: found for side, found in values.items() if side != LATENT}
+    return {
+        side: {attack: value for attack, value in found.items() if attack in shared} for side, found in values.items()
+    }
+
+
+def _strongest(measure: Measure, values: Mapping[str, float]) -> Strongest:
+    choose = max if measure.rises else min
+    return Strongest(*choose(values.items(), key=lambda item: item[1]))
 
 
 def strongest_attacks(cases: Sequence[WorstCase]) -> dict[str, str]:
     """Return the attack that is the strongest on a side by the first score, by name of the side."""
     return {side: found.attack for side, found in cases[0].sides.items()} if cases else {}
-
-
-def _sees_more(measure: Measure, value: float, other: float) -> bool:
-    return value > other if measure.rises else value < other

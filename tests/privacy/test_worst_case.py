@@ -27,6 +27,18 @@ def test_each_side_has_its_own_strongest_attack() -> None:
     assert math.isnan(ssim.difference)
 
 
+def test_an_attack_that_only_one_side_got_does_not_count() -> None:
+    alone = {key: scores for key, scores in MEANS.items() if key != ("bottleneck", "gradient")}
+    psnr, lpips = worst_cases(alone, (PSNR, LPIPS))
+    assert psnr.sides == {"bottleneck": Strongest("recnet", 19.0), "latent": Strongest("recnet", 20.5)}
+    assert psnr.difference == -1.5
+    assert lpips.sides == {"bottleneck": Strongest("recnet", 0.5), "latent": Strongest("recnet", 0.4)}
+    unlike = {key: MEANS[key] for key in (("bottleneck", "recnet"), ("latent", "gradient"))}
+    (case,) = worst_cases(unlike, [PSNR])
+    assert case.sides == {"bottleneck": Strongest("recnet", 19.0)}
+    assert math.isnan(case.difference)
+
+
 def test_one_side_alone_has_no_difference() -> None:
     (case,) = worst_cases({key: scores for key, scores in MEANS.items() if key[0] == "latent"}, [PSNR])
     assert case.sides == {"latent": Strongest("gradient", 21.0)}
