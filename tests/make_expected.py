@@ -49,14 +49,14 @@ def featcodec(*arguments: object) -> Any:
 
 def names_of_weights() -> dict[str, str]:
     """Fingerprints of everything that the figures depend on."""
-    street, latent = (FeatureCodec.load("scenes", bottleneck=name, device="cpu") for name in ("street", "none"))
+    alley, latent = (FeatureCodec.load("scenes", bottleneck=name, device="cpu") for name in ("alley", "none"))
     networks = {
-        "street RecNet": shipped_attacker(street.model),
+        "alley RecNet": shipped_attacker(alley.model),
         "latent RecNet": shipped_attacker(latent.model),
         "plate reader": shipped_plate_reader(),
     }
     names = {name: fingerprint(network.state_dict()) for name, network in networks.items()}
-    codecs = {"scenes": latent.fingerprint, "street": street.fingerprint}
+    codecs = {"scenes": latent.fingerprint, "alley": alley.fingerprint}
     return {name: digest.hex() for name, digest in {**codecs, **names}.items()}
 
 

@@ -71,9 +71,24 @@ SHIPPED_BOTTLENECKS: tuple[Shipped, ...] = (
         "yolov5n-veiled.safetensors",
         "yolov5n, 20 channels, as guarded, with more weight on hiding the picture",
     ),
+    Shipped(
+        "private",
+        _YOLOV5N,
+        "yolov5n-private.safetensors",
+        "yolov5n, 20 channels, as guarded, with most weight on hiding the picture",
+    ),
     Shipped("compact", _YOLOV5N, "yolov5n-compact.safetensors", "yolov5n, 20 channels, trained for rate and accuracy"),
-    Shipped("private", _YOLOV5N, "yolov5n-private.safetensors", "yolov5n, 20 channels, trained against an attacker"),
-    Shipped("street", _SCENES, "scenes-street.safetensors", "scenes, 20 channels, trained against an attacker"),
+    Shipped(
+        "private-v1",
+        _YOLOV5N,
+        "yolov5n-private-v1.safetensors",
+        "yolov5n, 20 channels, the earlier private; it stays for its streams",
+        successor="private",
+    ),
+    Shipped(
+        "alley", _SCENES, "scenes-alley.safetensors", "scenes, 20 channels, trained for rate and against attackers"
+    ),
+    Shipped("street", _SCENES, "scenes-street.safetensors", "scenes, 20 channels, trained against one attacker"),
 )
 """The first bottleneck of a detector is the detector's default."""
 SHIPPED_LAYOUTS: tuple[Shipped, ...] = (

@@ -217,7 +217,7 @@ def test_plates_are_cut_where_they_lie_in_the_letterboxed_image() -> None:
 # What ships
 
 
-EDGES = [("scenes", "none", 0.35), ("scenes", "street", 0.2)]
+EDGES = [("scenes", "none", 0.35), ("scenes", "alley", 0.2), ("scenes", "street", 0.2)]
 """Detector and bottleneck, and the share of characters that is read at least on a few scenes; guessing reads 6 %."""
 
 
