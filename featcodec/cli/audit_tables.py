@@ -97,7 +97,10 @@ def say_what_the_means_lack(sums: Sums, images: int, measures: Sequence[Measure]
     notes = []
     for measure in measures:
         if not measure.is_share:
-            least = min(scores[measure.name].count for scores in sums.values() if measure.name in scores)
+            # The direct reader makes no picture, so alone it has none of these scores.
+            least = min(
+                (scores[measure.name].count for scores in sums.values() if measure.name in scores), default=images
+            )
             if least < images:
                 notes.append(
                     f"{measure.title}: in the mean of {least} of {images} images; the others are too small, or exact"

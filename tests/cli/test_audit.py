@@ -122,6 +122,18 @@ def test_an_attack_that_one_side_lacks_is_left_out_on_both(
     assert not (tmp_path / "out2").exists()
 
 
+@pytest.mark.slow
+def test_the_direct_reader_alone(run: Run, tmp_path: Path, drawn_scenes: Path) -> None:
+    """It makes no picture, so there are no scores of pictures."""
+    private = drawn_scenes / "private.json"
+    asked = ("--detector", "scenes", "--attack", "direct", "--private", private, "--json")
+    code, out, err = run("audit", drawn_scenes / "images", "-o", tmp_path / "out", *asked)
+    assert code == 0, err
+    (case,) = json.loads(out)["worst_case"]
+    assert case["measure"] == "plate_characters"
+    assert case["latent"]["attack"] == case["bottleneck"]["attack"] == "direct"
+
+
 def test_means_become_rows_of_a_sweep(run: Run, tmp_path: Path, images: Path, checkpoints: AuditSet) -> None:
     points = tmp_path / "points.csv"
     common = (*given(checkpoints), "--points", points)
