@@ -7,15 +7,18 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from multiprocessing import forkserver, resource_tracker
+from multiprocessing import connection, forkserver, resource_tracker
 from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 from featcodec.errors import FeatcodecError
+
+_PATIENCE = 1.0  # seconds until a process that started later is watched, too
 
 
 @contextmanager
@@ -28,6 +31,8 @@ def processes(
     arguments: tuple[Any, ...] = (),
 ) -> Iterator[ProcessPoolExecutor]:
     """A pool of processes for a `with` block. They end when this process ends. Only this process reacts to Ctrl-C.
+
+    If one is killed, all end: it may have held a lock of the others.
 
     Items and results go through pipes. So the results should hold numpy arrays and no tensors: tensors would go through
     /dev/shm, which is small in containers.
@@ -42,17 +47,40 @@ def processes(
     context = _context(module)
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(prepare, arguments))
+    ended = threading.Event()
+    writer = pool._result_queue._writer  # type: ignore[attr-defined]
+
+    def kill(started: Iterable[BaseProcess]) -> None:
+        for process in started:
+            process.kill()
+        # The pool's thread may be in the middle of a result whose rest never comes. It waits as long as anybody could
+        # write the rest, and this process could.
+        writer.close()
+
     try:
+        threading.Thread(target=_watch, args=(pool._processes, kill, ended), daemon=True).start()
         yield pool
     except BaseException as error:
         # Nobody waits for what they compute, and one that was interrupted while it started may never answer.
-        for process in set(multiprocessing.active_children()) - others:
-            process.kill()
+        ended.set()
+        kill(set(multiprocessing.active_children()) - others)
         if isinstance(error, BrokenProcessPool):
             raise killed from None
         raise
     finally:
+        ended.set()
         pool.shutdown(cancel_futures=True)
+
+
+def _watch(
+    started: Mapping[int, BaseProcess], kill: Callable[[Iterable[BaseProcess]], None], ended: threading.Event
+) -> None:
+    """Wait until a process ends, and kill the others if that is too early."""
+    while not ended.is_set():
+        processes = list(started.values())  # the pool starts one when it needs it
+        if connection.wait([process.sentinel for process in processes], _PATIENCE) and not ended.is_set():
+            kill(processes)
+            return
 
 
 def _context(module: str) -> BaseContext:

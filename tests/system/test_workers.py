@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,42 @@ def test_nobody_waits_for_a_process_that_hangs_when_the_work_is_interrupted() ->
     with pytest.raises(KeyboardInterrupt):
         interrupted_beside_one_that_hangs()
     assert time.monotonic() - started < 200
+
+
+LARGE = 1 << 28  # bytes; it takes long to write, so that the process can be killed in the middle
+
+
+def large(pid: Path) -> bytes:
+    pid.write_text(str(os.getpid()))
+    return bytes(LARGE)
+
+
+def bytes_read() -> int:
+    counts = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return int(counts["rchar"])
+
+
+def half_a_result(pid: Path, error: BaseException | None) -> None:
+    with processes(2, OutputError("killed"), __name__) as pool:
+        assert pool.submit(double, 1).result() == 2
+        start = bytes_read()
+        result = pool.submit(large, pid)
+        while bytes_read() < start + LARGE // 16:
+            assert not result.done()
+        os.kill(int(pid.read_text()), signal.SIGKILL)
+        if error is not None:
+            raise error
+        result.result()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not say how much a process has read")
+@pytest.mark.parametrize("error", [None, KeyboardInterrupt("interrupted")])
+def test_nobody_waits_for_the_rest_of_a_result_whose_process_was_killed(
+    error: BaseException | None, tmp_path: Path
+) -> None:
+    with pytest.raises((OutputError, KeyboardInterrupt), match="interrupted" if error else "killed"):
+        half_a_result(tmp_path / "pid", error)
 
 
 def origin_of(_: int) -> tuple[int, set[int], object]:
