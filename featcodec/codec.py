@@ -36,6 +36,7 @@ from featcodec.networks.weights import local_detectors
 from featcodec.packing.frames import Frame, Packing
 from featcodec.split_model import SplitModel
 from featcodec.system.batching import cores
+from featcodec.system.devices import one_by_one
 from featcodec.video import VideoCodec, choose_profile, open_tried_video_codec, open_video_codec
 from featcodec.video.isolated import IsolatedCodec
 from featcodec.wire import check_networks, check_tensor, packing_of, side_info_of
@@ -291,7 +292,7 @@ class FeatureCodec:
             (B, C, H, W) on the model's device, in its precision.
         """
         with torch.inference_mode():
-            return self.model.encode(_as_pictures(batch))
+            return one_by_one(self.model.encode, _as_pictures(batch))
 
     def decode_frame(self, data: bytes) -> tuple[SideInfo, Frame]:
         """The work of the cloud before the networks: the side info and the decoded frame of one bitstream.
@@ -360,7 +361,7 @@ class FeatureCodec:
         """Run the detector without coding on images of one letterboxed shape."""
         detector = self.model.detector
         with torch.inference_mode():
-            predictions = detector.back(detector.front(_as_pictures(batch)))
+            predictions = one_by_one(lambda pictures: detector.back(detector.front(pictures)), _as_pictures(batch))
         return detections_of(predictions, [image.letterbox for image in batch], detector.names, self.boxes)
 
     def matches(self, side_info: SideInfo, image: Letterboxed, qp: int) -> bool:
@@ -394,7 +395,7 @@ class FeatureCodec:
         self, model: SplitModel, tensors: Tensor, letterboxes: Iterable[Letterbox], qp: Tensor | None = None
     ) -> list[Detections]:
         with torch.inference_mode():
-            predictions = model.decode(tensors, qp)
+            predictions = one_by_one(model.decode, tensors, *(() if qp is None else (qp,)))
         return detections_of(predictions, list(letterboxes), model.detector.names, self.boxes)
 
     def _side_info(self, image: Letterboxed, qp: int) -> SideInfo:

@@ -30,6 +30,7 @@ from featcodec.networks.checkpoints import (
     load_network,
     save_checkpoint,
 )
+from featcodec.system.devices import one_by_one
 
 KIND = "restoration"
 _OLD_KEYS = {"stream_fingerprint": "codec_fingerprint"}
@@ -124,7 +125,7 @@ def restore(restoration: Restoration | None, tensors: Tensor, side_infos: Sequen
     qp = torch.tensor([float(side_info.qp) for side_info in side_infos], device=tensors.device)
     is_raw = torch.tensor([side_info.is_raw for side_info in side_infos], device=tensors.device)
     with torch.inference_mode():
-        restored = restoration(tensors, torch.where(is_raw, torch.zeros_like(qp), qp))
+        restored = one_by_one(restoration, tensors, torch.where(is_raw, torch.zeros_like(qp), qp))
         return torch.where(is_raw.reshape(-1, 1, 1, 1), tensors, restored)
 
 

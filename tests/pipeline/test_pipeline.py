@@ -65,10 +65,7 @@ def test_every_picture_becomes_a_file_that_equals_the_single_encode(tmp_path: Pa
         assert outcome.output == tmp_path / "out" / outcome.source.relative.with_suffix(".266")
         assert outcome.output.stat().st_size == outcome.bytes
         with Image.open(outcome.source.path) as image:
-            single = codec.encode(np.array(image), QP)
-        decoded = [codec.decode_frame(data)[1] for data in (single, outcome.output.read_bytes())]
-        # Convolutions over a batch may round a feature the other way; nothing else may differ.
-        assert np.abs(decoded[0].astype(int) - decoded[1]).mean() < 0.5
+            assert outcome.output.read_bytes() == codec.encode(np.array(image), QP)
 
 
 @pytest.mark.slow
@@ -81,7 +78,7 @@ def test_decoding_keeps_the_order_and_equals_the_single_decode(tmp_path: Path, c
         single = codec.decode(outcome.source.path.read_bytes())
         assert outcome.detections is not None
         assert len(outcome.detections) == len(single)
-        np.testing.assert_allclose(outcome.detections.scores, single.scores, atol=1e-4)
+        np.testing.assert_array_equal(outcome.detections.scores, single.scores)
 
 
 @pytest.mark.slow

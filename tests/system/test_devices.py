@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from featcodec.errors import InputError
-from featcodec.system.devices import choose_device
+from featcodec.system.devices import choose_device, one_by_one
 
 
 @pytest.fixture
@@ -54,3 +54,21 @@ def test_unknown_name_is_refused(machine: pytest.MonkeyPatch, name: str) -> None
     give(machine, gpus=1)
     with pytest.raises(InputError, match="use"):
         choose_device(name)
+
+
+def test_an_image_has_the_same_result_whatever_its_neighbours_are() -> None:
+    """To the last bit. For such small pictures, oneDNN sums a batch in another order."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 32, 3, 2, 1), torch.nn.SiLU(), torch.nn.Conv2d(32, 64, 1)).eval()
+    batch, scale = torch.rand(6, 3, 32, 32), torch.arange(1.0, 7.0)
+    with torch.inference_mode():
+        together = one_by_one(lambda pictures, factor: network(pictures) * factor[:, None, None, None], batch, scale)
+        for number in range(6):
+            assert torch.equal(together[number], network(batch[number : number + 1])[0] * scale[number])
+    assert one_by_one(torch.neg, batch[:1]).shape == (1, 3, 32, 32)
+
+
+def test_elsewhere_the_batch_stays_whole() -> None:
+    shapes = []
+    one_by_one(lambda batch: shapes.append(batch.shape) or batch, torch.empty(4, 2, device="meta"))
+    assert shapes == [(4, 2)]
