@@ -79,6 +79,13 @@ SHIPPED_BOTTLENECKS: tuple[Shipped, ...] = (
     ),
     Shipped("compact", _YOLOV5N, "yolov5n-compact.safetensors", "yolov5n, 20 channels, trained for rate and accuracy"),
     Shipped(
+        "guarded-v1",
+        _YOLOV5N,
+        "yolov5n-guarded-v1.safetensors",
+        "yolov5n, 20 channels, the earlier guarded, with the same AE; it stays for its streams",
+        successor="guarded",
+    ),
+    Shipped(
         "private-v1",
         _YOLOV5N,
         "yolov5n-private-v1.safetensors",
