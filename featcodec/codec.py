@@ -257,9 +257,7 @@ class FeatureCodec:
 
     def letterbox(self, image: ImageLike) -> Letterboxed:
         """Fit an image into the detector's input. `encode` says what an image may be."""
-        pixels = as_rgb(image)
-        letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], self.image_size, square=self.square)
-        return Letterboxed(letterbox, letterbox.apply(pixels))
+        return Letterboxed.of(as_rgb(image), self.image_size, square=self.square)
 
     def front_end(self, batch: Sequence[Letterboxed], qp: int) -> list[tuple[SideInfo, Frame]]:
         """The work of the edge before the video codec: the side info and the frame of each image.

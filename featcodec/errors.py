@@ -16,6 +16,7 @@ command line (`featcodec.cli`) turns an error into an exit code.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 _REASON_LENGTH = 200
 _MESSAGE_LENGTH = 1500
@@ -85,3 +86,9 @@ def reason_of(error: BaseException, otherwise: str = "") -> str:
     """
     lines = str(error).strip().splitlines() or [""]
     return lines[0].strip()[:_REASON_LENGTH] or otherwise or type(error).__name__
+
+
+def one_line(error: Exception | str, path: Path) -> str:
+    """Return a message in one line that names the file."""
+    text, name = in_one_line(str(error)) or "out of memory", in_one_line(str(path))  # a MemoryError often has no text
+    return text if name in text else f"{name}: {text}"

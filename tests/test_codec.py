@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import shutil
 from pathlib import Path
 
@@ -54,6 +55,20 @@ def test_encode_gives_a_stream_that_decodes_to_detections_in_the_picture(codec: 
 def test_encode_is_deterministic(codec: FeatureCodec) -> None:
     image = texture(160, 120)
     assert codec.encode(image, 35) == codec.encode(image, 35)
+
+
+@pytest.mark.parametrize("video_codec", ["ffmpeg", "none"])
+def test_a_pickled_copy_codes_the_same(tiny_yolov5: Path, tmp_path: Path, video_codec: str) -> None:
+    """Other processes, also on other machines, get the codec this way."""
+    plain = FeatureCodec.load(tiny_yolov5, image_size=160)
+    bottleneck = make_bottleneck(tmp_path / "bottleneck.safetensors", plain)
+    codec = FeatureCodec.load(tiny_yolov5, bottleneck=bottleneck, image_size=160, video_codec=video_codec)
+    copied = pickle.loads(pickle.dumps(codec))
+    image = texture(200, 120)
+    data = codec.encode(image)
+    assert copied.encode(image) == data
+    assert np.array_equal(copied.decode(data).xyxy, codec.decode(data).xyxy)
+    assert copied.fingerprint == codec.fingerprint
 
 
 def test_fine_quantization_approaches_the_uncoded_detector(codec: FeatureCodec) -> None:

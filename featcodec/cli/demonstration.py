@@ -32,7 +32,7 @@ from featcodec.images.annotations import read_annotations
 from featcodec.images.reading import IMAGE_SUFFIXES, read_image
 from featcodec.images.side_by_side import Panel, save_png, side_by_side
 from featcodec.pipeline import decode_files, encode_files
-from featcodec.pipeline.encode import output_path
+from featcodec.pipeline.coding import output_path
 from featcodec.privacy.attack import Attack
 from featcodec.privacy.attack_files import Attacked, attack_files
 from featcodec.privacy.image_quality import mean_decibel

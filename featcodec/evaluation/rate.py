@@ -8,9 +8,8 @@ from pathlib import Path
 
 from featcodec import bitstream
 from featcodec.bitstream.rate import bits_per_pixel
-from featcodec.errors import BitstreamError
+from featcodec.errors import BitstreamError, one_line
 from featcodec.images.annotations import Note, no_note
-from featcodec.pipeline.common import one_line
 
 
 @dataclass(frozen=True)

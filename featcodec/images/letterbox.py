@@ -137,6 +137,18 @@ class Letterboxed:
     letterbox: Letterbox
     pixels: npt.NDArray[np.uint8]
 
+    @classmethod
+    def of(cls, pixels: npt.NDArray[np.uint8], image_size: int, *, square: bool = False) -> Letterboxed:
+        """Fit an image into the detector's input; the arguments are those of `Letterbox.fit`.
+
+        Args:
+            pixels: (height, width, 3) uint8 RGB.
+            image_size: pixels of the longest side, a multiple of 32 up to 4096.
+            square: pad to image_size x image_size.
+        """
+        letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], image_size, square=square)
+        return cls(letterbox, letterbox.apply(pixels))
+
 
 def letterbox_of(side_info: SideInfo) -> Letterbox:
     """The letterbox of the image of a bitstream."""

@@ -8,7 +8,21 @@ If one file fails, the run goes on with the other files.
 
 from __future__ import annotations
 
-from featcodec.pipeline.decode import Decoded, decode_files
-from featcodec.pipeline.encode import DEFAULT_BATCH, Encoded, encode_files, output_path
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from featcodec.pipeline.coding import Encoded, output_path
+    from featcodec.pipeline.decode import Decoded, decode_files
+    from featcodec.pipeline.encode import DEFAULT_BATCH, encode_files
 
 __all__ = ["DEFAULT_BATCH", "Decoded", "Encoded", "decode_files", "encode_files", "output_path"]
+
+_HOMES = {"Decoded": "decode", "decode_files": "decode", "DEFAULT_BATCH": "encode", "encode_files": "encode"}
+
+
+def __getattr__(name: str) -> Any:
+    # On first use: `pipeline.coding` works without torch.
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'coding')}"), name)

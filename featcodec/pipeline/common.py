@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import TypeVar
 
 from featcodec.codec import FeatureCodec
-from featcodec.errors import FeatcodecError, in_one_line, reason_of
+from featcodec.errors import FeatcodecError, reason_of
 from featcodec.system.allocator import return_large_blocks
 from featcodec.system.batching import ROOM, Batcher, Budget, cores, in_order, parts, read_ahead
 from featcodec.system.devices import beside_other_work
@@ -161,9 +160,3 @@ def file_size(source: Source) -> int:
         return source.path.stat().st_size
     except (OSError, ValueError):
         return 0
-
-
-def one_line(error: Exception | str, path: Path) -> str:
-    """Return a message in one line that names the file."""
-    text, name = in_one_line(str(error)) or "out of memory", in_one_line(str(path))  # a MemoryError often has no text
-    return text if name in text else f"{name}: {text}"

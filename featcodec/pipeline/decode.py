@@ -10,7 +10,7 @@ from featcodec import bitstream
 from featcodec.bitstream import SideInfo
 from featcodec.codec import FeatureCodec
 from featcodec.detections import Detections
-from featcodec.errors import FeatcodecError
+from featcodec.errors import FeatcodecError, one_line
 from featcodec.packing.frames import Frame
 from featcodec.pipeline.common import (
     batched_outcomes,
@@ -18,7 +18,6 @@ from featcodec.pipeline.common import (
     network_batch,
     network_parts,
     one_bad_apart,
-    one_line,
 )
 from featcodec.system.paths import Source
 from featcodec.video.isolated import IsolatedCodec

@@ -7,25 +7,29 @@ only full batches start. When an encoder would be idle, the largest waiting batc
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
-from featcodec import bitstream
-from featcodec.bitstream import STREAM_SUFFIX, SideInfo
+from featcodec.bitstream import SideInfo
 from featcodec.codec import FeatureCodec
-from featcodec.errors import BitstreamError, EncoderError, FeatcodecError
-from featcodec.images.letterbox import Letterboxed
-from featcodec.images.reading import reading
+from featcodec.errors import FeatcodecError, one_line
 from featcodec.packing.frames import Frame
-from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart, one_line
+from featcodec.pipeline.coding import (
+    Encoded,
+    FrameJob,
+    ImageJob,
+    code_frames,
+    existing,
+    output_path,
+    read_image_job,
+)
+from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart
 from featcodec.system.batching import Batcher, Budget, cores, parts, read_ahead
 from featcodec.system.devices import beside_other_work
-from featcodec.system.files import ExistsError, write_atomically
 from featcodec.system.paths import Source
-from featcodec.video.process import kill_owned_by, owned_by
+from featcodec.video.process import kill_owned_by
 
 DEFAULT_BATCH = 8
 _READERS = 2
@@ -33,53 +37,6 @@ _CORES_PER_NETWORK_THREAD = 8
 _WAITING_FRAMES = 64
 _CODED_SAMPLES = 16 << 20
 """Samples that one encoder process gets at once, unless a single frame has more."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """The outcome of one image.
-
-    Attributes:
-        source: the image.
-        output: the bitstream file.
-        bytes: size of the file, 0 after a failure.
-        pixels: width * height of the original image, 0 after a failure.
-        skipped: whether the file already existed, made from the same image with the same settings.
-        error: one line that says what went wrong, or None.
-        coding_seconds: the share of this image in the run time of its encoder process.
-    """
-
-    source: Source
-    output: Path
-    bytes: int = 0
-    pixels: int = 0
-    skipped: bool = False
-    error: str | None = None
-    coding_seconds: float = 0.0
-
-
-@dataclass(frozen=True)
-class _Job:
-    """An image on its way to its file."""
-
-    source: Source
-    output: Path
-    image: Letterboxed
-
-
-@dataclass(frozen=True)
-class _FrameJob:
-    """A frame on its way to its file."""
-
-    source: Source
-    output: Path
-    side_info: SideInfo
-    frame: Frame
-
-
-def output_path(source: Source, folder: Path) -> Path:
-    """Return the path for the bitstream of an image: its relative path, with the suffix .266."""
-    return folder / source.relative.with_suffix(STREAM_SUFFIX)
 
 
 def encode_files(
@@ -111,32 +68,33 @@ def encode_files(
     """
     workers = workers or cores()
     owner = object()
-    images: Batcher[_Job] = Batcher(network_batch(codec), WAITING_IMAGES)
-    frames: Batcher[_FrameJob] = Batcher(batch, _WAITING_FRAMES)
+    images: Batcher[ImageJob] = Batcher(network_batch(codec), WAITING_IMAGES)
+    frames: Batcher[FrameJob] = Batcher(batch, _WAITING_FRAMES)
     running: set[Future[list[Encoded]]] = set()
     coding = Budget(workers * _CODED_SAMPLES)
     largest = 3 * codec.image_size**2
 
-    def load(source: Source) -> _Job | Encoded:
+    def load(source: Source) -> ImageJob | Encoded:
         output = output_path(source, folder)
-        return _load(codec, source, output, qp, overwrite=overwrite, ignore_exif=ignore_exif)
+        job = read_image_job(source, output, codec.image_size, square=codec.square, ignore_exif=ignore_exif)
+        return found_or_wanted(codec, job, qp, overwrite=overwrite)
 
-    def front(group: list[_Job]) -> Iterator[Encoded]:
-        for job in _front(codec, group, qp):
+    def front(group: list[ImageJob]) -> Iterator[Encoded]:
+        for job in frames_of(codec, group, qp):
             if isinstance(job, Encoded):
                 yield job
             else:
                 for ready in frames.add(job.frame.shape, job, job.frame.nbytes):
                     yield from submit(ready)
 
-    def submit(group: Sequence[_FrameJob]) -> Iterator[Encoded]:
+    def submit(group: Sequence[FrameJob]) -> Iterator[Encoded]:
         for part in parts(group, max(1, _CODED_SAMPLES // max(job.frame.size for job in group))) if group else ():
             running.add(coders.submit(code, part))
             yield from collect(2 * workers)
 
-    def code(group: Sequence[_FrameJob]) -> list[Encoded]:
+    def code(group: Sequence[FrameJob]) -> list[Encoded]:
         with coding.holding(sum(job.frame.size for job in group)):
-            return _code(codec, group, qp, owner, overwrite=overwrite)
+            return code_frames(codec.video_codec, group, qp, owner, overwrite=overwrite)
 
     def collect(at_most: int) -> Iterator[Encoded]:
         """Yield finished outcomes, and wait until no more than `at_most` batches run or wait to run."""
@@ -170,37 +128,22 @@ def encode_files(
         _stop(readers, coders, running, owner)
 
 
-def _load(
-    codec: FeatureCodec, source: Source, output: Path, qp: int, *, overwrite: bool, ignore_exif: bool
-) -> _Job | Encoded:
+def found_or_wanted(codec: FeatureCodec, job: ImageJob | Encoded, qp: int, *, overwrite: bool) -> ImageJob | Encoded:
+    """The outcome of an image whose file is there already; else the job as it is."""
+    if isinstance(job, Encoded):
+        return job
     try:
-        with reading(source.path, ignore_exif=ignore_exif) as pixels:
-            image = codec.letterbox(pixels)
-        del pixels
-        if output.exists() and not overwrite:
-            return _existing(source, output, lambda found: codec.matches(found, image, qp))
-        return _Job(source, output, image)
+        if job.output.exists() and not overwrite:
+            return existing(job.source, job.output, lambda found: codec.matches(found, job.image, qp))
     except (FeatcodecError, OSError) as error:
-        return Encoded(source, output, error=one_line(error, source.path))
+        return Encoded(job.source, job.output, error=one_line(error, job.source.path))
+    return job
 
 
-def _existing(source: Source, output: Path, matches: Callable[[SideInfo], bool]) -> Encoded:
-    """The outcome for an image whose file is already there."""
-    try:
-        data = bitstream.read_file(output)
-        side_info, _ = bitstream.unpack(data)
-    except BitstreamError as error:
-        raise ExistsError(f"{output}: exists and is not an intact bitstream ({error}); use `overwrite`") from None
-    if not matches(side_info):
-        raise ExistsError(
-            f"{output}: exists, but was made from another image or with other weights or settings; use `overwrite` "
-            "or another `output`"
-        )
-    return Encoded(source, output, len(data), side_info.original_width * side_info.original_height, skipped=True)
+def frames_of(codec: FeatureCodec, group: Sequence[ImageJob], qp: int) -> Iterator[FrameJob | Encoded]:
+    """The frames of images of one shape. A bad image fails alone."""
 
-
-def _front(codec: FeatureCodec, group: list[_Job], qp: int) -> Iterator[_FrameJob | Encoded]:
-    def run(jobs: Sequence[_Job]) -> list[tuple[SideInfo, Frame]]:
+    def run(jobs: Sequence[ImageJob]) -> list[tuple[SideInfo, Frame]]:
         with beside_other_work(max(1, cores() // _CORES_PER_NETWORK_THREAD)):
             return codec.front_end([job.image for job in jobs], qp)
 
@@ -209,34 +152,7 @@ def _front(codec: FeatureCodec, group: list[_Job], qp: int) -> Iterator[_FrameJo
         if isinstance(result, str):
             yield Encoded(job.source, job.output, error=one_line(result, job.source.path))
         else:
-            yield _FrameJob(job.source, job.output, *result)
-
-
-def _code(codec: FeatureCodec, group: Sequence[_FrameJob], qp: int, owner: object, *, overwrite: bool) -> list[Encoded]:
-    started = time.perf_counter()
-    try:
-        with owned_by(owner):
-            streams = codec.video_codec.encode([job.frame for job in group], qp)
-    except EncoderError as error:
-        if len(group) > 1:
-            # Only the image that causes the error should fail.
-            return [outcome for job in group for outcome in _code(codec, [job], qp, owner, overwrite=overwrite)]
-        return [Encoded(group[0].source, group[0].output, error=one_line(error, group[0].source.path))]
-    seconds = (time.perf_counter() - started) / len(group)
-    return [_write(job, stream, seconds, overwrite=overwrite) for job, stream in zip(group, streams, strict=True)]
-
-
-def _write(job: _FrameJob, stream: bytes, seconds: float, *, overwrite: bool) -> Encoded:
-    try:
-        data = bitstream.pack(job.side_info, stream)
-        try:
-            write_atomically(job.output, data, overwrite=overwrite)
-        except ExistsError:  # another run wrote it meanwhile
-            return _existing(job.source, job.output, lambda found: found == job.side_info)
-    except FeatcodecError as error:
-        return Encoded(job.source, job.output, error=one_line(error, job.source.path))
-    pixels = job.side_info.original_width * job.side_info.original_height
-    return Encoded(job.source, job.output, len(data), pixels, coding_seconds=seconds)
+            yield FrameJob(job.source, job.output, *result)
 
 
 def _stop(

@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from featcodec import bitstream
 from featcodec.bitstream import SideInfo
-from featcodec.errors import FeatcodecError
+from featcodec.errors import FeatcodecError, one_line
 from featcodec.images.letterbox import MAX_IMAGE_SIZE, Letterbox, Letterboxed, letterbox_of
 from featcodec.images.reading import reading
 from featcodec.images.side_by_side import Panel, save_png, side_by_side
-from featcodec.pipeline.common import batched_outcomes, file_size, network_batch, one_bad_apart, one_line
+from featcodec.pipeline.common import batched_outcomes, file_size, network_batch, one_bad_apart
 from featcodec.privacy.attack import Attack, Picture
 from featcodec.privacy.attack_pictures import (
     check_outputs,

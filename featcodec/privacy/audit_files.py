@@ -15,11 +15,11 @@ from torch import Tensor
 from featcodec import bitstream
 from featcodec.bitstream import SideInfo
 from featcodec.codec import FeatureCodec
-from featcodec.errors import BitstreamError, FeatcodecError
+from featcodec.errors import BitstreamError, FeatcodecError, one_line
 from featcodec.images.letterbox import MAX_IMAGE_SIZE, Letterboxed, letterbox_of
 from featcodec.images.reading import reading
 from featcodec.images.side_by_side import Panel, panel_rows, save_png
-from featcodec.pipeline.common import batched_outcomes, file_size, network_batch, one_bad_apart, one_line
+from featcodec.pipeline.common import batched_outcomes, file_size, network_batch, one_bad_apart
 from featcodec.privacy.attack import Picture
 from featcodec.privacy.attack_pictures import is_stream, letterboxed_original, side_by_side_path, to_pixels
 from featcodec.privacy.audit import RAW, UNCODED, Audit, Audited, Reconstruction

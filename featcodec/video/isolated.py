@@ -14,8 +14,9 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -64,6 +65,10 @@ class IsolatedCodec:
         self.memory = memory
         self._workers = _Workers(codec.name, memory)
         weakref.finalize(self, self._workers.end)
+
+    def __reduce__(self) -> Any:
+        """A copy in another process has workers of its own."""
+        return partial(IsolatedCodec, self.codec, seconds=self.seconds, memory=self.memory), ()
 
     @property
     def name(self) -> str:

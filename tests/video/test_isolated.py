@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -57,6 +58,17 @@ def test_golden_files_decode_to_their_samples(isolated: IsolatedCodec) -> None:
         if not side_info.is_raw:
             samples = isolated.decode(data, side_info.frame_shape)
             assert np.array_equal(samples, np.asarray(Image.open(path.with_suffix(".png"))))
+    assert len(workers(isolated)) == 1
+
+
+def test_a_pickled_copy_has_workers_of_its_own(isolated: IsolatedCodec, stream: bytes) -> None:
+    isolated.seconds = 7.0
+    samples = isolated.decode(stream, SHAPE)
+    copied = pickle.loads(pickle.dumps(isolated))
+    assert (copied.name, copied.tag, copied.seconds) == (isolated.name, isolated.tag, 7.0)
+    assert workers(copied) == []
+    assert np.array_equal(copied.decode(stream, SHAPE), samples)
+    copied.close()
     assert len(workers(isolated)) == 1
 
 

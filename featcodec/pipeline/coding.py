@@ -1,0 +1,142 @@
+"""Encoding after the networks, without torch: from a frame to its file, and what is said of an image.
+
+A machine that only codes frames (`featcodec.cluster`) needs this module and no networks.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from featcodec import bitstream
+from featcodec.bitstream import STREAM_SUFFIX, SideInfo
+from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, one_line
+from featcodec.images.letterbox import Letterboxed
+from featcodec.images.reading import reading
+from featcodec.packing.frames import Frame
+from featcodec.system.files import ExistsError, write_atomically
+from featcodec.system.paths import Source
+from featcodec.video import VideoCodec
+from featcodec.video.process import owned_by
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """The outcome of one image.
+
+    Attributes:
+        source: the image.
+        output: the bitstream file.
+        bytes: size of the file, 0 after a failure.
+        pixels: width * height of the original image, 0 after a failure.
+        skipped: whether the file already existed, made from the same image with the same settings.
+        error: one line that says what went wrong, or None.
+        coding_seconds: the share of this image in the run time of its encoder process.
+    """
+
+    source: Source
+    output: Path
+    bytes: int = 0
+    pixels: int = 0
+    skipped: bool = False
+    error: str | None = None
+    coding_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class ImageJob:
+    """An image on its way to its file."""
+
+    source: Source
+    output: Path
+    image: Letterboxed
+
+
+@dataclass(frozen=True)
+class FrameJob:
+    """A frame on its way to its file."""
+
+    source: Source
+    output: Path
+    side_info: SideInfo
+    frame: Frame
+
+
+def output_path(source: Source, folder: Path) -> Path:
+    """Return the path for the bitstream of an image: its relative path, with the suffix .266."""
+    return folder / source.relative.with_suffix(STREAM_SUFFIX)
+
+
+def read_image_job(
+    source: Source, output: Path, image_size: int, *, square: bool, ignore_exif: bool
+) -> ImageJob | Encoded:
+    """Read an image and fit it into the detector's input. If that fails, return the failure."""
+    try:
+        with reading(source.path, ignore_exif=ignore_exif) as pixels:
+            return ImageJob(source, output, Letterboxed.of(pixels, image_size, square=square))
+    except (FeatcodecError, OSError) as error:
+        return Encoded(source, output, error=one_line(error, source.path))
+
+
+def existing(source: Source, output: Path, matches: Callable[[SideInfo], bool]) -> Encoded:
+    """The outcome for an image whose file is already there.
+
+    Raises:
+        ExistsError: the file is not what this run would write.
+    """
+    try:
+        data = bitstream.read_file(output)
+        side_info, _ = bitstream.unpack(data)
+    except BitstreamError as error:
+        raise ExistsError(f"{output}: exists and is not an intact bitstream ({error}); use `overwrite`") from None
+    if not matches(side_info):
+        raise ExistsError(
+            f"{output}: exists, but was made from another image or with other weights or settings; use `overwrite` "
+            "or another `output`"
+        )
+    return Encoded(source, output, len(data), side_info.original_width * side_info.original_height, skipped=True)
+
+
+def code_frames(
+    video_codec: VideoCodec, group: Sequence[FrameJob], qp: int, owner: object, *, overwrite: bool
+) -> list[Encoded]:
+    """Code frames of one shape in one encoder process and write their files.
+
+    Args:
+        video_codec: the encoder.
+        group: the frames.
+        qp: quantization parameter, 0..63.
+        owner: what the encoder process belongs to (`video.process.owned_by`).
+        overwrite: replace files that exist.
+
+    Returns:
+        one outcome per frame. Only the image that causes an error fails.
+    """
+    started = time.perf_counter()
+    try:
+        with owned_by(owner):
+            streams = video_codec.encode([job.frame for job in group], qp)
+    except EncoderError as error:
+        if len(group) > 1:
+            # Only the image that causes the error should fail.
+            return [
+                outcome for job in group for outcome in code_frames(video_codec, [job], qp, owner, overwrite=overwrite)
+            ]
+        return [Encoded(group[0].source, group[0].output, error=one_line(error, group[0].source.path))]
+    seconds = (time.perf_counter() - started) / len(group)
+    return [_write(job, stream, seconds, overwrite=overwrite) for job, stream in zip(group, streams, strict=True)]
+
+
+def _write(job: FrameJob, stream: bytes, seconds: float, *, overwrite: bool) -> Encoded:
+    try:
+        data = bitstream.pack(job.side_info, stream)
+        try:
+            write_atomically(job.output, data, overwrite=overwrite)
+        except ExistsError:  # another run wrote it meanwhile
+            return existing(job.source, job.output, lambda found: found == job.side_info)
+    except FeatcodecError as error:
+        return Encoded(job.source, job.output, error=one_line(error, job.source.path))
+    pixels = job.side_info.original_width * job.side_info.original_height
+    return Encoded(job.source, job.output, len(data), pixels, coding_seconds=seconds)
