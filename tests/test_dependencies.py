@@ -56,17 +56,18 @@ def constraints(python: str) -> dict[str, str]:
 @pytest.mark.slow
 def test_what_is_imported_is_declared() -> None:
     """Else it is there only as long as something else needs it."""
-    roots: dict[str, str] = {}
+    roots: dict[str, tuple[str, tuple[str, ...]]] = {}
     for path in (ROOT / "featcodec").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-            roots |= {name.split(".")[0]: path.name for name in names}
+            extras = ("cluster",) if "cluster" in path.parts else ()
+            roots |= {name.split(".")[0]: (path.name, extras) for name in names}
     ours = {*sys.stdlib_module_names, "featcodec"}
-    declared = {canonicalize_name(requirement.name) for requirement in requirements()}
     providers = packages_distributions()
-    for root, file in sorted(roots.items()):
+    for root, (file, extras) in sorted(roots.items()):
         if root not in ours:
+            declared = {canonicalize_name(requirement.name) for requirement in requirements(*extras)}
             found = {canonicalize_name(name) for name in providers.get(root, [])}
             assert found & declared, f"{file} imports {root}, which no dependency in pyproject.toml provides"
 
@@ -80,9 +81,10 @@ def test_constraints_name_a_version_of_every_dependency(python: str) -> None:
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement} excludes {version}"
 
 
-def test_the_tests_have_what_an_audit_needs() -> None:
-    audit, dev = ({str(requirement) for requirement in requirements(extra)} for extra in ("audit", "dev"))
-    assert audit <= dev
+@pytest.mark.parametrize("extra", ["audit", "cluster"])
+def test_the_tests_have_what_an_extra_needs(extra: str) -> None:
+    needed, dev = ({str(requirement) for requirement in requirements(name)} for name in (extra, "dev"))
+    assert needed <= dev
 
 
 def test_constraints_leave_cuda_to_torch() -> None:

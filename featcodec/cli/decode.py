@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Generator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from featcodec.cli.console import complain, note_classes, note_sizes, print_json
 from featcodec.cli.options import (
     box_filter,
     box_options,
+    check_cluster,
+    cluster_options,
     ignore_exif_option,
     json_option,
     load_codec_for,
@@ -25,7 +28,9 @@ from featcodec.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from featcodec.codec import FeatureCodec
     from featcodec.images.annotations import Annotations
+    from featcodec.pipeline.decode import Decoded
     from featcodec.system.paths import Source
 
 
@@ -85,6 +90,7 @@ if TYPE_CHECKING:
 )
 @ignore_exif_option
 @workers_option
+@cluster_options
 @overwrite_option
 @json_option
 def command(
@@ -108,6 +114,8 @@ def command(
     draw_conf: float,
     ignore_exif: bool,
     workers: int | None,
+    cluster: str | None,
+    networks: int | None,
     overwrite: bool,
     as_json: bool,
 ) -> int:
@@ -121,9 +129,9 @@ def command(
     from featcodec.detections.exports import check_output, format_of, image_ids_of, open_export
     from featcodec.errors import FeatcodecError
     from featcodec.images.annotations import read_annotations
-    from featcodec.pipeline import decode_files
     from featcodec.system.paths import expand_sources
 
+    check_cluster(cluster, networks, workers)
     if (draw is None) != (images is None):
         raise click.UsageError("--draw and --images belong together: the folder to draw into, and the images")
     file_format = file_format or format_of(output)
@@ -157,7 +165,7 @@ def command(
     if truth is not None and file_format == "coco":
         note_classes(truth, feature_codec.model.detector.names)
     started = time.perf_counter()
-    outcomes = decode_files(feature_codec, known, workers=workers)
+    outcomes = _outcomes(feature_codec, known, workers, cluster, networks)
     export = open_export(output, file_format, truth, image_ids, overwrite=overwrite)
     with contextlib.closing(outcomes), export as write:
         for outcome in progress(outcomes, len(known), "decode"):
@@ -179,6 +187,23 @@ def command(
             raise FeatcodecError(f"none of {len(streams)} bitstreams could be decoded, so {output} is not written")
     _report(counts, time.perf_counter() - started, output, as_json=as_json)
     return 1 if counts["failed"] or counts["not_drawn"] else 0
+
+
+def _outcomes(
+    codec: FeatureCodec, streams: Sequence[Source], workers: int | None, cluster: str | None, networks: int | None
+) -> Generator[Decoded, None, None]:
+    """The outcomes of decoding on this machine, or on a cluster, in the order of the streams."""
+    if cluster is None:
+        from featcodec.pipeline import decode_files
+
+        yield from decode_files(codec, streams, workers=workers)
+        return
+    from featcodec.cluster.decode import decode_on_cluster
+    from featcodec.cluster.resources import Resources
+    from featcodec.cluster.session import connected
+
+    with connected(cluster):
+        yield from decode_on_cluster(codec, streams, resources=Resources.of_cluster(networks))
 
 
 def _is_annotated(stream: Source, annotations: Annotations) -> bool:

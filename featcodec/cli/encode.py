@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ import rich_click as click
 from featcodec.cli.console import complain, print_json, progress, with_options
 from featcodec.cli.options import (
     bits_option,
+    check_cluster,
+    cluster_options,
     encoder_params_option,
     ignore_exif_option,
     image_size_option,
@@ -29,6 +31,8 @@ from featcodec.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from featcodec.codec import FeatureCodec
+    from featcodec.pipeline.coding import Encoded
     from featcodec.system.paths import Source
 
 
@@ -76,6 +80,7 @@ if TYPE_CHECKING:
     "--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Most images per encoder process."
 )
 @workers_option
+@cluster_options
 @overwrite_option
 @json_option
 def command(
@@ -99,6 +104,8 @@ def command(
     ignore_exif: bool,
     batch: int,
     workers: int | None,
+    cluster: str | None,
+    networks: int | None,
     overwrite: bool,
     as_json: bool,
 ) -> int:
@@ -110,10 +117,10 @@ def command(
     from featcodec.bitstream.rate import bits_per_pixel
     from featcodec.errors import OutputError
     from featcodec.images.reading import IMAGE_SUFFIXES
-    from featcodec.pipeline import encode_files
     from featcodec.system.paths import expand_sources
     from featcodec.video.settings import parse_parameters
 
+    check_cluster(cluster, networks, workers)
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is not a folder; choose another -o")
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")
@@ -140,16 +147,8 @@ def command(
     counts = {"encoded": 0, "skipped": 0, "failed": 0}
     total_bytes = total_pixels = 0
     started = time.perf_counter()
-    outcomes = encode_files(
-        feature_codec,
-        images,
-        output,
-        qp,
-        workers=workers,
-        batch=batch,
-        overwrite=overwrite,
-        ignore_exif=ignore_exif,
-    )
+    coding = {"batch": batch, "overwrite": overwrite, "ignore_exif": ignore_exif}
+    outcomes = _outcomes(feature_codec, images, output, qp, workers, cluster, networks, coding)
     with contextlib.closing(outcomes):
         for outcome in progress(outcomes, len(images), "encode"):
             status = "failed" if outcome.error else "skipped" if outcome.skipped else "encoded"
@@ -176,10 +175,35 @@ def command(
     return 1 if counts["failed"] else 0
 
 
+def _outcomes(
+    codec: FeatureCodec,
+    images: Sequence[Source],
+    output: Path,
+    qp: int,
+    workers: int | None,
+    cluster: str | None,
+    networks: int | None,
+    coding: Mapping[str, Any],
+) -> Generator[Encoded, None, None]:
+    """The outcomes of encoding on this machine, or on a cluster."""
+    if cluster is None:
+        from featcodec.pipeline import encode_files
+
+        yield from encode_files(codec, images, output, qp, workers=workers, **coding)
+        return
+    from featcodec.cluster.encode import encode_on_cluster
+    from featcodec.cluster.resources import Resources
+    from featcodec.cluster.session import connected
+
+    with connected(cluster):
+        resources = Resources.of_cluster(networks)
+        yield from encode_on_cluster(codec, images, output, qp, resources=resources, **coding)
+
+
 def _refuse_own_outputs(images: Sequence[Source], folder: Path) -> None:
     """Refuse images that their own bitstreams would replace: those whose names end like a bitstream's."""
     from featcodec.bitstream import STREAM_SUFFIX
-    from featcodec.pipeline.encode import output_path
+    from featcodec.pipeline.coding import output_path
     from featcodec.system.files import check_new
 
     for image in images:

@@ -184,6 +184,39 @@ def conditions_of(texts: Iterable[str]) -> dict[str, str]:
     return conditions
 
 
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """--cluster and --networks, which `check_cluster` checks."""
+    for option in (
+        click.option(
+            "--networks",
+            type=click.IntRange(1, 65536),
+            default=None,
+            help="With --cluster: processes that hold the networks. [default: encode: one for four cores, at least one "
+            "per node; decode: one per core]",
+        ),
+        click.option(
+            "--cluster",
+            metavar="ADDRESS",
+            default=None,
+            help="Run on a Ray cluster: auto, local or ray://HOST:10001. [default: this machine alone]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def check_cluster(cluster: str | None, networks: int | None, workers: int | None) -> None:
+    """Refuse options that do not belong together.
+
+    Raises:
+        click.UsageError: an option for a cluster without one, or one for this machine with a cluster.
+    """
+    if cluster is None and networks is not None:
+        raise click.UsageError("--networks is for a cluster; give --cluster too")
+    if cluster is not None and workers is not None:
+        raise click.UsageError("--workers is for this machine alone; with --cluster, give --networks")
+
+
 def bottleneck_label(name: str, codec: FeatureCodec) -> str:
     """The name that people use for a codec's bottleneck, or an empty string without a bottleneck.
 

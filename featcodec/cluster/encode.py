@@ -1,0 +1,165 @@
+"""Encoding on a cluster: the same files as `featcodec.pipeline.encode_files` writes."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from featcodec.cluster.manifest import Manifest
+from featcodec.cluster.resources import Resources
+from featcodec.cluster.rows import TRIES, Passed, Rows, StepOfRows, outcomes, with_step
+from featcodec.pipeline.coding import Encoded, FrameJob, ImageJob, code_frames, output_path, read_image_job
+from featcodec.system.paths import Source
+from featcodec.video import VideoCodec
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+
+    from featcodec.codec import FeatureCodec
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The settings of a run that its steps need.
+
+    Attributes:
+        folder: where the bitstreams go; every node must see it.
+        qp: quantization parameter, 0..63.
+        image_size, square: of the letterbox.
+        batch: largest number of images that one encoder process codes.
+        overwrite: replace files that exist.
+        ignore_exif: take the pixels of images as they are stored.
+    """
+
+    folder: Path
+    qp: int
+    image_size: int
+    square: bool
+    batch: int
+    overwrite: bool
+    ignore_exif: bool
+
+
+def encode_on_cluster(
+    codec: FeatureCodec,
+    sources: Sequence[Source],
+    folder: Path,
+    qp: int,
+    *,
+    resources: Resources,
+    batch: int,
+    overwrite: bool = False,
+    ignore_exif: bool = False,
+) -> Generator[Encoded, None, None]:
+    """Encode images into bitstream files on the cluster that is connected (`session.connected`).
+
+    Yields one outcome per image as soon as the image is done. Arguments and files are those of `encode_files`. All
+    nodes must see images and folder under the same paths. The manifest says what is done already.
+    """
+    import ray  # noqa: PLC0415
+
+    settings = Encoding(folder, qp, codec.image_size, codec.square, batch, overwrite, ignore_exif)
+    shared, video_codec, here = ray.put(codec), codec.video_codec, Path.cwd()
+
+    def plan(rows: Dataset) -> Dataset:
+        read = with_step(rows, StepOfRows(partial(_read, settings), here), resources.of_readers(TRIES))
+        framed = with_step(
+            read, _FrontEnd, resources.of_front_ends(TRIES), fn_constructor_args=(shared, settings, here)
+        )
+        coding = StepOfRows(partial(_code, video_codec, settings), here)
+        return with_step(framed, coding, resources.of_coders(TRIES))
+
+    def lost(source: Source) -> Encoded:
+        remedy = "leave the image out, or give the workers more memory"
+        problem = f"{source.path}: its worker died at each of {2 * TRIES} tries; {remedy}"
+        return Encoded(source, output_path(source, folder), error=problem)
+
+    with Manifest(folder, _identity(codec, settings), overwrite=overwrite) as manifest:
+        done, waiting = manifest.split(sources)
+        yield from done
+        for _, outcome in outcomes(waiting, plan, lost):
+            manifest.add(outcome)
+            yield outcome
+
+
+def _identity(codec: FeatureCodec, settings: Encoding) -> dict[str, Any]:
+    """What makes the bytes of a file, besides the image."""
+    quantizer = codec.packing.quantizer
+    return {
+        "networks": codec.fingerprint.hex(),
+        "split": codec.model.split,
+        "video codec": [codec.video_codec.name, codec.video_codec.tag],
+        "quantizer": [quantizer.low, quantizer.high, quantizer.bits],
+        "qp": settings.qp,
+        "image size": settings.image_size,
+        "square": settings.square,
+        "ignore EXIF": settings.ignore_exif,
+    }
+
+
+def _read(settings: Encoding, sources: list[Source]) -> list[Any]:
+    return [
+        _passed(
+            read_image_job(
+                source,
+                output_path(source, settings.folder),
+                settings.image_size,
+                square=settings.square,
+                ignore_exif=settings.ignore_exif,
+            )
+        )
+        for source in sources
+    ]
+
+
+class _FrontEnd:
+    """The networks of the edge, held by an actor."""
+
+    def __init__(self, shared: Any, settings: Encoding, folder: Path) -> None:
+        import ray  # noqa: PLC0415
+
+        codec: FeatureCodec = ray.get(shared)
+        self._codec, self._settings = codec, settings
+        self._step = StepOfRows(self._frames, folder)
+
+    def __call__(self, rows: Rows) -> Rows:
+        return self._step(rows)
+
+    def _frames(self, jobs: list[ImageJob]) -> list[Any]:
+        from featcodec.pipeline.encode import found_or_wanted, frames_of  # noqa: PLC0415
+
+        found: list[Any] = [
+            found_or_wanted(self._codec, job, self._settings.qp, overwrite=self._settings.overwrite) for job in jobs
+        ]
+        wanted = sorted(
+            (place for place, job in enumerate(found) if isinstance(job, ImageJob)),
+            key=lambda place: found[place].image.pixels.shape,
+        )
+        for _, places in groupby(wanted, key=lambda place: found[place].image.pixels.shape):
+            group = list(places)
+            made = frames_of(self._codec, [found[place] for place in group], self._settings.qp)
+            for place, result in zip(group, made, strict=True):
+                found[place] = result
+        return [_passed(one) for one in found]
+
+
+def _code(video_codec: VideoCodec, settings: Encoding, jobs: list[FrameJob]) -> list[Any]:
+    order = sorted(range(len(jobs)), key=lambda place: jobs[place].frame.shape)
+    coded: dict[int, Encoded] = {}
+    for _, places in groupby(order, key=lambda place: jobs[place].frame.shape):
+        group = list(places)
+        for start in range(0, len(group), settings.batch):
+            part = group[start : start + settings.batch]
+            done = code_frames(
+                video_codec, [jobs[place] for place in part], settings.qp, settings, overwrite=settings.overwrite
+            )
+            coded.update(zip(part, done, strict=True))
+    return [Passed(coded[place]) for place in range(len(jobs))]
+
+
+def _passed(result: Any) -> Any:
+    return Passed(result) if isinstance(result, Encoded) else result

@@ -1,0 +1,126 @@
+"""The connection to a Ray cluster."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import re
+import signal
+import socket
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from featcodec.errors import FeatcodecError, InputError, reason_of
+
+LOCAL, AUTO = "local", "auto"
+_QUIET = {
+    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "RAY_worker_niceness": "0",  # else a cluster of this machine gives way to everything else on it
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning about the future of this variable
+}
+_QUIET_DRIVER: Mapping[str, Any] = {
+    "log_to_driver": False,
+    "logging_level": logging.CRITICAL,
+    "configure_logging": True,
+}
+_SECONDS_TO_CONNECT = 10
+_REMEDY = "give auto, local, HOST:6379 or ray://HOST:10001; if its nodes share a token, set RAY_AUTH_MODE=token"
+
+
+def import_ray() -> Any:
+    """Return the module ray, with Ray Data loaded.
+
+    Raises:
+        FeatcodecError: it is not installed.
+    """
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    try:
+        import ray  # noqa: PLC0415
+        import ray.data  # noqa: PLC0415
+    except ImportError as error:
+        raise FeatcodecError(f"a cluster needs Ray ({reason_of(error)}); pip install 'featcodec[cluster]'") from None
+    return ray
+
+
+@contextlib.contextmanager
+def connected(address: str) -> Iterator[None]:
+    """Be connected to a cluster. A cluster that is connected already stays so.
+
+    Args:
+        address: `auto` (the cluster that $RAY_ADDRESS names or that runs on this machine), `local` (a new one on this
+            machine, which ends with the block), or an address such as ray://HOST:10001.
+
+    Raises:
+        FeatcodecError: Ray is not installed.
+        InputError: there is no cluster at the address.
+    """
+    ray = import_ray()
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    warnings.filterwarnings(
+        "ignore", module=r"ray\."
+    )  # advice for those who write the program, not for those who run it
+    if ray.is_initialized():
+        yield
+        return
+    _check_reachable(address)
+    # Ray would print to stdout, beside the results, that a worker died. What that means for an item is said by us.
+    ray_worker: Any = importlib.import_module("ray._private.worker")
+    ray_worker.listen_error_messages = lambda worker, threads_stopped: None
+    try:
+        with _silent(), _own_signals(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            ray.init(address=address, **({"include_dashboard": False} if address == LOCAL else {}), **_QUIET_DRIVER)
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        raise InputError(f"{address}: no Ray cluster can be reached there ({reason_of(error)}); {_REMEDY}") from None
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray waits for minutes where nobody listens."""
+    found = re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", address)
+    if found is None:
+        if address not in {LOCAL, AUTO}:
+            raise InputError(f"{address}: is no address of a Ray cluster; {_REMEDY}")
+        return
+    host, port = found.groups()
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_CONNECT).close()
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise InputError(f"{address}: nobody answers there ({reason_of(error)}); {_REMEDY}") from None
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Keep what this process does at a signal. Ray's C++ parts would print where they are, and end it."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, reaction in before.items():
+                signal.signal(number, reaction)
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep Ray's C++ parts from writing to stderr that they have read the variables above."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)

@@ -1,0 +1,38 @@
+"""A real cluster of two nodes with one core each, on this machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def two_nodes() -> Iterator[Any]:
+    """A `ray.cluster_utils.Cluster`. Its workers find the modules of these tests. `client_address` is the one ray://."""
+    pytest.importorskip("ray.data")
+    from ray.cluster_utils import Cluster
+
+    with pytest.MonkeyPatch.context() as environment, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = [str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
+        environment.setenv("PYTHONPATH", os.pathsep.join(filter(None, found)))
+        environment.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+        memory = {"object_store_memory": 200 << 20, "num_cpus": 1}
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        cluster = Cluster(initialize_head=True, head_node_args={**memory, "ray_client_server_port": port})
+        cluster.client_address = f"ray://127.0.0.1:{port}"
+        cluster.add_node(**memory)
+        cluster.wait_for_nodes()
+        yield cluster
+        cluster.shutdown()

@@ -1,0 +1,177 @@
+"""`encode` and `decode` with and without a cluster: the same files, messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pictures import make_bad_pictures, save_texture
+
+from featcodec.cluster.manifest import manifest_path
+
+pytestmark = pytest.mark.slow
+
+ENTRY = [sys.executable, "-c", "from featcodec.cli.main import main; main()"]
+COUNT = 24
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of several shapes, with some that cannot be read."""
+    folder = tmp_path_factory.mktemp("pictures")
+    for number in range(COUNT):
+        width, height = [(120, 90), (90, 120), (100, 100), (200, 50)][number * 7 % 4]
+        save_texture(folder / f"{number % 3}" / f"{number:04d}.jpg", width, height, seed=number)
+    make_bad_pictures(folder / "bad")
+    return folder
+
+
+def start(*arguments: object, folder: Path | None = None) -> subprocess.Popen[str]:
+    command = [*ENTRY, *map(str, arguments)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=folder)
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], list[str]]:
+    out, err = process.communicate(timeout=280)
+    assert "Traceback" not in err
+    report: dict[str, Any] = json.loads(out) if out else {}
+    return process.returncode, report, sorted(err.splitlines())
+
+
+def encode(pictures: Path, output: Path, detector: Path, *more: object) -> tuple[int, dict[str, Any], list[str]]:
+    return finish(start(*encoding(pictures, output, detector), *more))
+
+
+def encoding(pictures: Path, output: Path, detector: Path) -> list[object]:
+    return ["encode", pictures, "-o", output, "--detector", detector, "--image-size", 96, "--qp", 38, "--json"]
+
+
+def without_times(report: Any) -> Any:
+    if isinstance(report, dict):
+        return {key: without_times(value) for key, value in report.items() if "seconds" not in key and key != "output"}
+    if isinstance(report, list):
+        return sorted(map(without_times, report), key=str)
+    return report
+
+
+def files_in(folder: Path) -> dict[Path, bytes]:
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def local(pictures: Path, tiny_yolov5: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The folder, and the result, of a run without a cluster."""
+    folder = tmp_path_factory.mktemp("local") / "out"
+    return folder, encode(pictures, folder, tiny_yolov5)
+
+
+def test_the_same_files_and_messages(
+    local: Any, pictures: Path, tiny_yolov5: Path, two_nodes: Any, tmp_path: Path
+) -> None:
+    folder, (code, report, messages) = local
+    assert code == 1
+    found = encode(pictures, tmp_path / "out", tiny_yolov5, "--cluster", two_nodes.address)
+    assert (found[0], found[2]) == (code, messages)
+    assert without_times(found[1]) == without_times(report)
+    assert files_in(tmp_path / "out") == files_in(folder)
+    assert not [message for message in messages if "bad" not in message]
+
+    detections = tmp_path / "local.json", tmp_path / "cluster.json"
+    streams = sorted((tmp_path / "out").rglob("*.266"))
+    streams[5].write_bytes(b"no stream")
+    results = []
+    for output, cluster in zip(detections, ([], ["--cluster", two_nodes.client_address]), strict=True):
+        command = ["decode", "out", "-o", output.name, "--detector", tiny_yolov5, "--json", *cluster]
+        results.append(finish(start(*command, folder=tmp_path)))  # paths are relative to where the driver is
+    assert results[0][0] == results[1][0] == 1
+    assert results[0][2] == results[1][2]
+    assert without_times(results[0][1]) == without_times(results[1][1])
+    assert detections[0].read_bytes() == detections[1].read_bytes()
+
+
+def test_a_killed_run_goes_on_without_opening_what_is_done(
+    local: Any, pictures: Path, tiny_yolov5: Path, two_nodes: Any, tmp_path: Path
+) -> None:
+    folder, (code, report, messages) = local
+    output = tmp_path / "out"
+    arguments = [pictures, output, tiny_yolov5, "--cluster", two_nodes.address]
+    process = start(*encoding(*arguments[:3]), *arguments[3:])
+    deadline = time.monotonic() + 250
+    while not any(output.rglob("*.266")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.kill()
+    process.communicate()
+    found = encode(*arguments)
+    assert (found[0], found[2]) == (code, messages)
+    assert found[1]["encoded"] + found[1]["skipped"] == report["encoded"]
+    assert files_in(output) == files_in(folder)
+    # Whoever opened this file would refuse it.
+    torn = next(output.rglob("*.266"))
+    torn.write_bytes(bytes(torn.stat().st_size))
+    found = encode(*arguments)
+    assert (found[0], found[1]["skipped"]) == (code, report["encoded"])
+    assert manifest_path(output).parent == tmp_path
+
+
+def processes_with(mark: str) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if mark.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize(
+    ("sign", "code", "lines"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 0), (signal.SIGKILL, -9, 0)]
+)
+def test_a_run_that_is_stopped_leaves_nothing_running(
+    pictures: Path,
+    tiny_yolov5: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sign: signal.Signals,
+    code: int,
+    lines: int,
+) -> None:
+    mark = f"FEATCODEC_TEST_MARK={os.getpid()}"
+    monkeypatch.setenv(*mark.split("="))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    process = start(*encoding(pictures, tmp_path / "out", tiny_yolov5), "--cluster", "local")
+    deadline = time.monotonic() + 250
+    while not any((tmp_path / "out").rglob("*.266")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(sign)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, len(err.strip().splitlines())) == (code, lines), err
+    deadline = time.monotonic() + 60
+    while processes_with(mark):
+        assert time.monotonic() < deadline, processes_with(mark)
+        time.sleep(0.1)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nonsense"])
+def test_a_cluster_that_is_not_there_is_one_line(
+    pictures: Path, tiny_yolov5: Path, tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))  # where Ray looks for one that runs on this machine
+    code, _, messages = encode(pictures, tmp_path / "out", tiny_yolov5, "--cluster", address)
+    assert (code, len(messages)) == (1, 1)
+    assert f"{address}: " in messages[0]
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,101 @@
+"""Work on a cluster ends with one outcome per item, whatever its workers do. A real cluster of two nodes."""
+
+from __future__ import annotations
+
+import os
+import time
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from featcodec.cluster.resources import Resources
+from featcodec.cluster.rows import TRIES, Passed, StepOfRows, outcomes, with_step
+from featcodec.cluster.session import connected
+
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
+
+
+@pytest.fixture(scope="module", autouse=True)
+def driver(two_nodes: Any) -> Iterator[None]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with connected(two_nodes.address):
+            yield
+
+
+def _first(log: Path, items: list[int]) -> list[Any]:
+    for item in items:
+        with (log / str(item)).open("a") as tries:
+            tries.write("x")
+        if item == 13:
+            os._exit(1)
+    return [item * 2 for item in items]
+
+
+class _Second:
+    def __init__(self, log: Path) -> None:
+        self._step = StepOfRows(partial(self._double, log))
+
+    def __call__(self, rows: dict[str, Any]) -> dict[str, Any]:
+        return self._step(rows)
+
+    @staticmethod
+    def _double(log: Path, items: list[int]) -> list[Any]:
+        if 200 in items:
+            with (log / "actor").open("a") as tries:
+                tries.write("x")
+            os._exit(1)
+        return [Passed(item + 1) for item in items]
+
+
+def test_what_kills_its_worker_each_time_fails_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    resources = Resources.of_cluster()
+
+    def plan(rows: Any) -> Any:
+        rows = with_step(rows, StepOfRows(partial(_first, tmp_path)), resources.of_coders(TRIES))
+        return with_step(rows, _Second, resources.of_front_ends(TRIES), fn_constructor_args=(tmp_path,))
+
+    found = dict(outcomes(range(150), plan, lambda item: f"{item} is lost"))
+    lost = {13: "13 is lost", 100: "100 is lost"}
+    assert found == {item: lost.get(item, item * 2 + 1) for item in range(150)}
+    assert len((tmp_path / "13").read_text()) == 2 * TRIES
+    assert len((tmp_path / "actor").read_text()) == 2 * TRIES
+    assert capfd.readouterr() == ("", "")  # results go to stdout, and messages are ours
+
+
+def _slow(items: list[int]) -> list[Any]:
+    time.sleep(0.2 * len(items))
+    return [Passed(item) for item in items]
+
+
+def _raises(items: list[int]) -> list[Any]:
+    if 7 in items:
+        raise ZeroDivisionError("a bug")
+    return [Passed(item) for item in items]
+
+
+def test_a_bug_is_raised_and_not_called_a_lost_worker() -> None:
+    def plan(rows: Any) -> Any:
+        return with_step(rows, StepOfRows(_raises), Resources.of_cluster().of_coders(TRIES))
+
+    with pytest.raises(ZeroDivisionError, match="a bug"):
+        list(outcomes(range(20), plan, str))
+
+
+def test_a_lost_node_loses_nothing(two_nodes: Any) -> None:
+    node = two_nodes.add_node(num_cpus=1)
+    resources = Resources.of_cluster()
+
+    def plan(rows: Any) -> Any:
+        return with_step(rows, StepOfRows(_slow), resources.of_coders(TRIES))
+
+    found = []
+    for number, outcome in outcomes(range(96), plan, lambda item: f"{item} is lost"):
+        if not found:
+            two_nodes.remove_node(node, allow_graceful=False)
+        found.append((number, outcome))
+    assert sorted(found) == [(item, item) for item in range(96)]
