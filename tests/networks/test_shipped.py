@@ -41,8 +41,8 @@ NAMES = {
     "scenes": {"alley", "street"},
 }
 """Bottlenecks by detector."""
-MAX_BYTES = 34_000_000
-MAX_BYTES_OF_SCENES = 7_000_000
+MAX_BYTES = 39_000_000
+MAX_BYTES_OF_SCENES = 12_000_000
 
 each_shipped = pytest.mark.parametrize("shipped", SHIPPED_BOTTLENECKS, ids=lambda shipped: shipped.name)
 each_detector = pytest.mark.parametrize("detector", NAMES)
@@ -167,10 +167,13 @@ def test_all_attackers_of_a_detector_had_the_same_budget(detector: str) -> None:
 
 
 @pytest.mark.slow
-def test_strong_attackers_ship_in_pairs_of_the_same_budget() -> None:
+@each_detector
+def test_strong_attackers_ship_in_pairs_of_the_same_budget(detector: str) -> None:
     """An attack that one side lacks is left out of an audit, and a longer training on one side would be unfair."""
-    fingerprint = fingerprint_of("yolov5n")
+    fingerprint = fingerprint_of(detector)
     bottlenecks = [each for each in shipped_for(SHIPPED_BOTTLENECKS, fingerprint) if not each.successor]
+    if detector == "scenes":
+        bottlenecks = bottlenecks[:1]  # street, the default before, has none
     found = [find_shipped_attacker(attacked, STRONG_RECNET) for attacked in map(_attacked, bottlenecks)]
     assert None not in found
     attackers = [
@@ -216,7 +219,7 @@ def test_files_are_small_and_hold_no_paths() -> None:
     files = sorted(SHIPPED_FOLDER.iterdir())
     assert sum(file.stat().st_size for file in files) < MAX_BYTES
     of_scenes = [*files_of("scenes"), SHIPPED_FOLDER / "plate-reader.safetensors"]
-    assert len(of_scenes) == 7
+    assert len(of_scenes) == 9
     assert sum(file.stat().st_size for file in of_scenes) < MAX_BYTES_OF_SCENES
     for file in files:
         assert file.suffix == ".safetensors"
