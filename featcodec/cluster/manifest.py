@@ -22,7 +22,6 @@ from featcodec.system.paths import Source, resolved
 
 SUFFIX = ".manifest.jsonl"
 _LONGEST_LINE = 1 << 16
-_FLUSHED_EVERY = 256
 
 _Row = tuple[int, int, int, int]  # bytes and pixels of the bitstream; size and time of the image
 
@@ -51,12 +50,12 @@ class Manifest:
         self._settings = json.loads(json.dumps(settings))
         self._rows: dict[str, _Row] = {} if overwrite else dict(self._read())
         self._file: IO[str] | None = None
-        self._added = 0
 
     def __enter__(self) -> Manifest:
         with explained(self._path):
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._path.open("a" if self._rows else "w", encoding="utf-8", errors="surrogateescape")
+            mode = "a" if self._rows else "w"
+            self._file = self._path.open(mode, buffering=1, encoding="utf-8", errors="surrogateescape")
         if self._rows:
             self._file.write("\n")  # the last line of a run that was killed may lack its end
         else:
@@ -105,9 +104,6 @@ class Manifest:
         assert self._file is not None  # noqa: S101
         with explained(self._path):
             self._file.write(json.dumps(row) + "\n")
-            self._added += 1
-            if self._added % _FLUSHED_EVERY == 1:
-                self._file.flush()
 
     def _read(self) -> Iterator[tuple[str, _Row]]:
         try:

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 TRIES = 3
 """How often a block is tried while its worker or node dies."""
 _AT_ONCE = 16
-_BLOCK = 64
-"""Items in a block. The networks take those of one shape together; an encoder process takes some of them."""
+_LARGEST_BLOCK = 64
+"""Items in a block. An encoder process takes some of one shape; in a large block there are more of them."""
+_BLOCKS_PER_CORE = 4
+"""At least so many, so that all cores end at about the same time."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -94,8 +96,11 @@ def outcomes(items: Sequence[T], plan: Callable[[Dataset], Dataset], lost: Calla
         plan: adds the steps to a data set of rows; the last one must return `Passed` for every item.
         lost: returns the outcome of an item whose worker died at each try.
     """
+    import ray  # noqa: PLC0415
+
+    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     done = bytearray(len(items))
-    for block in (_BLOCK, 1):
+    for block in (max(1, min(_LARGEST_BLOCK, len(items) // (_BLOCKS_PER_CORE * cores))), 1):
         waiting = [number for number, is_done in enumerate(done) if not is_done]
         if not waiting:
             return
