@@ -16,7 +16,7 @@ from featcodec.cluster.resources import Resources
 from featcodec.cluster.rows import TRIES, Passed, StepOfRows, outcomes, with_step
 from featcodec.cluster.session import connected
 
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Ray's own
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]  # Ray's own
 
 
 @pytest.fixture(scope="module", autouse=True)
