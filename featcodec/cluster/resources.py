@@ -34,9 +34,8 @@ class Resources:
         """
         import ray  # noqa: PLC0415
 
-        total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
         nodes = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
-        cores = max(1, int(total.get("CPU", 1)))
+        cores = cores_of_cluster()
         return cls(networks or max(nodes, cores // _CORES_PER_NETWORK), networks or cores, _READERS_PER_NODE * nodes)
 
     def of_readers(self, tries: int) -> dict[str, Any]:
@@ -57,6 +56,14 @@ class Resources:
     def of_coders(self, tries: int) -> dict[str, Any]:
         """Options of Ray Data for the step that runs the video encoder on one core."""
         return {"batch_size": None, "num_cpus": 1, "max_retries": tries - 1}
+
+
+def cores_of_cluster() -> int:
+    """The cores of the cluster that is connected."""
+    import ray  # noqa: PLC0415
+
+    total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return max(1, int(total.get("CPU", 1)))
 
 
 def _of_actors(actors: int, cores: float, tries: int) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from featcodec.cluster.resources import cores_of_cluster
+
 if TYPE_CHECKING:
     from ray.data import Dataset
 
@@ -96,11 +98,8 @@ def outcomes(items: Sequence[T], plan: Callable[[Dataset], Dataset], lost: Calla
         plan: adds the steps to a data set of rows; the last one must return `Passed` for every item.
         lost: returns the outcome of an item whose worker died at each try.
     """
-    import ray  # noqa: PLC0415
-
-    cores = max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     done = bytearray(len(items))
-    for block in (max(1, min(_LARGEST_BLOCK, len(items) // (_BLOCKS_PER_CORE * cores))), 1):
+    for block in (max(1, min(_LARGEST_BLOCK, len(items) // (_BLOCKS_PER_CORE * cores_of_cluster()))), 1):
         waiting = [number for number, is_done in enumerate(done) if not is_done]
         if not waiting:
             return

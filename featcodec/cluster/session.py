@@ -90,7 +90,7 @@ def _check_reachable(address: str) -> None:
     found = re.fullmatch(r"(?:ray://)?(.+):(\d{1,5})", address)
     if found is None:
         if address not in {LOCAL, AUTO}:
-            raise InputError(f"{address}: is no address of a Ray cluster; {_REMEDY}")
+            raise InputError(f"{address}: is not an address of a Ray cluster; {_REMEDY}")
         return
     host, port = found.groups()
     try:
