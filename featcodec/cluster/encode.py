@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 from featcodec.cluster.manifest import Manifest
 from featcodec.cluster.resources import Resources
 from featcodec.cluster.rows import TRIES, Passed, Rows, StepOfRows, outcomes, with_step
-from featcodec.pipeline.coding import Encoded, FrameJob, ImageJob, code_frames, output_path, read_image_job
+from featcodec.pipeline.coding import (
+    CODED_SAMPLES,
+    Encoded,
+    FrameJob,
+    ImageJob,
+    code_frames,
+    output_path,
+    read_image_job,
+)
+from featcodec.system.batching import parts
 from featcodec.system.paths import Source
 from featcodec.video import VideoCodec
 
@@ -20,6 +29,9 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
     from featcodec.codec import FeatureCodec
+
+_BLOCK_BYTES = 64 << 20
+"""The most bytes that the letterboxed images of a block have, unless a single image has more."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +93,8 @@ def encode_on_cluster(
     with Manifest(folder, _identity(codec, settings), overwrite=overwrite) as manifest:
         done, waiting = manifest.split(sources)
         yield from done
-        for _, outcome in outcomes(waiting, plan, lost):
+        largest = max(1, _BLOCK_BYTES // (3 * codec.image_size**2))
+        for _, outcome in outcomes(waiting, plan, lost, largest):
             manifest.add(outcome)
             yield outcome
 
@@ -152,8 +165,7 @@ def _code(video_codec: VideoCodec, settings: Encoding, jobs: list[FrameJob]) -> 
     coded: dict[int, Encoded] = {}
     for _, places in groupby(order, key=lambda place: jobs[place].frame.shape):
         group = list(places)
-        for start in range(0, len(group), settings.batch):
-            part = group[start : start + settings.batch]
+        for part in parts(group, max(1, min(settings.batch, CODED_SAMPLES // jobs[group[0]].frame.size))):
             done = code_frames(
                 video_codec, [jobs[place] for place in part], settings.qp, settings, overwrite=settings.overwrite
             )

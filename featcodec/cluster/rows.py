@@ -90,16 +90,19 @@ def with_step(rows: Dataset, step: Any, options: Mapping[str, Any], **arguments:
         return rows.map_batches(step, **options, **arguments)
 
 
-def outcomes(items: Sequence[T], plan: Callable[[Dataset], Dataset], lost: Callable[[T], R]) -> Iterator[tuple[int, R]]:
+def outcomes(
+    items: Sequence[T], plan: Callable[[Dataset], Dataset], lost: Callable[[T], R], largest: int = _LARGEST_BLOCK
+) -> Iterator[tuple[int, R]]:
     """Yield one (number, outcome) per item, as soon as it is there.
 
     Args:
         items: what the steps start from.
         plan: adds the steps to a data set of rows; the last one must return `Passed` for every item.
         lost: returns the outcome of an item whose worker died at each try.
+        largest: most items in a block.
     """
     done = bytearray(len(items))
-    for block in (max(1, min(_LARGEST_BLOCK, len(items) // (_BLOCKS_PER_CORE * cores_of_cluster()))), 1):
+    for block in (max(1, min(_LARGEST_BLOCK, largest, len(items) // (_BLOCKS_PER_CORE * cores_of_cluster()))), 1):
         waiting = [number for number, is_done in enumerate(done) if not is_done]
         if not waiting:
             return

@@ -21,6 +21,9 @@ from featcodec.system.paths import Source
 from featcodec.video import VideoCodec
 from featcodec.video.process import owned_by
 
+CODED_SAMPLES = 16 << 20
+"""Samples that one encoder process gets at once, unless a single frame has more."""
+
 
 @dataclass(frozen=True)
 class Encoded:

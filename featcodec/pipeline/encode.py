@@ -17,6 +17,7 @@ from featcodec.codec import FeatureCodec
 from featcodec.errors import FeatcodecError, one_line
 from featcodec.packing.frames import Frame
 from featcodec.pipeline.coding import (
+    CODED_SAMPLES,
     Encoded,
     FrameJob,
     ImageJob,
@@ -35,8 +36,6 @@ DEFAULT_BATCH = 8
 _READERS = 2
 _CORES_PER_NETWORK_THREAD = 8
 _WAITING_FRAMES = 64
-_CODED_SAMPLES = 16 << 20
-"""Samples that one encoder process gets at once, unless a single frame has more."""
 
 
 def encode_files(
@@ -71,7 +70,7 @@ def encode_files(
     images: Batcher[ImageJob] = Batcher(network_batch(codec), WAITING_IMAGES)
     frames: Batcher[FrameJob] = Batcher(batch, _WAITING_FRAMES)
     running: set[Future[list[Encoded]]] = set()
-    coding = Budget(workers * _CODED_SAMPLES)
+    coding = Budget(workers * CODED_SAMPLES)
     largest = 3 * codec.image_size**2
 
     def load(source: Source) -> ImageJob | Encoded:
@@ -88,7 +87,7 @@ def encode_files(
                     yield from submit(ready)
 
     def submit(group: Sequence[FrameJob]) -> Iterator[Encoded]:
-        for part in parts(group, max(1, _CODED_SAMPLES // max(job.frame.size for job in group))) if group else ():
+        for part in parts(group, max(1, CODED_SAMPLES // max(job.frame.size for job in group))) if group else ():
             running.add(coders.submit(code, part))
             yield from collect(2 * workers)
 
