@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Generator, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -15,11 +15,13 @@ from featcodec.cli.options import (
     box_filter,
     box_options,
     check_cluster,
-    cluster_options,
+    cluster_option,
     ignore_exif_option,
+    join_cluster,
     json_option,
     load_codec_for,
     model_options,
+    networks_option,
     overwrite_option,
     read_side_infos,
     restoration_option,
@@ -29,6 +31,8 @@ from featcodec.cli.options import (
 
 if TYPE_CHECKING:
     from featcodec.codec import FeatureCodec
+    from featcodec.detections import Detections
+    from featcodec.detections.exports import Write
     from featcodec.images.annotations import Annotations
     from featcodec.pipeline.decode import Decoded
     from featcodec.system.paths import Source
@@ -90,7 +94,8 @@ if TYPE_CHECKING:
 )
 @ignore_exif_option
 @workers_option
-@cluster_options
+@cluster_option
+@networks_option
 @overwrite_option
 @json_option
 def command(
@@ -131,7 +136,7 @@ def command(
     from featcodec.images.annotations import read_annotations
     from featcodec.system.paths import expand_sources
 
-    check_cluster(cluster, networks, workers)
+    device = check_cluster(cluster, device, workers, networks)
     if (draw is None) != (images is None):
         raise click.UsageError("--draw and --images belong together: the folder to draw into, and the images")
     file_format = file_format or format_of(output)
@@ -147,6 +152,7 @@ def command(
         drawing = open_drawing(images, draw, draw_conf, image_ids, overwrite=overwrite, ignore_exif=ignore_exif)
     counts = {"decoded": 0, "failed": len(streams) - len(known), "not_drawn": 0, "boxes": 0}
     side_infos = read_side_infos(stream.path for stream in known)
+    join_cluster(cluster)
     feature_codec = load_codec_for(
         side_infos.values(),
         detector,
@@ -162,8 +168,8 @@ def command(
     if truth is not None:
         coded = {image_ids[stream.name]: side_infos[stream.path] for stream in known if stream.path in side_infos}
         note_sizes(truth, coded)
-    if truth is not None and file_format == "coco":
-        note_classes(truth, feature_codec.model.detector.names)
+        if file_format == "coco":
+            note_classes(truth, feature_codec.model.detector.names)
     started = time.perf_counter()
     outcomes = _outcomes(feature_codec, known, workers, cluster, networks)
     export = open_export(output, file_format, truth, image_ids, overwrite=overwrite)
@@ -177,12 +183,7 @@ def command(
             write(name, outcome.detections)
             counts["decoded"] += 1
             counts["boxes"] += len(outcome.detections)
-            if drawing is not None:
-                try:
-                    drawing(name, outcome.detections)
-                except (FeatcodecError, OSError) as error:  # for example a path that is too long
-                    complain(str(error))
-                    counts["not_drawn"] += 1
+            counts["not_drawn"] += drawing is not None and not _drawn(drawing, name, outcome.detections)
         if not counts["decoded"]:
             raise FeatcodecError(f"none of {len(streams)} bitstreams could be decoded, so {output} is not written")
     _report(counts, time.perf_counter() - started, output, as_json=as_json)
@@ -196,14 +197,23 @@ def _outcomes(
     if cluster is None:
         from featcodec.pipeline import decode_files
 
-        yield from decode_files(codec, streams, workers=workers)
-        return
+        return decode_files(codec, streams, workers=workers)
     from featcodec.cluster.decode import decode_on_cluster
     from featcodec.cluster.resources import Resources
-    from featcodec.cluster.session import connected
 
-    with connected(cluster):
-        yield from decode_on_cluster(codec, streams, resources=Resources.of_cluster(networks))
+    return decode_on_cluster(codec, streams, resources=Resources.of_cluster(networks))
+
+
+def _drawn(drawing: Write, name: PurePath, detections: Detections) -> bool:
+    """Draw boxes. If that fails, say why."""
+    from featcodec.errors import FeatcodecError
+
+    try:
+        drawing(name, detections)
+    except (FeatcodecError, OSError) as error:  # for example a path that is too long
+        complain(str(error))
+        return False
+    return True
 
 
 def _is_annotated(stream: Source, annotations: Annotations) -> bool:

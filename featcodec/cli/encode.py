@@ -14,13 +14,15 @@ from featcodec.cli.console import complain, print_json, progress, with_options
 from featcodec.cli.options import (
     bits_option,
     check_cluster,
-    cluster_options,
+    cluster_option,
     encoder_params_option,
     ignore_exif_option,
     image_size_option,
+    join_cluster,
     json_option,
     load_codec,
     model_options,
+    networks_option,
     note_photographs,
     overwrite_option,
     preset_option,
@@ -80,7 +82,8 @@ if TYPE_CHECKING:
     "--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Most images per encoder process."
 )
 @workers_option
-@cluster_options
+@cluster_option
+@networks_option
 @overwrite_option
 @json_option
 def command(
@@ -120,12 +123,13 @@ def command(
     from featcodec.system.paths import expand_sources
     from featcodec.video.settings import parse_parameters
 
-    check_cluster(cluster, networks, workers)
+    device = check_cluster(cluster, device, workers, networks)
     if output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is not a folder; choose another -o")
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")
     _refuse_own_outputs(images, output)
     note_photographs(detector, (source.path for source in images))
+    join_cluster(cluster)
     feature_codec = load_codec(
         detector,
         bottleneck,
@@ -189,15 +193,11 @@ def _outcomes(
     if cluster is None:
         from featcodec.pipeline import encode_files
 
-        yield from encode_files(codec, images, output, qp, workers=workers, **coding)
-        return
+        return encode_files(codec, images, output, qp, workers=workers, **coding)
     from featcodec.cluster.encode import encode_on_cluster
     from featcodec.cluster.resources import Resources
-    from featcodec.cluster.session import connected
 
-    with connected(cluster):
-        resources = Resources.of_cluster(networks)
-        yield from encode_on_cluster(codec, images, output, qp, resources=resources, **coding)
+    return encode_on_cluster(codec, images, output, qp, resources=Resources.of_cluster(networks), **coding)
 
 
 def _refuse_own_outputs(images: Sequence[Source], folder: Path) -> None:

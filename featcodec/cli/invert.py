@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +15,14 @@ from featcodec.cli.attacked import expand_attacked, letterbox_and_plates_options
 from featcodec.cli.console import complain, print_json, print_table, progress
 from featcodec.cli.options import (
     bottleneck_label,
+    check_cluster,
+    cluster_option,
     ignore_exif_option,
+    join_cluster,
     json_option,
     load_codec_for,
     model_options,
+    networks_option,
     overwrite_option,
     read_side_infos,
     sources_argument,
@@ -30,6 +34,7 @@ if TYPE_CHECKING:
     from featcodec.privacy.attack import Attack
     from featcodec.privacy.attack_files import Attacked
     from featcodec.privacy.attack_results import AttackResult
+    from featcodec.system.paths import Source
 
 AUTO = "auto"
 _MEASURES = ("psnr", "edge_psnr")
@@ -71,6 +76,8 @@ _ATTACKS = ("", "latent_")
 @letterbox_and_plates_options
 @ignore_exif_option
 @workers_option
+@cluster_option
+@networks_option
 @overwrite_option
 @json_option
 def command(
@@ -90,6 +97,8 @@ def command(
     plate_reader: Path,
     ignore_exif: bool,
     workers: int | None,
+    cluster: str | None,
+    networks: int | None,
     overwrite: bool,
     as_json: bool,
 ) -> int:
@@ -107,43 +116,31 @@ def command(
     read on the originals count. The command prints the share of characters that are read (lower is more private).
     """
 
-    from featcodec.errors import FeatcodecError
     from featcodec.privacy.attack import Attack
-    from featcodec.privacy.attack_files import attack_files, check_pictures
+    from featcodec.privacy.attack_files import check_pictures
     from featcodec.privacy.attack_results import add_attack_results, check_attack_results
 
+    device = check_cluster(cluster, device, workers, networks)
     files, are_streams = expand_attacked(sources)
     matched, unmatched = match_attacked(files, originals, are_streams=are_streams)
     if are_streams and originals is None:
         _refuse_without_originals(latent_recnet, private)
-    for source in unmatched:
-        complain(f"{source.path}: {originals} has no image of that name, or several; the file is left out")
-    if len(unmatched) == len(files):
-        raise FeatcodecError(f"{originals}: has no original for any of the {len(files)} files; check --originals")
-    known = [source for source in files if source not in unmatched]
+    known = _with_original(files, unmatched, originals)
     check_pictures(known, output, matched, overwrite=overwrite)
     check_attack_results(output)
     plates = None if private is None else plate_audit(private, _given(plate_reader), known)
     side_infos = read_side_infos(source.path for source in known) if are_streams else {}
-    networks, settings = (detector, bottleneck, layout, device, half), {"image_size": image_size, "square": square}
-    codec = load_codec_for(side_infos.values(), *networks, **settings, restoration="none")
+    join_cluster(cluster)
+    weights = detector, bottleneck, layout, device, half
+    codec = load_codec_for(side_infos.values(), *weights, image_size=image_size, square=square, restoration="none")
     attack = Attack.load(codec, _given(recnet))
     latent = None
     if latent_recnet is not None:
         latent = Attack.load(codec.without_bottleneck(), _given(latent_recnet))
     done: list[Attacked] = []
     started = time.perf_counter()
-    outcomes = attack_files(
-        attack,
-        known,
-        output,
-        originals=matched,
-        latent=latent,
-        plates=plates,
-        workers=workers,
-        overwrite=overwrite,
-        ignore_exif=ignore_exif,
-    )
+    options = {"originals": matched, "latent": latent, "plates": plates, "ignore_exif": ignore_exif}
+    outcomes = _outcomes(attack, known, output, options, workers, cluster, networks, overwrite=overwrite)
     with contextlib.closing(outcomes):
         for outcome in progress(outcomes, len(known), "invert"):
             if outcome.error is None:
@@ -168,6 +165,39 @@ def command(
         speed = f"{seconds:.1f} s ({len(done) / seconds:.1f} images/s)"
         click.echo(f"{len(done)} inverted, {failed} failed, {speed} -> {output}")
     return 1 if failed else 0
+
+
+def _with_original(files: Sequence[Source], unmatched: set[Source], originals: Path | None) -> list[Source]:
+    """The files that are not left out. Say why the others are."""
+    from featcodec.errors import FeatcodecError
+
+    for source in unmatched:
+        complain(f"{source.path}: {originals} has no image of that name, or several; the file is left out")
+    if len(unmatched) == len(files):
+        raise FeatcodecError(f"{originals}: has no original for any of the {len(files)} files; check --originals")
+    return [source for source in files if source not in unmatched]
+
+
+def _outcomes(
+    attack: Attack,
+    sources: Sequence[Source],
+    output: Path,
+    options: Mapping[str, Any],
+    workers: int | None,
+    cluster: str | None,
+    networks: int | None,
+    *,
+    overwrite: bool,
+) -> Generator[Attacked, None, None]:
+    """The outcomes of the attack on this machine, or on a cluster, in the order of the sources."""
+    if cluster is None:
+        from featcodec.privacy.attack_files import attack_files
+
+        return attack_files(attack, sources, output, **options, workers=workers, overwrite=overwrite)
+    from featcodec.cluster.invert import attack_on_cluster
+    from featcodec.cluster.resources import Resources
+
+    return attack_on_cluster(attack, sources, output, **options, resources=Resources.of_cluster(networks))
 
 
 def _results(

@@ -184,37 +184,50 @@ def conditions_of(texts: Iterable[str]) -> dict[str, str]:
     return conditions
 
 
-def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """--cluster and --networks, which `check_cluster` checks."""
-    for option in (
-        click.option(
-            "--networks",
-            type=click.IntRange(1, 65536),
-            default=None,
-            help="With --cluster: processes that hold the networks. [default: encode: one for four cores, at least one "
-            "per node; decode: one per core]",
-        ),
-        click.option(
-            "--cluster",
-            metavar="ADDRESS",
-            default=None,
-            help="Run on a Ray cluster: auto, local or ray://HOST:10001. [default: this machine alone]",
-        ),
-    ):
-        command = option(command)
-    return command
+cluster_option = click.option(
+    "--cluster",
+    metavar="ADDRESS",
+    default=None,
+    help="Run on a Ray cluster: auto, local or ray://HOST:10001. [default: this machine alone]",
+)
+networks_option = click.option(
+    "--networks",
+    type=click.IntRange(1, 65536),
+    default=None,
+    help="With --cluster: processes that hold the networks. [default: encode: one for four cores, at least one per "
+    "node; others: one per core]",
+)
 
 
-def check_cluster(cluster: str | None, networks: int | None, workers: int | None) -> None:
-    """Refuse options that do not belong together.
+def check_cluster(cluster: str | None, device: str, workers: int | None, networks: int | None = None) -> str:
+    """Refuse options that do not belong together. Returns the device: networks run on CPUs of a cluster.
 
     Raises:
         click.UsageError: an option for a cluster without one, or one for this machine with a cluster.
     """
-    if cluster is None and networks is not None:
-        raise click.UsageError("--networks is for a cluster; give --cluster too")
-    if cluster is not None and workers is not None:
-        raise click.UsageError("--workers is for this machine alone; with --cluster, give --networks")
+    if cluster is None:
+        if networks is not None:
+            raise click.UsageError("--networks is for a cluster; give --cluster too")
+        return device
+    if workers is not None:
+        raise click.UsageError("--workers is for this machine alone; leave it out with --cluster")
+    if device not in {"auto", "cpu"}:
+        raise click.UsageError(f"--device {device} is for this machine alone; with --cluster, networks run on CPUs")
+    return "cpu"
+
+
+def join_cluster(cluster: str | None) -> None:
+    """Be connected to the cluster of --cluster, if any, until the command ends.
+
+    Raises:
+        FeatcodecError: there is no such cluster, or Ray is not installed.
+    """
+    if cluster is not None:
+        from featcodec.cluster.session import connected
+
+        context = click.get_current_context()
+        assert context is not None  # noqa: S101  (a command runs)
+        context.with_resource(connected(cluster))
 
 
 def bottleneck_label(name: str, codec: FeatureCodec) -> str:

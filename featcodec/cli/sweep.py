@@ -15,10 +15,13 @@ from featcodec.cli.console import complain, note_all, note_classes, print_json, 
 from featcodec.cli.options import (
     bits_option,
     box_options,
+    check_cluster,
+    cluster_option,
     detector_option,
     encoder_params_option,
     ignore_exif_option,
     image_size_option,
+    join_cluster,
     json_option,
     layout_option,
     note_photographs,
@@ -32,6 +35,7 @@ from featcodec.video.profiles import DEFAULT_PROFILE, PROFILES, describe
 from featcodec.video.settings import PRESETS
 
 if TYPE_CHECKING:
+    from featcodec.evaluation.bench import Bench
     from featcodec.evaluation.points import Row
     from featcodec.evaluation.sweep import Outcome
 
@@ -178,6 +182,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
 )
 @restoration_option
 @workers_option
+@cluster_option
 @json_option
 def command(
     sources: tuple[str, ...],
@@ -187,6 +192,7 @@ def command(
     seed: int,
     ignore_exif: bool,
     workers: int | None,
+    cluster: str | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -203,6 +209,7 @@ def command(
     from featcodec.images.reading import IMAGE_SUFFIXES
     from featcodec.system.paths import expand_sources
 
+    options["device"] = check_cluster(cluster, options["device"], workers)
     file = PointFile(output)
     truth = read_annotations(annotations, complain)
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")
@@ -212,12 +219,13 @@ def command(
             f"note: {len(dataset.sources)} of the {len(truth.image_ids)} annotated images are given; only they count"
         )
     note_photographs(options["detector"], (source.path for source in dataset.sources))
+    join_cluster(cluster)
     plans = plans_of(options)
     note_classes(dataset.annotations, plans[0].method.codec.model.detector.names)  # all plans have one detector
     done: list[Outcome] = []
     # While it shows its bar, rich sends printed text to stderr: right on a terminal, wrong if stdout goes into a file.
     stdout = None if sys.stdout.isatty() else sys.stdout
-    outcomes = sweep(plans, dataset, file, bootstrap=bootstrap, seed=seed, workers=workers)
+    outcomes = sweep(plans, dataset, file, bootstrap=bootstrap, seed=seed, workers=workers, bench=_bench(cluster))
     with contextlib.closing(outcomes):
         for outcome in progress(outcomes, sum(len(plan.values) for plan in plans), "sweep"):
             done.append(outcome)
@@ -235,6 +243,15 @@ def command(
     else:
         click.echo(f"{measured} measured, {skipped} already there, {failed} failed -> {output}")
     return 1 if failed else 0
+
+
+def _bench(cluster: str | None) -> Bench | None:
+    """The cluster, if one is asked for."""
+    if cluster is None:
+        return None
+    from featcodec.cluster.sweep import ClusterBench
+
+    return ClusterBench()
 
 
 def _in_words(outcome: Outcome) -> str:

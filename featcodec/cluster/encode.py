@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcodec.cluster.manifest import Manifest
-from featcodec.cluster.resources import Resources
-from featcodec.cluster.rows import TRIES, Passed, Rows, StepOfRows, outcomes, with_step
+from featcodec.cluster.resources import Resources, images_in_block
+from featcodec.cluster.rows import TRIES, Avoided, Elsewhere, Passed, Rows, StepOfRows, here, outcomes, with_step
 from featcodec.pipeline.coding import (
     CODED_SAMPLES,
     Encoded,
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
     from featcodec.codec import FeatureCodec
-
-_BLOCK_BYTES = 64 << 20
-"""The most bytes that the letterboxed images of a block have, unless a single image has more."""
 
 
 @dataclass(frozen=True)
@@ -75,15 +72,14 @@ def encode_on_cluster(
     import ray  # noqa: PLC0415
 
     settings = Encoding(folder, qp, codec.image_size, codec.square, batch, overwrite, ignore_exif)
-    shared, video_codec, here = ray.put(codec), codec.video_codec, Path.cwd()
+    shared, video_codec, start = ray.put(codec), codec.video_codec, Path.cwd()
 
-    def plan(rows: Dataset) -> Dataset:
-        read = with_step(rows, StepOfRows(partial(_read, settings), here), resources.of_readers(TRIES))
-        framed = with_step(
-            read, _FrontEnd, resources.of_front_ends(TRIES), fn_constructor_args=(shared, settings, here)
-        )
-        coding = StepOfRows(partial(_code, video_codec, settings), here)
-        return with_step(framed, coding, resources.of_coders(TRIES))
+    def plan(rows: Dataset, avoided: Avoided) -> Dataset:
+        read = with_step(rows, StepOfRows(partial(_read, settings), start), resources.of_readers(TRIES), avoided)
+        networks = resources.of_front_ends(TRIES)
+        framed = with_step(read, _FrontEnd, networks, avoided, fn_constructor_args=(shared, settings, start))
+        coding = StepOfRows(partial(_code, video_codec, settings), start)
+        return with_step(framed, coding, resources.of_coders(TRIES), avoided)
 
     def lost(source: Source) -> Encoded:
         remedy = "leave the image out, or give the workers more memory"
@@ -93,8 +89,7 @@ def encode_on_cluster(
     with Manifest(folder, _identity(codec, settings), overwrite=overwrite) as manifest:
         done, waiting = manifest.split(sources)
         yield from done
-        largest = max(1, _BLOCK_BYTES // (3 * codec.image_size**2))
-        for _, outcome in outcomes(waiting, plan, lost, largest):
+        for _, outcome in outcomes(waiting, plan, lost, images_in_block(codec.image_size)):
             manifest.add(outcome)
             yield outcome
 
@@ -170,7 +165,8 @@ def _code(video_codec: VideoCodec, settings: Encoding, jobs: list[FrameJob]) -> 
                 video_codec, [jobs[place] for place in part], settings.qp, settings, overwrite=settings.overwrite
             )
             coded.update(zip(part, done, strict=True))
-    return [Passed(coded[place]) for place in range(len(jobs))]
+    results = [coded[place] for place in range(len(jobs))]
+    return [Elsewhere(result, here()) if result.unwritten else Passed(result) for result in results]
 
 
 def _passed(result: Any) -> Any:

@@ -7,7 +7,10 @@ from typing import Any
 
 _CORES_PER_NETWORK = 4
 """One front-end keeps so many encoders busy: it takes about a quarter of the time of VVC."""
-_READERS_PER_NODE = 2
+_CORES_PER_READER = 8
+"""One reader feeds so many encoders: it takes about an eighth of the time of VVC."""
+_BLOCK_BYTES = 64 << 20
+"""The most bytes that the letterboxed images of a block have, unless a single image has more."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,8 @@ class Resources:
 
         nodes = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
         cores = cores_of_cluster()
-        return cls(networks or max(nodes, cores // _CORES_PER_NETWORK), networks or cores, _READERS_PER_NODE * nodes)
+        readers = max(nodes, cores // _CORES_PER_READER)
+        return cls(networks or max(nodes, cores // _CORES_PER_NETWORK), networks or cores, readers)
 
     def of_readers(self, tries: int) -> dict[str, Any]:
         """Options of Ray Data for the step that reads. Reading is light beside coding, so no core is set aside."""
@@ -64,6 +68,11 @@ def cores_of_cluster() -> int:
 
     total: dict[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
     return max(1, int(total.get("CPU", 1)))
+
+
+def images_in_block(image_size: int) -> int:
+    """The most images in a block, at least 1, by the longest side of a letterboxed image."""
+    return max(1, _BLOCK_BYTES // (3 * image_size**2))
 
 
 def _of_actors(actors: int, cores: float, tries: int) -> dict[str, Any]:

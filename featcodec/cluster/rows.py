@@ -2,7 +2,7 @@
 
 Items travel through Ray Data as pickled rows, a few in a block. A block whose worker dies is tried again by Ray. If it
 dies each time, the block is lost. Its items are then tried again one by one, so that only the item that kills its
-worker fails.
+worker fails. What failed because of its node (`Elsewhere`) is then tried again, too, on other nodes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import os
 import pickle
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -28,6 +29,10 @@ _LARGEST_BLOCK = 64
 """Items in a block. An encoder process takes some of one shape; in a large block there are more of them."""
 _BLOCKS_PER_CORE = 4
 """At least so many, so that all cores end at about the same time."""
+_SECTION = 1 << 16
+"""Items that are given to Ray Data at once: it holds all of them in memory. Each section starts its actors anew."""
+_SECTION_PER_CORE = 4096
+"""At least so many, so that a section of a large cluster lasts minutes."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -43,9 +48,24 @@ class Passed(Generic[R]):
 
 
 @dataclass(frozen=True)
+class Elsewhere(Passed[R]):
+    """A failure that another node may not have: the item is tried there once more.
+
+    Attributes:
+        node: where it failed, from `here`.
+    """
+
+    node: str
+
+
+@dataclass(frozen=True)
 class _Raised(Passed[Any]):
     """What a step raised. Ray would only say in its log that the block is lost."""
 
+
+Plan = Callable[["Dataset", "Avoided"], "Dataset"]
+"""Adds the steps to a data set of rows. The steps do not run on the nodes that are avoided (`with_step`)."""
+Avoided = frozenset[str]
 
 Step = Callable[[list[Any]], list[Any]]
 """Takes the items of a block, and returns one result per item, in order. A `Passed` is given to no further step."""
@@ -76,22 +96,35 @@ class StepOfRows:
         return {"number": rows["number"], "item": [pickle.dumps(item, pickle.HIGHEST_PROTOCOL) for item in items]}
 
 
-def with_step(rows: Dataset, step: Any, options: Mapping[str, Any], **arguments: Any) -> Dataset:
+def here() -> str:
+    """The id of the node that this worker runs on."""
+    import ray  # noqa: PLC0415
+
+    node: str = ray.get_runtime_context().get_node_id()
+    return node
+
+
+def with_step(
+    rows: Dataset, step: Any, options: Mapping[str, Any], avoided: Avoided = frozenset(), **arguments: Any
+) -> Dataset:
     """Add a step to a data set of rows.
 
     Args:
         rows: the data set.
         step: a `StepOfRows`, or a class whose objects are called like one.
         options: what the step gets of the cluster (`Resources`).
+        avoided: nodes that the step does not run on.
         arguments: more arguments of `Dataset.map_batches`.
     """
+    if avoided:
+        arguments["label_selector"] = {"ray.io/node-id": f"!in({','.join(sorted(avoided))})"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Ray 2.64 drops max_retries and max_restarts
         return rows.map_batches(step, **options, **arguments)
 
 
 def outcomes(
-    items: Sequence[T], plan: Callable[[Dataset], Dataset], lost: Callable[[T], R], largest: int = _LARGEST_BLOCK
+    items: Sequence[T], plan: Plan, lost: Callable[[T], R], largest: int = _LARGEST_BLOCK
 ) -> Iterator[tuple[int, R]]:
     """Yield one (number, outcome) per item, as soon as it is there.
 
@@ -101,30 +134,55 @@ def outcomes(
         lost: returns the outcome of an item whose worker died at each try.
         largest: most items in a block.
     """
-    done = bytearray(len(items))
-    for block in (max(1, min(_LARGEST_BLOCK, largest, len(items) // (_BLOCKS_PER_CORE * cores_of_cluster()))), 1):
-        waiting = [number for number, is_done in enumerate(done) if not is_done]
+    cores = cores_of_cluster()
+    section = max(_SECTION, _SECTION_PER_CORE * cores)
+    for start in range(0, len(items), section):
+        waiting = dict(enumerate(items[start : start + section], start))
+        block = max(1, min(_LARGEST_BLOCK, largest, len(waiting) // (_BLOCKS_PER_CORE * cores)))
+        yield from _of_section(waiting, plan, lost, block)
+
+
+def _of_section(waiting: dict[int, T], plan: Plan, lost: Callable[[T], R], block: int) -> Iterator[tuple[int, R]]:
+    elsewhere = dict[int, Elsewhere[R]]()
+    for size in (block, 1):
         if not waiting:
             return
-        for number, outcome in _where_it_works(items, waiting, block, plan):
-            if not done[number]:  # a block may come twice after its node died
-                done[number] = True
-                yield number, outcome
-    for number, is_done in enumerate(done):
-        if not is_done:
-            yield number, lost(items[number])
+        avoided = _unless_all(one.node for one in elsewhere.values())
+        for number, passed in _where_it_works(dict(waiting), size, partial(_planned, plan, avoided)):
+            if number not in waiting:  # a block may come twice after its node died
+                continue
+            if isinstance(passed, Elsewhere) and size > 1:
+                elsewhere[number] = passed
+                continue
+            del waiting[number]
+            yield number, passed.outcome
+    for number, item in waiting.items():
+        yield number, elsewhere[number].outcome if number in elsewhere else lost(item)
+
+
+def _planned(plan: Plan, avoided: Avoided, rows: Dataset) -> Dataset:
+    return plan(rows, avoided)
+
+
+def _unless_all(nodes: Iterable[str]) -> Avoided:
+    """The nodes, unless no other one is left."""
+    import ray  # noqa: PLC0415
+
+    alive = {node["NodeID"] for node in ray.nodes() if node["Alive"]}  # type: ignore[no-untyped-call]
+    avoided = frozenset(nodes)
+    return avoided if alive - avoided else frozenset()
 
 
 def _where_it_works(
-    items: Sequence[T], waiting: Sequence[int], block: int, plan: Callable[[Dataset], Dataset]
-) -> Iterator[tuple[int, Any]]:
+    items: Mapping[int, T], block: int, plan: Callable[[Dataset], Dataset]
+) -> Iterator[tuple[int, Passed[Any]]]:
     """Run the steps. Ray Data does not work behind an address ray://; there, an actor in the cluster is the driver."""
     import ray  # noqa: PLC0415
 
     if not ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
-        yield from _run(items, waiting, block, plan)
+        yield from _run(items, block, plan)
         return
-    driver: Any = ray.remote(num_cpus=0)(_Driver).remote(items, waiting, block, plan)
+    driver: Any = ray.remote(num_cpus=0)(_Driver).remote(items, block, plan)
     while part := ray.get(driver.next_ones.remote()):
         yield from part
 
@@ -132,28 +190,25 @@ def _where_it_works(
 class _Driver:
     """`_run` in an actor, some outcomes at a time."""
 
-    def __init__(
-        self, items: Sequence[T], waiting: Sequence[int], block: int, plan: Callable[[Dataset], Dataset]
-    ) -> None:
-        self._outcomes = _run(items, waiting, block, plan)
+    def __init__(self, items: Mapping[int, T], block: int, plan: Callable[[Dataset], Dataset]) -> None:
+        self._outcomes = _run(items, block, plan)
 
-    def next_ones(self) -> list[tuple[int, Any]]:
+    def next_ones(self) -> list[tuple[int, Passed[Any]]]:
         return list(islice(self._outcomes, _AT_ONCE))
 
 
-def _run(
-    items: Sequence[T], waiting: Sequence[int], block: int, plan: Callable[[Dataset], Dataset]
-) -> Iterator[tuple[int, Any]]:
+def _run(items: Mapping[int, T], block: int, plan: Callable[[Dataset], Dataset]) -> Iterator[tuple[int, Passed[Any]]]:
     import ray.data  # noqa: PLC0415
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1
-    rows = [{"number": number, "item": pickle.dumps(items[number], pickle.HIGHEST_PROTOCOL)} for number in waiting]
-    blocks = -(-len(rows) // block)
-    for batch in plan(ray.data.from_items(rows, override_num_blocks=blocks)).iter_batches(batch_size=None):
+    rows = [{"number": number, "item": pickle.dumps(item, pickle.HIGHEST_PROTOCOL)} for number, item in items.items()]
+    given = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // block))
+    del rows
+    for batch in plan(given).iter_batches(batch_size=None):
         for number, item in zip(batch["number"], batch["item"], strict=True):
             passed = pickle.loads(item)  # noqa: S301  (our own, inside the cluster)
             if isinstance(passed, _Raised):
                 raise passed.outcome
-            yield int(number), passed.outcome
+            yield int(number), passed

@@ -51,7 +51,7 @@ def import_ray() -> Any:
 
 @contextlib.contextmanager
 def connected(address: str) -> Iterator[None]:
-    """Be connected to a cluster. A cluster that is connected already stays so.
+    """Be connected to a cluster. A cluster that is connected already stays so. Meanwhile, torch is imported.
 
     Args:
         address: `auto` (the cluster that $RAY_ADDRESS names or that runs on this machine), `local` (a new one on this
@@ -73,6 +73,11 @@ def connected(address: str) -> Iterator[None]:
     # Ray would print to stdout, beside the results, that a worker died. What that means for an item is said by us.
     ray_worker: Any = importlib.import_module("ray._private.worker")
     ray_worker.listen_error_messages = lambda worker, threads_stopped: None
+    # Ray would take SIGTERM over and end this process with another exit code.
+    ray_utils: Any = importlib.import_module("ray._private.utils")
+    ray_utils.set_sigterm_handler = lambda handler: None
+    importing = threading.Thread(target=importlib.import_module, args=("featcodec.codec",), daemon=True)
+    importing.start()  # it takes seconds, in which Ray mostly waits for its processes
     try:
         with _silent(), _own_signals(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

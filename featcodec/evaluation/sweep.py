@@ -1,45 +1,30 @@
 """Sweeps: measured points of rate-accuracy curves, one CSV row per point. Each point is really coded and decoded.
 
-For each method the front-end runs once per image. Its samples wait in a temporary file. The work of a point then runs
-in threads, and each thread does all steps of a batch: VVC codes the batch in a process, the bytes are decoded, and the
-networks finish with one CPU thread.
+For each method the front-end runs once per image. The rest of the work is done for each point (`measuring`), by
+threads of this machine or on a cluster (`bench`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import importlib
-import math
-import threading
-import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar
-
-import numpy as np
 
 from featcodec.bitstream.rate import bits_per_pixel
 from featcodec.errors import FeatcodecError, InputError, OutputError
+from featcodec.evaluation.bench import Bench, Prepared, ThisMachine
 from featcodec.evaluation.bootstrap import ap50_interval
 from featcodec.evaluation.coco import accuracy_of, match_boxes
-from featcodec.evaluation.crew import Crew, Spool
 from featcodec.evaluation.dataset import Dataset
-from featcodec.evaluation.methods import Method, Picture
+from featcodec.evaluation.measuring import Measuring
+from featcodec.evaluation.methods import Method
 from featcodec.evaluation.points import IDENTITY, PARAMETERS, SCORES, PointFile, Row, number
-from featcodec.images.letterbox import Letterboxed
-from featcodec.images.reading import reading
-from featcodec.pipeline.common import NETWORK_PIXELS, most_pixels, network_parts
 from featcodec.privacy.image_quality import mean_decibel
-from featcodec.privacy.similarity import similarity_of
-from featcodec.system.batching import Batcher, Budget, cores, parts
-from featcodec.system.devices import beside_other_work
+from featcodec.system.batching import cores
 
-BATCH = 8
-"""The largest number of images that one encoder process codes."""
-_CODED_SAMPLES = 16 << 20
-"""Samples that one encoder process gets at once, unless a single picture has more."""
-_WAITING_IMAGES = 64
+_STAGES = ("front_end", "encode", "decode", "back_end")
 
 S = TypeVar("S")
 D = TypeVar("D")
@@ -83,6 +68,7 @@ def sweep(
     bootstrap: int = 0,
     seed: int = 0,
     workers: int | None = None,
+    bench: Bench | None = None,
 ) -> Generator[Outcome, None, None]:
     """Measure the points that are not in the file yet, and append them. Yields one outcome per point, in order.
 
@@ -96,6 +82,7 @@ def sweep(
         bootstrap: number of resamples for the interval of AP50; 0 means no interval.
         seed: seed of the resampling.
         workers: encoder processes (and threads) at a time; None means one per core.
+        bench: where the work is done; None means `workers` threads of this machine.
 
     Raises:
         InputError: an image cannot be read, or the file has other columns.
@@ -104,9 +91,10 @@ def sweep(
     # The back-end imports torchvision at its first use. Without this line the import would count as time of a point.
     importlib.import_module("torchvision")
     file.prepare()
-    with Crew(workers or cores()) as crew:
+    with contextlib.ExitStack() as ending:
+        bench = bench or ending.enter_context(ThisMachine(workers or cores()))
         for plan in plans:
-            with contextlib.closing(_Curve(plan.method, dataset, crew)) as curve:
+            with contextlib.closing(_Curve(plan.method, dataset, bench)) as curve:
                 for value in plan.values:
                     yield _point(curve, value, file, bootstrap, seed)
 
@@ -141,51 +129,22 @@ def _keep_measured(row: Row, older: Row | None) -> Row:
     return {name: value or older[name] for name, value in row.items()}
 
 
-@dataclass(frozen=True)
-class _Item(Generic[S]):
-    """A prepared image. Its samples are in the spool.
-
-    `pixels` is the number of letterboxed pixels. `original` is the (width, height) of the original image.
-    """
-
-    number: int
-    side_info: S
-    shape: tuple[int, ...]
-    position: int
-    pixels: int
-    original: tuple[int, int]
-
-
-@dataclass(frozen=True)
-class _Scored:
-    """The outcome of one image at one point."""
-
-    bytes: int
-    slice_bytes: int
-    original: tuple[int, int]
-    results: list[dict[str, Any]]
-    quality: Mapping[str, float] | None
-
-
 class _Curve(Generic[S, D]):
     """A method on a data set. It is prepared once and measured at many points."""
 
-    def __init__(self, method: Method[S, D], dataset: Dataset, crew: Crew) -> None:
+    def __init__(self, method: Method[S, D], dataset: Dataset, bench: Bench) -> None:
         self.method = method
         self.dataset = dataset
-        self.crew = crew
+        self._bench = bench
         self._identity = method.identity()
-        self._categories = dataset.annotations.category_ids(method.codec.model.detector.names)
-        self._spool: Spool | None = None
-        self._items: list[_Item[S]] = []
-        self._seconds: dict[str, float] = {}
-        self._clock = threading.Lock()
-        self._at_once = Budget(crew.workers * NETWORK_PIXELS)
+        categories = dataset.annotations.category_ids(method.codec.model.detector.names)
+        self._work = Measuring(method, dataset.sources, dataset.image_ids, categories, dataset.ignore_exif)
+        self._images: Prepared | None = None
 
     def close(self) -> None:
-        """Remove the temporary file."""
-        if self._spool is not None:
-            self._spool.close()
+        """Give the room of the prepared images back."""
+        if self._images is not None:
+            self._images.close()
 
     def point(self, value: int | None) -> Row:
         """Return the columns that identify a point."""
@@ -199,16 +158,10 @@ class _Curve(Generic[S, D]):
 
     def measure(self, value: int | None, bootstrap: int, seed: int) -> Row:
         """Measure a point and return its values."""
-        with beside_other_work(threads=1):
-            if not self._items:
-                self.close()
-                self._seconds["front_end"] = 0.0
-                self._spool = Spool()
-                self._items = sorted(self._prepare(self._spool), key=lambda item: item.number)
-            for stage in ("encode", "decode", "back_end"):
-                self._seconds[stage] = 0.0
-            work = partial(self._score, value)
-            scored = [one for batch in self.crew.map(work, _batches(self._items)) for one in batch]
+        if self._images is None:
+            self._images = self._bench.prepare(self._work)
+        scored, seconds = self._images.score(value)
+        seconds = {**self._images.seconds, **seconds}
         evaluation = match_boxes(self.dataset.annotations, [result for one in scored for result in one.results])
         accuracy = accuracy_of(self.dataset.annotations, evaluation)
         total, slices = (sum(getattr(one, name) for one in scored) for name in ("bytes", "slice_bytes"))
@@ -219,7 +172,7 @@ class _Curve(Generic[S, D]):
             **{name: number(getattr(accuracy, name)) for name in ("ap", "ap50", "ap75")},
             **dict.fromkeys(("bootstrap", "seed", "ap50_low", "ap50_high", *SCORES), ""),
             "recnet": self.method.recnet,
-            **{f"{stage}_seconds": f"{seconds:.3f}" for stage, seconds in self._seconds.items()},
+            **{f"{stage}_seconds": f"{seconds.get(stage, 0.0):.3f}" for stage in _STAGES},
         }
         if bootstrap:
             interval = ap50_interval(evaluation, bootstrap, seed)
@@ -229,97 +182,3 @@ class _Curve(Generic[S, D]):
         for name in qualities[0] if qualities else ():
             row[name] = number(mean_decibel(quality[name] for quality in qualities))
         return row
-
-    def _prepare(self, spool: Spool) -> Iterator[_Item[S]]:
-        batches = Batcher[tuple[int, Letterboxed]](BATCH, _WAITING_IMAGES)
-
-        largest = 3 * self.method.codec.image_size**2
-
-        def grouped() -> Iterator[list[tuple[int, Letterboxed]]]:
-            for numbered in self.crew.map(self._read, range(len(self.dataset.sources)), lambda _: largest):
-                yield from batches.add(numbered[1].pixels.shape, numbered, numbered[1].pixels.nbytes)
-            yield from batches.rest()
-
-        for prepared in self.crew.map(
-            partial(self._front, spool), grouped(), lambda batch: sum(image.pixels.nbytes for _, image in batch)
-        ):
-            yield from prepared
-
-    def _read(self, number: int) -> tuple[int, Letterboxed]:
-        with reading(self.dataset.sources[number].path, ignore_exif=self.dataset.ignore_exif) as pixels:
-            return number, self.method.codec.letterbox(pixels)
-
-    def _front(self, spool: Spool, batch: list[tuple[int, Letterboxed]]) -> list[_Item[S]]:
-        pixels, items = _pixels(batch[0][1]), []
-        for part in network_parts(batch, pixels):
-            with self._at_once.holding(most_pixels(len(part), pixels)):
-                with self._timed("front_end"):
-                    prepared = self.method.prepare([image for _, image in part])
-                for (number, image), (side_info, samples) in zip(part, prepared, strict=True):
-                    position = spool.write(samples)
-                    items.append(_Item(number, side_info, samples.shape, position, pixels, _original(image)))
-        return items
-
-    def _score(self, value: int | None, batch: list[_Item[S]]) -> list[_Scored]:
-        with self._at_once.holding(most_pixels(len(batch), batch[0].pixels)):
-            return self._code_and_score(value, batch)
-
-    def _code_and_score(self, value: int | None, batch: list[_Item[S]]) -> list[_Scored]:
-        method, spool = self.method, self._spool
-        assert spool is not None  # noqa: S101  (`measure` made it)
-        samples = [spool.read(item.position, item.shape) for item in batch]
-        with self._timed("encode"):
-            pairs = [(item.side_info, picture) for item, picture in zip(batch, samples, strict=True)]
-            files = method.encode(pairs, value)
-        # From here on only the bytes are used.
-        with self._timed("decode"):
-            decoded = [method.decode(data, item.original) for data, item in zip(files, batch, strict=True)]
-        with self._timed("back_end"):
-            detections = [one for part in network_parts(decoded, batch[0].pixels) for one in method.back_end(part)]
-        pictures = [picture for part in network_parts(decoded, batch[0].pixels) for picture in method.attack(part)]
-        qualities = [self._quality(*pair) for pair in zip(batch, pictures, strict=True)] if pictures else []
-        return [
-            _Scored(
-                len(data),
-                method.slice_bytes(data),
-                item.original,
-                found.to_coco(self.dataset.image_ids[item.number], self._categories),
-                qualities[index] if qualities else None,
-            )
-            for index, (item, data, found) in enumerate(zip(batch, files, detections, strict=True))
-        ]
-
-    def _quality(self, item: _Item[S], picture: Picture) -> dict[str, float]:
-        _, image = self._read(item.number)
-        original = image.letterbox.crop(image.pixels).astype(np.float32) / 255
-        return similarity_of(original, picture)
-
-    @contextlib.contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            with self._clock:
-                self._seconds[stage] += time.perf_counter() - started
-
-
-def _batches(items: Sequence[_Item[S]]) -> list[list[_Item[S]]]:
-    """Return batches of one shape for encoder processes. The largest come first, so that all cores end together."""
-    by_shape: dict[tuple[int, ...], list[_Item[S]]] = {}
-    for item in items:
-        by_shape.setdefault(item.shape, []).append(item)
-    batches = [[*batch] for group in by_shape.values() for batch in parts(group, _coded_at_once(group[0]))]
-    return sorted(batches, key=lambda batch: -len(batch) * batch[0].pixels)
-
-
-def _coded_at_once(item: _Item[S]) -> int:
-    return max(1, min(BATCH, _CODED_SAMPLES // math.prod(item.shape)))
-
-
-def _pixels(image: Letterboxed) -> int:
-    return image.letterbox.width * image.letterbox.height
-
-
-def _original(image: Letterboxed) -> tuple[int, int]:
-    return image.letterbox.original_width, image.letterbox.original_height

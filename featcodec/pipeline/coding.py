@@ -12,7 +12,7 @@ from pathlib import Path
 
 from featcodec import bitstream
 from featcodec.bitstream import STREAM_SUFFIX, SideInfo
-from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, one_line
+from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, OutputError, one_line
 from featcodec.images.letterbox import Letterboxed
 from featcodec.images.reading import reading
 from featcodec.packing.frames import Frame
@@ -37,6 +37,7 @@ class Encoded:
         skipped: whether the file already existed, made from the same image with the same settings.
         error: one line that says what went wrong, or None.
         coding_seconds: the share of this image in the run time of its encoder process.
+        unwritten: whether only its file could not be written, for example on a full disk.
     """
 
     source: Source
@@ -46,6 +47,7 @@ class Encoded:
     skipped: bool = False
     error: str | None = None
     coding_seconds: float = 0.0
+    unwritten: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,7 @@ def _write(job: FrameJob, stream: bytes, seconds: float, *, overwrite: bool) -> 
         except ExistsError:  # another run wrote it meanwhile
             return existing(job.source, job.output, lambda found: found == job.side_info)
     except FeatcodecError as error:
-        return Encoded(job.source, job.output, error=one_line(error, job.source.path))
+        unwritten = isinstance(error, OutputError) and not isinstance(error, ExistsError)
+        return Encoded(job.source, job.output, error=one_line(error, job.source.path), unwritten=unwritten)
     pixels = job.side_info.original_width * job.side_info.original_height
     return Encoded(job.source, job.output, len(data), pixels, coding_seconds=seconds)

@@ -19,6 +19,7 @@ from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
 from featcodec.packing.frames import Frame
 from featcodec.privacy.attackers import AttackerNet, attacks, load_attacker, shipped_attacker
 from featcodec.privacy.recnet import RecNetConfig
+from featcodec.system.devices import one_by_one
 
 Picture = npt.NDArray[np.float32]
 """(height, width, 3) RGB in [0, 1]: the reconstruction of one image, without the border of the letterbox."""
@@ -119,6 +120,5 @@ class Attack:
         Args:
             tensors, qps: as for `on_tensors`.
         """
-        qp = None if qps is None else torch.tensor(qps, dtype=torch.float32, device=tensors.device)
-        pictures: Tensor = self.recnet(tensors.float(), qp).clamp(0, 1)
-        return pictures
+        known = () if qps is None else (torch.tensor(qps, dtype=torch.float32, device=tensors.device),)
+        return one_by_one(self.recnet, tensors.float(), *known).clamp(0, 1)

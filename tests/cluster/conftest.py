@@ -23,8 +23,9 @@ def two_nodes() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as environment, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = [str(HERE), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
+        found = [str(HERE), str(HERE.parent), str(HERE.parents[1]), os.environ.get("PYTHONPATH", "")]
         environment.setenv("PYTHONPATH", os.pathsep.join(filter(None, found)))
+        environment.setenv("RAY_worker_niceness", "0")  # else the tests wait for whatever else runs here
         environment.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
         memory = {"object_store_memory": 200 << 20, "num_cpus": 1}
         with socket.socket() as free:
@@ -36,3 +37,14 @@ def two_nodes() -> Iterator[Any]:
         cluster.wait_for_nodes()
         yield cluster
         cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
+def on_two_nodes(two_nodes: Any) -> Iterator[Any]:
+    """This process is connected to the cluster, which it returns."""
+    from featcodec.cluster.session import connected
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with connected(two_nodes.address):
+            yield two_nodes

@@ -134,6 +134,7 @@ def processes_with(mark: str) -> list[int]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+@pytest.mark.parametrize("started", [True, False], ids=["in the middle", "while the cluster starts"])
 @pytest.mark.parametrize(
     ("sign", "code", "lines"), [(signal.SIGINT, 130, 1), (signal.SIGTERM, 143, 0), (signal.SIGKILL, -9, 0)]
 )
@@ -145,14 +146,14 @@ def test_a_run_that_is_stopped_leaves_nothing_running(
     sign: signal.Signals,
     code: int,
     lines: int,
+    started: bool,
 ) -> None:
     mark = f"FEATCODEC_TEST_MARK={os.getpid()}"
     monkeypatch.setenv(*mark.split("="))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     process = start(*encoding(pictures, tmp_path / "out", tiny_yolov5), "--cluster", "local")
     deadline = time.monotonic() + 500
-    # In the middle of the work, or while the cluster starts.
-    while not (len(processes_with(mark)) > 4 if sign == signal.SIGKILL else any((tmp_path / "out").rglob("*.266"))):
+    while not (any((tmp_path / "out").rglob("*.266")) if started else len(processes_with(mark)) > 4):
         assert time.monotonic() < deadline
         assert process.poll() is None
         time.sleep(0.01)

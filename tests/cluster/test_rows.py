@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import featcodec.cluster.rows as rows_module
 from featcodec.cluster.resources import Resources
-from featcodec.cluster.rows import TRIES, Passed, StepOfRows, outcomes, with_step
-from featcodec.cluster.session import connected
+from featcodec.cluster.rows import TRIES, Avoided, Elsewhere, Passed, StepOfRows, here, outcomes, with_step
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900), pytest.mark.filterwarnings("ignore")]  # Ray's own
-
-
-@pytest.fixture(scope="module", autouse=True)
-def driver(two_nodes: Any) -> Iterator[None]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with connected(two_nodes.address):
-            yield
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("on_two_nodes"),
+    pytest.mark.filterwarnings("ignore"),  # Ray's own
+]
 
 
 def _first(log: Path, items: list[int]) -> list[Any]:
@@ -55,7 +50,7 @@ class _Second:
 def test_what_kills_its_worker_each_time_fails_alone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     resources, tries = Resources.of_cluster(), 1  # each takes the start of a worker
 
-    def plan(rows: Any) -> Any:
+    def plan(rows: Any, avoided: Avoided) -> Any:
         rows = with_step(rows, StepOfRows(partial(_first, tmp_path)), resources.of_coders(tries))
         return with_step(rows, _Second, resources.of_front_ends(tries), fn_constructor_args=(tmp_path,))
 
@@ -72,6 +67,42 @@ def _slow(items: list[int]) -> list[Any]:
     return [Passed(item) for item in items]
 
 
+def _same(items: list[int]) -> list[Any]:
+    return [Passed(item) for item in items]
+
+
+def test_many_items_are_given_in_sections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rows_module, "_SECTION", 10)
+    monkeypatch.setattr(rows_module, "_SECTION_PER_CORE", 1)
+    given: list[int] = []
+
+    def plan(rows: Any, avoided: Avoided) -> Any:
+        given.append(rows.count())
+        return with_step(rows, StepOfRows(_same), Resources.of_cluster().of_coders(1))
+
+    assert sorted(outcomes(range(23), plan, str)) == [(item, item) for item in range(23)]
+    assert given == [10, 10, 3]
+
+
+def _only_there(node: str, log: Path, items: list[int]) -> list[Any]:
+    """Works on one node. On others, even numbers fail."""
+    time.sleep(0.1 * len(items))
+    found = here()
+    (log / found).touch()
+    return [Passed(item) if found == node or item % 2 else Elsewhere(f"{item} failed", found) for item in items]
+
+
+def test_what_fails_because_of_its_node_is_done_on_another(two_nodes: Any, tmp_path: Path) -> None:
+    node = two_nodes.head_node.node_id
+
+    def plan(rows: Any, avoided: Avoided) -> Any:
+        step = StepOfRows(partial(_only_there, node, tmp_path))
+        return with_step(rows, step, Resources.of_cluster().of_coders(1), avoided)
+
+    assert sorted(outcomes(range(40), plan, str)) == [(item, item) for item in range(40)]
+    assert len(list(tmp_path.iterdir())) == 2  # both nodes were tried
+
+
 def _raises(items: list[int]) -> list[Any]:
     if 7 in items:
         raise ZeroDivisionError("a bug")
@@ -79,7 +110,7 @@ def _raises(items: list[int]) -> list[Any]:
 
 
 def test_a_bug_is_raised_and_not_called_a_lost_worker() -> None:
-    def plan(rows: Any) -> Any:
+    def plan(rows: Any, avoided: Avoided) -> Any:
         return with_step(rows, StepOfRows(_raises), Resources.of_cluster().of_coders(TRIES))
 
     with pytest.raises(ZeroDivisionError, match="a bug"):
@@ -90,7 +121,7 @@ def test_a_lost_node_loses_nothing(two_nodes: Any) -> None:
     node = two_nodes.add_node(num_cpus=1)
     resources = Resources.of_cluster()
 
-    def plan(rows: Any) -> Any:
+    def plan(rows: Any, avoided: Avoided) -> Any:
         return with_step(rows, StepOfRows(_slow), resources.of_coders(TRIES))
 
     found = []
