@@ -12,6 +12,8 @@ import rich_click as click
 
 from featcodec.cli.console import complain, note_classes, note_sizes, print_json, progress
 from featcodec.cli.options import (
+    LocalPath,
+    PathOrAddress,
     box_filter,
     box_options,
     check_cluster,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PathOrAddress(),
     required=True,
     help="Where to write the detections: a .json file (COCO results), a .csv file, or a folder (YOLO text).",
 )
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--annotations",
-    type=click.Path(path_type=Path),
+    type=PathOrAddress(),
     default=None,
     help="COCO annotation file. It gives the image id for a file name, and the category id for a class name. "
     "[default: the image id is the file name if it is a number, else the path; COCO's own ids or the class ids are "
@@ -82,9 +84,7 @@ if TYPE_CHECKING:
     default=None,
     help="Folder of the original images, for --draw.",
 )
-@click.option(
-    "--draw", type=click.Path(path_type=Path), default=None, help="Folder for images with boxes. Needs --images."
-)
+@click.option("--draw", type=LocalPath(), default=None, help="Folder for images with boxes. Needs --images.")
 @click.option(
     "--draw-conf", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Lowest score of a drawn box."
 )
@@ -121,8 +121,8 @@ def command(
 ) -> int:
     """Decode feature bitstreams and finish the detection.
 
-    SRC are .266 files, folders (searched recursively) or glob patterns. Decoding needs only the bitstream and the
-    weights that it was made with. Other weights are refused.
+    SRC are .266 files, folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER). Decoding needs
+    only the bitstream and the weights that it was made with. Other weights are refused.
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.detections.drawing import open_drawing

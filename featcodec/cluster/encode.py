@@ -70,7 +70,7 @@ def encode_on_cluster(
     """Encode images into bitstream files on the cluster that is connected (`session.connected`).
 
     Yields one outcome per image as soon as the image is done. Arguments and files are those of `encode_files`. All
-    nodes must see images and folder under the same paths. The manifest says what is done already.
+    nodes must see images and folder under the same paths or addresses. The manifest says what is done already.
     """
     import ray  # noqa: PLC0415
 
@@ -80,7 +80,7 @@ def encode_on_cluster(
     def plan(rows: Dataset) -> Dataset:
         read = with_step(rows, StepOfRows(partial(_read, settings), here), resources.of_readers(TRIES))
         framed = with_step(
-            read, _FrontEnd, resources.of_front_ends(TRIES), fn_constructor_args=(shared, settings, here)
+            read, _FrontEnd, resources.of_front_ends(TRIES), fn_constructor_args=(shared, settings, here, made_already)
         )
         coding = StepOfRows(partial(_code, video_codec, settings), here)
         return with_step(framed, coding, resources.of_coders(TRIES))
@@ -93,6 +93,7 @@ def encode_on_cluster(
     with Manifest(folder, _identity(codec, settings), overwrite=overwrite) as manifest:
         done, waiting = manifest.split(sources)
         yield from done
+        made_already = ray.put(manifest.present(waiting))
         largest = max(1, _BLOCK_BYTES // (3 * codec.image_size**2))
         for _, outcome in outcomes(waiting, plan, lost, largest):
             manifest.add(outcome)
@@ -132,10 +133,12 @@ def _read(settings: Encoding, sources: list[Source]) -> list[Any]:
 class _FrontEnd:
     """The networks of the edge, held by an actor."""
 
-    def __init__(self, shared: Any, settings: Encoding, folder: Path) -> None:
+    def __init__(self, shared: Any, settings: Encoding, folder: Path, made_already: Any) -> None:
         import ray  # noqa: PLC0415
 
         codec: FeatureCodec = ray.get(shared)
+        present: frozenset[Path] | None = ray.get(made_already)
+        self._is_there = Path.exists if present is None else present.__contains__
         self._codec, self._settings = codec, settings
         self._step = StepOfRows(self._frames, folder)
 
@@ -146,7 +149,8 @@ class _FrontEnd:
         from featcodec.pipeline.encode import found_or_wanted, frames_of  # noqa: PLC0415
 
         found: list[Any] = [
-            found_or_wanted(self._codec, job, self._settings.qp, overwrite=self._settings.overwrite) for job in jobs
+            found_or_wanted(self._codec, job, self._settings.qp, self._is_there, overwrite=self._settings.overwrite)
+            for job in jobs
         ]
         wanted = sorted(
             (place for place, job in enumerate(found) if isinstance(job, ImageJob)),

@@ -13,6 +13,7 @@ from typing import TypeAlias
 from featcodec.detections import Detections
 from featcodec.errors import InputError, OutputError
 from featcodec.images.annotations import Annotations
+from featcodec.system.elsewhere import Elsewhere
 from featcodec.system.files import atomic_writer, check_new, exists_error, write_atomically
 from featcodec.system.folders import atomic_folder
 
@@ -52,6 +53,8 @@ def check_output(output: Path, file_format: str, *, overwrite: bool, inputs: Ite
     """
     if file_format != "yolo":
         check_new(output, overwrite=overwrite, inputs=inputs)
+    elif isinstance(output, Elsewhere):
+        raise OutputError(f"{output}: YOLO text is a folder on this machine; choose another `output`, like x.json")
     elif output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is not a folder; choose another `output`")
     elif output.exists() and not overwrite and any(output.iterdir()):
