@@ -43,12 +43,13 @@ if TYPE_CHECKING:
     "--output",
     type=PathOrAddress(),
     required=True,
-    help="Where to write the detections: a .json file (COCO results), a .csv file, or a folder (YOLO text).",
+    help="Where to write the detections: COCO results (.json; .jsonl with one result per line; .parquet), a .csv file, "
+    "or a folder (YOLO text).",
 )
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["coco", "csv", "yolo"]),
+    type=click.Choice(["coco", "jsonl", "parquet", "csv", "yolo"]),
     default=None,
     help="Output format. [default: by the ending of -o]",
 )
@@ -126,7 +127,7 @@ def command(
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.detections.drawing import open_drawing
-    from featcodec.detections.exports import check_output, format_of, image_ids_of, open_export
+    from featcodec.detections.exports import COCO_FORMATS, check_output, format_of, image_ids_of, open_export
     from featcodec.errors import FeatcodecError
     from featcodec.images.annotations import read_annotations
     from featcodec.system.paths import expand_sources
@@ -162,7 +163,7 @@ def command(
     if truth is not None:
         coded = {image_ids[stream.name]: side_infos[stream.path] for stream in known if stream.path in side_infos}
         note_sizes(truth, coded)
-    if truth is not None and file_format == "coco":
+    if truth is not None and file_format in COCO_FORMATS:
         note_classes(truth, feature_codec.model.detector.names)
     started = time.perf_counter()
     outcomes = _outcomes(feature_codec, known, workers, cluster, networks)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 )
 @json_option
 def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_json: bool) -> int:
-    """Score detections (a COCO results file) against annotations with pycocotools.
+    """Score detections (COCO results: .json, .jsonl or .parquet) against annotations with pycocotools.
 
     The bpp counts every byte of the bitstream files, per pixel of the original images. Images and categories are
     matched by name if the results have names (decode writes them), otherwise by id.
