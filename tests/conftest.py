@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import os
+import secrets
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,24 @@ def toy_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from toy_training import make_toy_set
 
     return make_toy_set(tmp_path_factory.mktemp("toy"))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[dict[str, str]]:
+    """A real S3 server on this machine: the variables that lead to it."""
+    from s3_server import free_port, serving, settings
+
+    port = free_port()
+    with serving(port):
+        yield settings(port)
+
+
+@pytest.fixture
+def bucket(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A new bucket (`s3_server.Bucket`). The variables of this process lead to it."""
+    from s3_server import Bucket
+
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    return Bucket(f"bucket-{secrets.token_hex(6)}")

@@ -81,7 +81,7 @@ def test_constraints_name_a_version_of_every_dependency(python: str) -> None:
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement} excludes {version}"
 
 
-@pytest.mark.parametrize("extra", ["audit", "cluster"])
+@pytest.mark.parametrize("extra", ["audit", "cluster", "s3", "parquet"])
 def test_the_tests_have_what_an_extra_needs(extra: str) -> None:
     needed, dev = ({str(requirement) for requirement in requirements(name)} for name in (extra, "dev"))
     assert needed <= dev

@@ -12,6 +12,8 @@ import rich_click as click
 
 from featcodec.cli.console import complain, note_classes, note_sizes, print_json, progress
 from featcodec.cli.options import (
+    LocalPath,
+    PathOrAddress,
     box_filter,
     box_options,
     check_cluster,
@@ -43,20 +45,21 @@ if TYPE_CHECKING:
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=PathOrAddress(),
     required=True,
-    help="Where to write the detections: a .json file (COCO results), a .csv file, or a folder (YOLO text).",
+    help="Where to write the detections: COCO results (.json; .jsonl with one result per line; .parquet), a .csv file, "
+    "or a folder (YOLO text).",
 )
 @click.option(
     "--format",
     "file_format",
-    type=click.Choice(["coco", "csv", "yolo"]),
+    type=click.Choice(["coco", "jsonl", "parquet", "csv", "yolo"]),
     default=None,
     help="Output format. [default: by the ending of -o]",
 )
 @click.option(
     "--annotations",
-    type=click.Path(path_type=Path),
+    type=PathOrAddress(),
     default=None,
     help="COCO annotation file. It gives the image id for a file name, and the category id for a class name. "
     "[default: the image id is the file name if it is a number, else the path; COCO's own ids or the class ids are "
@@ -86,9 +89,7 @@ if TYPE_CHECKING:
     default=None,
     help="Folder of the original images, for --draw.",
 )
-@click.option(
-    "--draw", type=click.Path(path_type=Path), default=None, help="Folder for images with boxes. Needs --images."
-)
+@click.option("--draw", type=LocalPath(), default=None, help="Folder for images with boxes. Needs --images.")
 @click.option(
     "--draw-conf", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Lowest score of a drawn box."
 )
@@ -126,12 +127,12 @@ def command(
 ) -> int:
     """Decode feature bitstreams and finish the detection.
 
-    SRC are .266 files, folders (searched recursively) or glob patterns. Decoding needs only the bitstream and the
-    weights that it was made with. Other weights are refused.
+    SRC are .266 files, folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER). Decoding needs
+    only the bitstream and the weights that it was made with. Other weights are refused.
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.detections.drawing import open_drawing
-    from featcodec.detections.exports import check_output, format_of, image_ids_of, open_export
+    from featcodec.detections.exports import COCO_FORMATS, check_output, format_of, image_ids_of, open_export
     from featcodec.errors import FeatcodecError
     from featcodec.images.annotations import read_annotations
     from featcodec.system.paths import expand_sources
@@ -168,7 +169,7 @@ def command(
     if truth is not None:
         coded = {image_ids[stream.name]: side_infos[stream.path] for stream in known if stream.path in side_infos}
         note_sizes(truth, coded)
-        if file_format == "coco":
+        if file_format in COCO_FORMATS:
             note_classes(truth, feature_codec.model.detector.names)
     started = time.perf_counter()
     outcomes = _outcomes(feature_codec, known, workers, cluster, networks)

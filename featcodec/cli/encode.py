@@ -12,6 +12,7 @@ import rich_click as click
 
 from featcodec.cli.console import complain, print_json, progress, with_options
 from featcodec.cli.options import (
+    PathOrAddress,
     bits_option,
     check_cluster,
     cluster_option,
@@ -40,7 +41,13 @@ if TYPE_CHECKING:
 
 @click.command("encode")
 @sources_argument
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for the bitstreams.")
+@click.option(
+    "-o",
+    "--output",
+    type=PathOrAddress(),
+    required=True,
+    help="Folder for the bitstreams, or an address like s3://B/F.",
+)
 @click.option(
     "--qp",
     type=click.IntRange(0, 63),
@@ -114,18 +121,18 @@ def command(
 ) -> int:
     """Code images as feature bitstreams.
 
-    SRC are image files, folders (searched recursively) or glob patterns. Each image becomes one .266 file in the output
-    folder. Files that already exist with the same settings are skipped. After an interruption, run the command again.
+    SRC are image files, folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER). Each image
+    becomes one .266 file in the output folder. Files that already exist with the same settings are skipped. After an
+    interruption, run the command again.
     """
     from featcodec.bitstream.rate import bits_per_pixel
-    from featcodec.errors import OutputError
     from featcodec.images.reading import IMAGE_SUFFIXES
+    from featcodec.system.files import check_folder
     from featcodec.system.paths import expand_sources
     from featcodec.video.settings import parse_parameters
 
     device = check_cluster(cluster, device, workers, networks)
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"{output}: is not a folder; choose another -o")
+    check_folder(output)
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")
     _refuse_own_outputs(images, output)
     note_photographs(detector, (source.path for source in images))

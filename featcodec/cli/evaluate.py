@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from featcodec.cli.console import complain, note_all, print_json
-from featcodec.cli.options import json_option
+from featcodec.cli.options import PathOrAddress, json_option
 
 if TYPE_CHECKING:
     from featcodec.images.annotations import Annotations
@@ -18,19 +18,17 @@ if TYPE_CHECKING:
 
 
 @click.command("evaluate")
-@click.argument("detections", type=click.Path(path_type=Path))
-@click.option(
-    "--annotations", type=click.Path(path_type=Path), required=True, help="COCO annotation file of the whole set."
-)
+@click.argument("detections", type=PathOrAddress())
+@click.option("--annotations", type=PathOrAddress(), required=True, help="COCO annotation file of the whole set.")
 @click.option(
     "--streams",
     multiple=True,
     metavar="SRC",
-    help="Bitstreams (files, folders or patterns) to compute the bpp from. May be repeated.",
+    help="Bitstreams (files, folders, patterns or addresses) to compute the bpp from. May be repeated.",
 )
 @json_option
 def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_json: bool) -> int:
-    """Score detections (a COCO results file) against annotations with pycocotools.
+    """Score detections (COCO results: .json, .jsonl or .parquet) against annotations with pycocotools.
 
     The bpp counts every byte of the bitstream files, per pixel of the original images. Images and categories are
     matched by name if the results have names (decode writes them), otherwise by id.

@@ -18,7 +18,7 @@ from featcodec.cli.options import json_option, sources_argument
 def command(sources: tuple[str, ...], as_json: bool) -> int:
     """Show the side info of bitstreams and where their bytes go, per file and in all. Needs no weights.
 
-    SRC are .266 files, folders (searched recursively) or glob patterns.
+    SRC are .266 files, folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER).
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.errors import BitstreamError

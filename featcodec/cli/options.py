@@ -22,6 +22,30 @@ if TYPE_CHECKING:
 _MOST_TRIES = 16
 """Bitstreams of different networks after which the search for networks that can be loaded ends."""
 
+
+class PathOrAddress(click.Path):
+    """A path, or the address of an object, as `addresses.path_of` reads it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from featcodec.system.addresses import is_address, path_of
+
+        if isinstance(value, str) and is_address(value):
+            return path_of(value)
+        return Path(str(super().convert(value, param, ctx)))
+
+
+class LocalPath(PathOrAddress):
+    """A path on this machine, also as file:///FOLDER/FILE. Other addresses are refused: they would become folders."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from featcodec.system.elsewhere import Elsewhere
+
+        path = super().convert(value, param, ctx)
+        if isinstance(path, Elsewhere):
+            raise click.BadParameter(f"{path} is not on this machine; give a path", ctx, param)
+        return path
+
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 sources_argument = click.argument("sources", metavar="SRC...", nargs=-1, required=True)
@@ -290,12 +314,16 @@ def read_side_infos(streams: Iterable[Path]) -> dict[Path, SideInfo]:
     """The side info of each intact bitstream. Damaged bitstreams are reported when they are decoded."""
     from featcodec.bitstream import read_file, unpack
     from featcodec.errors import FeatcodecError
+    from featcodec.system.batching import map_reading
 
-    found = {}
-    for stream in streams:
+    def side_info_of(stream: Path) -> SideInfo | None:
         with contextlib.suppress(FeatcodecError):
-            found[stream] = unpack(read_file(stream))[0]
-    return found
+            return unpack(read_file(stream))[0]
+        return None
+
+    paths = list(streams)
+    read = zip(paths, map_reading(side_info_of, paths), strict=True)
+    return {path: side_info for path, side_info in read if side_info is not None}
 
 
 def box_filter(conf: float, iou: float, max_det: int) -> BoxFilter:

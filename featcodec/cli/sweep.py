@@ -13,6 +13,8 @@ import rich_click as click
 
 from featcodec.cli.console import complain, note_all, note_classes, print_json, progress
 from featcodec.cli.options import (
+    LocalPath,
+    PathOrAddress,
     bits_option,
     box_options,
     check_cluster,
@@ -63,13 +65,11 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
 
 @click.command("sweep")
 @sources_argument
-@click.option(
-    "--annotations", type=click.Path(path_type=Path), required=True, help="COCO annotation file of these images."
-)
+@click.option("--annotations", type=PathOrAddress(), required=True, help="COCO annotation file of these images.")
 @click.option(
     "-o",
     "--output",
-    type=click.Path(path_type=Path),
+    type=LocalPath(),
     required=True,
     help="CSV file. The sweep appends one row per point that is not in the file yet.",
 )
@@ -198,9 +198,9 @@ def command(
 ) -> int:
     """Code, decode and score a set of images at many points, and append one row per point to a CSV file.
 
-    SRC are image files, folders (searched recursively) or glob patterns. Only these images count for rate and accuracy.
-    Points that are already in the file are skipped. After an interruption, run the command again. Several sweeps may
-    share one file.
+    SRC are image files, folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER). Only these
+    images count for rate and accuracy. Points that are already in the file are skipped. After an interruption, run the
+    command again. Several sweeps may share one file.
     """
     from featcodec.evaluation.dataset import open_dataset
     from featcodec.evaluation.points import PointFile

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from featcodec.cluster.manifest import Manifest
 from featcodec.cluster.resources import Resources, images_in_block
-from featcodec.cluster.rows import TRIES, Avoided, Elsewhere, Passed, Rows, StepOfRows, here, outcomes, with_step
+from featcodec.cluster.rows import TRIES, Avoided, NodeFailure, Passed, Rows, StepOfRows, here, outcomes, with_step
 from featcodec.pipeline.coding import (
     CODED_SAMPLES,
     Encoded,
@@ -67,7 +67,7 @@ def encode_on_cluster(
     """Encode images into bitstream files on the cluster that is connected (`session.connected`).
 
     Yields one outcome per image as soon as the image is done. Arguments and files are those of `encode_files`. All
-    nodes must see images and folder under the same paths. The manifest says what is done already.
+    nodes must see images and folder under the same paths or addresses. The manifest says what is done already.
     """
     import ray  # noqa: PLC0415
 
@@ -77,7 +77,9 @@ def encode_on_cluster(
     def plan(rows: Dataset, avoided: Avoided) -> Dataset:
         read = with_step(rows, StepOfRows(partial(_read, settings), start), resources.of_readers(TRIES), avoided)
         networks = resources.of_front_ends(TRIES)
-        framed = with_step(read, _FrontEnd, networks, avoided, fn_constructor_args=(shared, settings, start))
+        framed = with_step(
+            read, _FrontEnd, networks, avoided, fn_constructor_args=(shared, settings, start, made_already)
+        )
         coding = StepOfRows(partial(_code, video_codec, settings), start)
         return with_step(framed, coding, resources.of_coders(TRIES), avoided)
 
@@ -89,6 +91,7 @@ def encode_on_cluster(
     with Manifest(folder, _identity(codec, settings), overwrite=overwrite) as manifest:
         done, waiting = manifest.split(sources)
         yield from done
+        made_already = ray.put(manifest.present(waiting))
         for _, outcome in outcomes(waiting, plan, lost, images_in_block(codec.image_size)):
             manifest.add(outcome)
             yield outcome
@@ -127,10 +130,12 @@ def _read(settings: Encoding, sources: list[Source]) -> list[Any]:
 class _FrontEnd:
     """The networks of the edge, held by an actor."""
 
-    def __init__(self, shared: Any, settings: Encoding, folder: Path) -> None:
+    def __init__(self, shared: Any, settings: Encoding, folder: Path, made_already: Any) -> None:
         import ray  # noqa: PLC0415
 
         codec: FeatureCodec = ray.get(shared)
+        present: frozenset[Path] | None = ray.get(made_already)
+        self._is_there = Path.exists if present is None else present.__contains__
         self._codec, self._settings = codec, settings
         self._step = StepOfRows(self._frames, folder)
 
@@ -141,7 +146,8 @@ class _FrontEnd:
         from featcodec.pipeline.encode import found_or_wanted, frames_of  # noqa: PLC0415
 
         found: list[Any] = [
-            found_or_wanted(self._codec, job, self._settings.qp, overwrite=self._settings.overwrite) for job in jobs
+            found_or_wanted(self._codec, job, self._settings.qp, self._is_there, overwrite=self._settings.overwrite)
+            for job in jobs
         ]
         wanted = sorted(
             (place for place, job in enumerate(found) if isinstance(job, ImageJob)),
@@ -166,7 +172,7 @@ def _code(video_codec: VideoCodec, settings: Encoding, jobs: list[FrameJob]) -> 
             )
             coded.update(zip(part, done, strict=True))
     results = [coded[place] for place in range(len(jobs))]
-    return [Elsewhere(result, here()) if result.unwritten else Passed(result) for result in results]
+    return [NodeFailure(result, here()) if result.unwritten else Passed(result) for result in results]
 
 
 def _passed(result: Any) -> Any:

@@ -2,7 +2,7 @@
 
 Items travel through Ray Data as pickled rows, a few in a block. A block whose worker dies is tried again by Ray. If it
 dies each time, the block is lost. Its items are then tried again one by one, so that only the item that kills its
-worker fails. What failed because of its node (`Elsewhere`) is then tried again, too, on other nodes.
+worker fails. What failed because of its node (`NodeFailure`) is then tried again, too, on other nodes.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Passed(Generic[R]):
 
 
 @dataclass(frozen=True)
-class Elsewhere(Passed[R]):
+class NodeFailure(Passed[R]):
     """A failure that another node may not have: the item is tried there once more.
 
     Attributes:
@@ -143,7 +143,7 @@ def outcomes(
 
 
 def _of_section(waiting: dict[int, T], plan: Plan, lost: Callable[[T], R], block: int) -> Iterator[tuple[int, R]]:
-    elsewhere = dict[int, Elsewhere[R]]()
+    elsewhere = dict[int, NodeFailure[R]]()
     for size in (block, 1):
         if not waiting:
             return
@@ -151,7 +151,7 @@ def _of_section(waiting: dict[int, T], plan: Plan, lost: Callable[[T], R], block
         for number, passed in _where_it_works(dict(waiting), size, partial(_planned, plan, avoided)):
             if number not in waiting:  # a block may come twice after its node died
                 continue
-            if isinstance(passed, Elsewhere) and size > 1:
+            if isinstance(passed, NodeFailure) and size > 1:
                 elsewhere[number] = passed
                 continue
             del waiting[number]

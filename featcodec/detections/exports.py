@@ -1,4 +1,7 @@
-"""Writes detections as COCO results, CSV or YOLO text, image by image, so that memory stays bounded."""
+"""Writes detections image by image, so that memory stays bounded: as COCO results, CSV or YOLO text.
+
+COCO results are JSON, JSON lines (one result per line) or Parquet.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,20 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from featcodec.detections import Detections
 from featcodec.errors import InputError, OutputError
 from featcodec.images.annotations import Annotations
+from featcodec.images.parquet import ParquetResults, import_pyarrow
+from featcodec.system.elsewhere import Elsewhere
 from featcodec.system.files import atomic_writer, check_new, exists_error, write_atomically
 from featcodec.system.folders import atomic_folder
 
-FORMATS = ("coco", "csv", "yolo")
+FORMATS = ("coco", "jsonl", "parquet", "csv", "yolo")
+COCO_FORMATS = frozenset({"coco", "jsonl", "parquet"})
+"""Formats whose entries are COCO results."""
+_BY_ENDING = {".json": "coco", ".jsonl": "jsonl", ".parquet": "parquet", ".csv": "csv", "": "yolo"}
 
 Write: TypeAlias = Callable[[PurePath, Detections], None]
 """Takes the name of an image (`Source.name`) and the detections of the image."""
@@ -26,22 +34,24 @@ _CSV_COLUMNS = ("image", "class_id", "class", "score", "left", "top", "right", "
 
 
 def format_of(output: Path) -> str:
-    """The format of an output path, by its ending: .json is COCO, .csv is CSV, no ending is a folder of YOLO text.
+    """The format of an output path, by its ending.
+
+    .json, .jsonl and .parquet are COCO results, .csv is CSV, no ending is a folder of YOLO text.
 
     Raises:
         InputError: the path has any other ending.
     """
-    formats = {".json": "coco", ".csv": "csv", "": "yolo"}
-    if output.suffix.lower() not in formats:
-        raise InputError(f"{output}: no known format has this ending; use .json, .csv, a folder, or `format`")
-    return formats[output.suffix.lower()]
+    if output.suffix.lower() not in _BY_ENDING:
+        endings = ", ".join(filter(None, _BY_ENDING))
+        raise InputError(f"{output}: no known format has this ending; use {endings}, a folder, or `format`")
+    return _BY_ENDING[output.suffix.lower()]
 
 
 def check_output(output: Path, file_format: str, *, overwrite: bool, inputs: Iterable[Path] = ()) -> None:
     """Check, before the work starts, whether the output can be written.
 
     Args:
-        output: a file (coco, csv) or a folder (yolo).
+        output: a file, or a folder (yolo).
         file_format: one of `FORMATS`.
         overwrite: whether an output that exists may be replaced.
         inputs: what the command reads.
@@ -49,9 +59,14 @@ def check_output(output: Path, file_format: str, *, overwrite: bool, inputs: Ite
     Raises:
         OutputError: the output exists and `overwrite` is False, or the output is a folder and the format needs a file,
             or the output is a file and the format needs a folder; or the output is a device, a pipe or an input.
+        FeatcodecError: the library that the format needs is not installed.
     """
+    if file_format == "parquet":
+        import_pyarrow()
     if file_format != "yolo":
         check_new(output, overwrite=overwrite, inputs=inputs)
+    elif isinstance(output, Elsewhere):
+        raise OutputError(f"{output}: YOLO text is a folder on this machine; choose another `output`, like x.json")
     elif output.exists() and not output.is_dir():
         raise OutputError(f"{output}: is not a folder; choose another `output`")
     elif output.exists() and not overwrite and any(output.iterdir()):
@@ -69,7 +84,7 @@ def open_export(
     """A function that writes the detections of one image per call. The output appears if the block ends without error.
 
     Args:
-        output: a file (coco, csv) or a folder (yolo).
+        output: a file, or a folder (yolo).
         file_format: one of `FORMATS`.
         annotations: the source of COCO category ids; see `Detections.to_coco` for None.
         image_ids: the COCO image id of each image that will be written, from `image_ids_of`.
@@ -78,8 +93,13 @@ def open_export(
     Raises:
         InputError: the format is unknown.
     """
+    results_of = _ResultsOf(annotations, image_ids)
     if file_format == "coco":
-        return _coco(output, annotations, image_ids, overwrite)
+        return _coco(output, results_of, overwrite)
+    if file_format == "jsonl":
+        return _json_lines(output, results_of, overwrite)
+    if file_format == "parquet":
+        return _parquet(output, results_of, overwrite)
     if file_format == "csv":
         return _csv(output, overwrite)
     if file_format == "yolo":
@@ -105,26 +125,58 @@ def image_ids_of(names: Sequence[PurePath], annotations: Annotations | None) -> 
     return {name: numbers[name] if count[numbers.get(name, -1)] == 1 else name.as_posix() for name in names}
 
 
+class _ResultsOf:
+    """Makes COCO results of the detections of an image."""
+
+    def __init__(self, annotations: Annotations | None, image_ids: Mapping[PurePath, int | str]) -> None:
+        self.image_ids = image_ids
+        self._annotations = annotations
+        self._categories: dict[tuple[str, ...], dict[int, int] | None] = {}
+
+    def __call__(self, name: PurePath, detections: Detections) -> list[dict[str, Any]]:
+        names = detections.names
+        if names not in self._categories:
+            by_name = None if self._annotations is None else self._annotations.category_ids(names)
+            self._categories[names] = by_name
+        return detections.to_coco(self.image_ids[name], self._categories[names], name)
+
+
 @contextlib.contextmanager
-def _coco(
-    output: Path, annotations: Annotations | None, image_ids: Mapping[PurePath, int | str], overwrite: bool
-) -> Iterator[Write]:
+def _coco(output: Path, results_of: _ResultsOf, overwrite: bool) -> Iterator[Write]:
     with atomic_writer(output, "w", overwrite=overwrite) as file:
         file.write("[")
         separator = "\n"
-        categories: dict[tuple[str, ...], dict[int, int] | None] = {}
 
         def write(name: PurePath, detections: Detections) -> None:
             nonlocal separator
-            if detections.names not in categories:
-                by_name = None if annotations is None else annotations.category_ids(detections.names)
-                categories[detections.names] = by_name
-            for result in detections.to_coco(image_ids[name], categories[detections.names], name):
-                file.write(separator + json.dumps(result, separators=(",", ":")))
+            for result in results_of(name, detections):
+                file.write(separator + _as_json(result))
                 separator = ",\n"
 
         yield write
         file.write("\n]\n")
+
+
+@contextlib.contextmanager
+def _json_lines(output: Path, results_of: _ResultsOf, overwrite: bool) -> Iterator[Write]:
+    with atomic_writer(output, "w", overwrite=overwrite) as file:
+
+        def write(name: PurePath, detections: Detections) -> None:
+            for result in results_of(name, detections):
+                file.write(_as_json(result) + "\n")
+
+        yield write
+
+
+@contextlib.contextmanager
+def _parquet(output: Path, results_of: _ResultsOf, overwrite: bool) -> Iterator[Write]:
+    names = ((image_id, name.as_posix()) for name, image_id in results_of.image_ids.items())
+    with atomic_writer(output, overwrite=overwrite) as file, ParquetResults(file, names) as results:
+        yield lambda name, detections: results.write(results_of(name, detections))
+
+
+def _as_json(result: Mapping[str, Any]) -> str:
+    return json.dumps(result, separators=(",", ":"))
 
 
 @contextlib.contextmanager

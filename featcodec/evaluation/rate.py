@@ -10,6 +10,7 @@ from featcodec import bitstream
 from featcodec.bitstream.rate import bits_per_pixel
 from featcodec.errors import BitstreamError, one_line
 from featcodec.images.annotations import Note, no_note
+from featcodec.system.batching import map_reading
 
 
 @dataclass(frozen=True)
@@ -40,15 +41,9 @@ def rate_of_streams(paths: Sequence[Path], note: Note = no_note) -> Rate:
         BitstreamError: files are not intact featcodec bitstreams. The message names the file, if it is only one.
         InputError: there are no files.
     """
-    sizes, damaged = [], []
-    for path in paths:
-        try:
-            data = bitstream.read_file(path)
-            side_info, _ = bitstream.unpack(data)
-        except BitstreamError as error:
-            damaged.append(one_line(error, path))
-        else:
-            sizes.append((len(data), side_info.original_width, side_info.original_height))
+    found = list(map_reading(_size_of, paths))
+    sizes = [size for size in found if not isinstance(size, str)]
+    damaged = [line for line in found if isinstance(line, str)]
     if len(damaged) == 1:
         raise BitstreamError(damaged[0])
     if damaged:
@@ -59,3 +54,13 @@ def rate_of_streams(paths: Sequence[Path], note: Note = no_note) -> Rate:
         )
     originals = [(width, height) for _, width, height in sizes]
     return Rate(len(sizes), sum(size for size, _, _ in sizes), bits_per_pixel(sizes), originals)
+
+
+def _size_of(path: Path) -> tuple[int, int, int] | str:
+    """Bytes, width and height; or one line that says what is wrong with the file."""
+    try:
+        data = bitstream.read_file(path)
+        side_info, _ = bitstream.unpack(data)
+    except BitstreamError as error:
+        return one_line(error, path)
+    return len(data), side_info.original_width, side_info.original_height

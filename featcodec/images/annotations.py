@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -28,7 +29,8 @@ from featcodec.images.entries import (
 from featcodec.images.names import ListedNames
 from featcodec.system.files import read_bounded
 
-_MAX_BYTES = 4 << 30
+MAX_BYTES = 4 << 30
+"""The largest file of annotations or results."""
 _SHOWN_NAMES = 5
 
 
@@ -299,11 +301,31 @@ def read_json(path: Path, limit: int | None = None, what: str = "annotations") -
         raise InputError(f"{path}: not JSON ({reason_of(error)}); make the file again") from None
 
 
+def read_json_lines(path: Path, what: str) -> list[Any]:
+    """The entries of a file with one JSON value per line. Empty lines do not count.
+
+    Args:
+        path: the file.
+        what: the kind of the file, for messages.
+
+    Raises:
+        InputError: the file cannot be read, is over 4 GiB, or a line is not JSON.
+    """
+    entries = []
+    for number, line in enumerate(io.BytesIO(read_json_bytes(path, None, what)), 1):
+        try:
+            if line.strip():
+                entries.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{path}: line {number} is not JSON ({reason_of(error)}); make the file again") from None
+    return entries
+
+
 def read_json_bytes(path: Path, limit: int | None = None, what: str = "annotations") -> bytes:
     """The bytes of a JSON file. Whether they are JSON is not checked; see `read_json`.
 
     Raises:
         InputError: the file cannot be read or is larger than the limit.
     """
-    most = _MAX_BYTES if limit is None else limit
+    most = MAX_BYTES if limit is None else limit
     return read_bounded(path, most, InputError, what=what, remedy="give a JSON file")

@@ -5,19 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from featcodec.errors import InputError
+from featcodec.errors import FeatcodecError, InputError
 from featcodec.images.libtiff import silence_libtiff
 from featcodec.images.orientation import as_stored, upright
+from featcodec.system.addresses import path_of
 from featcodec.system.batching import Budget
+from featcodec.system.elsewhere import Elsewhere
 
 ImageLike: TypeAlias = "str | Path | Image.Image | npt.NDArray[np.uint8]"
 """An image in any form that the Python API takes: a path, a PIL image, or a (height, width, 3) uint8 RGB array."""
@@ -34,8 +37,11 @@ Image.init()
 # formats Pillow can read depends on its build.
 _SAFE_FORMATS = ("JPEG", "PNG", "WEBP", "AVIF", "BMP", "GIF", "JPEG2000", "PPM", "TIFF")
 _FORMATS = tuple(name for name in _SAFE_FORMATS if name in Image.OPEN)
+_OBJECT = re.compile(r"<_io\.BufferedReader[^>]*>")
+"""An open file, as Pillow's messages name it."""
 _PAPER_WHITE = (255, 255, 255)
 _STRIP_PIXELS = 1 << 20
+_HEAD_BYTES = 32 << 10
 
 _being_read = Budget(MAX_PIXELS)
 """Pixels of the images that all threads are reading now: several small images, or one of the largest."""
@@ -83,7 +89,7 @@ def reading(path: str | Path, *, ignore_exif: bool = False) -> Iterator[npt.NDAr
         InputError: as in `read_image`.
     """
     with contextlib.ExitStack() as held:
-        yield _read(Path(path), held, ignore_exif=ignore_exif)
+        yield _read(path_of(path), held, ignore_exif=ignore_exif)
 
 
 def _read(path: Path, held: contextlib.ExitStack, *, ignore_exif: bool) -> npt.NDArray[np.uint8]:
@@ -93,8 +99,12 @@ def _read(path: Path, held: contextlib.ExitStack, *, ignore_exif: bool) -> npt.N
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
+def opened(path: Path, *, head: bool = False) -> Iterator[Image.Image]:
     """Open an image file whose size is within bounds. What goes wrong in the block becomes an InputError, too.
+
+    Args:
+        path: the file.
+        head: only the beginning of the file is needed; of an object, no more than that is transferred.
 
     Raises:
         InputError: the same cases as in `read_image`.
@@ -104,14 +114,14 @@ def opened(path: Path) -> Iterator[Image.Image]:
             raise InputError(f"{path}: not a regular file; give image files or folders")
         if path.stat().st_size == 0:
             raise InputError(f"{path}: empty file; copy the image again")
-        with Image.open(path, formats=_FORMATS) as image:
+        with _openable(path, head=head) as file, Image.open(file, formats=_FORMATS) as image:
             if image.width * image.height > MAX_PIXELS or max(image.size) > MAX_SIDE:
                 raise InputError(f"{path}: {image.width}x{image.height} pixels are too many; make the image smaller")
             if image.format == "TIFF":
                 silence_libtiff()
             yield image
-    except InputError:
-        raise
+    except FeatcodecError as error:
+        raise InputError(str(error)) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise InputError(f"{path}: over {MAX_PIXELS} pixels are too many; make the image smaller") from None
     except FileNotFoundError:
@@ -121,7 +131,18 @@ def opened(path: Path) -> Iterator[Image.Image]:
     except Exception as error:  # a hostile file can make a decoder raise any exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = reason.replace(f" {str(path)!r}", " the file").replace(str(path), "the file")
+        reason = _OBJECT.sub("the file", reason)
         raise InputError(f"{path}: not a readable image ({reason}); copy or convert it again") from None
+
+
+@contextlib.contextmanager
+def _openable(path: Path, *, head: bool) -> Iterator[Path | IO[bytes]]:
+    """What Pillow opens: a path, or an open file that is not on this machine."""
+    if not isinstance(path, Elsewhere):
+        yield path
+        return
+    with path.open("rb", _HEAD_BYTES if head else -1) as file:
+        yield file
 
 
 def as_rgb(image: ImageLike) -> npt.NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from featcodec.errors import InputError
-from featcodec.images.annotations import Annotations, read_json
+from featcodec.images.annotations import MAX_BYTES, Annotations, read_json, read_json_lines
 from featcodec.images.entries import (
     Reader,
     normal_entries,
@@ -20,6 +20,7 @@ from featcodec.images.entries import (
     shown,
 )
 from featcodec.images.names import name_of
+from featcodec.images.parquet import read_parquet
 
 _RESULT: Mapping[str, Reader] = {
     "image_id": read_image_id,
@@ -37,10 +38,20 @@ def read_results(path: Path) -> list[dict[str, Any]]:
 
     The results of featcodec also have a category_name, an image_name and an image_size; see `Detections.to_coco`.
 
+    Args:
+        path: a JSON list; or one entry per line, if it ends with .jsonl; or a table, if it ends with .parquet.
+
     Raises:
-        InputError: the file cannot be read, is not JSON, or has another form.
+        InputError: the file cannot be read, is not of that kind, or has another form.
+        FeatcodecError: the library that .parquet needs is not installed.
     """
-    content = read_json(path)
+    ending = path.suffix.lower()
+    if ending == ".parquet":
+        content: Any = read_parquet(path, MAX_BYTES)
+    elif ending == ".jsonl":
+        content = read_json_lines(path, "results")
+    else:
+        content = read_json(path)
     if not isinstance(content, list):
         raise InputError(f"{path}: not a COCO results file (a JSON list); make it with `featcodec decode -o x.json`")
     return normal_entries(path, content, "of the results", _RESULT, "make it with `featcodec decode`")

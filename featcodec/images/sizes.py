@@ -44,7 +44,7 @@ def read_size(path: Path) -> FileSize:
     Raises:
         InputError: the file cannot be read as an image, or is too large; see `read_image`.
     """
-    with opened(path) as image:
+    with opened(path, head=True) as image:
         if image.format == "PNG" and not _METADATA & image.info.keys() and not has_late_metadata(path):
             return FileSize(image.size, 1)
         orientation = orientation_of(image)

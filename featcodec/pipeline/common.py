@@ -10,8 +10,9 @@ from typing import TypeVar
 from featcodec.codec import FeatureCodec
 from featcodec.errors import FeatcodecError, reason_of
 from featcodec.system.allocator import return_large_blocks
-from featcodec.system.batching import ROOM, Batcher, Budget, cores, in_order, parts, read_ahead
+from featcodec.system.batching import REQUESTS, ROOM, Batcher, Budget, cores, in_order, parts, read_ahead
 from featcodec.system.devices import beside_other_work
+from featcodec.system.elsewhere import Elsewhere, state_of
 from featcodec.system.paths import Source
 
 WAITING_IMAGES = 32
@@ -132,7 +133,7 @@ def batched_outcomes(  # noqa: PLR0913  (each is a step of the pipeline or a bou
             yield from running.popleft().result()
 
     def roughly_in_order() -> Iterator[tuple[int, R]]:
-        made_ready = read_ahead(pool, ready, sources, 2 * workers + batch, size, room)
+        made_ready = read_ahead(readers, ready, sources, 2 * workers + batch, size, room)
         for number, (source, item) in enumerate(zip(sources, made_ready, strict=True)):
             if isinstance(item, Exception):
                 yield number, failure(source, item)
@@ -144,6 +145,8 @@ def batched_outcomes(  # noqa: PLR0913  (each is a step of the pipeline or a bou
         yield from finished(0)
 
     pool = ThreadPoolExecutor(workers)
+    is_local = not any(isinstance(source.path, Elsewhere) for source in sources)
+    readers = pool if is_local else ThreadPoolExecutor(REQUESTS)  # else networks would wait for a network of cables
     try:
         with beside_other_work(threads=1):
             yield from in_order(roughly_in_order())
@@ -151,12 +154,11 @@ def batched_outcomes(  # noqa: PLR0913  (each is a step of the pipeline or a bou
         interrupt()
         raise
     finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+        for each in (readers, pool):
+            each.shutdown(wait=True, cancel_futures=True)
 
 
 def file_size(source: Source) -> int:
     """Return the bytes of a file, 0 if it cannot be found. Reading it will say why."""
-    try:
-        return source.path.stat().st_size
-    except (OSError, ValueError):
-        return 0
+    found = state_of(source.path)
+    return 0 if found is None else found.size

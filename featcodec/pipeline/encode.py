@@ -7,7 +7,7 @@ only full batches start. When an encoder would be idle, the largest waiting batc
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import chain
 from pathlib import Path
@@ -27,8 +27,10 @@ from featcodec.pipeline.coding import (
     read_image_job,
 )
 from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart
-from featcodec.system.batching import Batcher, Budget, cores, parts, read_ahead
+from featcodec.system.addresses import presence_below
+from featcodec.system.batching import REQUESTS, Batcher, Budget, cores, parts, read_ahead
 from featcodec.system.devices import beside_other_work
+from featcodec.system.elsewhere import Elsewhere
 from featcodec.system.paths import Source
 from featcodec.video.process import kill_owned_by
 
@@ -58,12 +60,15 @@ def encode_files(
     Args:
         codec: the codec.
         sources: the images.
-        folder: where the bitstreams go.
+        folder: where the bitstreams go; also the address of objects.
         qp: quantization parameter, 0..63.
         workers: encoder processes at a time; None means one per core.
         batch: largest number of images that one encoder process codes.
         overwrite: replace files that exist.
         ignore_exif: take the pixels of images as they are stored; see `read_image`.
+
+    Raises:
+        UnreachableError: the folder is an address that cannot be reached.
     """
     workers = workers or cores()
     owner = object()
@@ -72,11 +77,13 @@ def encode_files(
     running: set[Future[list[Encoded]]] = set()
     coding = Budget(workers * CODED_SAMPLES)
     largest = 3 * codec.image_size**2
+    is_there = presence_below(folder)
+    read_at_once = REQUESTS if any(isinstance(source.path, Elsewhere) for source in sources) else _READERS
 
     def load(source: Source) -> ImageJob | Encoded:
         output = output_path(source, folder)
         job = read_image_job(source, output, codec.image_size, square=codec.square, ignore_exif=ignore_exif)
-        return found_or_wanted(codec, job, qp, overwrite=overwrite)
+        return found_or_wanted(codec, job, qp, is_there, overwrite=overwrite)
 
     def front(group: list[ImageJob]) -> Iterator[Encoded]:
         for job in frames_of(codec, group, qp):
@@ -104,9 +111,9 @@ def encode_files(
             if len(running) <= at_most:
                 return
 
-    readers, coders = ThreadPoolExecutor(_READERS), ThreadPoolExecutor(workers)
+    readers, coders = ThreadPoolExecutor(read_at_once), ThreadPoolExecutor(workers)
     try:
-        for loaded in read_ahead(readers, load, sources, 2 * _READERS + images.size, lambda source: largest):
+        for loaded in read_ahead(readers, load, sources, 2 * read_at_once + images.size, lambda source: largest):
             if isinstance(loaded, Encoded):
                 yield loaded
                 continue
@@ -127,12 +134,25 @@ def encode_files(
         _stop(readers, coders, running, owner)
 
 
-def found_or_wanted(codec: FeatureCodec, job: ImageJob | Encoded, qp: int, *, overwrite: bool) -> ImageJob | Encoded:
-    """The outcome of an image whose file is there already; else the job as it is."""
+def found_or_wanted(
+    codec: FeatureCodec,
+    job: ImageJob | Encoded,
+    qp: int,
+    is_there: Callable[[Path], bool],
+    *,
+    overwrite: bool,
+) -> ImageJob | Encoded:
+    """The outcome of an image whose file is there already; else the job as it is.
+
+    Args:
+        codec, qp, overwrite: as for `encode_files`.
+        job: the image, or the outcome that it has already.
+        is_there: says whether there is a file under a path.
+    """
     if isinstance(job, Encoded):
         return job
     try:
-        if job.output.exists() and not overwrite:
+        if not overwrite and is_there(job.output):
             return existing(job.source, job.output, lambda found: codec.matches(found, job.image, qp))
     except (FeatcodecError, OSError) as error:
         return Encoded(job.source, job.output, error=one_line(error, job.source.path))

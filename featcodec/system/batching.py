@@ -6,12 +6,18 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Generic, TypeVar
+
+from featcodec.system.elsewhere import Elsewhere, State, state_of
 
 ROOM = 256 << 20
 """Bytes of items that may wait at one place of a pipeline, unless a single item is larger."""
+
+REQUESTS = 8
+"""Files that are read at once where each waits for an answer of a network."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -62,6 +68,20 @@ def read_ahead(
     finally:
         for future, _ in waiting:
             future.cancel()
+
+
+def map_reading(function: Callable[[Path], R], paths: Sequence[Path]) -> Iterator[R]:
+    """`map(function, paths)`, in order, for a function that reads a file. Answers of a network are waited for together.
+
+    Args:
+        function: makes a result from a file. The result is not larger than the file.
+        paths: the files.
+    """
+    if not any(isinstance(path, Elsewhere) for path in paths):
+        yield from map(function, paths)
+        return
+    with ThreadPoolExecutor(REQUESTS) as pool:
+        yield from read_ahead(pool, function, paths, 4 * REQUESTS, lambda path: (state_of(path) or State(0, 0)).size)
 
 
 def parts(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
 from featcodec.errors import FeatcodecError, OutputError
-from featcodec.system.leftovers import beside
+from featcodec.system.addresses import Address
+from featcodec.system.elsewhere import Elsewhere, UnreachableError
+from featcodec.system.leftovers import beside, temporary_prefix
 from featcodec.system.renaming import is_same, move_new
 
 _CHUNK = 1 << 20
@@ -56,8 +59,30 @@ def check_new(path: Path, parameter: str = "output", *, overwrite: bool, inputs:
     _refuse_odd(path, parameter)
     if any(is_same(path, other) for other in inputs):
         raise OutputError(f"{path}: is read by this command; choose another `{parameter}`")
-    if os.path.lexists(path) and not overwrite:
+    if isinstance(path, Elsewhere):
+        check_folder(path.parent, parameter)
+        is_taken = path.exists()
+    else:
+        is_taken = os.path.lexists(path)
+    if is_taken and not overwrite:
         raise exists_error(path, parameter)
+
+
+def check_folder(path: Path, parameter: str = "output") -> None:
+    """Check, before the work starts, whether files can be written below a folder. It need not be there.
+
+    Args:
+        path: the folder.
+        parameter: the name of the parameter, for messages.
+
+    Raises:
+        OutputError: `path` is a file, or the bucket of an address cannot be reached.
+    """
+    if isinstance(path, Address):
+        with explained(path):
+            path.check_bucket()
+    elif path.exists() and not path.is_dir():
+        raise OutputError(f"{path}: is not a folder; choose another `{parameter}`")
 
 
 @contextlib.contextmanager
@@ -77,16 +102,19 @@ def atomic_writer(path: Path, mode: str = "wb", *, overwrite: bool = False) -> I
         ExistsError: the file exists at the end of the block, and `overwrite` is False.
         OutputError: the file cannot be written (disk full, no permission, or `path` is a folder, a device or a pipe).
     """
+    if isinstance(path, Address):
+        with _object_writer(path, mode, overwrite=overwrite) as sink:
+            yield sink
+        return
     target = path
     if overwrite:
         _refuse_odd(path)
         target = Path(os.path.realpath(path)) if path.is_symlink() else path
     part = beside(target)
-    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
     try:
         with explained(path):
             target.parent.mkdir(parents=True, exist_ok=True)
-            file = part.open(mode.replace("w", "x"), **text)
+            file = part.open(mode.replace("w", "x"), **_as_text(mode))
         try:
             yield _Sink(path, file)
         finally:
@@ -104,8 +132,27 @@ def atomic_writer(path: Path, mode: str = "wb", *, overwrite: bool = False) -> I
 
 def write_atomically(path: Path, data: bytes, *, overwrite: bool = False) -> None:
     """Write a whole file; see `atomic_writer`."""
+    if isinstance(path, Address):
+        with explained(path):
+            path.write(data, overwrite=overwrite)
+        return
     with atomic_writer(path, overwrite=overwrite) as file:
         file.write(data)
+
+
+@contextlib.contextmanager
+def _object_writer(path: Address, mode: str, *, overwrite: bool) -> Iterator[_Sink]:
+    """`atomic_writer` for an object: it is collected in a local file, and written at the end."""
+    with tempfile.TemporaryDirectory(prefix=temporary_prefix()) as folder:
+        part = Path(folder) / "object"
+        with part.open(mode, **_as_text(mode)) as file:
+            yield _Sink(path, file)
+        with explained(path):
+            path.upload(part, overwrite=overwrite)
+
+
+def _as_text(mode: str) -> dict[str, Any]:
+    return {} if "b" in mode else {"encoding": "utf-8", "errors": "surrogateescape", "newline": ""}
 
 
 def write_once(path: Path, data: bytes, *, overwrite: bool = False) -> None:
@@ -154,6 +201,12 @@ def read_bounded(
     Raises:
         error: the file is not a regular file, is too large, or cannot be read.
     """
+    if isinstance(path, Elsewhere):
+        with _explained_reading(path, error, unreadable):
+            data = path.read_range(0, limit + 1)
+        if len(data) > limit:
+            raise error(_too_large(path, limit, what, remedy))
+        return data
     with _opened(path, limit, error, what, remedy, unreadable) as file:
         chunks = []
         # Most files are read in one step. Memory is allocated for the size of the file, not for the limit.
@@ -191,7 +244,7 @@ def check_regular(
 def _opened(
     path: Path, limit: int, error: type[FeatcodecError], what: str, remedy: str, unreadable: str | None
 ) -> Iterator[IO[bytes]]:
-    try:
+    with _explained_reading(path, error, unreadable):
         # Some devices act when they are opened, so the path is checked first. The open file is checked again, because
         # another file may have taken its place.
         if not stat.S_ISREG(path.stat().st_mode):
@@ -203,6 +256,14 @@ def _opened(
             if found.st_size > limit:
                 raise error(_too_large(path, limit, what, remedy))
             yield file
+
+
+@contextlib.contextmanager
+def _explained_reading(path: Path, error: type[FeatcodecError], unreadable: str | None) -> Iterator[None]:
+    try:
+        yield
+    except UnreachableError as problem:
+        raise error(str(problem)) from None
     except FeatcodecError:  # an InputError is also a ValueError
         raise
     except FileNotFoundError:
@@ -250,6 +311,18 @@ def explained(path: Path) -> Iterator[None]:
     """Turn an OSError of the block into an OutputError of one line."""
     try:
         yield
+    except UnreachableError as error:
+        raise OutputError(str(error)) from None
+    except FileExistsError as error:
+        if isinstance(path, Address):
+            raise exists_error(path) from None
+        raise OutputError(_explain(path, error)) from error
+    except FileNotFoundError as error:
+        if isinstance(path, Address):
+            raise OutputError(
+                f"{path}: there is no bucket {path.bucket}; make it, or choose another `output`"
+            ) from None
+        raise OutputError(_explain(path, error)) from error
     except OSError as error:
         raise OutputError(_explain(path, error)) from error
 

@@ -8,11 +8,14 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import starmap
 from pathlib import Path
 
 import platformdirs
 
 from featcodec.errors import InputError
+from featcodec.system.addresses import find_objects, is_address, path_of
+from featcodec.system.elsewhere import Elsewhere
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 
@@ -59,6 +62,8 @@ def is_folder(path: Path) -> bool:
 
 def resolved(path: Path) -> Path:
     """The absolute path without links. In a circle of links it ends; `Path.resolve` fails there before Python 3.13."""
+    if isinstance(path, Elsewhere):
+        return path
     return Path(os.path.realpath(path))
 
 
@@ -96,13 +101,14 @@ def expand_sources(arguments: Sequence[str], suffixes: frozenset[str], what: str
     """The files that SRC arguments name, each file once, in a fixed order.
 
     Args:
-        arguments: files, folders (searched recursively for `suffixes`) and glob patterns.
+        arguments: files, folders (searched recursively for `suffixes`) and glob patterns; also addresses of objects
+            (s3://BUCKET/KEY), for which all objects below an address are like the files below a folder.
         suffixes: lower-case file name endings that count inside folders and patterns, e.g. {".jpg"}. A file that an
             argument names directly may have any ending.
         what: the kind of the files, for messages ("images").
 
     Raises:
-        InputError: an argument matches nothing, or two sources would have the same output.
+        InputError: an argument matches nothing or cannot be reached, or two sources would have the same output.
     """
     sources: dict[Path, Source] = {}
     for argument in arguments:
@@ -121,7 +127,11 @@ def expand_sources(arguments: Sequence[str], suffixes: frozenset[str], what: str
 def _expand(argument: str, suffixes: frozenset[str]) -> Iterator[Source]:
     if not argument:  # an unset shell variable; Path("") would be the working folder
         return
-    path = Path(argument)
+    path = path_of(argument)
+    if isinstance(path, Elsewhere):
+        yield from starmap(Source, find_objects(argument, suffixes))
+        return
+    argument = str(path) if is_address(argument) else argument  # file:///FILE
     try:
         if path.exists():
             yield from _found(path, suffixes)

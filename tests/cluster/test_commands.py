@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from pictures import make_bad_pictures, save_texture
+from s3_server import Bucket, serving, settings
 
 from featcodec.cluster.manifest import manifest_path
 
@@ -45,11 +46,11 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], list[st
     return process.returncode, report, sorted(err.splitlines())
 
 
-def encode(pictures: Path, output: Path, detector: Path, *more: object) -> tuple[int, dict[str, Any], list[str]]:
+def encode(pictures: object, output: object, detector: Path, *more: object) -> tuple[int, dict[str, Any], list[str]]:
     return finish(start(*encoding(pictures, output, detector), *more))
 
 
-def encoding(pictures: Path, output: Path, detector: Path) -> list[object]:
+def encoding(pictures: object, output: object, detector: Path) -> list[object]:
     return ["encode", pictures, "-o", output, "--detector", detector, "--image-size", 96, "--qp", 38, "--json"]
 
 
@@ -120,6 +121,33 @@ def test_a_killed_run_goes_on_without_opening_what_is_done(
     assert found[1]["encoded"] + found[1]["skipped"] == report["encoded"]
     assert found[1]["skipped"] > 0
     assert files_in(output) == files_in(folder) | {torn.relative_to(output): bytes(torn.stat().st_size)}
+
+
+def test_objects_are_like_files(
+    local: Any, pictures: Path, tiny_yolov5: Path, two_nodes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, (code, report, messages) = local
+    for name, value in settings(two_nodes.s3_port).items():
+        monkeypatch.setenv(name, value)
+    with serving(two_nodes.s3_port):
+        bucket = Bucket("bucket")
+        bucket.fill(pictures, "in")
+        source, output = f"{bucket.address}/in", f"{bucket.address}/out"
+        found = encode(source, output, tiny_yolov5, "--cluster", two_nodes.address)
+        assert (found[0], found[2]) == (code, sorted(line.replace(str(pictures), source) for line in messages))
+        assert bucket.files("out") == files_in(folder)
+        # Whoever opened this object would refuse it.
+        torn = f"out/{sorted(bucket.files('out'))[0]}"
+        bucket.put(torn, bytes(len(bucket.get(torn))))
+        again = encode(source, output, tiny_yolov5, "--cluster", two_nodes.address)
+        assert (again[0], again[1]["encoded"], again[1]["skipped"]) == (1, 0, report["encoded"])
+        options = ["--detector", tiny_yolov5, "--json"]
+        local_decode = finish(start("decode", folder, "-o", tmp_path / "local.json", *options))
+        bucket.put(torn, (folder / torn.removeprefix("out/")).read_bytes())
+        options += ["--cluster", two_nodes.address]
+        decoded = finish(start("decode", output, "-o", f"{bucket.address}/x.json", *options))
+        assert (decoded[0], decoded[2]) == (local_decode[0], []) == (0, [])
+        assert bucket.get("x.json") == (tmp_path / "local.json").read_bytes()
 
 
 def processes_with(mark: str) -> list[int]:

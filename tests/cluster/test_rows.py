@@ -12,7 +12,7 @@ import pytest
 
 import featcodec.cluster.rows as rows_module
 from featcodec.cluster.resources import Resources
-from featcodec.cluster.rows import TRIES, Avoided, Elsewhere, Passed, StepOfRows, here, outcomes, with_step
+from featcodec.cluster.rows import TRIES, Avoided, NodeFailure, Passed, StepOfRows, here, outcomes, with_step
 
 pytestmark = [
     pytest.mark.slow,
@@ -89,7 +89,7 @@ def _only_there(node: str, log: Path, items: list[int]) -> list[Any]:
     time.sleep(0.1 * len(items))
     found = here()
     (log / found).touch()
-    return [Passed(item) if found == node or item % 2 else Elsewhere(f"{item} failed", found) for item in items]
+    return [Passed(item) if found == node or item % 2 else NodeFailure(f"{item} failed", found) for item in items]
 
 
 def test_what_fails_because_of_its_node_is_done_on_another(two_nodes: Any, tmp_path: Path) -> None:

@@ -6,19 +6,23 @@ import contextlib
 import csv
 import json
 import os
+import sys
 from pathlib import Path, PurePath
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from featcodec.detections import Detections
 from featcodec.detections.exports import FORMATS, check_output, format_of, image_ids_of, open_export
-from featcodec.errors import InputError, OutputError
+from featcodec.errors import FeatcodecError, InputError, OutputError
+from featcodec.images import parquet
 from featcodec.images.annotations import Annotations
+from featcodec.images.results import read_results
 
 LATIN_1 = os.fsdecode(b"caf\xe9")  # a file name that is no UTF-8
 IDS = {PurePath(name): name for name in ("a", "old", "new")}
-OUTPUT = {"coco": "d.json", "csv": "d.csv", "yolo": "d"}
+OUTPUT = {"coco": "d.json", "jsonl": "d.jsonl", "parquet": "d.parquet", "csv": "d.csv", "yolo": "d"}
 
 
 def detections(count: int = 1, names: tuple[str, ...] = ("cat", "dog, wet")) -> Detections:
@@ -65,7 +69,11 @@ def everything_in(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "expected"), [("a.json", "coco"), ("a.JSON", "coco"), ("a.b.csv", "csv"), ("labels", "yolo")]
+    ("name", "expected"),
+    [
+        *(("a.json", "coco"), ("a.JSON", "coco"), ("a.jsonl", "jsonl"), ("a.parquet", "parquet")),
+        *(("a.b.csv", "csv"), ("labels", "yolo")),
+    ],
 )
 def test_the_ending_says_the_format(name: str, expected: str) -> None:
     assert format_of(Path(name)) == expected
@@ -73,12 +81,12 @@ def test_the_ending_says_the_format(name: str, expected: str) -> None:
 
 @pytest.mark.parametrize("name", ["a.txt", "a.json.gz", "v1.0"])
 def test_an_unknown_ending_is_refused(name: str) -> None:
-    with pytest.raises(InputError, match=r"no known format has this ending; use \.json, \.csv"):
+    with pytest.raises(InputError, match=r"no known format has this ending; use \.json, \.jsonl, \.parquet, \.csv"):
         format_of(Path(name))
 
 
 def test_an_unknown_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown format 'voc'; use one of coco, csv, yolo"):
+    with pytest.raises(InputError, match="unknown format 'voc'; use one of coco, jsonl, parquet, csv, yolo"):
         open_export(tmp_path / "a", "voc", None, {})
 
 
@@ -93,6 +101,44 @@ def test_coco_is_json_for_any_number_of_boxes(tmp_path: Path, counts: list[int])
         category = {"category_id": 0, "category_name": "cat"}
         image = {"image_id": result["image_id"], "image_name": f"{result['image_id']:05d}", "image_size": [200, 100]}
         assert result == {**image, **category, "bbox": [20, 10, 40, 20.5], "score": 0.75}
+
+
+@pytest.mark.parametrize("counts", [[], [0], [2], [0, 1, 0, 3]])
+@pytest.mark.parametrize("ids", ["numbers", "texts", "both"])
+def test_json_lines_and_parquet_hold_what_coco_holds(tmp_path: Path, counts: list[int], ids: str) -> None:
+    stem = {"numbers": "{:05d}", "texts": "img/{}", "both": "{}"}[ids]
+    items = [(stem.format(number), detections(count)) for number, count in enumerate(counts)]
+    items += [("ä b", detections(2))] if ids == "both" else []
+    for name in ("d.json", "d.jsonl", "d.parquet"):
+        export(tmp_path / name, *items)
+    expected = json.loads((tmp_path / "d.json").read_text())
+    lines = (tmp_path / "d.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == expected == read_results(tmp_path / "d.jsonl")
+    as_texts = [{**result, "image_id": str(result["image_id"])} for result in expected]
+    assert read_results(tmp_path / "d.parquet") == (as_texts if ids == "both" else expected)
+
+
+def test_parquet_is_written_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parquet, "_ROWS_AT_ONCE", 5)
+    export(tmp_path / "d.parquet", *((f"{number}", detections(2)) for number in range(10)))
+    assert pq.ParquetFile(tmp_path / "d.parquet").num_row_groups == 4
+    assert [result["image_id"] for result in read_results(tmp_path / "d.parquet")] == [
+        number for number in range(10) for _ in range(2)
+    ]
+
+
+def test_parquet_without_its_library_is_one_line_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(FeatcodecError, match=r"Parquet needs pyarrow .*; pip install 'featcodec\[parquet\]'"):
+        check_output(tmp_path / "d.parquet", "parquet", overwrite=False)
+
+
+def test_parquet_refuses_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"'sub/caf\\udce9' is not UTF-8"):
+        export(tmp_path / "d.parquet", (f"sub/{LATIN_1}", detections()))
+    assert everything_in(tmp_path) == []
 
 
 @pytest.mark.parametrize(("stem", "expected"), [("sub/000139", 139), ("img_1", "img_1"), ("-3", "-3"), ("²", "²")])
@@ -127,11 +173,11 @@ def test_coco_ids_come_from_the_annotations(tmp_path: Path) -> None:
     assert [result["image_name"] for result in results] == ["sub/a", "b"]
 
 
-@pytest.mark.parametrize("name", ["d.json", "d.csv", "d"])
+@pytest.mark.parametrize("name", ["d.json", "d.jsonl", "d.csv", "d"])
 def test_file_names_that_are_no_utf_8_are_written_and_read_back(tmp_path: Path, name: str) -> None:
     export(tmp_path / name, (f"sub/{LATIN_1}", detections()))
-    if name == "d.json":
-        (result,) = json.loads((tmp_path / name).read_text())
+    if name in {"d.json", "d.jsonl"}:
+        (result,) = read_results(tmp_path / name)
         assert os.fsencode(result["image_id"]) == os.fsencode(result["image_name"]) == b"sub/caf\xe9"
     elif name == "d.csv":
         assert (tmp_path / name).read_bytes().splitlines()[1].startswith(b"sub/caf\xe9,0,cat,")
@@ -207,7 +253,7 @@ def test_what_exists_needs_overwrite(tmp_path: Path, file_format: str) -> None:
     check_output(output, file_format, overwrite=True)
 
 
-@pytest.mark.parametrize("file_format", ["coco", "csv"])
+@pytest.mark.parametrize("file_format", ["coco", "parquet", "csv"])
 def test_a_link_is_something_that_exists(tmp_path: Path, file_format: str) -> None:
     """Also if it leads nowhere: it was refused only after all the work."""
     (tmp_path / "link").symlink_to("nowhere")

@@ -1,7 +1,8 @@
-"""Damaged annotations, results, CSV files of sweeps and attacks, data.yaml and label files, and private.json."""
+"""Damaged annotations, results of all forms, CSV files of sweeps and attacks, data.yaml and labels, private.json."""
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import random
@@ -18,6 +19,7 @@ from featcodec.evaluation.coco import score
 from featcodec.evaluation.curves import read_curve
 from featcodec.evaluation.report.study import read_study
 from featcodec.images.annotations import read_annotations
+from featcodec.images.parquet import ParquetResults
 from featcodec.images.results import read_results
 from featcodec.privacy.attack_results import read_attack_results
 from featcodec.privacy.private_details import read_private_details
@@ -40,6 +42,7 @@ class Texts:
             (folder / "labels").mkdir(exist_ok=True)
             (folder / "labels" / f"{number}.txt").write_text(f"{number} 0.5 0.5 0.25 0.5\n")
         self._annotations, self._results, self._private = _annotations(), _results(), _private()
+        self._parquet = _parquet(self._results)
         (folder / "annotations.json").write_text(json.dumps(self._annotations))
         (folder / "results.json").write_text(json.dumps(self._results))
         self._sweep = _one_curve((_RESULTS / "scenes-val200" / "points.csv").read_text().splitlines())
@@ -47,6 +50,7 @@ class Texts:
         self._attack = attack.read_text().splitlines()
         self._readers: tuple[Callable[[random.Random], Any], ...] = (
             *(self._read_annotations, self._read_annotations, self._read_results, self._read_curve, self._read_study),
+            *(self._read_json_lines, self._read_parquet),
             *(self._read_attack_results, self._read_data_yaml, self._read_labels, self._read_private, self._read_coco),
         )
 
@@ -64,6 +68,13 @@ class Texts:
     def _read_results(self, rng: random.Random) -> None:
         found = read_results(self._write("r.json", _json(rng, self._results)))
         _check_accuracy(score(read_annotations(self._folder / "annotations.json"), found))
+
+    def _read_json_lines(self, rng: random.Random) -> None:
+        lines = [_json(rng, result) for result in self._results]
+        read_results(self._write("r.jsonl", b"\n".join(lines)))
+
+    def _read_parquet(self, rng: random.Random) -> None:
+        read_results(self._write("r.parquet", damage_bytes(rng, self._parquet)))
 
     def _read_curve(self, rng: random.Random) -> None:
         good, bad = self._write("good.csv", "\n".join(self._sweep)), self._write("s.csv", self._table(rng, self._sweep))
@@ -166,6 +177,13 @@ def _results() -> list[dict[str, Any]]:
         }
         for n, name in enumerate(_NAMES)
     ]
+
+
+def _parquet(results: list[dict[str, Any]]) -> bytes:
+    file = io.BytesIO()
+    with ParquetResults(file, [(result["image_id"], result["image_name"]) for result in results]) as table:
+        table.write(results)
+    return file.getvalue()
 
 
 def _private() -> dict[str, Any]:

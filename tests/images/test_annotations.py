@@ -333,7 +333,7 @@ def test_other_encodings(tmp_path: Path) -> None:
 def test_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no such file" in refusal(read_annotations, tmp_path / "absent.json")
     assert "not a regular file" in refusal(read_annotations, tmp_path)
-    monkeypatch.setattr(module, "_MAX_BYTES", 10)
+    monkeypatch.setattr(module, "MAX_BYTES", 10)
     assert "over 10 bytes" in refusal(read_json, write(tmp_path / "a.json", GOOD))
 
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from refusals import refusal_of
 
@@ -17,6 +19,13 @@ RESULT = {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}
 # As in many sets, the numbers in the file names are ids of other images.
 LISTED = {1: "cam1/2.png", 2: "cam1/1.png", 3: "cam2/1.jpg", 4: "cam.01.png"}
 TRUTH = Annotations(Path("truth.json"), {"images": [{"id": key, "file_name": name} for key, name in LISTED.items()]})
+
+
+COLUMNS = {
+    **{"image_id": [7, 8], "image_name": ["a", "b"], "image_width": [64, 64], "image_height": [48, 48]},
+    **{"category_id": [3, 3], "category_name": ["cat", None]},
+    **{"left": [1.0, 1.5], "top": [2.0, 2.0], "width": [3.0, 3.0], "height": [4.0, 4.0], "score": [0.5, 0.25]},
+}
 
 
 def write(path: Path, content: Any) -> Path:
@@ -164,3 +173,89 @@ def test_images_with_boxes_and_without_results_are_said(with_results: list[int],
     line = without_results(Annotations(Path("truth.json"), {**TRUTH.content, "annotations": boxes}), with_results)
     assert (line is None) == (said is None)
     assert (said or "") in (line or "")
+
+
+def test_json_lines(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    assert read_results(write(path, "")) == []
+    assert read_results(write(path, f"{json.dumps(RESULT)}\n\n{json.dumps(RESULT)}\r\n")) == [RESULT, RESULT]
+    for broken in ('{"image_id": 7', "[" * 100_000, "1" * 5000, "\x00"):
+        assert "line 2 is not JSON" in refusal(read_results, write(path, f"{json.dumps(RESULT)}\n{broken}\n"))
+    write(path, f"{json.dumps(RESULT)}\n[]")
+    assert "entry 2 of the results is [], not an object" in refusal(read_results, path)
+
+
+def table(path: Path, **changes: Any) -> Path:
+    columns = {name: values for name, values in {**COLUMNS, **changes}.items() if values is not None}
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_parquet(tmp_path: Path) -> None:
+    first, second = read_results(table(tmp_path / "r.parquet"))
+    names = {"image_name": "a", "image_size": [64, 48], "category_name": "cat"}
+    assert first == {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5, **names}
+    assert "category_name" not in second
+    few = dict.fromkeys(("image_name", "image_width", "image_height", "category_name"))
+    assert read_results(table(tmp_path / "r.parquet", **few))[0] == RESULT
+    texts = read_results(table(tmp_path / "r.parquet", image_id=["x", "8"], more=[["a"], []]))
+    assert [result["image_id"] for result in texts] == ["x", "8"]
+    floats = pa.array([0.5, 0.25], pa.float32())
+    assert read_results(table(tmp_path / "r.parquet", score=floats, left=[1, 2]))[0] == first
+    assert (
+        read_results(table(tmp_path / "r.parquet", **{name: pa.array(values)[:0] for name, values in COLUMNS.items()}))
+        == []
+    )
+
+
+@pytest.mark.parametrize("name", ["image_id", "category_id", "left", "top", "width", "height", "score"])
+def test_parquet_without_a_column_is_refused(tmp_path: Path, name: str) -> None:
+    assert f"has no column {name}; make it" in refusal(read_results, table(tmp_path / "r.parquet", **{name: None}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"left": [[1.0], [1.0]]}, "its column left is of the kind list"),
+        ({"score": ["0.5", "0.5"]}, "its column score is of the kind string"),
+        ({"image_name": [1, 2]}, "its column image_name is of the kind int64"),
+        ({"image_id": [b"a", b"b"]}, "its column image_id is of the kind binary"),
+        ({"category_id": [True, False]}, "its column category_id is of the kind bool"),
+        ({"score": [0.5, None]}, "entry 2 of the results has the score None"),
+        ({"score": [0.5, float("nan")]}, "entry 2 of the results has the score nan"),
+        ({"width": [-1.0, 1.0]}, "entry 1 of the results has the bbox"),
+        ({"image_width": [64, None]}, "entry 2 of the results has the image_size"),
+    ],
+)
+def test_parquet_with_other_values_is_refused(tmp_path: Path, changes: dict[str, Any], reason: str) -> None:
+    assert reason in refusal(read_results, table(tmp_path / "r.parquet", **changes))
+
+
+def test_parquet_that_is_none_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.parquet"
+    for content in ("", "PAR1", "{}"):
+        assert "not a readable Parquet file" in refusal(read_results, write(path, content))
+    data = table(path).read_bytes()
+    path.write_bytes(data[:-20])
+    assert "not a readable Parquet file" in refusal(read_results, path)
+
+
+def test_a_small_parquet_file_cannot_stand_for_any_number_of_rows(tmp_path: Path) -> None:
+    """A million equal rows are some KB."""
+    rows = {name: pa.array([values[0]] * (1 << 20)) for name, values in COLUMNS.items()}
+    path = table(tmp_path / "r.parquet", **rows)
+    assert path.stat().st_size < 1 << 16
+    assert "claims 1048576 rows in " in refusal(read_results, path)
+
+
+def test_a_long_text_in_many_rows_is_held_once(tmp_path: Path) -> None:
+    text = "x" * (1 << 20)
+    first, *others = read_results(
+        table(
+            tmp_path / "r.parquet",
+            **{
+                name: pa.array([text if name == "image_name" else values[0]] * 1000) for name, values in COLUMNS.items()
+            },
+        )
+    )
+    assert all(other["image_name"] is first["image_name"] for other in others)
