@@ -144,14 +144,14 @@ def outcomes(
 
 def _of_section(waiting: dict[int, T], plan: Plan, lost: Callable[[T], R], block: int) -> Iterator[tuple[int, R]]:
     elsewhere = dict[int, NodeFailure[R]]()
-    for size in (block, 1):
+    for is_last, size in ((False, block), (True, 1)):
         if not waiting:
             return
         avoided = _unless_all(one.node for one in elsewhere.values())
         for number, passed in _where_it_works(dict(waiting), size, partial(_planned, plan, avoided)):
             if number not in waiting:  # a block may come twice after its node died
                 continue
-            if isinstance(passed, NodeFailure) and size > 1:
+            if isinstance(passed, NodeFailure) and not is_last:
                 elsewhere[number] = passed
                 continue
             del waiting[number]

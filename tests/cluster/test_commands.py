@@ -150,6 +150,46 @@ def test_objects_are_like_files(
         assert bucket.get("x.json") == (tmp_path / "local.json").read_bytes()
 
 
+def can_hide_folders() -> bool:
+    return subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not can_hide_folders(), reason="needs the right to mount")
+def test_a_full_disk_on_one_node_loses_nothing(
+    local: Any, pictures: Path, tiny_yolov5: Path, two_nodes: Any, tmp_path: Path
+) -> None:
+    """The node sees another, full disk in place of the output folder."""
+    folder, (code, report, messages) = local
+    output = tmp_path / "out"
+    output.mkdir()
+    fill = 'mount -t tmpfs -o size=8k none "$0" && { cat /dev/zero >"$0/full"; exec "$@"; }'
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", "4"]
+    command = ["unshare", "--mount", "sh", "-c", fill, output, *ray, "--address", two_nodes.address]
+    nodes = node_ids(two_nodes)
+    with (tmp_path / "log").open("w") as log:
+        full = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 300
+        while not node_ids(two_nodes) - nodes:
+            assert time.monotonic() < deadline
+            assert full.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.2)
+        found = encode(pictures, output, tiny_yolov5, "--cluster", two_nodes.address)
+        seen = Path(f"/proc/{full.pid}/root") / output.relative_to("/")
+        assert [path.name for path in seen.rglob("*") if path.suffix] == []
+    finally:
+        full.terminate()
+        full.wait(60)
+    assert (found[0], found[2]) == (code, messages)
+    assert found[1]["encoded"] == report["encoded"]
+    assert files_in(output) == files_in(folder)
+
+
+def node_ids(cluster: Any) -> set[str]:
+    found: set[str] = cluster.global_state._live_node_ids()
+    return found
+
+
 def processes_with(mark: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):
