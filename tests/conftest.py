@@ -6,6 +6,7 @@ import copy
 import os
 import secrets
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from functools import lru_cache
@@ -92,6 +93,20 @@ def yolov5n_path(shared: Path) -> Path:
     if not path.is_file():
         pytest.skip(f"no test data: {path} does not exist")
     return path
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 32 KiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=32k", "tmpfs", str(folder)], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"a small file system cannot be mounted here: {mount.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.fixture(scope="session")

@@ -82,7 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str] | None) -> int:
     """Run the command. Returns the exit code; what went wrong is printed."""
     try:
-        result: Any = cli.main(args=arguments, prog_name="featcodec", standalone_mode=False)
+        given = sys.argv[1:] if arguments is None else arguments
+        result: Any = cli.main(args=given, prog_name="featcodec", standalone_mode=False, obj=given)
     except click.ClickException as error:
         error.show()
         return error.exit_code

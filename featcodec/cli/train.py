@@ -28,14 +28,18 @@ from featcodec.cli.train_options import (
     with_options,
 )
 from featcodec.cli.train_readers import READER_COMMANDS
-from featcodec.cli.train_run import run_stage
+from featcodec.cli.train_run import in_one_voice, run_stage
 
 
 class _Stages(click.RichGroup):
-    """Lists the stages in the order in which they follow each other."""
+    """Lists the stages in the order in which they follow each other, and runs one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with in_one_voice():
+            return super().invoke(ctx)
 
 
 @click.group("train", cls=_Stages)

@@ -130,7 +130,13 @@ LOOP_OPTIONS = (
         help="Steps between evaluations on the held-out images.",
     ),
     click.option("--accelerator", default="auto", show_default=True, help="auto, cpu, cuda or mps."),
-    click.option("--devices", type=click.IntRange(1), default=1, show_default=True, help="Number of devices."),
+    click.option(
+        "--devices",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="Number of devices of this machine. Under torchrun, leave it out.",
+    ),
     click.option(
         "--precision",
         type=click.Choice(["32-true", "16-mixed", "bf16-mixed"]),

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from featcodec.errors import InputError
+from featcodec.system.ranks import value_of_first
 from featcodec.training.loop import STATE_FILE, LoopOptions
 from featcodec.training.state import read_settings
 
@@ -85,4 +86,5 @@ def _seconds_per_step(options: LoopOptions, train: Callable[[LoopOptions], Path]
             report=report,
         )
         train(trial)
-    return max(1e-6, (times[-1] - times[_FIRST - 1]) / (len(times) - _FIRST))
+    # Only the first rank reports.
+    return value_of_first(max(1e-6, (times[-1] - times[_FIRST - 1]) / (len(times) - _FIRST)) if times else math.nan)

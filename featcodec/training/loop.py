@@ -15,10 +15,14 @@ from typing import Any, TypeVar
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from featcodec.errors import InputError, TrainingError
+from featcodec.system.ranks import TIMEOUT, all_have, check_met, devices_and_machines, launched
 from featcodec.training.log import TrainingLog
 from featcodec.training.state import Progress, load_state, read_settings, save_state
 
@@ -46,7 +50,8 @@ class LoopOptions:
         evaluate_every: steps between evaluations on the held-out images.
         log_every: steps between rows of the log.
         resume: go on from the state in the folder.
-        accelerator, devices, precision: as lightning-fabric names them ("auto", 1, "32-true").
+        accelerator, devices, precision: as lightning-fabric names them ("auto", 1, "32-true"). Under torchrun, which
+            starts a process for each device, leave `devices` at 1.
         report: called with (step, values) whenever a row is logged.
     """
 
@@ -77,7 +82,8 @@ class Loop:
         settings: what identifies the run, as JSON values; a resumed run must have the same.
 
     Raises:
-        InputError: the folder holds another run, or this machine lacks the device or precision.
+        InputError: the folder holds another run, this machine lacks the device or precision, or somebody has connected
+            other processes than those that train.
     """
 
     def __init__(self, options: LoopOptions, settings: Mapping[str, Any]) -> None:
@@ -88,11 +94,17 @@ class Loop:
             raise InputError(f"{options.output}: holds a training run; go on with `resume`, or give another folder")
         if not options.resume and (older := next(options.output.glob(_CHECKPOINTS), None)):
             raise InputError(f"{older}: would be replaced; move it away, or give another folder")
+        devices, machines = devices_and_machines(options.devices)
+        check_met(devices * machines)
         try:
             self.fabric = Fabric(
                 accelerator=options.accelerator,
-                devices=options.devices,
+                strategy=DDPStrategy(timeout=TIMEOUT) if devices * machines > 1 else "auto",
+                devices=devices,
+                num_nodes=machines,
                 precision=options.precision,  # type: ignore[arg-type]
+                # Else fabric takes a job of SLURM for one that srun has started a rank for each device of.
+                plugins=[TorchElasticEnvironment() if launched() else LightningEnvironment()],
             )
             self.fabric.launch()
             if options.precision == "16-mixed" and self.fabric.device.type == "cpu":
@@ -186,6 +198,8 @@ class Loop:
             TrainingError: a loss or a weight is not finite; the last good checkpoint is kept.
         """
         first = self._restore()
+        if not all_have(first):
+            raise InputError(f"{self._state_path}: is not the same on all machines; all must see the same folder")
         if first >= self.options.steps:
             return
         self._save_models = save_models
@@ -317,7 +331,9 @@ class Loop:
 
 def _identity(options: LoopOptions) -> dict[str, Any]:
     names = ("steps", "batch_size", "learning_rate", "optimizer", "weight_decay", "warmup_steps", "gradient_norm")
-    return {name: getattr(options, name) for name in (*names, "seed", "devices", "precision")}
+    devices = math.prod(devices_and_machines(options.devices))
+    values = {name: getattr(options, name) for name in (*names, "seed")}
+    return {**values, "devices": devices, "precision": options.precision}
 
 
 def _as_json(value: Any) -> Any:
