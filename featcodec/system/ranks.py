@@ -1,8 +1,8 @@
 """The ranks of a training: processes that share its batches, one per device. If one fails, all end, and one says why.
 
-torchrun starts ranks, on one machine or on several; `launch` starts those of this machine, by the same machinery. A
-rank that fails says so in the store, where the ranks meet. Each rank watches the store and its launcher, because a rank
-that waits for another, in C++, would wait for minutes.
+torchrun and Ray Train start ranks, on one machine or on several; `launch` starts those of this machine, by torchrun's
+machinery. A rank that fails says so in the store, where the ranks meet. Each rank watches the store and its launcher,
+because a rank that waits for another, in C++, would wait for minutes.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def check_met(count: int) -> None:
     """Make sure that no other number of ranks has met already, who would each train alone and write the same files.
 
     Raises:
-        InputError: it has; Ray Train, for example, connects processes without the variables of torchrun.
+        InputError: it has. Who connects processes must set the variables of torchrun, as Ray Train does.
     """
     from torch import distributed  # noqa: PLC0415  (slow to import)
 
