@@ -60,6 +60,18 @@ install_featcodec() {
     fi
 }
 
+# fast_precision FOLDER: sets the array `fast`: the options for bfloat16 where the device computes it fast, else nothing.
+# CPUs without instructions for it (AVX512-BF16) take many times as long as in float32. FOLDER keeps the choice, so that a
+# run that goes on keeps its precision.
+fast_precision() {
+    [ -e "$1/precision" ] || "$VENV/bin/python" -c '
+from featcodec.system.devices import choose_device, has_fast_bfloat16
+device = choose_device()
+print("--precision bf16-mixed" if device.type == "cuda" or has_fast_bfloat16(device) else "--precision 32-true")
+' >"$1/precision"
+    read -ra fast <"$1/precision"
+}
+
 # half IN OUT: a copy of a checkpoint in float16, for shipping. Train what is bound to the weights on the copy.
 half() {
     "$VENV/bin/python" -c '

@@ -72,6 +72,8 @@ def run_stage(
         loop = within_minutes(loop, options["minutes"], train)
         if ranks.is_first():
             complain(f"note: {loop.steps} steps fit into {options['minutes']:g} minutes")
+    if ranks.is_first():
+        _note_slow_precision(options["precision"], options["accelerator"])
     with training_progress(loop.steps) as report:
         written = train(replace(loop, report=report))
     if not ranks.is_first():
@@ -80,6 +82,20 @@ def run_stage(
         complain(f"lowest loss on the held-out images: {best}")
     note_all(notes(written))
     click.echo(str(written))
+
+
+def _note_slow_precision(precision: str, accelerator: str) -> None:
+    """Say so if a CPU computes in bfloat16 without instructions for it: that takes many times as long as float32."""
+    from featcodec.system.devices import choose_device, has_fast_bfloat16
+
+    if precision != "bf16-mixed" or accelerator not in {"auto", "cpu"}:
+        return
+    device = choose_device(accelerator)
+    if device.type == "cpu" and not has_fast_bfloat16(device):
+        complain(
+            "note: this CPU has no instructions for bfloat16 (AVX512-BF16), so it is much slower than float32; leave out "
+            "--precision"
+        )
 
 
 @contextlib.contextmanager
