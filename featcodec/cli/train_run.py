@@ -73,7 +73,7 @@ def run_stage(
         if ranks.is_first():
             complain(f"note: {loop.steps} steps fit into {options['minutes']:g} minutes")
     if ranks.is_first():
-        _note_slow_precision(options["precision"], options["accelerator"])
+        note_slow_precision(options["precision"], options["accelerator"])
     with training_progress(loop.steps) as report:
         written = train(replace(loop, report=report))
     if not ranks.is_first():
@@ -84,7 +84,7 @@ def run_stage(
     click.echo(str(written))
 
 
-def _note_slow_precision(precision: str, accelerator: str) -> None:
+def note_slow_precision(precision: str, accelerator: str) -> None:
     """Say so if a CPU computes in bfloat16 without instructions for it: that takes many times as long as float32."""
     from featcodec.system.devices import choose_device, has_fast_bfloat16
 
@@ -93,8 +93,8 @@ def _note_slow_precision(precision: str, accelerator: str) -> None:
     device = choose_device(accelerator)
     if device.type == "cpu" and not has_fast_bfloat16(device):
         complain(
-            "note: this CPU has no instructions for bfloat16 (AVX512-BF16), so it is much slower than float32; leave out "
-            "--precision"
+            "note: this CPU has no instructions for bfloat16 (AVX512-BF16), so it is much slower than float32; leave "
+            "out --precision"
         )
 
 

@@ -17,6 +17,7 @@ from refusals import assert_refused
 from toy_training import results, rows, steps_done
 
 from featcodec.cli.main import main
+from featcodec.cli.train_run import note_slow_precision
 from featcodec.detectors import read_detector
 from featcodec.networks.bottleneck import load_bottleneck
 from featcodec.networks.restoration import load_restoration
@@ -722,3 +723,14 @@ def test_what_is_trained_fits_the_codec(
     assert run("encode", image, "-o", tmp_path / "streams", *model, "--image-size", 64)[0] == 0
     assert run("decode", tmp_path / "streams", "-o", tmp_path / "d.json", *model)[0] == 0
     assert isinstance(json.loads((tmp_path / "d.json").read_text()), list)
+
+
+@pytest.mark.parametrize("is_fast", [True, False])
+def test_a_precision_that_is_slow_here_is_said(
+    is_fast: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("featcodec.system.devices.has_fast_bfloat16", lambda device: is_fast)
+    note_slow_precision("bf16-mixed", "cpu")
+    note_slow_precision("32-true", "cpu")
+    said = capsys.readouterr().err
+    assert said.count("note: this CPU has no instructions for bfloat16") == (not is_fast)
