@@ -294,7 +294,10 @@ def _refuse_odd(path: Path, parameter: str = "output") -> None:
 
 def _holds(path: Path, data: bytes) -> bool:
     try:
-        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+        if not path.is_file() or path.stat().st_size != len(data):
+            return False
+        with path.open("rb") as file:
+            return file.read(len(data) + 1) == data
     except OSError:
         return False
 
