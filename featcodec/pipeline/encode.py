@@ -78,7 +78,7 @@ def encode_files(
     running: set[Future[list[Encoded]]] = set()
     coding = Budget(workers * CODED_SAMPLES)
     largest = 3 * codec.image_size**2
-    is_there = Path.exists if folder is None else presence_below(folder)
+    is_there = Path.exists if folder is None or overwrite else presence_below(folder)
     read_at_once = REQUESTS if any(isinstance(source.path, Elsewhere) for source in sources) else _READERS
 
     def load(source: Source) -> ImageJob | Encoded:
