@@ -36,12 +36,13 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def serving(port: int) -> Iterator[None]:
-    """The server, in a process of its own."""
+def serving(port: int, **variables: str) -> Iterator[None]:
+    """The server, in a process of its own with these variables."""
     pytest.importorskip("moto.server")
     pytest.importorskip("s3fs")
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, **variables}
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     try:
         deadline = time.monotonic() + 120
         while True:

@@ -127,8 +127,8 @@ def command(
 ) -> int:
     """Decode feature bitstreams and finish the detection.
 
-    SRC are .266 files, folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER). Decoding needs
-    only the bitstream and the weights that it was made with. Other weights are refused.
+    SRC are .266 files, shards (.tar), folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER).
+    Decoding needs only the bitstream and the weights that it was made with. Other weights are refused.
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.detections.drawing import open_drawing
@@ -141,7 +141,7 @@ def command(
     if (draw is None) != (images is None):
         raise click.UsageError("--draw and --images belong together: the folder to draw into, and the images")
     file_format = file_format or format_of(output)
-    streams = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams")
+    streams = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams", in_shards=True)
     read = (*(stream.path for stream in streams), *filter(None, [annotations]))
     check_output(output, file_format, overwrite=overwrite, inputs=read)
     truth = None if annotations is None else read_annotations(annotations, complain)

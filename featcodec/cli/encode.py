@@ -88,6 +88,13 @@ if TYPE_CHECKING:
 @click.option(
     "--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Most images per encoder process."
 )
+@click.option(
+    "--shards",
+    type=click.IntRange(1, 1_000_000),
+    default=None,
+    metavar="N",
+    help="Write N tar files (WebDataset) with an index beside each, instead of a file for each image.",
+)
 @workers_option
 @cluster_option
 @networks_option
@@ -113,6 +120,7 @@ def command(
     square: bool,
     ignore_exif: bool,
     batch: int,
+    shards: int | None,
     workers: int | None,
     cluster: str | None,
     networks: int | None,
@@ -158,8 +166,12 @@ def command(
     counts = {"encoded": 0, "skipped": 0, "failed": 0}
     total_bytes = total_pixels = 0
     started = time.perf_counter()
-    coding = {"batch": batch, "overwrite": overwrite, "ignore_exif": ignore_exif}
-    outcomes = _outcomes(feature_codec, images, output, qp, workers, cluster, networks, coding)
+    coding: dict[str, Any] = {"batch": batch, "overwrite": overwrite, "ignore_exif": ignore_exif}
+    places: dict[str, Any] = {"workers": workers, "cluster": cluster, "networks": networks}
+    if shards is None:
+        outcomes = _outcomes(feature_codec, images, output, qp, **places, **coding)
+    else:
+        outcomes = _outcomes_in_shards(feature_codec, images, output, qp, shards, places, coding)
     with contextlib.closing(outcomes):
         for outcome in progress(outcomes, len(images), "encode"):
             status = "failed" if outcome.error else "skipped" if outcome.skipped else "encoded"
@@ -189,12 +201,13 @@ def command(
 def _outcomes(
     codec: FeatureCodec,
     images: Sequence[Source],
-    output: Path,
+    output: Path | None,
     qp: int,
+    *,
     workers: int | None,
     cluster: str | None,
     networks: int | None,
-    coding: Mapping[str, Any],
+    **coding: Any,
 ) -> Generator[Encoded, None, None]:
     """The outcomes of encoding on this machine, or on a cluster."""
     if cluster is None:
@@ -205,6 +218,25 @@ def _outcomes(
     from featcodec.cluster.resources import Resources
 
     return encode_on_cluster(codec, images, output, qp, resources=Resources.of_cluster(networks), **coding)
+
+
+def _outcomes_in_shards(
+    codec: FeatureCodec,
+    images: Sequence[Source],
+    output: Path,
+    qp: int,
+    count: int,
+    places: Mapping[str, Any],
+    coding: Mapping[str, Any],
+) -> Generator[Encoded, None, None]:
+    from featcodec.pipeline.sharding import encode_into_shards, plan_shards
+
+    def encode(some: Sequence[Source]) -> Generator[Encoded, None, None]:
+        if some:  # no cluster starts for nothing
+            yield from _outcomes(codec, some, None, qp, **places, **coding)
+
+    settings = {name: coding[name] for name in ("overwrite", "ignore_exif")}
+    yield from encode_into_shards(codec, plan_shards(images, output, count), qp, encode, **settings)
 
 
 def _refuse_own_outputs(images: Sequence[Source], folder: Path) -> None:

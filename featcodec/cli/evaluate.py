@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     "--streams",
     multiple=True,
     metavar="SRC",
-    help="Bitstreams (files, folders, patterns or addresses) to compute the bpp from. May be repeated.",
+    help="Bitstreams (files, shards, folders, patterns or addresses) to compute the bpp from. May be repeated.",
 )
 @json_option
 def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_json: bool) -> int:
@@ -52,7 +52,7 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     note_all(filter(None, (without_results(truth, image_ids), *boxes_beyond)))
     rate = None
     if streams:
-        files = expand_sources(streams, frozenset({STREAM_SUFFIX}), "bitstreams")
+        files = expand_sources(streams, frozenset({STREAM_SUFFIX}), "bitstreams", in_shards=True)
         rate = rate_of_streams([source.path for source in files], complain)
         _check_streams(truth, dict(zip(files, rate.sizes, strict=True)))
         if rate.streams != accuracy.images:

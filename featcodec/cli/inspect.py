@@ -18,14 +18,14 @@ from featcodec.cli.options import json_option, sources_argument
 def command(sources: tuple[str, ...], as_json: bool) -> int:
     """Show the side info of bitstreams and where their bytes go, per file and in all. Needs no weights.
 
-    SRC are .266 files, folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER).
+    SRC are .266 files, shards (.tar), folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER).
     """
     from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.errors import BitstreamError
     from featcodec.system.paths import expand_sources
 
     described = []
-    files = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams")
+    files = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams", in_shards=True)
     for path in (source.path for source in files):
         try:
             described.append(describe(path))

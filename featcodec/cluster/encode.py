@@ -36,7 +36,7 @@ class Encoding:
     """The settings of a run that its steps need.
 
     Attributes:
-        folder: where the bitstreams go; every node must see it.
+        folder: where the bitstreams go; every node must see it. With None, the outcomes have the bitstreams.
         qp: quantization parameter, 0..63.
         image_size, square: of the letterbox.
         batch: largest number of images that one encoder process codes.
@@ -44,7 +44,7 @@ class Encoding:
         ignore_exif: take the pixels of images as they are stored.
     """
 
-    folder: Path
+    folder: Path | None
     qp: int
     image_size: int
     square: bool
@@ -56,7 +56,7 @@ class Encoding:
 def encode_on_cluster(
     codec: FeatureCodec,
     sources: Sequence[Source],
-    folder: Path,
+    folder: Path | None,
     qp: int,
     *,
     resources: Resources,
@@ -88,11 +88,16 @@ def encode_on_cluster(
         problem = f"{source.path}: its worker died at each of {2 * TRIES} tries; {remedy}"
         return Encoded(source, output_path(source, folder), error=problem)
 
+    largest = images_in_block(codec.image_size)
+    made_already: Any = ray.put(frozenset())
+    if folder is None:
+        yield from (outcome for _, outcome in outcomes(sources, plan, lost, largest))
+        return
     with Manifest(folder, _identity(codec, settings), overwrite=overwrite) as manifest:
         done, waiting = manifest.split(sources)
         yield from done
         made_already = ray.put(manifest.present(waiting))
-        for _, outcome in outcomes(waiting, plan, lost, images_in_block(codec.image_size)):
+        for _, outcome in outcomes(waiting, plan, lost, largest):
             manifest.add(outcome)
             yield outcome
 
@@ -168,7 +173,12 @@ def _code(video_codec: VideoCodec, settings: Encoding, jobs: list[FrameJob]) -> 
         group = list(places)
         for part in parts(group, max(1, min(settings.batch, CODED_SAMPLES // jobs[group[0]].frame.size))):
             done = code_frames(
-                video_codec, [jobs[place] for place in part], settings.qp, settings, overwrite=settings.overwrite
+                video_codec,
+                [jobs[place] for place in part],
+                settings.qp,
+                settings,
+                overwrite=settings.overwrite,
+                keep=settings.folder is None,
             )
             coded.update(zip(part, done, strict=True))
     results = [coded[place] for place in range(len(jobs))]

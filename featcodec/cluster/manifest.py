@@ -31,8 +31,7 @@ _Row = tuple[int, int, int, int]  # bytes and pixels of the bitstream; size and 
 def manifest_path(folder: Path) -> Path:
     """Where the manifest of an output folder is."""
     if isinstance(folder, Address):
-        is_bucket = len(folder.parts) < 3
-        return folder / _OBJECTS_SUFFIX if is_bucket else folder.with_name(f"{folder.name}{_OBJECTS_SUFFIX}")
+        return folder / _OBJECTS_SUFFIX if folder.is_bucket else folder.with_name(f"{folder.name}{_OBJECTS_SUFFIX}")
     target = resolved(folder)
     return target.parent / f"{target.name}{SUFFIX}"
 

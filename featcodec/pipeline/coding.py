@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from featcodec import bitstream
 from featcodec.bitstream import STREAM_SUFFIX, SideInfo
@@ -25,6 +26,9 @@ CODED_SAMPLES = 16 << 20
 """Samples that one encoder process gets at once, unless a single frame has more."""
 
 
+_Stream: TypeAlias = bytes
+
+
 @dataclass(frozen=True)
 class Encoded:
     """The outcome of one image.
@@ -38,6 +42,7 @@ class Encoded:
         error: one line that says what went wrong, or None.
         coding_seconds: the share of this image in the run time of its encoder process.
         unwritten: whether only its file could not be written, for example on a full disk.
+        data: the bitstream, in a run that writes no files.
     """
 
     source: Source
@@ -48,6 +53,7 @@ class Encoded:
     error: str | None = None
     coding_seconds: float = 0.0
     unwritten: bool = False
+    data: _Stream | None = None
 
 
 @dataclass(frozen=True)
@@ -69,9 +75,9 @@ class FrameJob:
     frame: Frame
 
 
-def output_path(source: Source, folder: Path) -> Path:
-    """Return the path for the bitstream of an image: its relative path, with the suffix .266."""
-    return folder / source.relative.with_suffix(STREAM_SUFFIX)
+def output_path(source: Source, folder: Path | None) -> Path:
+    """Return the path for the bitstream of an image: its relative path below a folder, with the suffix .266."""
+    return (folder or Path()) / source.relative.with_suffix(STREAM_SUFFIX)
 
 
 def read_image_job(
@@ -105,7 +111,13 @@ def existing(source: Source, output: Path, matches: Callable[[SideInfo], bool]) 
 
 
 def code_frames(
-    video_codec: VideoCodec, group: Sequence[FrameJob], qp: int, owner: object, *, overwrite: bool
+    video_codec: VideoCodec,
+    group: Sequence[FrameJob],
+    qp: int,
+    owner: object,
+    *,
+    overwrite: bool,
+    keep: bool = False,
 ) -> list[Encoded]:
     """Code frames of one shape in one encoder process and write their files.
 
@@ -115,6 +127,7 @@ def code_frames(
         qp: quantization parameter, 0..63.
         owner: what the encoder process belongs to (`video.process.owned_by`).
         overwrite: replace files that exist.
+        keep: write no files; the outcomes have the bitstreams.
 
     Returns:
         one outcome per frame. Only the image that causes an error fails.
@@ -127,16 +140,23 @@ def code_frames(
         if len(group) > 1:
             # Only the image that causes the error should fail.
             return [
-                outcome for job in group for outcome in code_frames(video_codec, [job], qp, owner, overwrite=overwrite)
+                outcome
+                for job in group
+                for outcome in code_frames(video_codec, [job], qp, owner, overwrite=overwrite, keep=keep)
             ]
         return [Encoded(group[0].source, group[0].output, error=one_line(error, group[0].source.path))]
     seconds = (time.perf_counter() - started) / len(group)
-    return [_write(job, stream, seconds, overwrite=overwrite) for job, stream in zip(group, streams, strict=True)]
+    return [
+        _write(job, stream, seconds, overwrite=overwrite, keep=keep) for job, stream in zip(group, streams, strict=True)
+    ]
 
 
-def _write(job: FrameJob, stream: bytes, seconds: float, *, overwrite: bool) -> Encoded:
+def _write(job: FrameJob, stream: bytes, seconds: float, *, overwrite: bool, keep: bool) -> Encoded:
+    pixels = job.side_info.original_width * job.side_info.original_height
     try:
         data = bitstream.pack(job.side_info, stream)
+        if keep:
+            return Encoded(job.source, job.output, len(data), pixels, coding_seconds=seconds, data=data)
         try:
             write_atomically(job.output, data, overwrite=overwrite)
         except ExistsError:  # another run wrote it meanwhile
@@ -144,5 +164,4 @@ def _write(job: FrameJob, stream: bytes, seconds: float, *, overwrite: bool) -> 
     except FeatcodecError as error:
         unwritten = isinstance(error, OutputError) and not isinstance(error, ExistsError)
         return Encoded(job.source, job.output, error=one_line(error, job.source.path), unwritten=unwritten)
-    pixels = job.side_info.original_width * job.side_info.original_height
     return Encoded(job.source, job.output, len(data), pixels, coding_seconds=seconds)

@@ -43,7 +43,7 @@ _WAITING_FRAMES = 64
 def encode_files(
     codec: FeatureCodec,
     sources: Sequence[Source],
-    folder: Path,
+    folder: Path | None,
     qp: int,
     *,
     workers: int | None = None,
@@ -60,7 +60,8 @@ def encode_files(
     Args:
         codec: the codec.
         sources: the images.
-        folder: where the bitstreams go; also the address of objects.
+        folder: where the bitstreams go; also the address of objects. With None, no files are written, and the outcomes
+            have the bitstreams.
         qp: quantization parameter, 0..63.
         workers: encoder processes at a time; None means one per core.
         batch: largest number of images that one encoder process codes.
@@ -77,13 +78,13 @@ def encode_files(
     running: set[Future[list[Encoded]]] = set()
     coding = Budget(workers * CODED_SAMPLES)
     largest = 3 * codec.image_size**2
-    is_there = presence_below(folder)
+    is_there = Path.exists if folder is None or overwrite else presence_below(folder)
     read_at_once = REQUESTS if any(isinstance(source.path, Elsewhere) for source in sources) else _READERS
 
     def load(source: Source) -> ImageJob | Encoded:
         output = output_path(source, folder)
         job = read_image_job(source, output, codec.image_size, square=codec.square, ignore_exif=ignore_exif)
-        return found_or_wanted(codec, job, qp, is_there, overwrite=overwrite)
+        return job if folder is None else found_or_wanted(codec, job, qp, is_there, overwrite=overwrite)
 
     def front(group: list[ImageJob]) -> Iterator[Encoded]:
         for job in frames_of(codec, group, qp):
@@ -100,7 +101,7 @@ def encode_files(
 
     def code(group: Sequence[FrameJob]) -> list[Encoded]:
         with coding.holding(sum(job.frame.size for job in group)):
-            return code_frames(codec.video_codec, group, qp, owner, overwrite=overwrite)
+            return code_frames(codec.video_codec, group, qp, owner, overwrite=overwrite, keep=folder is None)
 
     def collect(at_most: int) -> Iterator[Encoded]:
         """Yield finished outcomes, and wait until no more than `at_most` batches run or wait to run."""

@@ -55,6 +55,11 @@ class Address(Elsewhere):
         return self.parts[1]
 
     @property
+    def is_bucket(self) -> bool:
+        """Whether it names a whole bucket."""
+        return len(self.parts) < 3
+
+    @property
     def place(self) -> str:
         """Where the object is, as fsspec names it: BUCKET/KEY."""
         return "/".join(self.parts[1:])
@@ -155,7 +160,7 @@ def find_objects(text: str, suffixes: frozenset[str]) -> list[tuple[Address, Pat
         each object, with its path below the address; sorted.
 
     Raises:
-        InputError: the store cannot be reached, or an object has a name that no path can have.
+        InputError: the store or the bucket cannot be reached, or an object has a name that no path can have.
     """
     try:
         path = path_of(text)
@@ -175,7 +180,7 @@ def find_objects(text: str, suffixes: frozenset[str]) -> list[tuple[Address, Pat
                 found.append((address, Path(address.name)))
         return found
     except FileNotFoundError:
-        return []
+        raise InputError(f"{text}: there is no such bucket; check the address") from None
     except UnreachableError as error:
         raise InputError(str(error)) from None
 
@@ -225,7 +230,7 @@ def presence_below(folder: Path) -> Callable[[Path], bool]:
 def _found(path: Path, suffixes: frozenset[str]) -> list[tuple[Address, Path]]:
     """An object itself; else those below the address whose endings count. Hidden ones are left out."""
     assert isinstance(path, Address)  # noqa: S101
-    if len(path.parts) > 2:
+    if not path.is_bucket:
         with contextlib.suppress(FileNotFoundError):
             found = path.state()
             if found is not None:

@@ -54,13 +54,13 @@ def check_new(path: Path, parameter: str = "output", *, overwrite: bool, inputs:
         OutputError: `path` is a folder, a device, a pipe or one of the inputs, or a name that no file can have.
     """
     with explained(path):
-        if path.is_dir():
+        if path.is_dir() or (isinstance(path, Address) and path.is_bucket):
             raise OutputError(f"{path}: is a folder; choose another `{parameter}`")
     _refuse_odd(path, parameter)
     if any(is_same(path, other) for other in inputs):
         raise OutputError(f"{path}: is read by this command; choose another `{parameter}`")
     if isinstance(path, Elsewhere):
-        check_folder(path.parent, parameter)
+        check_folder(path, parameter)
         is_taken = path.exists()
     else:
         is_taken = os.path.lexists(path)
@@ -294,7 +294,10 @@ def _refuse_odd(path: Path, parameter: str = "output") -> None:
 
 def _holds(path: Path, data: bytes) -> bool:
     try:
-        return path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data
+        if not path.is_file() or path.stat().st_size != len(data):
+            return False
+        with path.open("rb") as file:
+            return file.read(len(data) + 1) == data
     except OSError:
         return False
 

@@ -16,6 +16,7 @@ import platformdirs
 from featcodec.errors import InputError
 from featcodec.system.addresses import find_objects, is_address, path_of
 from featcodec.system.elsewhere import Elsewhere
+from featcodec.system.shards import SHARD_SUFFIX, is_shard, members_of
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL)
 
@@ -97,7 +98,9 @@ class Source:
         return self.relative.with_suffix("")
 
 
-def expand_sources(arguments: Sequence[str], suffixes: frozenset[str], what: str) -> list[Source]:
+def expand_sources(
+    arguments: Sequence[str], suffixes: frozenset[str], what: str, *, in_shards: bool = False
+) -> list[Source]:
     """The files that SRC arguments name, each file once, in a fixed order.
 
     Args:
@@ -106,15 +109,19 @@ def expand_sources(arguments: Sequence[str], suffixes: frozenset[str], what: str
         suffixes: lower-case file name endings that count inside folders and patterns, e.g. {".jpg"}. A file that an
             argument names directly may have any ending.
         what: the kind of the files, for messages ("images").
+        in_shards: whether shards (.tar) stand for the files in them. These have the names that they have in the shard.
 
     Raises:
-        InputError: an argument matches nothing or cannot be reached, or two sources would have the same output.
+        InputError: an argument matches nothing or cannot be reached, a shard is damaged, or two sources would have the
+            same output.
     """
     sources: dict[Path, Source] = {}
     for argument in arguments:
-        found = list(_expand(argument, suffixes))
+        found = list(_expand(argument, suffixes | {SHARD_SUFFIX} if in_shards else suffixes))
+        if in_shards:
+            found = [source for each in found for source in _in_shard(each, suffixes)]
         if not found:
-            endings = " ".join(sorted(suffixes))
+            endings = " ".join(sorted(suffixes | {SHARD_SUFFIX} if in_shards else suffixes))
             raise InputError(
                 f"{argument or repr(argument)}: no {what} found; give files, folders or patterns ({endings})"
             )
@@ -141,6 +148,14 @@ def _expand(argument: str, suffixes: frozenset[str]) -> Iterator[Source]:
                     yield from _found(Path(match), suffixes)
     except OSError as error:
         raise InputError(f"{error.filename or argument}: cannot be read ({error.strerror}); check the path") from None
+
+
+def _in_shard(source: Source, suffixes: frozenset[str]) -> Iterator[Source]:
+    """The members of a shard; any other file is itself."""
+    if is_shard(source.path):
+        yield from starmap(Source, members_of(source.path, suffixes))
+    else:
+        yield source
 
 
 def _matches(pattern: str) -> Iterator[str]:

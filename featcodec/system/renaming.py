@@ -10,6 +10,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from featcodec.system.elsewhere import Elsewhere
+
 _AT_FDCWD = -100
 _NOREPLACE, _EXCHANGE = 1, 2
 
@@ -43,6 +45,8 @@ def exchange(one: Path, other: Path) -> None:
 
 def is_same(one: Path, other: Path) -> bool:
     """Whether two paths lead to one file, also by links."""
+    if isinstance(one, Elsewhere) or isinstance(other, Elsewhere):
+        return one == other
     try:
         return one.samefile(other)
     except (OSError, ValueError):  # one of them is not there

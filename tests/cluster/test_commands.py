@@ -190,6 +190,28 @@ def node_ids(cluster: Any) -> set[str]:
     return found
 
 
+def test_the_same_shards(local: Any, pictures: Path, tiny_yolov5: Path, two_nodes: Any, tmp_path: Path) -> None:
+    _, (code, report, messages) = local
+    options = ["--shards", 3]
+    alone = encode(pictures, tmp_path / "alone", tiny_yolov5, *options)
+    options += ["--cluster", two_nodes.address]
+    found = encode(pictures, tmp_path / "out", tiny_yolov5, *options)
+    assert (found[0], found[2]) == (alone[0], alone[2]) == (code, messages)
+    assert found[1]["bytes"] == report["bytes"]
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "alone")
+    assert not manifest_path(tmp_path / "out").exists()
+    (tmp_path / "out" / "000001.tar").unlink()
+    found = encode(pictures, tmp_path / "out", tiny_yolov5, *options)
+    assert found[1]["encoded"] + found[1]["skipped"] == report["encoded"]
+    assert found[1]["skipped"] > 0
+    assert files_in(tmp_path / "out") == files_in(tmp_path / "alone")
+    outputs = tmp_path / "alone.json", tmp_path / "cluster.json"
+    for output, cluster in zip(outputs, ([], options[2:]), strict=True):
+        command = ["decode", tmp_path / "out", "-o", output, "--detector", tiny_yolov5, "--json", *cluster]
+        assert finish(start(*command))[0] == 0
+    assert outputs[0].read_bytes() == outputs[1].read_bytes()
+
+
 def processes_with(mark: str) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/environ"):

@@ -1,4 +1,4 @@
-"""Damaged annotations, results of all forms, CSV files of sweeps and attacks, data.yaml and labels, private.json."""
+"""Damaged annotations, results, shards, CSV files of sweeps and attacks, data.yaml and label files, private.json."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mutate import damage_bytes, damage_table, damage_tree
 from pictures import save_texture
 from targets import READ, REFUSED, WrongError, refused_or
 
+from featcodec.errors import InputError
 from featcodec.evaluation.bd import compare
 from featcodec.evaluation.coco import score
 from featcodec.evaluation.curves import read_curve
@@ -23,6 +24,8 @@ from featcodec.images.parquet import ParquetResults
 from featcodec.images.results import read_results
 from featcodec.privacy.attack_results import read_attack_results
 from featcodec.privacy.private_details import read_private_details
+from featcodec.system.files import read_bounded
+from featcodec.system.shards import members_of, write_index, write_shard
 from featcodec.training.data.coco import read_coco
 from featcodec.training.data.yolo import read_data_yaml
 
@@ -43,6 +46,11 @@ class Texts:
             (folder / "labels" / f"{number}.txt").write_text(f"{number} 0.5 0.5 0.25 0.5\n")
         self._annotations, self._results, self._private = _annotations(), _results(), _private()
         self._parquet = _parquet(self._results)
+        shard = io.BytesIO()
+        write_index(
+            folder / "0.tar", write_shard(shard, [(f"{n}/{'x' * n * 60}.266", bytes(n * 300)) for n in range(4)])
+        )
+        self._shard, self._index = shard.getvalue(), (folder / "0.idx").read_bytes()
         (folder / "annotations.json").write_text(json.dumps(self._annotations))
         (folder / "results.json").write_text(json.dumps(self._results))
         self._sweep = _one_curve((_RESULTS / "scenes-val200" / "points.csv").read_text().splitlines())
@@ -50,7 +58,7 @@ class Texts:
         self._attack = attack.read_text().splitlines()
         self._readers: tuple[Callable[[random.Random], Any], ...] = (
             *(self._read_annotations, self._read_annotations, self._read_results, self._read_curve, self._read_study),
-            *(self._read_json_lines, self._read_parquet),
+            *(self._read_json_lines, self._read_parquet, self._read_shard),
             *(self._read_attack_results, self._read_data_yaml, self._read_labels, self._read_private, self._read_coco),
         )
 
@@ -75,6 +83,17 @@ class Texts:
 
     def _read_parquet(self, rng: random.Random) -> None:
         read_results(self._write("r.parquet", damage_bytes(rng, self._parquet)))
+
+    def _read_shard(self, rng: random.Random) -> None:
+        data, index = (
+            whole if rng.random() < 0.4 else damage_bytes(rng, whole, self._shard)
+            for whole in (self._shard, self._index)
+        )
+        self._write("s.idx", index)
+        for member, relative in members_of(self._write("s.tar", data), frozenset({".266"})):
+            if ".." in relative.parts or relative.is_absolute():
+                raise WrongError(f"a member {relative}")
+            refused_or(lambda member=member: read_bounded(member, 1 << 20, InputError, what="stream", remedy="none"))
 
     def _read_curve(self, rng: random.Random) -> None:
         good, bad = self._write("good.csv", "\n".join(self._sweep)), self._write("s.csv", self._table(rng, self._sweep))

@@ -194,6 +194,12 @@ def test_nothing_is_replaced_by_accident(folder: Address, write: Callable[..., N
     assert read_bounded(address, 10, InputError, **WORDS) == b"third"
 
 
+def test_a_bucket_is_no_file() -> None:
+    for overwrite in (False, True):
+        with pytest.raises(OutputError, match=r"memory://bucket\.json: is a folder"):
+            check_new(path_of("memory://bucket.json"), overwrite=overwrite)
+
+
 def test_states(folder: Address, tmp_path: Path) -> None:
     put(folder / "out" / "a", b"123")
     state = states_below(folder / "out")
