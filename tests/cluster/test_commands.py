@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pictures import make_bad_pictures, save_texture
 from s3_server import Bucket, serving, settings
+from sweep_set import SIDE, make_sweep_set
 
 from featcodec.cluster.manifest import manifest_path
 
@@ -95,6 +96,18 @@ def test_the_same_files_and_messages(
     assert results[0][2] == results[1][2]
     assert without_times(results[0][1]) == without_times(results[1][1])
     assert detections[0].read_bytes() == detections[1].read_bytes()
+
+
+def test_the_same_points(tiny_yolov5: Path, two_nodes: Any, tmp_path: Path) -> None:
+    folder = make_sweep_set(tmp_path, tiny_yolov5)
+    points = []
+    for name, cluster in (("local", []), ("cluster", ["--cluster", two_nodes.client_address])):
+        command = ["sweep", folder / "in", "--annotations", folder / "annotations.json", "-o", tmp_path / f"{name}.csv"]
+        command += ["--detector", tiny_yolov5, "--image-size", SIDE, "--qp", "30,40", "--json"]
+        code, report, messages = finish(start(*command, *cluster))
+        assert (code, report["measured"]) == (0, 2), messages
+        points.append((without_times(report), messages))
+    assert points[0] == points[1]
 
 
 def test_a_killed_run_goes_on_without_opening_what_is_done(
