@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -154,12 +154,8 @@ class _FrontEnd:
             found_or_wanted(self._codec, job, self._settings.qp, self._is_there, overwrite=self._settings.overwrite)
             for job in jobs
         ]
-        wanted = sorted(
-            (place for place, job in enumerate(found) if isinstance(job, ImageJob)),
-            key=lambda place: found[place].image.pixels.shape,
-        )
-        for _, places in groupby(wanted, key=lambda place: found[place].image.pixels.shape):
-            group = list(places)
+        shapes = {place: job.image.pixels.shape for place, job in enumerate(found) if isinstance(job, ImageJob)}
+        for group in _of_one_shape(shapes):
             made = frames_of(self._codec, [found[place] for place in group], self._settings.qp)
             for place, result in zip(group, made, strict=True):
                 found[place] = result
@@ -167,10 +163,8 @@ class _FrontEnd:
 
 
 def _code(video_codec: VideoCodec, settings: Encoding, jobs: list[FrameJob]) -> list[Any]:
-    order = sorted(range(len(jobs)), key=lambda place: jobs[place].frame.shape)
     coded: dict[int, Encoded] = {}
-    for _, places in groupby(order, key=lambda place: jobs[place].frame.shape):
-        group = list(places)
+    for group in _of_one_shape({place: job.frame.shape for place, job in enumerate(jobs)}):
         for part in parts(group, max(1, min(settings.batch, CODED_SAMPLES // jobs[group[0]].frame.size))):
             done = code_frames(
                 video_codec,
@@ -183,6 +177,12 @@ def _code(video_codec: VideoCodec, settings: Encoding, jobs: list[FrameJob]) -> 
             coded.update(zip(part, done, strict=True))
     results = [coded[place] for place in range(len(jobs))]
     return [NodeFailure(result, here()) if result.unwritten else Passed(result) for result in results]
+
+
+def _of_one_shape(shapes: Mapping[int, tuple[int, ...]]) -> Iterator[list[int]]:
+    """The keys in groups of equal values."""
+    order = sorted(shapes, key=shapes.__getitem__)
+    return (list(group) for _, group in groupby(order, key=shapes.__getitem__))
 
 
 def _passed(result: Any) -> Any:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from featcodec.cluster.resources import cores_of_cluster
+from featcodec.cluster.session import raise_if_interrupted
 
 if TYPE_CHECKING:
     from ray.data import Dataset
@@ -149,6 +150,7 @@ def _of_section(waiting: dict[int, T], plan: Plan, lost: Callable[[T], R], block
             return
         avoided = _unless_all(one.node for one in elsewhere.values())
         for number, passed in _where_it_works(dict(waiting), size, partial(_planned, plan, avoided)):
+            raise_if_interrupted()
             if number not in waiting:  # a block may come twice after its node died
                 continue
             if isinstance(passed, NodeFailure) and not is_last:

@@ -12,7 +12,8 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from types import FrameType
 from typing import Any
 
 from featcodec.errors import FeatcodecError, InputError, reason_of
@@ -76,18 +77,26 @@ def connected(address: str) -> Iterator[None]:
     # Ray would take SIGTERM over and end this process with another exit code.
     ray_utils: Any = importlib.import_module("ray._private.utils")
     ray_utils.set_sigterm_handler = lambda handler: None
-    importing = threading.Thread(target=importlib.import_module, args=("featcodec.codec",), daemon=True)
+    importing = threading.Thread(target=importlib.import_module, args=("featcodec.codec",))
     importing.start()  # it takes seconds, in which Ray mostly waits for its processes
+    with _noting_signals() as take_signals:
+        try:
+            _connect(ray, address)
+            take_signals()
+            raise_if_interrupted()
+            yield
+        finally:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
+    options = {"include_dashboard": False} if address == LOCAL else {}
     try:
-        with _silent(), _own_signals(), warnings.catch_warnings():
+        with _silent(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            ray.init(address=address, **({"include_dashboard": False} if address == LOCAL else {}), **_QUIET_DRIVER)
+            ray.init(address=address, **options, **_QUIET_DRIVER)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise InputError(f"{address}: no Ray cluster can be reached there ({reason_of(error)}); {_REMEDY}") from None
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:
@@ -104,17 +113,46 @@ def _check_reachable(address: str) -> None:
         raise InputError(f"{address}: nobody answers there ({reason_of(error)}); {_REMEDY}") from None
 
 
+_received: list[int] = []
+"""Signals that ask this process to end, since it is connected."""
+
+
+def raise_if_interrupted() -> None:
+    """End if a signal has asked for it. Somewhere inside Ray, the exception that says so may get lost."""
+    if _received:
+        number = _received[0]
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+
 @contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep what this process does at a signal. Ray's C++ parts would print where they are, and end it."""
+def _noting_signals() -> Iterator[Callable[[], None]]:
+    """Note the signals that ask this process to end, and do what it does at them.
+
+    Yields a function that takes the signals back: Ray's C++ parts would print where they are, and end the process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: None
+        return
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for number in numbers}
+
+    def note(number: int, frame: FrameType | None) -> None:
+        _received.append(number)
+        reaction = before[number]
+        assert callable(reaction)  # noqa: S101
+        reaction(number, frame)
+
+    def take() -> None:
+        for number, reaction in before.items():
+            signal.signal(number, note if callable(reaction) else reaction)
+
+    _received.clear()
+    take()
     try:
-        yield
+        yield take
     finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, reaction in before.items():
-                signal.signal(number, reaction)
+        for number, reaction in before.items():
+            signal.signal(number, reaction)
 
 
 @contextlib.contextmanager

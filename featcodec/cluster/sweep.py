@@ -15,6 +15,7 @@ from typing import Any
 
 from featcodec.cluster.resources import cores_of_cluster, images_in_block
 from featcodec.cluster.rows import TRIES
+from featcodec.cluster.session import raise_if_interrupted
 from featcodec.errors import FeatcodecError
 from featcodec.evaluation.bench import Prepared
 from featcodec.evaluation.measuring import Clock, Item, Measuring, Scored, batches_of, pixels_of
@@ -116,6 +117,7 @@ class _OnNodes:
                 if not running:
                     return
                 done, _ = ray.wait(list(running))
+                raise_if_interrupted()
                 task = running.pop(done[0])
                 try:
                     result = ray.get(done[0])

@@ -69,7 +69,7 @@ def assert_trained(result: tuple[int, str, str], written: Path) -> None:
     """Exit code 0, the checkpoint on stdout, the rest on stderr. Attacks of 4 steps fail, and the last line says so."""
     code, out, err = result
     assert (code, out) == (0, f"{written}\n")
-    lines = err.splitlines()
+    lines = [line for line in err.splitlines() if "no instructions for bfloat16" not in line]
     if lines[-1].startswith("featcodec: note: the attack failed: "):
         lines.pop()
     assert all(line.startswith(("step ", "featcodec: lowest loss on the held-out images: ")) for line in lines), err
