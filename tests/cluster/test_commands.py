@@ -267,7 +267,7 @@ def test_a_run_that_is_stopped_leaves_nothing_running(
     process.send_signal(sign)
     _, err = process.communicate(timeout=60)
     assert (process.returncode, len(err.strip().splitlines())) == (code, lines), err
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240  # after SIGKILL, two of Ray's own processes may take a minute to notice
     while processes_with(mark):
         assert time.monotonic() < deadline, processes_with(mark)
         time.sleep(0.1)
