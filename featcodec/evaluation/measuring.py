@@ -17,6 +17,7 @@ import numpy as np
 from featcodec.evaluation.methods import Method, Picture, Samples
 from featcodec.images.letterbox import Letterboxed
 from featcodec.images.reading import reading
+from featcodec.pipeline.coding import CODED_SAMPLES
 from featcodec.pipeline.common import network_parts
 from featcodec.privacy.similarity import similarity_of
 from featcodec.system.batching import parts
@@ -24,8 +25,6 @@ from featcodec.system.paths import Source
 
 BATCH = 8
 """The largest number of images that one encoder process codes."""
-_CODED_SAMPLES = 16 << 20
-"""Samples that one encoder process gets at once, unless a single picture has more."""
 
 S = TypeVar("S")
 D = TypeVar("D")
@@ -178,7 +177,7 @@ def batches_of(items: Sequence[Item[S]]) -> list[list[Item[S]]]:
 
 
 def _coded_at_once(item: Item[Any]) -> int:
-    return max(1, min(BATCH, _CODED_SAMPLES // math.prod(item.shape)))
+    return max(1, min(BATCH, CODED_SAMPLES // math.prod(item.shape)))
 
 
 def pixels_of(image: Letterboxed) -> int:

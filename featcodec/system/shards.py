@@ -147,12 +147,12 @@ def path_of_member(shard: Path, name: str) -> Path:
     """The path of the file for the member of that name; `member_name` backwards.
 
     Raises:
-        InputError: the name is no path below a folder.
+        InputError: the name is not a path below a folder.
     """
     path = PurePosixPath(os.fsdecode(unquote_to_bytes(name.encode("utf-8", "surrogateescape"))))
     parts = str(path).split("/")
     if path.is_absolute() or not path.parts or ".." in parts or "\0" in str(path):
-        raise InputError(f"{shard}: holds {name!r}, which is no name of a file below a folder; {_REMEDY}")
+        raise InputError(f"{shard}: holds {name!r}, which is not the name of a file below a folder; {_REMEDY}")
     return Path(path)
 
 
@@ -201,7 +201,7 @@ def members_of(shard: Path, suffixes: frozenset[str]) -> list[tuple[Member, Path
     Its index says what is in it. Without an index that fits, the shard itself is read.
 
     Raises:
-        InputError: the shard is damaged or cannot be read, a name is no path below a folder, or two members have one
+        InputError: the shard is damaged or cannot be read, a name is not a path below a folder, or two members have one
             name.
     """
     indexed = _indexed(shard)
