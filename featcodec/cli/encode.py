@@ -86,7 +86,10 @@ if TYPE_CHECKING:
 @square_option
 @ignore_exif_option
 @click.option(
-    "--batch", type=click.IntRange(1, 64), default=8, show_default=True, help="Most images per encoder process."
+    "--batch",
+    type=click.IntRange(1, 64),
+    default=None,
+    help="Most images per encoder process. [default: 8, or 32 on a cluster]",
 )
 @click.option(
     "--shards",
@@ -119,7 +122,7 @@ def command(
     image_size: int,
     square: bool,
     ignore_exif: bool,
-    batch: int,
+    batch: int | None,
     shards: int | None,
     workers: int | None,
     cluster: str | None,
@@ -166,7 +169,9 @@ def command(
     counts = {"encoded": 0, "skipped": 0, "failed": 0}
     total_bytes = total_pixels = 0
     started = time.perf_counter()
-    coding: dict[str, Any] = {"batch": batch, "overwrite": overwrite, "ignore_exif": ignore_exif}
+    coding: dict[str, Any] = {"overwrite": overwrite, "ignore_exif": ignore_exif}
+    if batch is not None:
+        coding["batch"] = batch
     places: dict[str, Any] = {"workers": workers, "cluster": cluster, "networks": networks}
     if shards is None:
         outcomes = _outcomes(feature_codec, images, output, qp, **places, **coding)

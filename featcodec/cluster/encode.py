@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -21,7 +22,7 @@ from featcodec.pipeline.coding import (
     output_path,
     read_image_job,
 )
-from featcodec.system.batching import parts
+from featcodec.system.batching import parts, read_ahead
 from featcodec.system.paths import Source
 from featcodec.video import VideoCodec
 
@@ -29,6 +30,12 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
     from featcodec.codec import FeatureCodec
+
+
+_READERS = 2
+"""Threads that read images for a front-end: reading takes about half as long as the networks."""
+DEFAULT_BATCH = 32
+"""As many images of one shape as a block often has: to start an encoder process takes half as long as an image."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def encode_on_cluster(
     qp: int,
     *,
     resources: Resources,
-    batch: int,
+    batch: int = DEFAULT_BATCH,
     overwrite: bool = False,
     ignore_exif: bool = False,
 ) -> Generator[Encoded, None, None]:
@@ -75,11 +82,8 @@ def encode_on_cluster(
     shared, video_codec, start = ray.put(codec), codec.video_codec, Path.cwd()
 
     def plan(rows: Dataset, avoided: Avoided) -> Dataset:
-        read = with_step(rows, StepOfRows(partial(_read, settings), start), resources.of_readers(TRIES), avoided)
-        networks = resources.of_front_ends(TRIES)
-        framed = with_step(
-            read, _FrontEnd, networks, avoided, fn_constructor_args=(shared, settings, start, made_already)
-        )
+        networks, known = resources.of_front_ends(TRIES), (shared, settings, start, made_already)
+        framed = with_step(rows, _FrontEnd, networks, avoided, fn_constructor_args=known)
         coding = StepOfRows(partial(_code, video_codec, settings), start)
         return with_step(framed, coding, resources.of_coders(TRIES), avoided)
 
@@ -117,23 +121,8 @@ def _identity(codec: FeatureCodec, settings: Encoding) -> dict[str, Any]:
     }
 
 
-def _read(settings: Encoding, sources: list[Source]) -> list[Any]:
-    return [
-        _passed(
-            read_image_job(
-                source,
-                output_path(source, settings.folder),
-                settings.image_size,
-                square=settings.square,
-                ignore_exif=settings.ignore_exif,
-            )
-        )
-        for source in sources
-    ]
-
-
 class _FrontEnd:
-    """The networks of the edge, held by an actor."""
+    """The networks of the edge, held by an actor. Images are read ahead, where they are used: pixels are large."""
 
     def __init__(self, shared: Any, settings: Encoding, folder: Path, made_already: Any) -> None:
         import ray  # noqa: PLC0415
@@ -147,24 +136,31 @@ class _FrontEnd:
     def __call__(self, rows: Rows) -> Rows:
         return self._step(rows)
 
-    def _frames(self, jobs: list[ImageJob]) -> list[Any]:
+    def _frames(self, sources: list[Source]) -> list[Any]:
+        with ThreadPoolExecutor(_READERS) as pool:
+            results = [self._frame(job) for job in read_ahead(pool, self._read, sources, 2 * _READERS)]
+        return [Passed(result) if isinstance(result, Encoded) else result for result in results]
+
+    def _read(self, source: Source) -> ImageJob | Encoded:
+        settings, output = self._settings, output_path(source, self._settings.folder)
+        return read_image_job(
+            source, output, settings.image_size, square=settings.square, ignore_exif=settings.ignore_exif
+        )
+
+    def _frame(self, loaded: ImageJob | Encoded) -> FrameJob | Encoded:
+        """On CPUs, a network takes one image at a time."""
         from featcodec.pipeline.encode import found_or_wanted, frames_of  # noqa: PLC0415
 
-        found: list[Any] = [
-            found_or_wanted(self._codec, job, self._settings.qp, self._is_there, overwrite=self._settings.overwrite)
-            for job in jobs
-        ]
-        shapes = {place: job.image.pixels.shape for place, job in enumerate(found) if isinstance(job, ImageJob)}
-        for group in _of_one_shape(shapes):
-            made = frames_of(self._codec, [found[place] for place in group], self._settings.qp)
-            for place, result in zip(group, made, strict=True):
-                found[place] = result
-        return [_passed(one) for one in found]
+        settings = self._settings
+        job = found_or_wanted(self._codec, loaded, settings.qp, self._is_there, overwrite=settings.overwrite)
+        return job if isinstance(job, Encoded) else next(frames_of(self._codec, [job], settings.qp))
 
 
 def _code(video_codec: VideoCodec, settings: Encoding, jobs: list[FrameJob]) -> list[Any]:
     coded: dict[int, Encoded] = {}
-    for group in _of_one_shape({place: job.frame.shape for place, job in enumerate(jobs)}):
+    shapes = [job.frame.shape for job in jobs]
+    for _, places in groupby(sorted(range(len(jobs)), key=shapes.__getitem__), key=shapes.__getitem__):
+        group = list(places)
         for part in parts(group, max(1, min(settings.batch, CODED_SAMPLES // jobs[group[0]].frame.size))):
             done = code_frames(
                 video_codec,
@@ -177,13 +173,3 @@ def _code(video_codec: VideoCodec, settings: Encoding, jobs: list[FrameJob]) -> 
             coded.update(zip(part, done, strict=True))
     results = [coded[place] for place in range(len(jobs))]
     return [NodeFailure(result, here()) if result.unwritten else Passed(result) for result in results]
-
-
-def _of_one_shape(shapes: Mapping[int, tuple[int, ...]]) -> Iterator[list[int]]:
-    """The keys in groups of equal values."""
-    order = sorted(shapes, key=shapes.__getitem__)
-    return (list(group) for _, group in groupby(order, key=shapes.__getitem__))
-
-
-def _passed(result: Any) -> Any:
-    return Passed(result) if isinstance(result, Encoded) else result

@@ -7,11 +7,8 @@ from typing import Any
 
 _CORES_PER_NETWORK = 4
 """One front-end keeps so many encoders busy: it takes about a quarter of the time of VVC."""
-_READERS_PER_NODE = 2
-_CORES_PER_READER = 8
-"""One reader feeds so many encoders: it takes about an eighth of the time of VVC."""
-_BLOCK_BYTES = 64 << 20
-"""The most bytes that the letterboxed images of a block have, unless a single image has more."""
+_BLOCK_BYTES = 128 << 20
+"""The most bytes that the letterboxed images of a block have, unless a single image has more. Frames have fewer."""
 
 
 @dataclass(frozen=True)
@@ -19,14 +16,12 @@ class Resources:
     """How many workers of each kind a run has.
 
     Attributes:
-        front_ends: actors that hold the networks of the edge.
+        front_ends: actors that read images and hold the networks of the edge.
         decoders: actors that decode video and finish detections, one core each.
-        readers: tasks that read images at a time.
     """
 
     front_ends: int
     decoders: int
-    readers: int
 
     @classmethod
     def of_cluster(cls, networks: int | None = None) -> Resources:
@@ -40,15 +35,7 @@ class Resources:
 
         nodes = sum(bool(node["Alive"]) for node in ray.nodes())  # type: ignore[no-untyped-call]
         cores = cores_of_cluster()
-        readers = max(_READERS_PER_NODE * nodes, cores // _CORES_PER_READER)
-        return cls(networks or max(nodes, cores // _CORES_PER_NETWORK), networks or cores, readers)
-
-    def of_readers(self, tries: int) -> dict[str, Any]:
-        """Options of Ray Data for the step that reads. Reading is light beside coding, so no core is set aside."""
-        import ray.data  # noqa: PLC0415
-
-        tasks = ray.data.TaskPoolStrategy(size=self.readers)
-        return {"batch_size": None, "num_cpus": 0, "compute": tasks, "max_retries": tries - 1}
+        return cls(networks or max(nodes, cores // _CORES_PER_NETWORK), networks or cores)
 
     def of_front_ends(self, tries: int) -> dict[str, Any]:
         """Options of Ray Data for the actors of the edge. They share the cores with the encoders."""

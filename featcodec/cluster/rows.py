@@ -26,10 +26,11 @@ if TYPE_CHECKING:
 TRIES = 3
 """How often a block is tried while its worker or node dies."""
 _AT_ONCE = 16
-_LARGEST_BLOCK = 64
+_LARGEST_BLOCK = 128
 """Items in a block. An encoder process takes some of one shape; in a large block there are more of them."""
-_BLOCKS_PER_CORE = 4
-"""At least so many, so that all cores end at about the same time."""
+_FIRST_BLOCK, _LAST_BLOCK = 4, 2
+_SHARES_PER_CORE = 2
+"""A block is not larger than this part of what is left, so that all cores end at about the same time."""
 _SECTION = 1 << 16
 """Items that are given to Ray Data at once: it holds all of them in memory. Each section starts its actors anew."""
 _SECTION_PER_CORE = 4096
@@ -139,17 +140,38 @@ def outcomes(
     section = max(_SECTION, _SECTION_PER_CORE * cores)
     for start in range(0, len(items), section):
         waiting = dict(enumerate(items[start : start + section], start))
-        block = max(1, min(_LARGEST_BLOCK, largest, len(waiting) // (_BLOCKS_PER_CORE * cores)))
-        yield from _of_section(waiting, plan, lost, block)
+        sizes = list(block_sizes(len(waiting), cores, min(_LARGEST_BLOCK, largest)))
+        yield from _of_section(waiting, plan, lost, sizes)
 
 
-def _of_section(waiting: dict[int, T], plan: Plan, lost: Callable[[T], R], block: int) -> Iterator[tuple[int, R]]:
+def block_sizes(count: int, cores: int, largest: int) -> Iterator[int]:
+    """How many items the blocks have: few at first, so that all steps soon have work, then more and more, then fewer.
+
+    Args:
+        count: items; the sizes add up to it.
+        cores: of the cluster.
+        largest: most items in a block, at least 1.
+    """
+    for number in range(count):
+        if count <= 0:
+            return
+        growing = _FIRST_BLOCK << min(number // cores, largest.bit_length())
+        share = max(_LAST_BLOCK, count // (_SHARES_PER_CORE * cores))
+        size = min(growing, share, largest, count)
+        count -= size
+        yield size
+
+
+def _of_section(
+    waiting: dict[int, T], plan: Plan, lost: Callable[[T], R], sizes: Sequence[int]
+) -> Iterator[tuple[int, R]]:
     elsewhere = dict[int, NodeFailure[R]]()
-    for is_last, size in ((False, block), (True, 1)):
+    for is_last in (False, True):
         if not waiting:
             return
         avoided = _unless_all(one.node for one in elsewhere.values())
-        for number, passed in _where_it_works(dict(waiting), size, partial(_planned, plan, avoided)):
+        blocks = [1] * len(waiting) if is_last else sizes
+        for number, passed in _where_it_works(dict(waiting), blocks, partial(_planned, plan, avoided)):
             raise_if_interrupted()
             if number not in waiting:  # a block may come twice after its node died
                 continue
@@ -176,15 +198,15 @@ def _unless_all(nodes: Iterable[str]) -> Avoided:
 
 
 def _where_it_works(
-    items: Mapping[int, T], block: int, plan: Callable[[Dataset], Dataset]
+    items: Mapping[int, T], sizes: Sequence[int], plan: Callable[[Dataset], Dataset]
 ) -> Iterator[tuple[int, Passed[Any]]]:
     """Run the steps. Ray Data does not work behind an address ray://; there, an actor in the cluster is the driver."""
     import ray  # noqa: PLC0415
 
     if not ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
-        yield from _run(items, block, plan)
+        yield from _run(items, sizes, plan)
         return
-    driver: Any = ray.remote(num_cpus=0)(_Driver).remote(items, block, plan)
+    driver: Any = ray.remote(num_cpus=0)(_Driver).remote(items, sizes, plan)
     while part := ray.get(driver.next_ones.remote()):
         yield from part
 
@@ -192,25 +214,33 @@ def _where_it_works(
 class _Driver:
     """`_run` in an actor, some outcomes at a time."""
 
-    def __init__(self, items: Mapping[int, T], block: int, plan: Callable[[Dataset], Dataset]) -> None:
-        self._outcomes = _run(items, block, plan)
+    def __init__(self, items: Mapping[int, T], sizes: Sequence[int], plan: Callable[[Dataset], Dataset]) -> None:
+        self._outcomes = _run(items, sizes, plan)
 
     def next_ones(self) -> list[tuple[int, Passed[Any]]]:
         return list(islice(self._outcomes, _AT_ONCE))
 
 
-def _run(items: Mapping[int, T], block: int, plan: Callable[[Dataset], Dataset]) -> Iterator[tuple[int, Passed[Any]]]:
+def _run(
+    items: Mapping[int, T], sizes: Sequence[int], plan: Callable[[Dataset], Dataset]
+) -> Iterator[tuple[int, Passed[Any]]]:
     import ray.data  # noqa: PLC0415
 
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.max_errored_blocks = -1
-    rows = [{"number": number, "item": pickle.dumps(item, pickle.HIGHEST_PROTOCOL)} for number, item in items.items()]
-    given = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // block))
-    del rows
+    waiting = iter(items.items())
+    given = ray.data.from_blocks([_block(islice(waiting, size)) for size in sizes])
     for batch in plan(given).iter_batches(batch_size=None):
         for number, item in zip(batch["number"], batch["item"], strict=True):
             passed = pickle.loads(item)  # noqa: S301  (our own, inside the cluster)
             if isinstance(passed, _Raised):
                 raise passed.outcome
             yield int(number), passed
+
+
+def _block(items: Iterable[tuple[int, T]]) -> Any:
+    import pyarrow as pa  # noqa: PLC0415
+
+    numbers, values = zip(*items, strict=True)
+    return pa.table({"number": numbers, "item": [pickle.dumps(value, pickle.HIGHEST_PROTOCOL) for value in values]})

@@ -12,7 +12,7 @@ import socket
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -24,6 +24,8 @@ _QUIET = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "RAY_worker_niceness": "0",  # else a cluster of this machine gives way to everything else on it
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a warning about the future of this variable
+    "RAY_USAGE_STATS_ENABLED": "0",  # else Ray tells its makers what ran
+    "RAY_DATA_USAGE_DISABLED": "1",  # the same, and one process more
 }
 _QUIET_DRIVER: Mapping[str, Any] = {
     "log_to_driver": False,
@@ -31,6 +33,8 @@ _QUIET_DRIVER: Mapping[str, Any] = {
     "configure_logging": True,
 }
 _SECONDS_TO_CONNECT = 10
+_TRIES_TO_CONNECT = 4
+_SECONDS_TO_END = 10
 _REMEDY = "give auto, local, HOST:6379 or ray://HOST:10001; if its nodes share a token, set RAY_AUTH_MODE=token"
 
 
@@ -79,14 +83,35 @@ def connected(address: str) -> Iterator[None]:
     ray_utils.set_sigterm_handler = lambda handler: None
     importing = threading.Thread(target=importlib.import_module, args=("featcodec.codec",))
     importing.start()  # it takes seconds, in which Ray mostly waits for its processes
-    with _noting_signals() as take_signals:
+    with _noting_signals() as signals:
         try:
-            _connect(ray, address)
-            take_signals()
+            # Where an exception ends the start of a cluster half-way, this process may hang, or leave another one.
+            with signals.held() if address == LOCAL else contextlib.nullcontext():
+                _connect_patiently(ray, address)
+            signals.take()
             raise_if_interrupted()
             yield
         finally:
+            _end_executors()
             ray.shutdown()
+
+
+def _end_executors() -> None:
+    """End the threads of Ray Data. After an interrupt they may run on, and a call to Ray would abort this process."""
+    from ray.data._internal.execution.streaming_executor import StreamingExecutor  # noqa: PLC0415
+
+    for thread in threading.enumerate():
+        if isinstance(thread, StreamingExecutor):
+            thread.shutdown(force=True)
+            thread.join(_SECONDS_TO_END)
+
+
+def _connect_patiently(ray: Any, address: str) -> None:
+    """Connect. A busy head node may need longer to start the server of a client at ray:// than Ray waits for it."""
+    for _ in range(_TRIES_TO_CONNECT - 1):
+        with contextlib.suppress(_NotReadyError):
+            return _connect(ray, address)
+    return _connect(ray, address)
 
 
 def _connect(ray: Any, address: str) -> None:
@@ -96,7 +121,14 @@ def _connect(ray: Any, address: str) -> None:
             warnings.simplefilter("ignore")
             ray.init(address=address, **options, **_QUIET_DRIVER)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+        if isinstance(error, ConnectionAbortedError):
+            last_line = str(error).strip().rpartition("\n")[2]  # the others are a traceback of the head node
+            raise _NotReadyError(f"{address}: the cluster starts no server for this client ({last_line})") from None
         raise InputError(f"{address}: no Ray cluster can be reached there ({reason_of(error)}); {_REMEDY}") from None
+
+
+class _NotReadyError(InputError):
+    """Somebody answered, but could not start what we need."""
 
 
 def _check_reachable(address: str) -> None:
@@ -124,35 +156,51 @@ def raise_if_interrupted() -> None:
         raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
 
 
-@contextlib.contextmanager
-def _noting_signals() -> Iterator[Callable[[], None]]:
-    """Note the signals that ask this process to end, and do what it does at them.
+class _Signals:
+    """Notes the signals that ask this process to end, and does what it did at them before."""
 
-    Yields a function that takes the signals back: Ray's C++ parts would print where they are, and end the process.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: None
-        return
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
-    before = {number: signal.getsignal(number) for number in numbers}
+    def __init__(self) -> None:
+        numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, name)]
+        is_main = threading.current_thread() is threading.main_thread()
+        self._before = {number: signal.getsignal(number) for number in numbers} if is_main else {}
+        self._is_held = False
 
-    def note(number: int, frame: FrameType | None) -> None:
+    def take(self) -> None:
+        """Handle the signals. Ray's C++ parts would print where they are, and end the process."""
+        for number, reaction in self._before.items():
+            signal.signal(number, self._note if callable(reaction) else reaction)
+
+    def give_back(self) -> None:
+        for number, reaction in self._before.items():
+            signal.signal(number, reaction)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Only note the first signal; the next one counts at once."""
+        self._is_held = True
+        try:
+            yield
+        finally:
+            self._is_held = False
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
         _received.append(number)
-        reaction = before[number]
+        if self._is_held and len(_received) == 1:
+            return
+        reaction = self._before[number]
         assert callable(reaction)  # noqa: S101
         reaction(number, frame)
 
-    def take() -> None:
-        for number, reaction in before.items():
-            signal.signal(number, note if callable(reaction) else reaction)
 
+@contextlib.contextmanager
+def _noting_signals() -> Iterator[_Signals]:
+    signals = _Signals()
     _received.clear()
-    take()
+    signals.take()
     try:
-        yield take
+        yield signals
     finally:
-        for number, reaction in before.items():
-            signal.signal(number, reaction)
+        signals.give_back()
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from toy_training import results
 
-STEPS = 300
+STEPS = 80
 FEATCODEC = ["-m", "featcodec"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
 PATIENCE = 250

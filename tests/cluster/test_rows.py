@@ -12,7 +12,17 @@ import pytest
 
 import featcodec.cluster.rows as rows_module
 from featcodec.cluster.resources import Resources
-from featcodec.cluster.rows import TRIES, Avoided, NodeFailure, Passed, StepOfRows, here, outcomes, with_step
+from featcodec.cluster.rows import (
+    TRIES,
+    Avoided,
+    NodeFailure,
+    Passed,
+    StepOfRows,
+    block_sizes,
+    here,
+    outcomes,
+    with_step,
+)
 
 pytestmark = [
     pytest.mark.slow,
@@ -130,3 +140,19 @@ def test_a_lost_node_loses_nothing(two_nodes: Any) -> None:
             two_nodes.remove_node(node, allow_graceful=False)
         found.append((number, outcome))
     assert sorted(found) == [(item, item) for item in range(48)]
+
+
+@pytest.mark.parametrize(
+    ("count", "cores", "largest"), [(0, 2, 128), (1, 2, 128), (24, 2, 128), (5000, 64, 7), (3, 9, 1)]
+)
+def test_blocks_are_small_at_first_and_at_last(count: int, cores: int, largest: int) -> None:
+    sizes = list(block_sizes(count, cores, largest))
+    assert sum(sizes) == count
+    assert all(1 <= size <= largest for size in sizes)
+    assert all(size <= 4 for size in [*sizes[:cores], *sizes[-1:]])
+
+
+def test_many_items_make_large_blocks() -> None:
+    sizes = list(block_sizes(2000, 2, 100))
+    assert sizes[:6] == [4, 4, 8, 8, 16, 16]
+    assert sum(size for size in sizes if size == 100) > 1000
