@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import torch
 from pictures import make_bad_pictures, save_texture
@@ -732,16 +733,16 @@ def test_signals_are_heeded_unless_the_caller_has_them_ignored(run: Any, name: s
 def test_defaults_are_those_of_the_library() -> None:
     """The command line repeats them, because it must not import torch for --help."""
     from featcodec.cli import decode, encode
+    from featcodec.cluster.encode import DEFAULT_BATCH as CLUSTER_BATCH
     from featcodec.codec import DEFAULT_IMAGE_SIZE, DEFAULT_QP
     from featcodec.detections import BoxFilter
     from featcodec.pipeline import DEFAULT_BATCH
 
-    encoding = {parameter.name: parameter.default for parameter in encode.command.params}
-    assert (encoding["qp"], encoding["image_size"], encoding["batch"]) == (
-        DEFAULT_QP,
-        DEFAULT_IMAGE_SIZE,
-        DEFAULT_BATCH,
-    )
+    encoding = {parameter.name: parameter for parameter in encode.command.params}
+    assert (encoding["qp"].default, encoding["image_size"].default) == (DEFAULT_QP, DEFAULT_IMAGE_SIZE)
+    batch = encoding["batch"]
+    assert isinstance(batch, click.Option)
+    assert f"[default: {DEFAULT_BATCH}, or {CLUSTER_BATCH} on a cluster]" in str(batch.help)
     decoding = {parameter.name: parameter.default for parameter in decode.command.params}
     assert BoxFilter(decoding["conf"], decoding["iou"], decoding["max_det"]) == BoxFilter()
 
