@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _READERS = 2
 """Threads that read images for a front-end: reading takes about half as long as the networks."""
 DEFAULT_BATCH = 32
-"""As many images of one shape as a block often has: to start an encoder process takes half as long as an image."""
+"""As many images of one shape as a block often has: to start an encoder process takes time, too."""
 
 
 @dataclass(frozen=True)

@@ -92,8 +92,10 @@ def connected(address: str) -> Iterator[None]:
             raise_if_interrupted()
             yield
         finally:
-            _end_executors()
-            ray.shutdown()
+            try:
+                _end_executors()
+            finally:
+                ray.shutdown()
 
 
 def _end_executors() -> None:
