@@ -68,9 +68,7 @@ def connected(address: str) -> Iterator[None]:
     """
     ray = import_ray()
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
-    warnings.filterwarnings(
-        "ignore", module=r"ray\."
-    )  # advice for those who write the program, not for those who run it
+    _ignore_warnings()
     if ray.is_initialized():
         yield
         return
@@ -98,6 +96,17 @@ def connected(address: str) -> Iterator[None]:
                 ray.shutdown()
 
 
+def _ignore_warnings() -> None:
+    """Ignore advice for those who write the program, not for those who run it.
+
+    This is for the whole process and for good: `warnings.catch_warnings` would set back what another thread, which
+    imports torch meanwhile, has set in the same way.
+    """
+    for module in (r"ray\.", r"featcodec\.cluster\.session"):  # Ray warns in the name of who calls it
+        warnings.filterwarnings("ignore", module=module)
+    warnings.filterwarnings("ignore", message="Warning only once for all operators")  # torch ignores it, too
+
+
 def _end_executors() -> None:
     """End the threads of Ray Data. After an interrupt they may run on, and a call to Ray would abort this process."""
     from ray.data._internal.execution.streaming_executor import StreamingExecutor  # noqa: PLC0415
@@ -119,8 +128,7 @@ def _connect_patiently(ray: Any, address: str) -> None:
 def _connect(ray: Any, address: str) -> None:
     options = {"include_dashboard": False} if address == LOCAL else {}
     try:
-        with _silent(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _silent():
             ray.init(address=address, **options, **_QUIET_DRIVER)
     except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         if isinstance(error, ConnectionAbortedError):
