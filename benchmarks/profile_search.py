@@ -1,4 +1,4 @@
-"""The measurements of benchmarks/vvc_profiles.py: rate, core-seconds, and how far the detector's answers are off.
+"""The measurements of vvc_profiles.py and hevc_profiles.py: rate, core-seconds, and how far the answers are off.
 
 There are two measures of accuracy. They need no labels. *Error* compares the back-end's feature maps and predictions
 with those from the same tensor without VVC. So it leaves out what a bottleneck loses by itself: that is the same for
@@ -36,6 +36,7 @@ from featcodec.images.annotations import Annotations
 from featcodec.images.reading import read_image
 from featcodec.training.losses.distillation import BackEndOutput, neck_matching, prediction_matching, run_back_end
 from featcodec.video import EncoderSettings, Frame, open_video_codec
+from featcodec.video.settings import X265
 
 BOXES = BoxFilter(conf=0.01, max_det=100)
 SURE = 0.25
@@ -248,7 +249,7 @@ class Frames:
         rows: list[dict[str, Any]] = []
         for number, picture in enumerate(self.pictures):
             rows += [row for row in picture.found.to_coco(number) if row["score"] >= SURE]
-        categories = default_category_ids(self.codec.detector.names).values()  # the classes of boxes after coding
+        categories = default_category_ids(self.codec.model.detector.names).values()  # the classes of boxes after coding
         content = {
             "images": [{"id": number} for number in range(len(self.pictures))],
             "annotations": rows,
@@ -258,11 +259,17 @@ class Frames:
 
 
 def encode_timed(settings: EncoderSettings, frames: Sequence[Frame], qp: int) -> tuple[list[bytes], float]:
-    """The streams, and the core-seconds of the encoder processes."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    streams = open_video_codec("ffmpeg", settings).encode(frames, qp)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return streams, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    """The streams, and the core-seconds of encoding: VVC codes in child processes, HEVC in this one."""
+    codec = open_video_codec("hevc" if settings.encoder is X265 else "ffmpeg", settings)
+    before = core_seconds()
+    streams = codec.encode(frames, qp)
+    return streams, core_seconds() - before
+
+
+def core_seconds() -> float:
+    """CPU time of this process and of those that it waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def bd_rate(anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, float]]) -> float:
@@ -276,4 +283,5 @@ def bd_rate(anchor: Sequence[tuple[float, float]], test: Sequence[tuple[float, f
 
 def text_of(settings: EncoderSettings) -> str:
     """Settings as one line: preset and parameters."""
-    return f"{settings.preset} {settings.chosen_text.replace(':', ' ')}".rstrip()
+    encoder = "x265 " if settings.encoder is X265 else ""
+    return f"{encoder}{settings.preset} {settings.chosen_text.replace(':', ' ')}".rstrip()

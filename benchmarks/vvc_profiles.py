@@ -204,13 +204,12 @@ def print_profiles(finalists: Frames, names: Sequence[str]) -> None:
 
 def one_run(frames: Frames, settings: Sequence[EncoderSettings]) -> list[float]:
     """Core-seconds per picture of each setting, measured in turns, so that all settings meet the same load."""
-    batch = max(frames.batches(), key=len)[:TIMED]
-    frames = [picture.frame for picture in batch]
+    batch = [picture.frame for picture in max(frames.batches(), key=len)[:TIMED]]
     total = [0.0] * len(settings)
     for qp in frames.qps:
         for number, each in enumerate(settings):
-            total[number] += encode_timed(each, frames, qp)[1]
-    return [seconds / len(frames) / len(frames.qps) for seconds in total]
+            total[number] += encode_timed(each, batch, qp)[1]
+    return [seconds / len(batch) / len(frames.qps) for seconds in total]
 
 
 if __name__ == "__main__":

@@ -89,11 +89,13 @@ class FeatureCodec:
         profile: str | None = None,
         preset: str | None = None,
         encoder_parameters: Mapping[str, str] | None = None,
+        hardware: str | None = None,
         image_size: int = DEFAULT_IMAGE_SIZE,
         square: bool = False,
         boxes: BoxFilter | None = None,
         device: str = "auto",
         half: bool | None = None,
+        precision: str | None = None,
         stream: SideInfo | None = None,
         isolate: bool = False,
     ) -> FeatureCodec:
@@ -110,15 +112,18 @@ class FeatureCodec:
             clip: clip range of the tensor as the layout arranges it. None means the layout's or the bottleneck's own
                 range, or [-0.2786, 3] without both.
             bits: sample bit depth, 1 to 8.
-            video_codec: `ffmpeg`, `vvenc` or `none`.
-            profile: a name in `featcodec.video.PROFILES`; None means "fast", unless a preset is given.
-            preset: a plain VVenC preset, faster to slower, instead of a profile.
-            encoder_parameters: further VVenC options.
+            video_codec: `ffmpeg` or `vvenc` (VVC), `hevc`, or `none`. All but `none` decode streams of both standards.
+            profile: a name in `featcodec.video.profiles_for`; None means "fast", unless a preset is given.
+            preset: a plain preset of VVenC (faster to slower) or x265 (ultrafast to veryslow), instead of a profile.
+            encoder_parameters: further options of VVenC or x265.
+            hardware: with `hevc`, the hardware encoder `nvenc`, `v4l2m2m` or `qsv`; None means x265.
             image_size: longer side of the letterboxed image in pixels, a multiple of 32.
             square: letterbox to a square instead of the minimum rectangle.
             boxes: which boxes `decode` returns.
             device: auto, cpu, cuda, cuda:N or mps.
-            half: compute in float16; None means float16 on CUDA only.
+            precision: float32, bfloat16, float16, or "auto": float16 on CUDA, bfloat16 on CPUs that compute it fast,
+                else float32. None means "auto", but float32 on every CPU, for results that do not depend on it.
+            half: the older way to say float16 (True) or float32 (False).
             stream: side info of a bitstream to decode. Then "auto" means the parts that made the bitstream, and the
                 split is the bitstream's split.
             isolate: decode video in worker processes (`featcodec.video.isolated`). Then a stream that crashes the
@@ -127,19 +132,21 @@ class FeatureCodec:
         Raises:
             FeatcodecError: a part is missing, damaged, or does not fit the others; the encoder refuses its parameters.
         """
-        encoder = choose_profile(profile, preset, encoder_parameters)
+        encoder = choose_profile(profile, preset, encoder_parameters, video_codec)
         # Try the encoder before any weights are read: it may refuse the parameters.
-        open_tried_video_codec(video_codec, encoder.settings(bottleneck=False))
+        open_tried_video_codec(video_codec, encoder.settings(bottleneck=False), hardware)
         named = None if stream is None else stream.fingerprint
         wanted = model_fingerprint(named, layout)
-        model = SplitModel.load(detector, bottleneck, split=split, device=device, half=half, fingerprint=wanted)
+        model = SplitModel.load(
+            detector, bottleneck, split=split, device=device, half=half, precision=precision, fingerprint=wanted
+        )
         if stream is not None and model.bottleneck is None:
             model = model.at(stream.split)
         arranged = choose_layout(layout, model.fingerprint, model.channels, model.split, named)
         packing = Packing.near_square(model.channels, model.quantizer, arranged)
         low, high = clip or (packing.quantizer.low, packing.quantizer.high)
         made_with = _stream_fingerprint(model, packing)
-        coder = open_video_codec(video_codec, encoder.settings(bottleneck=model.bottleneck is not None))
+        coder = open_video_codec(video_codec, encoder.settings(bottleneck=model.bottleneck is not None), hardware)
         restorer = choose_restoration(restoration, made_with, model.channels, model.split)
         return cls(
             model,
@@ -156,7 +163,7 @@ class FeatureCodec:
         """The codec that decodes a bitstream, found from the bytes alone.
 
         Args:
-            data: the bytes of one `.266` file.
+            data: the bytes of one `.266` or `.265` file.
             detector: the detector that made the bitstream. None searches for it: first among the shipped detectors,
                 then among the weights on this machine.
             settings: further keywords of `load`.
@@ -200,15 +207,15 @@ class FeatureCodec:
         Args:
             image: a path, a PIL image, or a (height, width, 3) uint8 RGB array in [0, 255]; or a list or tuple of
                 these. For thousands of files, use `featcodec.pipeline.encode_files`.
-            qp: VVC quantization parameter, 0 (finest) to 63 (coarsest).
+            qp: quantization parameter, 0 (finest) to 63 (coarsest), with HEVC to 51.
 
         Returns:
-            the bytes of one `.266` file (docs/bitstream.md), or a list with one file's bytes per image, in order. The
-            bytes of an image do not depend on the other images in the list.
+            the bytes of one `.266` or `.265` file (docs/bitstream.md), or a list with one file's bytes per image, in
+            order. The bytes of an image do not depend on the other images in the list.
 
         Raises:
             InputError: the image is none of these, cannot be read, or the QP is out of range.
-            EncoderError: the VVC encoder failed.
+            EncoderError: the video encoder failed.
         """
         if isinstance(image, (list, tuple)):
             return [data for batch in self._batches(image) for data in self._encode_batch(batch, qp)]
@@ -223,8 +230,8 @@ class FeatureCodec:
         """Finish the detection from one bitstream, or from a list of bitstreams.
 
         Args:
-            data: the bytes of one `.266` file, made with this detector, bottleneck and layout; or a list or tuple of
-                these.
+            data: the bytes of one `.266` or `.265` file, made with this detector, bottleneck and layout; or a list or
+                tuple of these.
 
         Returns:
             the detections, or a list with the detections per bitstream, in order.
@@ -264,7 +271,7 @@ class FeatureCodec:
 
         Args:
             batch: images of one letterboxed shape.
-            qp: the QP that the video codec will use, 0..63; the side info holds it.
+            qp: the QP that the video codec will use, 0..63, with HEVC 0..51; the side info holds it.
 
         Returns:
             per image its side info and its frame: (rows * H, cols * W) uint8 of the packed (C, H, W) tensor.
@@ -273,7 +280,7 @@ class FeatureCodec:
             InputError: the QP is out of range, or the tensor holds NaN.
             BitstreamError: the frame would be larger than a bitstream may hold.
         """
-        bitstream.check_qp(qp)
+        bitstream.check_qp(qp, most=self.video_codec.standard.max_qp)
         tensors = self.tensors_of(batch).float().cpu().contiguous().numpy()
         return [
             (self._side_info(image, qp), self.packing.to_frame(tensor))

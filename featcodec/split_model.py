@@ -68,6 +68,7 @@ class SplitModel:
         split: int | None = None,
         device: str = "auto",
         half: bool | None = None,
+        precision: str | None = None,
         fingerprint: bytes | None = None,
     ) -> SplitModel:
         """Load a detector and a bottleneck by name.
@@ -79,14 +80,15 @@ class SplitModel:
                 bottleneck that ships for this detector and split, if any.
             split: last layer of the front-end, 0..4; None means the bottleneck's own split, or 4 without a bottleneck.
             device: auto, cpu, cuda, cuda:N or mps.
-            half: compute in float16; None means float16 on CUDA only.
+            half, precision: as for `load_detector`.
             fingerprint: 8 bytes that name the wanted model (`SplitModel.fingerprint`), if they are known.
 
         Raises:
             WeightsError: weights are missing, refused or damaged, or detector and bottleneck do not fit together.
-            InputError: the split or the device does not exist.
+            InputError: the split, the device or the precision does not exist.
         """
-        network = load_detector(detector, split=DEFAULT_SPLIT if split is None else split, device=device, half=half)
+        at = DEFAULT_SPLIT if split is None else split
+        network = load_detector(detector, split=at, device=device, half=half, precision=precision)
         learned = choose_bottleneck(bottleneck, network.fingerprint, split, fingerprint)
         if learned is None:
             return cls(network)

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from featcodec.system.batching import cores
@@ -24,6 +25,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # A shell's background jobs ignore Ctrl-C, and so would all programs that the tests start.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# On a busy machine, one example may take longer than the 200 ms that hypothesis allows.
+hypothesis.settings.register_profile("featcodec", deadline=None)
+hypothesis.settings.load_profile("featcodec")
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:

@@ -1,10 +1,10 @@
-"""The byte format of a `.266` file: one VVC picture and the side info (docs/bitstream.md)."""
+"""The byte format of a `.266` or `.265` file: one VVC or HEVC picture and the side info (docs/bitstream.md)."""
 
 from __future__ import annotations
 
 from featcodec.bitstream.format import (
     MAX_FILE_BYTES,
-    STREAM_SUFFIX,
+    STREAM_SUFFIXES,
     UUID,
     Breakdown,
     breakdown,
@@ -13,17 +13,21 @@ from featcodec.bitstream.format import (
     read_file,
     unpack,
 )
+from featcodec.bitstream.nal import HEVC, VVC, Standard
 from featcodec.bitstream.side_info import MAX_QP, RAW_QP, VERSION, SideInfo, check_qp
 
 __all__ = [
+    "HEVC",
     "MAX_FILE_BYTES",
     "MAX_QP",
     "RAW_QP",
-    "STREAM_SUFFIX",
+    "STREAM_SUFFIXES",
     "UUID",
     "VERSION",
+    "VVC",
     "Breakdown",
     "SideInfo",
+    "Standard",
     "breakdown",
     "check_qp",
     "format_version",

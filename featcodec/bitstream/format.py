@@ -1,9 +1,9 @@
-"""The byte format of a `.266` file: the picture, and the SEI message with the side info (docs/bitstream.md).
+"""The byte format of a `.266` or `.265` file: the picture, and the SEI message with the side info (docs/bitstream.md).
 
-A file is a VVC Annex B byte stream of one intra picture, the frame. The side info is in one prefix SEI NAL unit before
-the first slice: user_data_unregistered (Rec. ITU-T H.274 clause 8.3) under `UUID`. `side_info` reads and writes its
-fields. Files of `--video-codec none` have no picture: they hold the raw samples of the frame in a NAL unit of the
-unspecified type 28.
+A file is a VVC or HEVC Annex B byte stream of one intra picture, the frame. The side info is in one prefix SEI NAL unit
+before the first slice: user_data_unregistered (Rec. ITU-T H.274 clause 8.3, H.265 clause D.2.7) under `UUID`.
+`side_info` reads and writes its fields. Files of `--video-codec none` have no picture: they hold the raw samples of the
+frame in a NAL unit of VVC's unspecified type 28.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from featcodec.bitstream.side_info import (
     TRUNCATED,
     VERSION,
     SideInfo,
+    check_qp,
     newest_version,
     read_fields,
     write_fields,
@@ -30,7 +31,7 @@ from featcodec.system.files import read_bounded
 
 __all__ = [
     "RAW_QP",
-    "STREAM_SUFFIX",
+    "STREAM_SUFFIXES",
     "UUID",
     "VERSION",
     "Breakdown",
@@ -44,13 +45,15 @@ __all__ = [
 
 UUID = uuid.UUID("5f6c3da8-8936-582b-a12b-b97cf95638ba")
 
-STREAM_SUFFIX = ".266"
+STREAM_SUFFIXES = frozenset(standard.suffix for standard in nal.STANDARDS)
+"""The endings of bitstreams: `.266` (VVC) and `.265` (HEVC)."""
 MAX_FILE_BYTES = 64 << 20
 _MAX_NAL_UNITS = 64
 _MAX_SEI_BYTES = 128
 
 _CRC = struct.Struct(">I")
-_SEI_HEADER = bytes([0, nal.PREFIX_SEI << 3 | 1])
+_LENGTH = struct.Struct(">I")
+_HEADER_BYTES = 2
 _USER_DATA_UNREGISTERED = 5
 _VERSION_AT = 2 + len(UUID.bytes)
 """Offset of the version byte in the SEI message: after payload type, payload size and UUID."""
@@ -63,7 +66,7 @@ class Breakdown:
 
     Attributes:
         slice_data: coded picture data, or raw samples.
-        parameter_sets: SPS, PPS, APS and all other NAL units that the VVC encoder wrote.
+        parameter_sets: VPS, SPS, PPS, APS and all other NAL units that the encoder wrote.
         side_info: the SEI NAL unit with featcodec's side info.
         start_codes: the start codes of all NAL units.
     """
@@ -79,12 +82,12 @@ class Breakdown:
         return self.slice_data + self.parameter_sets + self.side_info + self.start_codes
 
 
-def pack(side_info: SideInfo, vvc_stream: bytes, *, version: int | None = None) -> bytes:
+def pack(side_info: SideInfo, stream: bytes, *, version: int | None = None) -> bytes:
     """Put the side info into the stream of a coded picture.
 
     Args:
         side_info: the fields that a decoder needs besides the picture.
-        vvc_stream: Annex B bytes of one picture, as a video codec of `featcodec.video` makes them.
+        stream: Annex B bytes of one picture, as a video codec of `featcodec.video` makes them.
         version: version of the format, 1 or 2; None means the newest version that the side info fits.
 
     Raises:
@@ -93,8 +96,9 @@ def pack(side_info: SideInfo, vvc_stream: bytes, *, version: int | None = None) 
     """
     side_info.check()
     fields = write_fields(side_info, newest_version(side_info) if version is None else version)
-    units = nal.split_units(vvc_stream)
+    units = nal.split_units(stream)
     first = _picture_position(units, side_info)
+    _check_qp(side_info, units)
     check_structure(units[:first], units[first:], raw=side_info.is_raw)
     return nal.join_units([*units[:first], _write_sei(fields, units), *units[first:]])
 
@@ -119,7 +123,7 @@ def format_version(data: bytes) -> int:
     Raises:
         BitstreamError: as in `unpack`.
     """
-    return _parse(data)[2][len(_SEI_HEADER) + _VERSION_AT]
+    return _parse(data)[2][_HEADER_BYTES + _VERSION_AT]
 
 
 def breakdown(data: bytes) -> Breakdown:
@@ -129,18 +133,20 @@ def breakdown(data: bytes) -> Breakdown:
         BitstreamError: as in `unpack`.
     """
     _, units, sei = _parse(data)
-    samples = sum(len(unit) for unit in units if nal.is_slice(unit) or nal.nal_type(unit) == nal.UNSPECIFIED_28)
+    samples = sum(len(unit) for unit in units if nal.is_slice(unit) or nal.is_raw(unit))
     others = sum(map(len, units)) - samples
     return Breakdown(samples, others, len(sei), len(data) - samples - others - len(sei))
 
 
 def read_file(path: Path) -> bytes:
-    """The bytes of a `.266` file of bounded size.
+    """The bytes of a bitstream file of bounded size.
 
     Raises:
         BitstreamError: the file cannot be read, is empty, or is larger than any featcodec bitstream (64 MiB).
     """
-    data = read_bounded(path, MAX_FILE_BYTES, BitstreamError, what="feature bitstream", remedy="give .266 files")
+    data = read_bounded(
+        path, MAX_FILE_BYTES, BitstreamError, what="feature bitstream", remedy="give .266 or .265 files"
+    )
     if not data:
         raise BitstreamError(f"{path}: empty file; encode the image again")
     return data
@@ -149,19 +155,27 @@ def read_file(path: Path) -> bytes:
 def _write_sei(fields: bytes, other_units: list[bytes]) -> bytes:
     payload = UUID.bytes + fields + _CRC.pack(_checksum(fields, other_units))
     message = bytes([_USER_DATA_UNREGISTERED, len(payload)]) + payload + _RBSP_TRAILING
-    return _SEI_HEADER + nal.escape(message)
+    return nal.standard_of(other_units[0]).sei_header + nal.escape(message)
 
 
 def _checksum(fields: bytes, other_units: list[bytes]) -> int:
     crc = zlib.crc32(fields)
     for unit in other_units:
+        if nal.standard_of(unit) is nal.HEVC:
+            # So the CRC also sees where the NAL unit ends. In VVC, `structure` checks this.
+            crc = zlib.crc32(_LENGTH.pack(len(unit)), crc)
         crc = zlib.crc32(unit, crc)
     return crc
 
 
+def _check_qp(side_info: SideInfo, units: list[bytes]) -> None:
+    if not side_info.is_raw:
+        check_qp(side_info.qp, BitstreamError, most=nal.standard_of(units[0]).max_qp)
+
+
 def _picture_position(units: list[bytes], side_info: SideInfo) -> int:
     """The index of the one NAL unit with the picture's samples."""
-    is_samples = (lambda unit: nal.nal_type(unit) == nal.UNSPECIFIED_28) if side_info.is_raw else nal.is_slice
+    is_samples = nal.is_raw if side_info.is_raw else nal.is_slice
     positions = [index for index, unit in enumerate(units) if is_samples(unit)]
     if len(positions) != 1:
         raise BitstreamError(f"holds {len(positions)} coded pictures, not one; encode the image again")
@@ -188,6 +202,7 @@ def _parse(data: bytes) -> tuple[SideInfo, list[bytes], bytes]:
         raise BitstreamError("damaged or truncated: its checksum is wrong; copy the file or encode the image again")
     side_info = read_fields(fields)
     _picture_position(units, side_info)
+    _check_qp(side_info, units)
     check_structure(units[:position], units[position:], raw=side_info.is_raw)
     return side_info, units, sei
 
@@ -196,9 +211,9 @@ def _read_sei(sei: bytes) -> tuple[bytes, int]:
     """The field bytes and the CRC of a side info NAL unit."""
     if len(sei) > _MAX_SEI_BYTES:
         raise BitstreamError("damaged: its side info is too long; copy the file or encode the image again")
-    message = nal.unescape(sei[2:])
+    message = nal.unescape(sei[_HEADER_BYTES:])
     # The message is escaped again, because the CRC does not notice an unneeded emulation prevention byte.
-    in_place = sei == _SEI_HEADER + nal.escape(message)
+    in_place = sei == nal.standard_of(sei).sei_header + nal.escape(message)
     if not in_place or message[:1] != bytes([_USER_DATA_UNREGISTERED]) or message[2:_VERSION_AT] != UUID.bytes:
         raise BitstreamError("damaged: its side info is in the wrong place; copy the file or encode the image again")
     if len(message) <= _VERSION_AT:

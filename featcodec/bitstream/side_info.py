@@ -16,13 +16,13 @@ from featcodec.packing.tiling import TileGrid
 VERSION = 2
 """The newest version of the format."""
 RAW_QP = 255
-"""The value of the QP field in a file whose samples are not VVC coded."""
+"""The value of the QP field in a file whose samples are not coded."""
 
 MAX_FRAME_SAMPLES = 1 << 26
 MAX_CHANNELS = 4096
 MAX_SPLIT = 4
 MAX_QP = 63
-"""The coarsest QP of VVC; the finest QP is 0."""
+"""The coarsest QP of VVC; the finest QP is 0. HEVC ends at 51 (`nal.HEVC`)."""
 
 # version, original w h, letterboxed w h, channels, feature h w, tile rows cols, clip low high, bits, split,
 # fingerprint, QP, encoder tag
@@ -58,7 +58,7 @@ class SideInfo:
         bits: sample bit depth, 1..8.
         split: the last layer of the front-end, 0..4.
         fingerprint: 8 bytes that name detector, bottleneck and layout (`featcodec.fingerprints`).
-        qp: VVC quantization parameter 0..63, or `RAW_QP`.
+        qp: quantization parameter, 0..63 in VVC, 0..51 in HEVC, or `RAW_QP`.
         encoder_tag: 16 bits that tell apart encoder settings (video codec, preset, parameters) and letterboxed pixels;
             0..65535. Decoders ignore the tag. A resumed run uses the tag to see whether it wrote a file itself.
     """
@@ -87,7 +87,7 @@ class SideInfo:
 
     @property
     def is_raw(self) -> bool:
-        """Whether the samples are stored as they are instead of VVC coded."""
+        """Whether the samples are stored as they are instead of coded."""
         return self.qp == RAW_QP
 
     def check(self) -> None:
@@ -250,18 +250,19 @@ def _read_version_2(fields: bytes) -> SideInfo:
     )
 
 
-def check_qp(qp: int, error: type[FeatcodecError] = InputError) -> None:
-    """Refuse a value that is not a QP of VVC.
+def check_qp(qp: int, error: type[FeatcodecError] = InputError, *, most: int = MAX_QP) -> None:
+    """Refuse a value that is not a QP.
 
     Args:
-        qp: a whole number of any type, also a numpy integer; 0 to 63.
+        qp: a whole number of any type, also a numpy integer; 0 to `most`.
         error: the class of the error to raise.
+        most: the coarsest QP of the standard (`nal.Standard`).
 
     Raises:
-        error: the value is not a whole number from 0 to 63.
+        error: the value is not a whole number from 0 to `most`.
     """
-    if not hasattr(qp, "__index__") or not 0 <= qp <= MAX_QP:  # numpy integers have __index__, floats do not
-        raise error(f"QP {qp} is not a whole number from 0 to {MAX_QP}")
+    if not hasattr(qp, "__index__") or not 0 <= qp <= most:  # numpy integers have __index__, floats do not
+        raise error(f"QP {qp} is not a whole number from 0 to {most}{' (HEVC ends there)' if most < MAX_QP else ''}")
 
 
 def _check_channels(channels: int) -> None:

@@ -3,6 +3,7 @@
 The CRC covers the bytes of the NAL units, but not where one ends and the next begins. The order of their types shows
 most faults. It does not show an APS that has become a part of the unit before it, or a piece of a unit that looks like
 an APS. So each PPS and each APS must also end where its own syntax ends (H.266 clauses 7.3.2.5, 7.3.2.6 and 7.3.2.18).
+In HEVC files, the CRC covers the lengths of the NAL units, and the order alone is checked here.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from featcodec.errors import BitstreamError
 # Types as bytes of a pattern. VVenC's own SEI messages, VPS and DCI come from unusual encoder parameters only.
 _BEFORE_SIDE_INFO = re.compile(rb"[\x0d\x0e]*\x0f\x10[\x11\x17]*")  # DCI, VPS; SPS; PPS; APS, prefix SEI
 _AFTER_SIDE_INFO = re.compile(rb"[\x00-\x0b]\x18*")  # slice; suffix SEI
+_HEVC_BEFORE = bytes([nal.HEVC_VPS, nal.HEVC_SPS, nal.HEVC_PPS])
+_HEVC_AFTER = frozenset({bytes([nal.HEVC_IDR_W_RADL]), bytes([nal.HEVC_IDR_N_LP])})
 _NO_SUBLAYER = 1
 """nuh_temporal_id_plus1 of temporal ID 0. `nal.split_units` checks the layer."""
 
@@ -41,8 +44,11 @@ def check_structure(before: list[bytes], after: list[bytes], *, raw: bool) -> No
         BitstreamError: a NAL unit is missing, is in excess, is in another place, or begins or ends somewhere else.
     """
     types = bytes(map(nal.nal_type, before)), bytes(map(nal.nal_type, after))
+    is_hevc = nal.standard_of((*before, *after)[0]) is nal.HEVC
     if raw:
         in_order = types == (b"", bytes([nal.UNSPECIFIED_28]))
+    elif is_hevc:
+        in_order = types[0] == _HEVC_BEFORE and types[1] in _HEVC_AFTER
     else:
         in_order = all(
             pattern.fullmatch(part) for pattern, part in zip((_BEFORE_SIDE_INFO, _AFTER_SIDE_INFO), types, strict=True)
@@ -51,7 +57,7 @@ def check_structure(before: list[bytes], after: list[bytes], *, raw: bool) -> No
         raise BitstreamError(
             "damaged: its NAL units are not in the order of the format; copy the file or encode the image again"
         )
-    if raw:
+    if raw or is_hevc:
         return
     with_known_ends = [unit for unit in before if nal.nal_type(unit) in (nal.PPS, nal.PREFIX_APS, nal.PREFIX_SEI)]
     for unit in (*with_known_ends, *after[1:]):

@@ -54,13 +54,13 @@ def letterbox_and_plates_options(function: F) -> F:
 
 def expand_attacked(arguments: Sequence[str]) -> tuple[list[Source], bool]:
     """The sources, and whether they are bitstreams."""
-    from featcodec.bitstream import STREAM_SUFFIX
+    from featcodec.bitstream import STREAM_SUFFIXES
     from featcodec.errors import InputError
     from featcodec.images.reading import IMAGE_SUFFIXES
     from featcodec.privacy.attack_pictures import is_stream
     from featcodec.system.paths import expand_sources
 
-    files = expand_sources(arguments, IMAGE_SUFFIXES | {STREAM_SUFFIX}, "bitstreams or images")
+    files = expand_sources(arguments, IMAGE_SUFFIXES | STREAM_SUFFIXES, "bitstreams or images")
     streams = [source for source in files if is_stream(source)]
     if streams and len(streams) < len(files):
         image = next(source for source in files if not is_stream(source))

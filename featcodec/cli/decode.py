@@ -25,6 +25,7 @@ from featcodec.cli.options import (
     model_options,
     networks_option,
     overwrite_option,
+    precision_option,
     read_side_infos,
     restoration_option,
     sources_argument,
@@ -66,15 +67,17 @@ if TYPE_CHECKING:
     "the category ids]",
 )
 @model_options
+@precision_option
 @restoration_option
 @click.option(
     "--video-codec",
     "--codec",
     "video_codec",
-    type=click.Choice(["ffmpeg", "vvenc"]),
+    type=click.Choice(["ffmpeg", "vvenc", "hevc"]),
     default="ffmpeg",
     show_default=True,
-    help="VVC decoder. ffmpeg is embedded; vvenc uses the official decoder (vvdecapp).",
+    help="VVC decoder. ffmpeg is embedded; vvenc uses the official decoder (vvdecapp). HEVC streams always go to the "
+    "embedded decoder.",
 )
 @click.option(
     "--isolate",
@@ -109,6 +112,7 @@ def command(
     layout: str,
     device: str,
     half: bool | None,
+    precision: str,
     restoration: str,
     video_codec: str,
     isolate: bool,
@@ -130,7 +134,7 @@ def command(
     SRC are .266 files, shards (.tar), folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER).
     Decoding needs only the bitstream and the weights that it was made with. Other weights are refused.
     """
-    from featcodec.bitstream import STREAM_SUFFIX
+    from featcodec.bitstream import STREAM_SUFFIXES
     from featcodec.detections.drawing import open_drawing
     from featcodec.detections.exports import COCO_FORMATS, check_output, format_of, image_ids_of, open_export
     from featcodec.errors import FeatcodecError
@@ -141,7 +145,7 @@ def command(
     if (draw is None) != (images is None):
         raise click.UsageError("--draw and --images belong together: the folder to draw into, and the images")
     file_format = file_format or format_of(output)
-    streams = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams", in_shards=True)
+    streams = expand_sources(sources, STREAM_SUFFIXES, "bitstreams", in_shards=True)
     read = (*(stream.path for stream in streams), *filter(None, [annotations]))
     check_output(output, file_format, overwrite=overwrite, inputs=read)
     truth = None if annotations is None else read_annotations(annotations, complain)
@@ -161,6 +165,7 @@ def command(
         layout,
         device,
         half,
+        precision=precision,
         video_codec=video_codec,
         isolate=isolate,
         restoration=restoration,

@@ -17,6 +17,7 @@ from featcodec.cli.options import (
     check_cluster,
     cluster_option,
     encoder_params_option,
+    hardware_option,
     ignore_exif_option,
     image_size_option,
     join_cluster,
@@ -26,10 +27,12 @@ from featcodec.cli.options import (
     networks_option,
     note_photographs,
     overwrite_option,
+    precision_option,
     preset_option,
     profile_option,
     sources_argument,
     square_option,
+    video_codec_option,
     workers_option,
 )
 
@@ -53,18 +56,12 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 63),
     default=38,
     show_default=True,
-    help="VVC quantization parameter: 0 is finest, 63 gives the smallest files.",
+    help="Quantization parameter: 0 is finest; 63, with --codec hevc 51, gives the smallest files.",
 )
 @model_options
-@click.option(
-    "--video-codec",
-    "--codec",
-    "video_codec",
-    type=click.Choice(["ffmpeg", "vvenc", "none"]),
-    default="ffmpeg",
-    show_default=True,
-    help="VVC encoder. ffmpeg is embedded; vvenc uses the official encoder (vvencapp); none stores raw 8-bit samples.",
-)
+@precision_option
+@video_codec_option
+@hardware_option
 @profile_option
 @preset_option
 @encoder_params_option
@@ -112,7 +109,9 @@ def command(
     layout: str,
     device: str,
     half: bool | None,
+    precision: str,
     video_codec: str,
+    hardware: str | None,
     profile: str | None,
     preset: str | None,
     encoder_params: tuple[str, ...],
@@ -133,9 +132,10 @@ def command(
     """Code images as feature bitstreams.
 
     SRC are image files, folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER). Each image
-    becomes one .266 file in the output folder. Files that already exist with the same settings are skipped. After an
-    interruption, run the command again.
+    becomes one .266 file (HEVC: .265) in the output folder. Files that already exist with the same settings are
+    skipped. After an interruption, run the command again.
     """
+    from featcodec.bitstream import check_qp
     from featcodec.bitstream.rate import bits_per_pixel
     from featcodec.images.reading import IMAGE_SUFFIXES
     from featcodec.system.files import check_folder
@@ -145,7 +145,6 @@ def command(
     device = check_cluster(cluster, device, workers, networks)
     check_folder(output)
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")
-    _refuse_own_outputs(images, output)
     note_photographs(detector, (source.path for source in images))
     join_cluster(cluster)
     feature_codec = load_codec(
@@ -154,17 +153,21 @@ def command(
         layout,
         device,
         half,
+        precision=precision,
         restoration="none",
         video_codec=video_codec,
         profile=profile,
         preset=preset,
         encoder_parameters=parse_parameters(encoder_params),
+        hardware=hardware,
         clip=clip,
         bits=bits,
         split=split,
         image_size=image_size,
         square=square,
     )
+    check_qp(qp, most=feature_codec.video_codec.standard.max_qp)
+    _refuse_own_outputs(images, output, feature_codec)
     files: list[dict[str, Any]] = []
     counts = {"encoded": 0, "skipped": 0, "failed": 0}
     total_bytes = total_pixels = 0
@@ -241,15 +244,16 @@ def _outcomes_in_shards(
             yield from _outcomes(codec, some, None, qp, **places, **coding)
 
     settings = {name: coding[name] for name in ("overwrite", "ignore_exif")}
-    yield from encode_into_shards(codec, plan_shards(images, output, count), qp, encode, **settings)
+    yield from encode_into_shards(
+        codec, plan_shards(images, output, count, codec.video_codec.standard), qp, encode, **settings
+    )
 
 
-def _refuse_own_outputs(images: Sequence[Source], folder: Path) -> None:
+def _refuse_own_outputs(images: Sequence[Source], folder: Path, codec: FeatureCodec) -> None:
     """Refuse images that their own bitstreams would replace: those whose names end like a bitstream's."""
-    from featcodec.bitstream import STREAM_SUFFIX
     from featcodec.pipeline.coding import output_path
     from featcodec.system.files import check_new
 
     for image in images:
-        if image.path.suffix.lower() == STREAM_SUFFIX:
-            check_new(output_path(image, folder), overwrite=True, inputs=[image.path])
+        if image.path.suffix.lower() == codec.video_codec.standard.suffix:
+            check_new(output_path(image, folder, codec.video_codec.standard), overwrite=True, inputs=[image.path])

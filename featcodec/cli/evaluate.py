@@ -33,7 +33,7 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     The bpp counts every byte of the bitstream files, per pixel of the original images. Images and categories are
     matched by name if the results have names (decode writes them), otherwise by id.
     """
-    from featcodec.bitstream import STREAM_SUFFIX
+    from featcodec.bitstream import STREAM_SUFFIXES
     from featcodec.evaluation.coco import score
     from featcodec.evaluation.rate import rate_of_streams
     from featcodec.images.annotations import read_annotations
@@ -52,7 +52,7 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
     note_all(filter(None, (without_results(truth, image_ids), *boxes_beyond)))
     rate = None
     if streams:
-        files = expand_sources(streams, frozenset({STREAM_SUFFIX}), "bitstreams", in_shards=True)
+        files = expand_sources(streams, STREAM_SUFFIXES, "bitstreams", in_shards=True)
         rate = rate_of_streams([source.path for source in files], complain)
         _check_streams(truth, dict(zip(files, rate.sizes, strict=True)))
         if rate.streams != accuracy.images:

@@ -14,11 +14,14 @@ import numpy as np
 from featcodec.errors import FeatcodecError
 from featcodec.system.paths import weights_folder
 from featcodec.version import __version__
-from featcodec.video import EncoderSettings, open_video_codec
+from featcodec.video import open_video_codec
+from featcodec.video.hevc import HARDWARE, HevcCodec
 from featcodec.video.process import run
 
 _PACKAGES = ("torch", "torchvision", "ultralytics-opencv-headless", "imageio-ffmpeg", "av", "pycocotools")
 _PROOF_QP = 22
+_PROOF_SHAPE = (256, 320)
+"""Hardware encoders refuse smaller pictures."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ def examine() -> Iterator[Check]:
     yield from _packages()
     yield _codec("ffmpeg", optional=False)
     yield _codec("vvenc", optional=True)
+    yield _codec("hevc", optional=False)
+    for hardware in HARDWARE:
+        yield _codec("hevc", hardware, optional=True)
     yield _devices()
     yield from _weights()
 
@@ -54,20 +60,21 @@ def _packages() -> Iterator[Check]:
             yield Check(package, "broken", "not installed; run bin/quickstart, or pip install featcodec")
 
 
-def _codec(name: str, *, optional: bool) -> Check:
-    """Check a video codec: code and decode a small frame."""
-    topic = f"codec {name}"
-    rows, columns = np.mgrid[0:64, 0:96]
+def _codec(name: str, hardware: str | None = None, *, optional: bool) -> Check:
+    """Check a video codec: code and decode a frame."""
+    topic = f"codec {name}" if hardware is None else f"codec {name}, {hardware}"
+    rows, columns = np.mgrid[0 : _PROOF_SHAPE[0], 0 : _PROOF_SHAPE[1]]
     frame = (128 + 60 * np.sin(rows / 7) * np.cos(columns / 9)).astype(np.uint8)
     try:
-        codec = open_video_codec(name, EncoderSettings())
+        codec = open_video_codec(name, None, hardware)
     except FeatcodecError as error:
         return Check(topic, "missing" if optional else "broken", str(error))
     try:
         (stream,) = codec.encode([frame], _PROOF_QP)
-        decoded = codec.decode(stream, (64, 96))
+        decoded = codec.decode(stream, _PROOF_SHAPE)
     except FeatcodecError as error:
-        return Check(topic, "broken", str(error))
+        # Only an attempt shows whether there is such hardware.
+        return Check(topic, "broken" if hardware is None else "missing", str(error))
     mean_error = float(np.abs(decoded.astype(int) - frame).mean())
     if mean_error > 2:
         return Check(topic, "broken", f"a test picture came back wrong by {mean_error:.1f} per sample; reinstall it")
@@ -79,6 +86,8 @@ def _codec_version(codec: object) -> str:
     if executable is not None:
         first = run([executable, "-version"]).decode(errors="replace").split("\n", 1)[0]
         return f"{first.split(' Copyright')[0]}, libvvenc ({executable})"
+    if isinstance(codec, HevcCodec):
+        return f"PyAV {version('av')}, {codec.encoder}"
     programs = [getattr(codec, "encoder", ""), getattr(codec, "decoder", "")]
     return ", ".join(program for program in programs if program)
 

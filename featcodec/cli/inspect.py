@@ -20,12 +20,12 @@ def command(sources: tuple[str, ...], as_json: bool) -> int:
 
     SRC are .266 files, shards (.tar), folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER).
     """
-    from featcodec.bitstream import STREAM_SUFFIX
+    from featcodec.bitstream import STREAM_SUFFIXES
     from featcodec.errors import BitstreamError
     from featcodec.system.paths import expand_sources
 
     described = []
-    files = expand_sources(sources, frozenset({STREAM_SUFFIX}), "bitstreams", in_shards=True)
+    files = expand_sources(sources, STREAM_SUFFIXES, "bitstreams", in_shards=True)
     for path in (source.path for source in files):
         try:
             described.append(describe(path))

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 
 from featcodec.cli.console import complain
-from featcodec.video.profiles import DEFAULT_PROFILE, PROFILES, summaries
-from featcodec.video.settings import PRESETS
+from featcodec.video.profiles import DEFAULT_PROFILE, HEVC_PROFILES, PROFILES, profiles_for, summaries
+from featcodec.video.settings import PRESETS, X265
 
 if TYPE_CHECKING:
     from featcodec.bitstream import SideInfo
@@ -61,7 +61,7 @@ workers_option = click.option(
     "--workers",
     type=click.IntRange(1, 256),
     default=None,
-    help="VVC processes or threads at a time. [default: one per core]",
+    help="Encoder processes or threads at a time. [default: one per core]",
 )
 
 ignore_exif_option = click.option(
@@ -71,21 +71,46 @@ ignore_exif_option = click.option(
     "drawn on the stored pixels.",
 )
 
+ALL_PRESETS = tuple(dict.fromkeys((*X265.presets, *PRESETS)))
+"""The presets of both encoders; which encoder has which, the library says."""
+
+video_codec_option = click.option(
+    "--codec",
+    "--video-codec",
+    "video_codec",
+    type=click.Choice(["ffmpeg", "vvenc", "hevc", "none"]),
+    default="ffmpeg",
+    show_default=True,
+    help="Video codec. ffmpeg is embedded VVC; vvenc uses the official VVC encoder (vvencapp); hevc is embedded HEVC "
+    "(x265), several times as fast; none stores raw 8-bit samples.",
+)
+hardware_option = click.option(
+    "--hardware",
+    type=click.Choice(["nvenc", "v4l2m2m", "qsv"]),
+    default=None,
+    help="With --codec hevc: the hardware encoder of that name, if this machine has it (see `featcodec doctor`).",
+)
 profile_option = click.option(
     "--profile",
     type=click.Choice(list(PROFILES)),
     default=None,
-    help=f"Set of VVenC options: {summaries()}. [default: {DEFAULT_PROFILE}]",
+    help=f"Set of encoder options: {summaries()}. With --codec hevc: {', '.join(HEVC_PROFILES)}. "
+    f"[default: {DEFAULT_PROFILE}]",
 )
 preset_option = click.option(
-    "--preset", type=click.Choice(PRESETS), default=None, help="VVenC's own speed preset, instead of a profile."
+    "--preset",
+    type=click.Choice(ALL_PRESETS),
+    default=None,
+    help=f"The encoder's own speed preset, instead of a profile. VVC: {PRESETS[0]} to {PRESETS[-1]}; HEVC: "
+    f"{X265.presets[0]} to {X265.presets[-1]}.",
 )
 encoder_params_option = click.option(
     "--encoder-param",
     "encoder_params",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Another VVenC option that shapes the picture, by its vvencFFapp name, like ISP=1. May be repeated. "
+    help="Another option of VVenC or x265 that shapes the picture, by its vvencFFapp or x265 name, like ISP=1 or "
+    "rdoq-level=2. May be repeated. "
     "The message about a wrong name lists all names.",
 )
 metric_option = click.option(
@@ -116,6 +141,16 @@ restoration_option = click.option(
 )
 
 
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    default="auto",
+    show_default=True,
+    help="In what the networks compute. auto: float16 on CUDA, bfloat16 on CPUs that compute it fast (AVX512-BF16), "
+    "else float32.",
+)
+
+
 def model_options(function: F) -> F:
     """Add the options that choose the networks: --detector, --bottleneck, --layout, --device, --half."""
     for option in reversed(
@@ -131,7 +166,7 @@ def model_options(function: F) -> F:
             ),
             layout_option,
             click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
-            click.option("--half/--no-half", default=None, help="Compute in float16. [default: on CUDA only]"),
+            click.option("--half/--no-half", default=None, help="Compute in float16, or not. [default: on CUDA only]"),
         )
     ):
         function = option(function)
@@ -179,9 +214,9 @@ def encoder_choices(profiles: Sequence[str], presets: Sequence[str]) -> list[dic
     ]
 
 
-def preset_of(encoder: Mapping[str, str]) -> str:
+def preset_of(encoder: Mapping[str, str], video_codec: str) -> str:
     """The plain preset of an encoder from `encoder_choices`."""
-    return encoder.get("preset") or PROFILES[encoder["profile"]].latent.preset
+    return encoder.get("preset") or profiles_for(video_codec)[encoder["profile"]].latent.preset
 
 
 def note_photographs(detector: str, images: Iterable[Path]) -> None:

@@ -13,6 +13,7 @@ import rich_click as click
 
 from featcodec.cli.console import complain, note_all, note_classes, print_json, progress
 from featcodec.cli.options import (
+    ALL_PRESETS,
     LocalPath,
     PathOrAddress,
     bits_option,
@@ -30,11 +31,11 @@ from featcodec.cli.options import (
     restoration_option,
     sources_argument,
     square_option,
+    video_codec_option,
     workers_option,
 )
 from featcodec.cli.sweep_plans import plans_of
 from featcodec.video.profiles import DEFAULT_PROFILE, PROFILES, describe
-from featcodec.video.settings import PRESETS
 
 if TYPE_CHECKING:
     from featcodec.evaluation.bench import Bench
@@ -132,30 +133,21 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     help="Clip range in feature units. May be repeated. [default: the bottleneck's own, or -0.2786 3]",
 )
 @bits_option
-@click.option(
-    "--video-codec",
-    "--codec",
-    "video_codec",
-    type=click.Choice(["ffmpeg", "vvenc", "none"]),
-    default="ffmpeg",
-    show_default=True,
-    help="VVC codec. ffmpeg is embedded; vvenc uses the official codec (vvencapp); none stores raw 8-bit samples (one "
-    "point per curve).",
-)
+@video_codec_option
 @click.option(
     "--profile",
     "profiles",
     type=click.Choice(list(PROFILES)),
     multiple=True,
-    help="Set of VVenC options, see `featcodec encode --help`. May be repeated. "
+    help="Set of encoder options, see `featcodec encode --help`. May be repeated. "
     f"[default: {DEFAULT_PROFILE}, unless there is a --preset]",
 )
 @click.option(
     "--preset",
     "presets",
-    type=click.Choice(PRESETS),
+    type=click.Choice(ALL_PRESETS),
     multiple=True,
-    help="VVenC's own speed preset, without the tools of a profile. May be repeated.",
+    help="The encoder's own speed preset, without the tools of a profile. May be repeated.",
 )
 @encoder_params_option
 @image_size_option

@@ -57,7 +57,7 @@ def _curves(
     qps: Sequence[int | None] = [None] if raw else options["qps"]
     encoders = encoder_choices(options["profiles"], options["presets"])[: 1 if raw else None]
     if method == "input-vvc":
-        for preset in dict.fromkeys(preset_of(encoder) for encoder in encoders):
+        for preset in dict.fromkeys(preset_of(encoder, options["video_codec"]) for encoder in encoders):
             yield Plan(InputVvcMethod(_load(options, "none", preset=preset)), qps)
         return
     bottlenecks = ["none"] if method == "latent" else options["bottlenecks"] or ["auto"]

@@ -10,6 +10,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from featcodec.bitstream import Standard
 from featcodec.cluster.manifest import Manifest
 from featcodec.cluster.resources import Resources, images_in_block
 from featcodec.cluster.rows import TRIES, Avoided, NodeFailure, Passed, Rows, StepOfRows, here, outcomes, with_step
@@ -49,6 +50,7 @@ class Encoding:
         batch: largest number of images that one encoder process codes.
         overwrite: replace files that exist.
         ignore_exif: take the pixels of images as they are stored.
+        standard: that of the bitstreams.
     """
 
     folder: Path | None
@@ -58,6 +60,7 @@ class Encoding:
     batch: int
     overwrite: bool
     ignore_exif: bool
+    standard: Standard
 
 
 def encode_on_cluster(
@@ -78,7 +81,8 @@ def encode_on_cluster(
     """
     import ray  # noqa: PLC0415
 
-    settings = Encoding(folder, qp, codec.image_size, codec.square, batch, overwrite, ignore_exif)
+    standard = codec.video_codec.standard
+    settings = Encoding(folder, qp, codec.image_size, codec.square, batch, overwrite, ignore_exif, standard)
     shared, video_codec, start = ray.put(codec), codec.video_codec, Path.cwd()
 
     def plan(rows: Dataset, avoided: Avoided) -> Dataset:
@@ -90,14 +94,14 @@ def encode_on_cluster(
     def lost(source: Source) -> Encoded:
         remedy = "leave the image out, or give the workers more memory"
         problem = f"{source.path}: its worker died at each of {2 * TRIES} tries; {remedy}"
-        return Encoded(source, output_path(source, folder), error=problem)
+        return Encoded(source, output_path(source, folder, standard), error=problem)
 
     largest = images_in_block(codec.image_size)
     made_already: Any = ray.put(frozenset())
     if folder is None:
         yield from (outcome for _, outcome in outcomes(sources, plan, lost, largest))
         return
-    with Manifest(folder, _identity(codec, settings), overwrite=overwrite) as manifest:
+    with Manifest(folder, _identity(codec, settings), overwrite=overwrite, standard=standard) as manifest:
         done, waiting = manifest.split(sources)
         yield from done
         made_already = ray.put(manifest.present(waiting))
@@ -142,7 +146,8 @@ class _FrontEnd:
         return [Passed(result) if isinstance(result, Encoded) else result for result in results]
 
     def _read(self, source: Source) -> ImageJob | Encoded:
-        settings, output = self._settings, output_path(source, self._settings.folder)
+        settings = self._settings
+        output = output_path(source, settings.folder, settings.standard)
         return read_image_job(
             source, output, settings.image_size, square=settings.square, ignore_exif=settings.ignore_exif
         )

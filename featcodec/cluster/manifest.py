@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from featcodec.bitstream import VVC, Standard
 from featcodec.cluster.journal import journal_at
 from featcodec.errors import OutputError
 from featcodec.pipeline.coding import Encoded, output_path
@@ -43,13 +44,15 @@ class Manifest:
         folder: the output folder.
         settings: what the files are made with, as JSON values. Files that were made with other settings do not count.
         overwrite: begin a new one in any case.
+        standard: that of the bitstreams.
 
     Raises:
         OutputError: the manifest cannot be written.
     """
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+    def __init__(self, folder: Path, settings: Mapping[str, Any], *, overwrite: bool, standard: Standard = VVC) -> None:
         self._folder = folder
+        self._standard = standard
         self._journal = journal_at(manifest_path(folder))
         self._settings = json.loads(json.dumps(settings))
         self._rows: dict[str, _Row] = {} if overwrite else dict(self._read())
@@ -84,7 +87,7 @@ class Manifest:
         """The outputs of these sources that are there. None means that whoever wants to know must look."""
         if not isinstance(self._folder, Address):
             return None
-        outputs = (output_path(source, self._folder) for source in sources)
+        outputs = (output_path(source, self._folder, self._standard) for source in sources)
         return frozenset(output for output in outputs if self._present(output) is not None)
 
     def add(self, outcome: Encoded) -> None:
@@ -98,7 +101,7 @@ class Manifest:
         row = self._rows.get(str(source.relative))
         if row is None:
             return None
-        output, (size, pixels, *image) = output_path(source, self._folder), row
+        output, (size, pixels, *image) = output_path(source, self._folder, self._standard), row
         found = self._present(output)
         if found is None or found.size != size or state_of(source.path) != tuple(image):
             return None

@@ -21,7 +21,7 @@ from featcodec.detectors.unpickle import ModuleRecord, read_checkpoint
 from featcodec.errors import WeightsError, reason_of
 from featcodec.networks.checkpoints import fingerprint
 from featcodec.networks.weights import locate_weights
-from featcodec.system.devices import choose_device
+from featcodec.system.devices import choose_device, choose_precision
 
 _MAX_NAME_LENGTH = 200
 _PROOF_SIDE = 64
@@ -33,6 +33,7 @@ def load_detector(
     split: int = DEFAULT_SPLIT,
     device: str = "auto",
     half: bool | None = None,
+    precision: str | None = None,
     fuse: bool = True,
 ) -> SplitDetector:
     """Load a detector, ready to run.
@@ -42,15 +43,16 @@ def load_detector(
             yolov5m, yolov5mu or scenes (`featcodec models`).
         split: the last layer of the front-end, 0..4.
         device: auto, cpu, cuda, cuda:N or mps.
-        half: compute in float16; None means float16 on CUDA only.
+        half, precision: in what to compute; None means float16 on CUDA and else float32 (`devices.choose_precision`).
         fuse: fold BatchNorm into the convolutions; this is faster, and the results are equal up to rounding.
 
     Raises:
         WeightsError: the weights are missing, refused or damaged.
-        InputError: the split or the device does not exist.
+        InputError: the split, the device or the precision does not exist.
     """
     check_split(split)
     where = choose_device(device)
+    dtype = choose_precision(precision, half, where)
     path = locate_weights(name_or_path, _read)
     layers, names = _read(path)
     if any("\ud800" <= character <= "\udfff" for name in names for character in name):
@@ -60,8 +62,7 @@ def load_detector(
         layers = [Layer(_fuse(layer.module), layer.sources) for layer in layers]
     detector = SplitDetector(layers, names, digest, split).eval().requires_grad_(False)
     _prove(detector, path)
-    use_half = where.type == "cuda" if half is None else half
-    detector = detector.to(where, torch.float16 if use_half else torch.float32)
+    detector = detector.to(where, dtype)
     return detector.to(memory_format=torch.channels_last)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import av
 import imageio_ffmpeg
 import numpy as np
 
@@ -9,6 +10,7 @@ from featcodec.codec import FeatureCodec
 from featcodec.evaluation.points import Row, number
 from featcodec.version import __version__
 from featcodec.video.ffmpeg import FfmpegCodec
+from featcodec.video.hevc import HevcCodec
 
 
 def common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
@@ -42,6 +44,8 @@ def vvc_identity(codec: FeatureCodec) -> Row:
         identity["encoder_params"] = settings.chosen_text
     if isinstance(codec.video_codec, FfmpegCodec):
         identity["codec_version"] = imageio_ffmpeg.get_ffmpeg_version()
+    if isinstance(codec.video_codec, HevcCodec):
+        identity["codec_version"] = f"PyAV {av.__version__}, {codec.video_codec.encoder}"
     return identity
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from featcodec import bitstream
-from featcodec.bitstream import STREAM_SUFFIX, SideInfo
+from featcodec.bitstream import VVC, SideInfo, Standard
 from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, OutputError, one_line
 from featcodec.images.letterbox import Letterboxed
 from featcodec.images.reading import reading
@@ -75,9 +75,9 @@ class FrameJob:
     frame: Frame
 
 
-def output_path(source: Source, folder: Path | None) -> Path:
-    """Return the path for the bitstream of an image: its relative path below a folder, with the suffix .266."""
-    return (folder or Path()) / source.relative.with_suffix(STREAM_SUFFIX)
+def output_path(source: Source, folder: Path | None, standard: Standard = VVC) -> Path:
+    """Return the path for the bitstream of an image: its relative path below a folder, with the standard's suffix."""
+    return (folder or Path()) / source.relative.with_suffix(standard.suffix)
 
 
 def read_image_job(

@@ -2,6 +2,8 @@
 
 VVC takes most of the time, so every core should always have an encoder process to run. While all encoders are busy,
 only full batches start. When an encoder would be idle, the largest waiting batch starts, even if it is not full.
+
+HEVC is coded in this process, in less time than the networks take. So there, each thread does all steps of an image.
 """
 
 from __future__ import annotations
@@ -26,12 +28,13 @@ from featcodec.pipeline.coding import (
     output_path,
     read_image_job,
 )
-from featcodec.pipeline.common import WAITING_IMAGES, network_batch, one_bad_apart
+from featcodec.pipeline.common import WAITING_IMAGES, batched_outcomes, network_batch, one_bad_apart
 from featcodec.system.addresses import presence_below
 from featcodec.system.batching import REQUESTS, Batcher, Budget, cores, parts, read_ahead
 from featcodec.system.devices import beside_other_work
 from featcodec.system.elsewhere import Elsewhere
 from featcodec.system.paths import Source
+from featcodec.video.hevc import HevcCodec
 from featcodec.video.process import kill_owned_by
 
 DEFAULT_BATCH = 8
@@ -63,14 +66,18 @@ def encode_files(
         folder: where the bitstreams go; also the address of objects. With None, no files are written, and the outcomes
             have the bitstreams.
         qp: quantization parameter, 0..63.
-        workers: encoder processes at a time; None means one per core.
-        batch: largest number of images that one encoder process codes.
+        workers: encoder processes, or with HEVC threads, at a time; None means one per core.
+        batch: largest number of images that one encoder process codes; HEVC has no such processes.
         overwrite: replace files that exist.
         ignore_exif: take the pixels of images as they are stored; see `read_image`.
 
     Raises:
         UnreachableError: the folder is an address that cannot be reached.
     """
+    if isinstance(codec.video_codec, HevcCodec):
+        coding_options = {"overwrite": overwrite, "ignore_exif": ignore_exif}
+        yield from _encode_whole(codec, sources, folder, qp, workers=workers, **coding_options)
+        return
     workers = workers or cores()
     owner = object()
     images: Batcher[ImageJob] = Batcher(network_batch(codec), WAITING_IMAGES)
@@ -82,7 +89,7 @@ def encode_files(
     read_at_once = REQUESTS if any(isinstance(source.path, Elsewhere) for source in sources) else _READERS
 
     def load(source: Source) -> ImageJob | Encoded:
-        output = output_path(source, folder)
+        output = output_path(source, folder, codec.video_codec.standard)
         job = read_image_job(source, output, codec.image_size, square=codec.square, ignore_exif=ignore_exif)
         return job if folder is None else found_or_wanted(codec, job, qp, is_there, overwrite=overwrite)
 
@@ -133,6 +140,50 @@ def encode_files(
         yield from collect(0)
     finally:
         _stop(readers, coders, running, owner)
+
+
+def _encode_whole(
+    codec: FeatureCodec,
+    sources: Sequence[Source],
+    folder: Path | None,
+    qp: int,
+    *,
+    workers: int | None,
+    overwrite: bool,
+    ignore_exif: bool,
+) -> Generator[Encoded, None, None]:
+    """Encode images in threads of which each does all steps. For the arguments see `encode_files`."""
+    standard = codec.video_codec.standard
+    is_there = Path.exists if folder is None or overwrite else presence_below(folder)
+
+    def load(source: Source) -> ImageJob | Encoded:
+        output = output_path(source, folder, standard)
+        job = read_image_job(source, output, codec.image_size, square=codec.square, ignore_exif=ignore_exif)
+        return job if folder is None else found_or_wanted(codec, job, qp, is_there, overwrite=overwrite)
+
+    def kind(job: ImageJob | Encoded) -> tuple[tuple[int, ...], int, int]:
+        if isinstance(job, Encoded):
+            return (), 0, 1
+        pixels = job.image.pixels
+        return pixels.shape, pixels.nbytes, pixels.shape[0] * pixels.shape[1]
+
+    def code(group: Sequence[ImageJob | Encoded]) -> list[Encoded]:
+        waiting = [job for job in group if isinstance(job, ImageJob)]
+        outcomes = [job for job in group if isinstance(job, Encoded)]
+        framed = list(frames_of(codec, waiting, qp))
+        outcomes += [job for job in framed if isinstance(job, Encoded)]
+        if frames := [job for job in framed if isinstance(job, FrameJob)]:
+            outcomes += code_frames(codec.video_codec, frames, qp, None, overwrite=overwrite, keep=folder is None)
+        of_source = {outcome.source: outcome for outcome in outcomes}
+        return [of_source[job.source] for job in group]
+
+    def failure(source: Source, error: Exception) -> Encoded:
+        return Encoded(source, output_path(source, folder, standard), error=one_line(error, source.path))
+
+    largest = 3 * codec.image_size**2
+    yield from batched_outcomes(
+        sources, load, kind, code, failure, size=lambda source: largest, batch=network_batch(codec), workers=workers
+    )
 
 
 def found_or_wanted(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from featcodec import bitstream
-from featcodec.bitstream import STREAM_SUFFIX, SideInfo
+from featcodec.bitstream import STREAM_SUFFIXES, VVC, SideInfo, Standard
 from featcodec.codec import FeatureCodec
 from featcodec.errors import BitstreamError, InputError
 from featcodec.pipeline.coding import Encoded, ImageJob, output_path, read_image_job
@@ -47,30 +47,37 @@ class Shard:
     Attributes:
         path: the tar file.
         sources: its images, in the order of their streams in the shard.
+        standard: that of its streams.
     """
 
     path: Path
     sources: Sequence[Source]
+    standard: Standard = VVC
+
+    def stream_of(self, source: Source) -> Path:
+        """The path of an image's stream in the shard."""
+        return output_path(source, None, self.standard)
 
     def output_of(self, source: Source) -> Path:
         """How the stream of an image is called in messages: behind the shard."""
-        return self.path / member_name(output_path(source, None))
+        return self.path / member_name(self.stream_of(source))
 
 
-def plan_shards(sources: Sequence[Source], folder: Path, count: int) -> list[Shard]:
+def plan_shards(sources: Sequence[Source], folder: Path, count: int, standard: Standard = VVC) -> list[Shard]:
     """Divide images into shards: parts of about equal length, in the order that their streams have in one folder.
 
     Args:
         sources: the images.
         folder: where the shards go.
         count: how many shards. There are not more than images.
+        standard: that of the streams.
     """
     ordered = sorted(sources, key=lambda source: output_path(source, None))
     count = min(count, len(ordered))
     digits = max(_DIGITS, len(str(count - 1)))
     ends = [number * len(ordered) // count for number in range(count + 1)]
     return [
-        Shard(folder / f"{number:0{digits}d}{SHARD_SUFFIX}", ordered[start:end])
+        Shard(folder / f"{number:0{digits}d}{SHARD_SUFFIX}", ordered[start:end], standard)
         for number, (start, end) in enumerate(pairwise(ends))
     ]
 
@@ -167,7 +174,7 @@ class _OpenShard:
             if source in self._places:
                 start, size = self._places[source]
                 streams.seek(start)
-                yield member_name(output_path(source, None)), streams.read(size)
+                yield member_name(self.shard.stream_of(source)), streams.read(size)
 
 
 def _refuse_other_shards(folder: Path, ours: set[Path]) -> None:
@@ -192,14 +199,14 @@ def _existing(codec: FeatureCodec, shard: Shard, qp: int, *, ignore_exif: bool) 
     other = f"{shard.path}: exists, but was made from other images or with other weights or settings; {remedy}"
     try:
         write_index(shard.path, scan(shard.path))
-        streams = {relative: member for member, relative in members_of(shard.path, frozenset({STREAM_SUFFIX}))}
+        streams = {relative: member for member, relative in members_of(shard.path, STREAM_SUFFIXES)}
     except InputError as error:
         raise ExistsError(f"{shard.path}: exists and is not a whole shard ({error}); {remedy}") from None
-    if not streams.keys() <= {output_path(source, None) for source in shard.sources}:
+    if not streams.keys() <= {shard.stream_of(source) for source in shard.sources}:
         raise ExistsError(other)
     made, settings = state_of(shard.path), set[tuple[Any, ...]]()
     for source in shard.sources:
-        member = streams.get(output_path(source, None))
+        member = streams.get(shard.stream_of(source))
         if member is None:
             missing = f"{source.path}: is not in {shard.path}; it could not be encoded when this was made, or it is new"
             yield Encoded(source, shard.output_of(source), error=f"{missing}; remove the shard, or use `overwrite`")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from featcodec.bitstream import STREAM_SUFFIX
+from featcodec.bitstream import STREAM_SUFFIXES
 from featcodec.errors import InputError, OutputError
 from featcodec.images.letterbox import Letterbox, Letterboxed
 from featcodec.images.reading import reading
@@ -21,7 +21,7 @@ _PICTURE_SUFFIX = ".png"
 
 def is_stream(source: Source) -> bool:
     """Whether a source is treated as a bitstream. Every other source is treated as an image."""
-    return source.path.suffix.lower() == STREAM_SUFFIX
+    return source.path.suffix.lower() in STREAM_SUFFIXES
 
 
 def picture_path(source: Source, folder: Path) -> Path:

@@ -63,6 +63,36 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and asked is not None and bool(asked())
 
 
+PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+
+
+def choose_precision(name: str | None, half: bool | None, device: torch.device) -> torch.dtype:
+    """The precision in which networks compute.
+
+    Args:
+        name: one of `PRECISIONS`. "auto" means float16 on CUDA, bfloat16 on a CPU that computes it fast, else float32.
+            None means the same, but float32 on every CPU.
+        half: the older way to say it: True means float16, False means float32.
+        device: where the networks are.
+
+    Raises:
+        InputError: there is no such precision, or both are given and contradict each other.
+    """
+    if name is not None and name not in PRECISIONS:
+        raise InputError(f"unknown precision {name!r}; choose one of {', '.join(PRECISIONS)}")
+    if half is not None:
+        older = torch.float16 if half else torch.float32
+        if name not in (None, "auto") and getattr(torch, name) is not older:
+            raise InputError(f"`precision` {name} and `half` contradict each other; leave out `half`")
+        return older
+    if name not in (None, "auto"):
+        chosen: torch.dtype = getattr(torch, name)
+        return chosen
+    if device.type == "cuda":
+        return torch.float16
+    return torch.bfloat16 if name == "auto" and has_fast_bfloat16(device) else torch.float32
+
+
 def one_by_one(networks: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     """Call networks on a batch; on a CPU, on each image of it alone.
 

@@ -1,4 +1,4 @@
-"""The protocol of a video codec, and the sample format that both VVC codecs share."""
+"""The protocol of a video codec, and the pictures that carry a frame."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from featcodec.bitstream import check_qp, nal
+from featcodec.bitstream import VVC, Standard, check_qp, nal
 from featcodec.errors import BitstreamError, EncoderError, InputError
 from featcodec.packing.frames import Frame
 
@@ -28,6 +28,10 @@ class VideoCodec(Protocol):
         """The name of the video codec, one of `featcodec.video.CODECS`."""
 
     @property
+    def standard(self) -> Standard:
+        """The standard of the streams that it makes; `none` counts as VVC."""
+
+    @property
     def tag(self) -> int:
         """16 bits that differ when the encoder settings differ (the encoder tag of docs/bitstream.md)."""
 
@@ -36,8 +40,9 @@ class VideoCodec(Protocol):
 
         Args:
             frames: at least one frame, all of one shape.
-            qp: quantization parameter, 0 (finest) to 63.
+            qp: quantization parameter, 0 (finest) to `standard.max_qp`.
             threads: encoder threads; they change the time, not the bytes. With 0, the encoder chooses the number.
+                `hevc` always uses one.
 
         Raises:
             InputError: the frames differ in shape, or the QP is out of range.
@@ -48,7 +53,7 @@ class VideoCodec(Protocol):
         """The frame of a stream.
 
         Args:
-            stream: Annex B bytes of one picture.
+            stream: Annex B bytes of one picture, of either standard.
             shape: the (height, width) that the caller expects; memory is allocated only up to this size.
 
         Raises:
@@ -56,8 +61,13 @@ class VideoCodec(Protocol):
         """
 
 
-def check_frames(frames: Sequence[Frame], qp: int) -> tuple[int, int]:
+def check_frames(frames: Sequence[Frame], qp: int, standard: Standard = VVC) -> tuple[int, int]:
     """The one shape of all frames.
+
+    Args:
+        frames: at least one frame.
+        qp: quantization parameter.
+        standard: whose QPs it must be one of.
 
     Raises:
         InputError: there are no frames, their shapes differ, or the QP is out of range.
@@ -65,7 +75,7 @@ def check_frames(frames: Sequence[Frame], qp: int) -> tuple[int, int]:
     shapes = {frame.shape for frame in frames}
     if len(shapes) != 1:
         raise InputError(f"a batch needs frames of one shape, not {sorted(shapes)}")
-    check_qp(qp)
+    check_qp(qp, most=standard.max_qp)
     height, width = shapes.pop()
     return height, width
 
@@ -83,13 +93,16 @@ def coded_shape(shape: tuple[int, int], *, doubled: bool = False) -> tuple[int, 
     return 2 * height if doubled else height, width
 
 
-def to_gray10(frame: Frame, *, doubled: bool = False) -> bytes:
-    """One picture of raw gray10le: samples << 2.
-
-    The frame is padded to its `coded_shape`: its edge samples are repeated. The lower half of a doubled picture is 0.
-    """
+def padded_to_coded(frame: Frame) -> Frame:
+    """The frame in its `coded_shape`: its edge samples are repeated at the right and at the bottom."""
     height, width = coded_shape((frame.shape[0], frame.shape[1]))
-    padded = np.pad(frame, ((0, height - frame.shape[0]), (0, width - frame.shape[1])), mode="edge")
+    return np.pad(frame, ((0, height - frame.shape[0]), (0, width - frame.shape[1])), mode="edge")
+
+
+def to_gray10(frame: Frame, *, doubled: bool = False) -> bytes:
+    """One picture of raw gray10le: samples << 2 of the padded frame. The lower half of a doubled picture is 0."""
+    padded = padded_to_coded(frame)
+    height = padded.shape[0]
     if doubled:
         padded = np.pad(padded, ((0, height), (0, 0)))
     return (padded.astype("<u2") << 2).tobytes()

@@ -19,7 +19,8 @@ import numpy.typing as npt
 from featcodec.bitstream import check_qp
 from featcodec.errors import BitstreamError, InputError
 from featcodec.video.base import MIN_LUMA_SAMPLES
-from featcodec.video.ffmpeg import FfmpegCodec, decode_picture, plane_samples
+from featcodec.video.embedded import decode_picture, plane_samples
+from featcodec.video.ffmpeg import FfmpegCodec
 
 ColourPicture: TypeAlias = npt.NDArray[np.uint8]
 """(height, width, 3) uint8 RGB; both sides even and at least 32, as letterboxed images have them."""

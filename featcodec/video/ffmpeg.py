@@ -6,28 +6,22 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-import av
-import av.error
 import imageio_ffmpeg
-import numpy as np
-import numpy.typing as npt
-from av.video.plane import VideoPlane
 
-from featcodec.errors import BitstreamError, EncoderError
+from featcodec.bitstream import VVC
+from featcodec.errors import EncoderError
 from featcodec.packing.frames import Frame
 from featcodec.video import process
 from featcodec.video.base import (
     check_frames,
     coded_shape,
-    from_10_bits,
     prove_decodable,
     split_batch,
     to_yuv420p10,
 )
+from featcodec.video.embedded import decode_frame
 from featcodec.video.settings import GRAY, EncoderSettings
 
-# ffmpeg allocates frames in multiples of 64 columns and 32 rows (more on other CPUs), and `max_pixels` counts them so.
-_ALLOCATION_BLOCK = 128
 _BUFFER_TOO_SMALL = "Error submitting video frame to the encoder"
 _HINTS = (
     (
@@ -52,6 +46,7 @@ class FfmpegCodec:
     """
 
     name = "ffmpeg"
+    standard = VVC
 
     def __init__(self, settings: EncoderSettings) -> None:
         self.settings = settings
@@ -130,42 +125,4 @@ class FfmpegCodec:
 
     def decode(self, stream: bytes, shape: tuple[int, int]) -> Frame:
         """See `VideoCodec.decode`."""
-        picture = decode_picture(stream, (coded_shape(shape), coded_shape(shape, doubled=True)))
-        if picture.format.name not in ("yuv420p10le", "gray10le"):
-            raise BitstreamError(f"its VVC picture has the format {picture.format.name}, not 10-bit 4:2:0 or gray")
-        return from_10_bits(plane_samples(picture.planes[0]), shape)
-
-
-def decode_picture(stream: bytes, shapes: Sequence[tuple[int, int]]) -> av.VideoFrame:
-    """The one picture of a stream, decoded by PyAV.
-
-    Args:
-        stream: Annex B bytes.
-        shapes: the allowed coded (height, width) pairs, largest last; memory is allocated only up to the largest.
-
-    Raises:
-        BitstreamError: the stream does not decode to exactly one picture of one of these shapes.
-    """
-    (height, width), (most_rows, most_columns) = shapes[0], shapes[-1]
-    context = av.CodecContext.create("vvc", "r")
-    context.thread_count = 1
-    # The decoder refuses larger pictures before it allocates them.
-    context.options = {"max_pixels": str(_round_up(most_rows) * _round_up(most_columns)), "err_detect": "explode"}
-    try:
-        packets = [*context.parse(stream), *context.parse()]
-        pictures = [picture for packet in (*packets, None) for picture in context.decode(packet)]
-    except (av.error.FFmpegError, ValueError, EOFError) as error:
-        raise BitstreamError(f"its VVC picture does not decode ({error}); encode the image again") from None
-    if len(pictures) != 1 or (pictures[0].height, pictures[0].width) not in shapes:
-        sizes = ", ".join(f"{picture.width}x{picture.height}" for picture in pictures) or "nothing"
-        raise BitstreamError(f"its VVC stream decodes to {sizes}, not to one {width}x{height} picture")
-    return pictures[0]
-
-
-def plane_samples(plane: VideoPlane) -> npt.NDArray[np.uint16]:
-    """The 16-bit samples of a plane, with the padding at the end of its lines."""
-    return np.frombuffer(memoryview(plane), "<u2").reshape(-1, plane.line_size // 2)
-
-
-def _round_up(side: int) -> int:
-    return -(-side // _ALLOCATION_BLOCK) * _ALLOCATION_BLOCK
+        return decode_frame(stream, shape)

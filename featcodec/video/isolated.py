@@ -1,6 +1,6 @@
 """A video codec whose decoder runs in other processes, for streams from strangers.
 
-A VVC decoder is a large program in C. A stream that nobody has thought of may crash it, never let it end, or make
+A video decoder is a large program in C. A stream that nobody has thought of may crash it, never let it end, or make
 it take all memory. In a worker process this costs one stream: the worker is replaced, and the run goes on.
 """
 
@@ -20,6 +20,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
+from featcodec.bitstream import Standard
 from featcodec.errors import BitstreamError, EncoderError, InputError
 from featcodec.packing.frames import Frame
 from featcodec.video import guard
@@ -49,7 +50,7 @@ class IsolatedCodec:
     this object, or with this process. The results are the same as those of the other codec.
 
     Args:
-        codec: `ffmpeg` or `vvenc`, from `open_video_codec`.
+        codec: `ffmpeg`, `vvenc` or `hevc`, from `open_video_codec`.
         seconds: time for one stream; a worker that takes longer is killed.
         memory: bytes of address space per worker.
 
@@ -59,7 +60,7 @@ class IsolatedCodec:
 
     def __init__(self, codec: VideoCodec, *, seconds: float = LIMIT_SECONDS, memory: int = LIMIT_BYTES) -> None:
         if codec.name == "none":
-            raise InputError("`isolate` needs a VVC decoder; use `video_codec` ffmpeg or vvenc")
+            raise InputError("`isolate` needs a video decoder; use `video_codec` ffmpeg, vvenc or hevc")
         self.codec = codec
         self.seconds = seconds
         self.memory = memory
@@ -74,6 +75,11 @@ class IsolatedCodec:
     def name(self) -> str:
         """See `VideoCodec.name`."""
         return self.codec.name
+
+    @property
+    def standard(self) -> Standard:
+        """See `VideoCodec.standard`."""
+        return self.codec.standard
 
     @property
     def tag(self) -> int:
@@ -96,7 +102,7 @@ class IsolatedCodec:
         if status in (REFUSED, BROKEN):
             raise (BitstreamError if status == REFUSED else EncoderError)(content.decode(errors="surrogateescape"))
         if status != DECODED or len(content) != shape[0] * shape[1]:
-            raise BitstreamError("its VVC picture does not decode: the worker gave no answer; encode the image again")
+            raise BitstreamError("its picture does not decode: the worker gave no answer; encode the image again")
         return np.frombuffer(content, np.uint8).reshape(shape)
 
     def close(self) -> None:
@@ -212,9 +218,9 @@ class _Worker:
             except (OSError, _WorkerDiedError):
                 self.process.wait()
         if late.is_set():
-            raise BitstreamError(f"its VVC picture takes over {seconds:g} s to decode; encode the image again")
+            raise BitstreamError(f"its picture takes over {seconds:g} s to decode; encode the image again")
         raise BitstreamError(
-            f"its VVC picture ends the decoder ({_cause(self.process.returncode)}); encode the image again"
+            f"its picture ends the decoder ({_cause(self.process.returncode)}); encode the image again"
         )
 
     def kill(self) -> None:

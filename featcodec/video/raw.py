@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from featcodec.bitstream import nal
+from featcodec.bitstream import VVC, nal
 from featcodec.errors import BitstreamError
 from featcodec.packing.frames import Frame
 from featcodec.video.base import check_frames
@@ -19,6 +19,7 @@ class RawCodec:
     """Stores the samples as they are, and ignores `qp` and `threads`."""
 
     name = "none"
+    standard = VVC
     tag = 0
 
     def encode(self, frames: Sequence[Frame], qp: int = 0, *, threads: int = 1) -> list[bytes]:
@@ -29,7 +30,7 @@ class RawCodec:
     def decode(self, stream: bytes, shape: tuple[int, int]) -> Frame:
         """See `VideoCodec.decode`."""
         units = nal.split_units(stream)
-        if len(units) != 1 or nal.nal_type(units[0]) != nal.UNSPECIFIED_28:
+        if len(units) != 1 or not nal.is_raw(units[0]):
             raise BitstreamError("does not hold raw samples; decode it with the video codec that made it")
         samples = nal.unescape(units[0][2:])
         if len(samples) != shape[0] * shape[1] + 1 or samples[-1:] != _TRAILING:

@@ -1,4 +1,4 @@
-"""Encoder settings that both VVC codecs take, and the VVenC options that featcodec always sets."""
+"""Encoder settings that the video codecs take, and the options of VVenC and x265 that featcodec always sets."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from featcodec.errors import InputError
-from featcodec.video.parameters import checked
+from featcodec.video.parameters import VVENC_ALLOWED, X265_ALLOWED, Allowed, checked
 
 PRESETS = ("faster", "fast", "medium", "slow", "slower")
 
@@ -50,16 +50,71 @@ NEAR_LOSSLESS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
+class Encoder:
+    """A video encoder, by what it can be told.
+
+    Attributes:
+        name: its name, for people.
+        presets: its own speed presets, the fastest first.
+        allowed: the options that a user may choose.
+        always: the options that featcodec always sets: every picture is coded alone, with the given QP.
+        near_lossless: the options instead of a profile's tools at QPs up to `NEAR_LOSSLESS_QP`.
+    """
+
+    name: str
+    presets: tuple[str, ...]
+    allowed: Allowed
+    always: Mapping[str, str]
+    near_lossless: Mapping[str, str]
+
+
+VVENC = Encoder("VVenC", PRESETS, VVENC_ALLOWED, STILL_PICTURES, NEAR_LOSSLESS)
+
+X265 = Encoder(
+    "x265",
+    ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"),
+    X265_ALLOWED,
+    {
+        # Every picture is an IDR picture with its own parameter sets, and with nothing else beside it.
+        "keyint": "1",
+        "repeat-headers": "1",
+        "annexb": "1",
+        "info": "0",
+        "aud": "0",
+        "hrd": "0",
+        "vui-timing-info": "0",
+        # The QP is that of every block. With the default ratio of 1.4, QP 38 would mean QP 35.
+        "ipratio": "1",
+        "aq-mode": "0",
+        "cutree": "0",
+        "psy-rd": "0",
+        "psy-rdoq": "0",
+        # Nothing looks at other pictures, and one thread codes: pipelines give each thread a picture of its own. With
+        # wavefronts the bytes would depend on the number of threads.
+        "bframes": "0",
+        "rc-lookahead": "0",
+        "scenecut": "0",
+        "frame-threads": "1",
+        "pools": "none",
+        "wpp": "0",
+        "log-level": "none",
+    },
+    {"rdoq-level": "0"},
+)
+
+
+@dataclass(frozen=True)
 class EncoderSettings:
     """All settings of an encoder except the QP.
 
     Attributes:
-        preset: VVenC's speed preset, one of `PRESETS`.
-        parameters: further VVenC options by their names in vvencFFapp, e.g. {"TransformSkip": "1"}; they are applied
-            last. Only options in `featcodec.video.parameters.ALLOWED` are taken: they shape the picture and change
-            neither its QP nor its format. They are stored as VVenC spells them.
-        tools: VVenC options of a profile (`featcodec.video.profiles`), applied before `parameters`. At QPs up to
+        preset: the encoder's speed preset, one of `Encoder.presets`.
+        parameters: further options by their names in vvencFFapp or x265, e.g. {"TransformSkip": "1"}; they are applied
+            last. Only options in `Encoder.allowed` are taken: they shape the picture and change neither its QP nor its
+            format. They are stored as the encoder spells them.
+        tools: options of a profile (`featcodec.video.profiles`), applied before `parameters`. At QPs up to
             `NEAR_LOSSLESS_QP`, they are not applied.
+        encoder: `VVENC` or `X265`.
 
     Raises:
         InputError: the preset is unknown, or a parameter or its value is not allowed.
@@ -68,12 +123,14 @@ class EncoderSettings:
     preset: str = "faster"
     parameters: Mapping[str, str] = field(default_factory=dict)
     tools: Mapping[str, str] = field(default_factory=dict)
+    encoder: Encoder = VVENC
 
     def __post_init__(self) -> None:
-        if self.preset not in PRESETS:
-            raise InputError(f"unknown preset {self.preset!r}; choose one of {', '.join(PRESETS)}")
+        if self.preset not in self.encoder.presets:
+            names = ", ".join(self.encoder.presets)
+            raise InputError(f"unknown preset {self.preset!r} of {self.encoder.name}; choose one of {names}")
         for name in ("parameters", "tools"):
-            object.__setattr__(self, name, checked(getattr(self, name)))
+            object.__setattr__(self, name, checked(getattr(self, name), self.encoder.allowed))
 
     @property
     def chosen(self) -> dict[str, str]:
@@ -86,9 +143,10 @@ class EncoderSettings:
         return ":".join(f"{name}={value}" for name, value in self.chosen.items())
 
     def options(self, qp: int) -> dict[str, str]:
-        """All VVenC options for a QP, in the order in which they must be applied."""
+        """All options for a QP, in the order in which they must be applied."""
         # Tools were chosen for coarse QPs. At QP 0, tools that change the quantization would make samples wrong by 2.
-        return {**STILL_PICTURES, **(NEAR_LOSSLESS if qp <= NEAR_LOSSLESS_QP else self.tools), **self.parameters}
+        by_qp = self.encoder.near_lossless if qp <= NEAR_LOSSLESS_QP else self.tools
+        return {**self.encoder.always, **by_qp, **self.parameters}
 
     def tag(self, codec: str) -> int:
         """16 bits that name the video codec and the settings."""

@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from featcodec.bitstream import VVC
+from featcodec.bitstream.nal import standard_of_stream
 from featcodec.errors import BitstreamError, EncoderError
 from featcodec.packing.frames import Frame
 from featcodec.video import process
@@ -26,6 +28,7 @@ from featcodec.video.base import (
     split_batch,
     to_gray10,
 )
+from featcodec.video.embedded import decode_frame
 from featcodec.video.settings import GRAY, EncoderSettings
 
 _CHECKOUT_BIN = Path(__file__).resolve().parents[2] / "bin"
@@ -70,6 +73,7 @@ class VvencCodec:
     """
 
     name = "vvenc"
+    standard = VVC
 
     def __init__(self, settings: EncoderSettings) -> None:
         self.settings = settings
@@ -104,7 +108,9 @@ class VvencCodec:
         return streams
 
     def decode(self, stream: bytes, shape: tuple[int, int]) -> Frame:
-        """See `VideoCodec.decode`."""
+        """See `VideoCodec.decode`. The official programs know VVC alone, so HEVC goes to the embedded decoder."""
+        if standard_of_stream(stream) is not VVC:
+            return decode_frame(stream, shape)
         with process.temporary_folder() as folder:
             source, output = folder / "picture.266", folder / "picture.y4m"
             source.write_bytes(stream)

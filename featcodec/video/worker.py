@@ -18,7 +18,7 @@ REQUEST = struct.Struct(">QII")
 REPLY = struct.Struct(">BQ")
 READY, DECODED, REFUSED, BROKEN = range(4)
 
-_OUT_OF_MEMORY = "its VVC picture needs more memory than a worker may use; encode the image again"
+_OUT_OF_MEMORY = "its picture needs more memory than a worker may use; encode the image again"
 
 
 def limit_memory(limit: int) -> None:
@@ -35,7 +35,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, name: str, limit: int) -> None:
 
     Args:
         requests, replies: pipes.
-        name: the video codec, `ffmpeg` or `vvenc`.
+        name: the video codec, `ffmpeg`, `vvenc` or `hevc`.
         limit: bytes of address space.
     """
     try:

@@ -111,14 +111,18 @@ def file_by_hand(fields: bytes) -> bytes:
     return PICTURE.removesuffix(b"\0\0\1" + SLICE) + b"\0\0\1" + sei + b"\0\0\1" + SLICE
 
 
-@pytest.fixture(scope="module", params=[1, 2])
+REAL = [("ffmpeg", 1), ("ffmpeg", 2), ("hevc", 1), ("hevc", 2)]
+
+
+@pytest.fixture(scope="module", params=REAL, ids=[f"{name}-{version}" for name, version in REAL])
 def real_file(request: pytest.FixtureRequest) -> bytes:
-    """A small real picture as a file of about 200 bytes, in either version."""
+    """A small real picture as a file of about 200 bytes, of either standard and in either version."""
+    name, version = request.param
     side_info = dataclasses.replace(
         SIDE_INFO, channels=6, feature_height=32, feature_width=32, tile_rows=2, tile_cols=3, letterboxed_height=512
     )
-    (stream,) = open_video_codec("ffmpeg").encode([make_frame(side_info.frame_shape)], 40)
-    return bitstream.pack(side_info, stream, version=request.param)
+    (stream,) = open_video_codec(name).encode([make_frame(side_info.frame_shape)], 40)
+    return bitstream.pack(side_info, stream, version=version)
 
 
 @st.composite
@@ -300,10 +304,12 @@ def test_a_version_that_does_not_exist_is_not_written(version: int) -> None:
 
 def test_the_side_info_stands_before_the_slice_and_the_picture_is_unchanged(real_file: bytes) -> None:
     units = nal.split_units(real_file)
-    assert [nal.nal_type(unit) for unit in units] == [nal.SPS, nal.PPS, nal.PREFIX_SEI, nal.IDR_N_LP]
+    vvc = [nal.SPS, nal.PPS, nal.PREFIX_SEI, nal.IDR_N_LP]
+    hevc = [nal.HEVC_VPS, nal.HEVC_SPS, nal.HEVC_PPS, nal.HEVC_PREFIX_SEI, nal.HEVC_IDR_N_LP]
+    assert [nal.nal_type(unit) for unit in units] == (hevc if nal.standard_of(units[0]) is nal.HEVC else vvc)
     side_info, stream = bitstream.unpack(real_file)
-    assert nal.split_units(stream) == [units[0], units[1], units[3]]
-    # Any VVC decoder shows the frame: the side info changes no sample.
+    assert nal.split_units(stream) == [*units[:-2], units[-1]]
+    # Any decoder shows the frame: the side info changes no sample.
     codec = open_video_codec("ffmpeg")
     shape = side_info.frame_shape
     assert (codec.decode(real_file, shape) == codec.decode(stream, shape)).all()
@@ -356,6 +362,16 @@ def test_all_but_the_slice_takes_under_100_bytes(qp: int) -> None:
     (stream,) = open_video_codec("ffmpeg").encode([make_frame(side_info.frame_shape)], qp)
     parts = bitstream.breakdown(bitstream.pack(dataclasses.replace(side_info, qp=qp), stream))
     assert parts.total - parts.slice_data < 100
+
+
+@pytest.mark.parametrize("qp", [0, 38, 51])
+def test_all_but_the_slice_of_an_hevc_file_takes_under_130_bytes(qp: int) -> None:
+    side_info = dataclasses.replace(
+        SIDE_INFO, feature_height=16, feature_width=16, letterboxed_height=128, letterboxed_width=128
+    )
+    (stream,) = open_video_codec("hevc").encode([make_frame(side_info.frame_shape)], qp)
+    parts = bitstream.breakdown(bitstream.pack(dataclasses.replace(side_info, qp=qp), stream))
+    assert parts.total - parts.slice_data < 130
 
 
 # Damage.
@@ -422,9 +438,88 @@ def test_a_superfluous_emulation_prevention_byte_is_detected(real_file: bytes) -
 
 def test_a_slice_of_another_file_is_detected(real_file: bytes) -> None:
     units = nal.split_units(real_file)
-    (stream,) = open_video_codec("ffmpeg").encode([make_frame((64, 96), seed=1)], 40)
+    name = "hevc" if nal.standard_of(units[0]) is nal.HEVC else "ffmpeg"
+    (stream,) = open_video_codec(name).encode([make_frame((64, 96), seed=1)], 40)
     with pytest.raises(BitstreamError, match="checksum"):
         bitstream.unpack(nal.join_units([*units[:-1], nal.split_units(stream)[-1]]))
+
+
+# HEVC files, by hand from docs/bitstream.md.
+
+HEVC_UNITS = [b"\x40\1vps\x80", b"\x42\1sps\0\0\3\1\x80", b"\x44\1pps\x80", b"\x28\1slice \0\0\3\2 data\x80"]
+
+
+def hevc_file(units: list[bytes], fields: bytes | None = None, position: int = 3) -> bytes:
+    fields = compact_fields_by_hand(SIDE_INFO, clip_code=1) if fields is None else fields
+    crc = zlib.crc32(fields + b"".join(struct.pack(">I", len(unit)) + unit for unit in HEVC_UNITS))
+    sei = b"\x4e\1" + side_info_by_hand(fields, [], crc)[2:]
+    return hevc_stream([*units[:position], sei, *units[position:]])
+
+
+def hevc_stream(units: list[bytes]) -> bytes:
+    is_long = [index == 0 or unit[0] in b"\x40\x42\x44" for index, unit in enumerate(units)]
+    return b"".join((b"\0" if long else b"") + b"\0\0\1" + unit for long, unit in zip(is_long, units, strict=True))
+
+
+def test_an_hevc_file_is_byte_for_byte_what_the_document_says() -> None:
+    data = bitstream.pack(SIDE_INFO, hevc_stream(HEVC_UNITS))
+    assert data == hevc_file(HEVC_UNITS)
+    assert bitstream.unpack(data) == (SIDE_INFO, hevc_stream(HEVC_UNITS))
+    old = bitstream.pack(SIDE_INFO, hevc_stream(HEVC_UNITS), version=1)
+    assert old == hevc_file(HEVC_UNITS, first_fields_by_hand(SIDE_INFO))
+    assert bitstream.unpack(old) == (SIDE_INFO, hevc_stream(HEVC_UNITS))
+
+
+@pytest.mark.parametrize("qp", [52, 63])
+def test_a_qp_beyond_hevc_is_neither_read_nor_written(qp: int) -> None:
+    side_info = dataclasses.replace(SIDE_INFO, qp=qp)
+    with pytest.raises(BitstreamError, match=f"QP {qp} is not a whole number from 0 to 51"):
+        bitstream.pack(side_info, hevc_stream(HEVC_UNITS))
+    with pytest.raises(BitstreamError, match=f"QP {qp} is not a whole number from 0 to 51"):
+        bitstream.unpack(hevc_file(HEVC_UNITS, compact_fields_by_hand(side_info, clip_code=1)))
+
+
+def test_raw_samples_are_not_in_hevc_files() -> None:
+    raw = dataclasses.replace(SIDE_INFO, qp=255)
+    with pytest.raises(BitstreamError, match="holds 0 coded pictures"):
+        bitstream.pack(raw, hevc_stream(HEVC_UNITS))
+    for kind in (28, 60):
+        with pytest.raises(BitstreamError):
+            bitstream.pack(raw, hevc_stream([bytes([kind << 1, 1]) + b"samples\x80"]))
+
+
+@pytest.mark.parametrize("position", [0, 1, 2, 4])
+def test_the_side_info_of_an_hevc_file_is_in_one_place(position: int) -> None:
+    with pytest.raises(BitstreamError, match="order of the format"):
+        bitstream.unpack(hevc_file(HEVC_UNITS, position=position))
+
+
+@pytest.mark.parametrize(
+    "units",
+    [
+        HEVC_UNITS[1:],
+        [HEVC_UNITS[1], HEVC_UNITS[0], *HEVC_UNITS[2:]],
+        [*HEVC_UNITS[:3], b"\x02\1slice\x80"],  # TRAIL_R
+        [*HEVC_UNITS, b"\x50\1suffix\x80"],
+        [b"\x40\2vps\x80", *HEVC_UNITS[1:]],  # temporal ID 1
+    ],
+)
+def test_other_nal_units_are_not_in_hevc_files(units: list[bytes]) -> None:
+    with pytest.raises(BitstreamError):
+        bitstream.pack(SIDE_INFO, hevc_stream(units))
+
+
+def test_a_moved_end_of_a_parameter_set_of_hevc_is_detected() -> None:
+    """The bytes of the NAL units stay in their order, and both pieces look like a unit: only their lengths differ."""
+    vps, sps = b"\x40\1v\x42\1ps\x80", b"\x42\1sps\x80"
+    others = HEVC_UNITS[2:]
+    data = bitstream.pack(SIDE_INFO, hevc_stream([vps, sps, *others]))
+    moved = [b"\x40\1v", b"\x42\1ps\x80" + sps, *others]
+    sei = next(unit for unit in nal.split_units(data) if UUID_BYTES in unit)
+    forged = hevc_stream([*moved[:3], sei, moved[3]])
+    assert b"".join(nal.split_units(forged)) == b"".join(nal.split_units(data))
+    with pytest.raises(BitstreamError, match="checksum"):
+        bitstream.unpack(forged)
 
 
 def test_nal_units_in_another_order_are_detected() -> None:

@@ -16,7 +16,8 @@ from featcodec.packing.tiling import TileGrid
 from featcodec.video import open_video_codec
 
 FOLDER = Path(__file__).parents[1] / "golden"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.266"))
+FILES = {path.stem: path for path in sorted(FOLDER.glob("*.26[56]"))}
+NAMES = list(FILES)
 
 
 def expected_header(name: str) -> SideInfo:
@@ -25,7 +26,7 @@ def expected_header(name: str) -> SideInfo:
 
 
 def data_of(name: str) -> bytes:
-    return (FOLDER / f"{name}.266").read_bytes()
+    return FILES[name].read_bytes()
 
 
 def test_the_golden_files_are_there() -> None:
@@ -33,15 +34,16 @@ def test_the_golden_files_are_there() -> None:
         names = [name for name in NAMES if bitstream.format_version(data_of(name)) == version]
         assert len(names) >= at_least
         assert sum(expected_header(name).is_raw for name in names) >= 1
+        assert sum(FILES[name].suffix == ".265" for name in names) >= 1
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("codec", ["ffmpeg", "vvenc", "none"])
+@pytest.mark.parametrize("codec", ["ffmpeg", "vvenc", "hevc", "none"])
 def test_golden_files_decode_to_their_samples(name: str, codec: str) -> None:
     side_info, stream = bitstream.unpack(data_of(name))
     assert side_info == expected_header(name)
     if side_info.is_raw != (codec == "none"):
-        pytest.skip("holds raw samples" if side_info.is_raw else "holds a VVC picture")
+        pytest.skip("holds raw samples" if side_info.is_raw else "holds a picture")
     try:
         decoder = open_video_codec(codec)
     except EncoderError as error:

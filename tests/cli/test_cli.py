@@ -655,9 +655,9 @@ def test_a_pipe_is_refused_and_not_waited_for(
     assert f"{image}: not a regular file" in err
     code, _, err = run("decode", stream, "-o", tmp_path / "d.csv", *model)
     assert code == 1
-    assert err.startswith(f"featcodec: {stream}: not a regular file; give .266 files\n")
+    assert err.startswith(f"featcodec: {stream}: not a regular file; give .266 or .265 files\n")
     code, _, err = run("inspect", stream)
-    assert (code, err) == (1, f"featcodec: {stream}: not a regular file; give .266 files\n")
+    assert (code, err) == (1, f"featcodec: {stream}: not a regular file; give .266 or .265 files\n")
     assert_refused(run("evaluate", table, "--annotations", coded / "annotations.json"), "not a regular file")
     assert_refused(run("evaluate", table, "--annotations", table), "not a regular file")
 

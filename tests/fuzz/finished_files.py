@@ -15,7 +15,7 @@ from safetensors import safe_open
 from featcodec import bitstream
 from featcodec.system.leftovers import PART_SUFFIX
 from featcodec.video.base import coded_shape
-from featcodec.video.ffmpeg import decode_picture
+from featcodec.video.embedded import decode_picture
 
 TIMED = "points.csv"
 """A table whose columns of seconds differ from run to run."""
@@ -99,6 +99,7 @@ def _show(path: Path) -> None:
 
 
 _READERS: dict[str, Callable[[Path], Any]] = {
+    ".265": _decode,
     ".266": _decode,
     ".json": lambda path: json.loads(path.read_text()),
     ".csv": rows,

@@ -22,7 +22,7 @@ from targets import READ, REFUSED, SAME, WrongError, refused_or
 
 from featcodec import bitstream
 from featcodec.bitstream import SideInfo, nal
-from featcodec.video import EncoderSettings, open_video_codec
+from featcodec.video import open_video_codec
 from featcodec.wire import packing_of
 
 _GOLDEN = Path(__file__).parents[1] / "golden"
@@ -42,7 +42,7 @@ class Streams:
     def __init__(self) -> None:
         self._ffmpeg = open_video_codec("ffmpeg")
         self._raw = open_video_codec("none")
-        made = [path.read_bytes() for path in sorted(_GOLDEN.glob("*.266"))] + _made_now()
+        made = [path.read_bytes() for path in sorted(_GOLDEN.glob("*.26[56]"))] + _made_now()
         self._originals = [_Original(data, *self._decode(data)) for data in made]
 
     def run(self, rng: random.Random) -> str:
@@ -95,8 +95,8 @@ class Streams:
 def _made_now() -> list[bytes]:
     """Streams of today's encoder, beside the golden ones, in its usual profiles and sizes."""
     streams = []
-    for shape, qp, settings in (((64, 80), 38, EncoderSettings()), ((160, 96), 24, EncoderSettings(preset="faster"))):
-        (picture,) = open_video_codec("ffmpeg", settings).encode([make_frame(shape)], qp)
+    for shape, qp, name in (((64, 80), 38, "ffmpeg"), ((160, 96), 24, "ffmpeg"), ((64, 80), 34, "hevc")):
+        (picture,) = open_video_codec(name).encode([make_frame(shape)], qp)
         side_info = SideInfo(640, 480, 128, 128, 20, 16, 16, 4, 5, -3.0, 3.0, 8, 4, bytes(8), qp, 7)
         if shape != side_info.frame_shape:
             side_info = SideInfo(640, 480, 256, 256, 15, 32, 32, 5, 3, -3.0, 3.0, 8, 4, bytes(8), qp, 7)
@@ -136,7 +136,8 @@ def _rearranged(rng: random.Random, units: list[bytes], others: list[bytes]) -> 
     elif what < 0.8:
         units[place] += units.pop(rng.randrange(len(units)))[2:] if len(units) > place + 1 else b"\1"
     elif what < 0.9:
-        units.insert(place, bytes([0, rng.randrange(32) << 3 | 1]) + rng.randbytes(rng.randrange(1, 20)) + b"\x80")
+        header = bytes([rng.randrange(64) << 1, 1]) if units[0][0] else bytes([0, rng.randrange(32) << 3 | 1])
+        units.insert(place, header + rng.randbytes(rng.randrange(1, 20)) + b"\x80")
     else:
         del units[place]
     return units
@@ -163,8 +164,9 @@ def _forge_fields(rng: random.Random, fields: bytes) -> bytes:
 
 
 def _sei(fields: bytes, others: list[bytes]) -> bytes:
+    standard = nal.standard_of(others[0])
     crc = zlib.crc32(fields)
     for unit in others:
-        crc = zlib.crc32(unit, crc)
+        crc = zlib.crc32(struct.pack(">I", len(unit)) * (standard is nal.HEVC) + unit, crc)
     payload = _UUID + fields + struct.pack(">I", crc)
-    return bytes([0, nal.PREFIX_SEI << 3 | 1]) + nal.escape(bytes([5, len(payload) & 0xFF]) + payload + b"\x80")
+    return standard.sei_header + nal.escape(bytes([5, len(payload) & 0xFF]) + payload + b"\x80")

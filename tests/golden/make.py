@@ -5,8 +5,8 @@
 Files here are never regenerated, only added. The script makes what is missing and touches nothing that exists; a file
 that no longer decodes means that the decoder broke, or that the format needs a new version (docs/bitstream.md).
 
-Per case: NAME.266, the bitstream; NAME.json, its side info; NAME.png, the decoded frame as an 8-bit gray picture. The
-samples are synthetic patterns; no photograph is in them.
+Per case: NAME.266 or NAME.265, the bitstream; NAME.json, its side info; NAME.png, the decoded frame as an 8-bit gray
+picture. The samples are synthetic patterns; no photograph is in them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from featcodec.bitstream import RAW_QP, SideInfo
 from featcodec.packing.tiling import TileGrid
 from featcodec.system.files import write_atomically
 from featcodec.video import EncoderSettings, open_video_codec
+from featcodec.video.profiles import HEVC_PROFILES
+from featcodec.video.settings import X265
 
 FOLDER = Path(__file__).parent
 FINGERPRINT = bytes.fromhex("00000102030405ff")
@@ -67,13 +69,15 @@ def add(
     parameters: dict[str, str] | None = None,
     grid: TileGrid | None = None,
     version: int = bitstream.VERSION,
+    hevc: EncoderSettings | None = None,
 ) -> None:
     """Add one golden file, unless it exists."""
-    if (FOLDER / f"{name}.266").exists():
+    if any(FOLDER.glob(f"{name}.26?")):
         print(f"{name}: exists, left alone")
         return
     grid = grid or TileGrid.near_square(samples.shape[0])
-    codec = open_video_codec("none" if qp == RAW_QP else "ffmpeg", EncoderSettings(preset, parameters or {}))
+    settings = hevc or EncoderSettings(preset, parameters or {})
+    codec = open_video_codec("hevc" if hevc else "none" if qp == RAW_QP else "ffmpeg", settings)
     side_info = SideInfo(
         original_width=original[0],
         original_height=original[1],
@@ -94,7 +98,7 @@ def add(
     )
     (stream,) = codec.encode([grid.tile(samples)], 0 if qp == RAW_QP else qp)
     data = bitstream.pack(side_info, stream, version=version)
-    write_atomically(FOLDER / f"{name}.266", data)
+    write_atomically(FOLDER / f"{name}{codec.standard.suffix}", data)
     text = json.dumps({**vars(side_info), "fingerprint": side_info.fingerprint.hex()}, indent=2)
     write_atomically(FOLDER / f"{name}.json", f"{text}\n".encode())
     Image.fromarray(codec.decode(stream, side_info.frame_shape)).save(FOLDER / f"{name}.png")
@@ -126,3 +130,8 @@ if __name__ == "__main__":
     grid = TileGrid(1, 6)
     add("v2-6ch-row-qp46", tensor(6, 32, 32), qp=46, clip=(-1.5, 6.25), bits=7, split=2, stride=4, grid=grid)
     add("v2-20ch-raw", sparse(20, 8, 8), qp=RAW_QP, bits=3)
+    filters = EncoderSettings("medium", encoder=X265)
+    add("v2-20ch-hevc-qp38", tensor(20, 32, 32), qp=38, hevc=HEVC_PROFILES["fast"].bottleneck)
+    add("v2-13ch-hevc-filtered-qp30", tensor(13, 16, 24), qp=30, clip=(-0.2786, 3.0), hevc=filters)
+    add("v2-1ch-hevc-padded-qp0", tensor(1, 3, 5), qp=0, stride=32, original=(1, 1), hevc=filters)
+    add_old("13ch-hevc-qp20", tensor(13, 16, 24), qp=20, original=(65535, 1), hevc=HEVC_PROFILES["fast"].latent)

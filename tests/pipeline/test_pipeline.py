@@ -114,6 +114,7 @@ class Overtaken:
     """A video codec whose first call takes so long that another run writes its files meanwhile."""
 
     name = RawCodec.name
+    standard = RawCodec.standard
     tag = RawCodec.tag
 
     def __init__(self, other_run: Callable[[], object]) -> None:

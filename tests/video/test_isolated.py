@@ -85,10 +85,10 @@ def test_the_official_decoder_can_be_isolated(stream: bytes) -> None:
 def test_name_tag_and_streams_are_those_of_the_codec() -> None:
     plain = open_video_codec("ffmpeg", EncoderSettings("faster", {"ISP": "1"}))
     codec = IsolatedCodec(plain)
-    assert (codec.name, codec.tag) == (plain.name, plain.tag)
+    assert (codec.name, codec.standard, codec.tag) == (plain.name, plain.standard, plain.tag)
     assert codec.encode([make_frame(SHAPE)], 40) == plain.encode([make_frame(SHAPE)], 40)
     assert workers(codec) == []
-    with pytest.raises(InputError, match="`isolate` needs a VVC decoder"):
+    with pytest.raises(InputError, match="`isolate` needs a video decoder"):
         IsolatedCodec(open_video_codec("none"))
 
 

@@ -13,7 +13,7 @@ from make_frames import make_frame
 from featcodec.bitstream import nal
 from featcodec.errors import EncoderError, InputError
 from featcodec.video import PRESETS, PROFILES, EncoderSettings, open_video_codec
-from featcodec.video.parameters import ALLOWED, checked
+from featcodec.video.parameters import VVENC_ALLOWED, checked
 
 SHAPE = (64, 96)
 
@@ -132,11 +132,11 @@ def test_the_check_sees_another_qp(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ALLOWED)
+@pytest.mark.parametrize("name", VVENC_ALLOWED)
 def test_no_allowed_parameter_changes_the_qp_the_format_or_the_files(name: str, tmp_path: Path) -> None:
     """Each value makes one gray picture of the same QP and size, or VVenC refuses it and the remedy is said."""
     plain = headers_of(open_video_codec("ffmpeg").encode([make_frame(SHAPE)], 38)[0], tmp_path)
-    values = sorted({ALLOWED[name][0], ALLOWED[name][1], ALLOWED[name][-1]})
+    values = sorted({VVENC_ALLOWED[name][0], VVENC_ALLOWED[name][1], VVENC_ALLOWED[name][-1]})
     coded, refusals = 0, list[str]()
     for value in values:
         codec = open_video_codec("ffmpeg", EncoderSettings(parameters={name: str(value)}))

@@ -85,7 +85,7 @@ def scene_mosaics(drawn_scenes: Path) -> dict[bool, Frame]:
 def test_qp_0_is_near_lossless(vvc: VideoCodec, shape: tuple[int, int]) -> None:
     frame = make_frame(shape)
     off = np.abs(vvc.decode(vvc.encode([frame], 0)[0], shape).astype(int) - frame)
-    # As of every codec in tests/test_vvc.py: VVenC misses by 2 in about one of 10,000 samples as noisy as these.
+    # As of every codec in tests/test_codecs.py: VVenC misses by 2 in about one of 10,000 samples as noisy as these.
     assert off.max() <= 2
     assert np.count_nonzero(off > 1) <= 3
 

@@ -92,9 +92,9 @@ def test_codecs_carry_the_tag_of_their_settings() -> None:
 
 
 def test_an_unknown_codec_is_refused() -> None:
-    with pytest.raises(InputError, match="choose one of ffmpeg, vvenc, none"):
+    with pytest.raises(InputError, match="choose one of ffmpeg, vvenc, hevc, none"):
         open_video_codec("h264")
-    assert CODECS == ("ffmpeg", "vvenc", "none")
+    assert CODECS == ("ffmpeg", "vvenc", "hevc", "none")
 
 
 def test_the_lowest_qps_are_spared_rate_distortion_optimization() -> None:
