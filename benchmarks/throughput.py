@@ -43,6 +43,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, default=ROOT.parent / "shared/data/coco128/images/val2017")
     parser.add_argument("--detector", default=str(ROOT.parent / "shared/weights/yolov5n.pt"))
     parser.add_argument("--bottleneck", default="auto", help="as `featcodec encode` takes it")
+    parser.add_argument("--precision", default="auto", help="as `featcodec encode` takes it")
     parser.add_argument("--qp", type=int, default=38)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--memory", type=int, default=0, metavar="N")
@@ -56,7 +57,7 @@ def throughput(options: argparse.Namespace) -> None:
     from featcodec.pipeline import decode_files, encode_files
     from featcodec.system.paths import expand_sources
 
-    codec = FeatureCodec.load(options.detector, bottleneck=options.bottleneck)
+    codec = FeatureCodec.load(options.detector, bottleneck=options.bottleneck, precision=options.precision)
     images = expand_sources([str(options.images)], IMAGE_SUFFIXES, "images")
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder)

@@ -13,7 +13,7 @@ from featcodec.bitstream.format import (
     read_file,
     unpack,
 )
-from featcodec.bitstream.nal import HEVC, VVC, Standard
+from featcodec.bitstream.nal import HEVC, STANDARDS, VVC, Standard
 from featcodec.bitstream.side_info import MAX_QP, RAW_QP, VERSION, SideInfo, check_qp
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "MAX_FILE_BYTES",
     "MAX_QP",
     "RAW_QP",
+    "STANDARDS",
     "STREAM_SUFFIXES",
     "UUID",
     "VERSION",

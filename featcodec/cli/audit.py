@@ -137,7 +137,7 @@ def command(
 ) -> int:
     """Attack images through the bottleneck and through latent coding: how much does the strongest attacker see?
 
-    SRC are images or .266 files, but not both: files, folders (searched recursively) or glob patterns. Both sides get
+    SRC are images or bitstreams, but not both: files, folders (searched recursively) or glob patterns. Both sides get
     the same images and the same attacks. For images, the uncompressed tensors are attacked, or with --qp the decoded
     ones. Bitstreams are attacked as they are; beside them, their originals are coded directly at the same QP.
 

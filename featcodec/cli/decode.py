@@ -131,7 +131,7 @@ def command(
 ) -> int:
     """Decode feature bitstreams and finish the detection.
 
-    SRC are .266 files, shards (.tar), folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER).
+    SRC are .266 or .265 files, shards (.tar), folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER).
     Decoding needs only the bitstream and the weights that it was made with. Other weights are refused.
     """
     from featcodec.bitstream import STREAM_SUFFIXES

@@ -18,7 +18,7 @@ from featcodec.cli.options import json_option, sources_argument
 def command(sources: tuple[str, ...], as_json: bool) -> int:
     """Show the side info of bitstreams and where their bytes go, per file and in all. Needs no weights.
 
-    SRC are .266 files, shards (.tar), folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER).
+    SRC are .266 or .265 files, shards (.tar), folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER).
     """
     from featcodec.bitstream import STREAM_SUFFIXES
     from featcodec.errors import BitstreamError
@@ -49,7 +49,8 @@ def describe(path: Path) -> dict[str, Any]:
     from featcodec.bitstream.rate import bits_per_pixel
 
     data = bitstream.read_file(path)
-    side_info, _ = bitstream.unpack(data)
+    side_info, stream = bitstream.unpack(data)
+    standard = bitstream.nal.standard_of_stream(stream).name
     bytes_by_use = bitstream.breakdown(data)
     fields = {
         **asdict(side_info),
@@ -61,7 +62,7 @@ def describe(path: Path) -> dict[str, Any]:
     return {
         "file": str(path),
         "format_version": bitstream.format_version(data),
-        "coded_as": "raw samples" if side_info.is_raw else "VVC intra picture",
+        "coded_as": "raw samples" if side_info.is_raw else f"{standard} intra picture",
         **fields,
         "frame_width": width,
         "frame_height": height,

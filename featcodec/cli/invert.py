@@ -104,7 +104,7 @@ def command(
 ) -> int:
     """Reconstruct pictures from bitstreams or features: how much of an image would an attacker see?
 
-    SRC are .266 files or images, but not both: files, folders (searched recursively) or glob patterns. Bitstreams are
+    SRC are bitstreams or images, but not both: files, folders (searched recursively) or glob patterns. Bitstreams are
     attacked as they are. For images, the uncompressed features are attacked (no clipping, quantization or VVC).
 
     If there are originals, the command prints the PSNR and edge-PSNR of each image and their means over images, in dB

@@ -33,6 +33,7 @@ COMMANDS = (
     "inspect",
     "models",
     "doctor",
+    "benchmark",
 )
 
 
@@ -54,8 +55,8 @@ class _LazyGroup(click.RichGroup):
 def cli() -> None:
     """Code what a detector needs from an image instead of the image itself.
 
-    featcodec splits a YOLOv5 detector. `encode` runs the front-end and codes its feature tensor as one VVC picture.
-    `decode` finishes the detection from the bitstream. Start with `featcodec demo`.
+    featcodec splits a YOLOv5 detector. `encode` runs the front-end and codes its feature tensor as one VVC or HEVC
+    picture. `decode` finishes the detection from the bitstream. Start with `featcodec demo`.
     """
 
 

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TypeAlias, cast
 
 import numpy as np
+import torch
 from torch import Tensor
-from ultralytics.utils.nms import non_max_suppression
 
 from featcodec.detections import BoxFilter, Detections
 from featcodec.images.letterbox import Letterbox
 
-_NO_TIME_LIMIT = 1e9
-"""Without this limit, ultralytics stops after 2 seconds and drops the rest of the batch; it only writes a log line."""
+_MOST_CANDIDATES = 30_000
+_FIRST_CANDIDATES = 2_000
+_CLASS_OFFSET = 7680
+"""Boxes of different classes are moved apart by so many pixels. Number and offset are those of ultralytics."""
+
+Nms: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def detections_of(
     predictions: Tensor, letterboxes: Sequence[Letterbox], names: tuple[str, ...], boxes: BoxFilter
 ) -> list[Detections]:
-    """The detections of a batch.
+    """The detections of a batch. They are those of ultralytics' `non_max_suppression` with several labels per box.
 
     Args:
         predictions: (B, 4 + classes, boxes) from `SplitDetector.back`.
@@ -26,21 +37,9 @@ def detections_of(
         names: class names.
         boxes: which boxes are kept.
     """
-    # ultralytics' NMS uses torchvision's kernel only if torchvision is loaded. The import is here: it takes a second.
-    import torchvision  # noqa: F401, PLC0415
-
-    kept = non_max_suppression(
-        predictions.float(),
-        conf_thres=boxes.conf,
-        iou_thres=boxes.iou,
-        multi_label=True,
-        max_det=boxes.max_det,
-        nc=len(names),
-        max_time_img=_NO_TIME_LIMIT,
-    )
     results = []
-    for rows, letterbox in zip(kept, letterboxes, strict=True):
-        values = rows.cpu().numpy()
+    for each, letterbox in zip(predictions.float(), letterboxes, strict=True):
+        values = _kept(each.T, boxes).cpu().numpy()
         results.append(
             Detections(
                 xyxy=letterbox.undo(values[:, :4].astype(np.float32)),
@@ -52,3 +51,41 @@ def detections_of(
             )
         )
     return results
+
+
+def _kept(predictions: Tensor, boxes: BoxFilter) -> Tensor:
+    """The boxes that NMS keeps, (N, 6): left, top, right, bottom, score, class; the highest score first.
+
+    Args:
+        predictions: (boxes, 4 + classes): centre x, y, width, height, class scores.
+        boxes: which boxes are kept.
+    """
+    predictions = predictions[predictions[:, 4:].amax(1) > boxes.conf]
+    place, label = torch.where(predictions[:, 4:] > boxes.conf)
+    scores, order = predictions[place, 4 + label].sort(descending=True, stable=True)
+    order, scores = order[:_MOST_CANDIDATES], scores[:_MOST_CANDIDATES]
+    centre_and_size, label = predictions[place[order], :4], label[order].float()
+    centre, half = centre_and_size[:, :2], centre_and_size[:, 2:] / 2
+    xyxy = torch.cat((centre - half, centre + half), 1)
+    apart = xyxy + _CLASS_OFFSET * label[:, None]
+    # Whether a box is kept depends on those with higher scores alone, so a part from the start gives the same boxes.
+    count = min(_FIRST_CANDIDATES, len(scores))
+    while True:
+        kept = _nms()(apart[:count], scores[:count], boxes.iou)
+        if len(kept) >= boxes.max_det or count == len(scores):
+            break
+        count = min(4 * count, len(scores))
+    kept = kept[: boxes.max_det]
+    return torch.cat((xyxy[kept], scores[kept, None], label[kept, None]), 1)
+
+
+@cache
+def _nms() -> Nms:
+    """torchvision's NMS, from its library of kernels alone: to import all of torchvision takes a second."""
+    found = importlib.util.find_spec("torchvision")
+    if "torchvision" not in sys.modules and found is not None and found.origin is not None:
+        for library in sorted(Path(found.origin).parent.glob("_C*.so")):
+            with contextlib.suppress(OSError, RuntimeError, AttributeError):
+                torch.ops.load_library(library)  # type: ignore[no-untyped-call]
+                return cast("Nms", torch.ops.torchvision.nms.default)
+    return cast("Nms", importlib.import_module("torchvision").ops.nms)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from ultralytics.utils.nms import non_max_suppression
 
 from featcodec.detections import BoxFilter, Detections
 from featcodec.detectors.postprocess import detections_of
@@ -95,10 +97,39 @@ def test_half_precision_predictions_are_taken() -> None:
     assert found(predictions((A, [0.5, 0, 0])).half()).xyxy.dtype == np.float32
 
 
-def test_a_slow_machine_drops_no_image_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    """ultralytics gives up after two seconds and leaves the other images empty."""
-    clock = itertools.count(0, 100)
-    monkeypatch.setattr("ultralytics.utils.nms.time.time", lambda: float(next(clock)))
-    values = predictions((A, [0.9, 0, 0])).repeat(4, 1, 1)
-    assert [len(detections) for detections in detections_of(values, [SAME] * 4, NAMES, BoxFilter())] == [1] * 4
-    assert next(clock) > 100, "nobody asked for the time: this test proves nothing"
+@pytest.mark.parametrize("max_det", [5, 300, 2500])
+@pytest.mark.parametrize(("boxes", "classes"), [(50, 1), (400, 3), (3000, 20)])
+def test_the_boxes_are_those_of_ultralytics(boxes: int, classes: int, max_det: int) -> None:
+    generator = torch.Generator().manual_seed(boxes)
+    values = torch.rand(2, 4 + classes, boxes, generator=generator)
+    values[:, :2] *= 300
+    values[:, 2:4] = 5 + 40 * values[:, 2:4]
+    scores = torch.randperm(2 * classes * boxes, generator=generator).reshape(2, classes, boxes)  # no two are equal
+    values[:, 4:] = scores / scores.numel()
+    limits = BoxFilter(conf=0.4, iou=0.5, max_det=max_det)
+    names = tuple(map(str, range(classes)))
+    expected = non_max_suppression(
+        values.clone(), conf_thres=0.4, iou_thres=0.5, multi_label=True, max_det=max_det, nc=classes, max_time_img=1e9
+    )
+    for rows, detections in zip(expected, detections_of(values, [SAME, SAME], names, limits), strict=True):
+        assert len(detections) == len(rows) > 0
+        assert detections.scores.tolist() == rows[:, 4].tolist()
+        assert detections.class_ids.tolist() == rows[:, 5].tolist()
+        np.testing.assert_array_equal(detections.xyxy, SAME.undo(rows[:, :4].numpy()))
+
+
+@pytest.mark.slow
+def test_all_of_torchvision_is_not_imported() -> None:
+    """It takes a second."""
+    code = """
+import sys, torch
+from featcodec.detections import BoxFilter
+from featcodec.detectors.postprocess import detections_of
+from featcodec.images.letterbox import Letterbox
+found = detections_of(torch.rand(1, 6, 20), [Letterbox.fit(320, 320, 320)], ("a", "b"), BoxFilter())
+assert len(found[0]) > 0
+assert "torchvision" not in sys.modules
+import torchvision
+torchvision.ops.nms(torch.rand(3, 4), torch.rand(3), 0.5)
+"""
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
