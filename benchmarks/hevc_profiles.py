@@ -5,7 +5,7 @@
 Measures and images are those of benchmarks/vvc_profiles.py, on COCO *train* images of ../shared: error of the
 back-end's answers, and AP50 where the truth is what the uncoded detector finds. With --finalists N, N other images are
 taken. Every gain is a BD-rate in percent against VVC's `fast`, with its standard error over images; negative needs
-fewer bits.
+fewer bits. "QP" is by how much VVC's QP is above the QP of equal error.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 import torch
 from profile_search import Frames
 from vvc_profiles import APART, QPS, find_images, one_run, row
@@ -72,11 +73,28 @@ def main() -> None:
         tests += [profile.settings(bottleneck=kind == "bottleneck") for profile in HEVC_PROFILES.values()]
         seconds = one_run(frames, [anchor, *tests])
         print(f"\n{kind}, {len(chosen)} images, QPs {QPS[kind]}, against VVC `fast` ({seconds[0]:.3f} core-seconds)\n")
-        print("| options | BD-rate (error) | BD-rate (AP50 agreement) | time | core-seconds per picture |")
-        print("| --- | --- | --- | --- | --- |")
+        print("| options | BD-rate (error) | BD-rate (AP50 agreement) | time | core-seconds per picture | QP |")
+        print("| --- | --- | --- | --- | --- | --- |")
         for settings, taken in zip(tests, seconds[1:], strict=True):
             gains = frames.by_error(anchor, settings), frames.by_agreement(anchor, settings)
-            print(f"| {row(settings, *gains)} | {taken / seconds[0]:.2f} | {taken:.4f} |", flush=True)
+            times = f"{taken / seconds[0]:.2f} | {taken:.4f}"
+            print(f"| {row(settings, *gains)} | {times} | {qp_offset(frames, anchor, settings):+.1f} |", flush=True)
+
+
+def qp_offset(frames: Frames, anchor: EncoderSettings, test: EncoderSettings) -> float:
+    """The QP of the anchor minus the QP of the test at which the back-end's answers have the same error.
+
+    It is found at the middle QP, between measured QPs.
+    """
+    errors = [
+        [
+            float(np.log([frames.measure(settings, qp).predictions, frames.measure(settings, qp).neck]).mean())
+            for qp in frames.qps
+        ]
+        for settings in (anchor, test)
+    ]
+    middle = len(frames.qps) // 2
+    return frames.qps[middle] - float(np.interp(errors[0][middle], errors[1], frames.qps))
 
 
 def parse() -> argparse.Namespace:

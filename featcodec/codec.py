@@ -297,7 +297,7 @@ class FeatureCodec:
             (B, C, H, W) on the model's device, in its precision.
         """
         with torch.inference_mode():
-            return one_by_one(self.model.encode, _as_pictures(batch))
+            return one_by_one(self.model.encode, self._pictures(batch))
 
     def decode_frame(self, data: bytes) -> tuple[SideInfo, Frame]:
         """The work of the cloud before the networks: the side info and the decoded frame of one bitstream.
@@ -366,7 +366,7 @@ class FeatureCodec:
         """Run the detector without coding on images of one letterboxed shape."""
         detector = self.model.detector
         with torch.inference_mode():
-            predictions = one_by_one(lambda pictures: detector.back(detector.front(pictures)), _as_pictures(batch))
+            predictions = one_by_one(lambda pictures: detector.back(detector.front(pictures)), self._pictures(batch))
         return detections_of(predictions, [image.letterbox for image in batch], detector.names, self.boxes)
 
     def matches(self, side_info: SideInfo, image: Letterboxed, qp: int) -> bool:
@@ -406,6 +406,11 @@ class FeatureCodec:
     def _side_info(self, image: Letterboxed, qp: int) -> SideInfo:
         return side_info_of(image, self.model, self.packing, self.video_codec, self.fingerprint, qp)
 
+    def _pictures(self, batch: Sequence[Letterboxed]) -> Tensor:
+        """(B, 3, H, W) RGB in [0, 1] in the model's precision. Every precision holds 0 to 255, so none loses more."""
+        pixels = np.stack([image.pixels for image in batch])
+        return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.model.detector.dtype) / 255
+
     def _decoder(self) -> VideoCodec:
         return open_video_codec("ffmpeg") if self.video_codec.name == "none" else self.video_codec
 
@@ -413,9 +418,3 @@ class FeatureCodec:
 def _stream_fingerprint(model: SplitModel, packing: Packing) -> bytes:
     layout = None if packing.layout is None else packing.layout.fingerprint()
     return joined_fingerprint(model.fingerprint, layout)
-
-
-def _as_pictures(batch: Sequence[Letterboxed]) -> Tensor:
-    """(B, 3, H, W) float32 RGB in [0, 1]."""
-    pixels = np.stack([image.pixels for image in batch])
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255

@@ -99,12 +99,13 @@ _HEVC_RDOQ = {"rdoq-level": "2"}
 
 HEVC_PROFILES: Mapping[str, Profile] = {
     "fast": Profile(
-        "an eighth of the time of VVC's fast",
-        _x265("superfast", _HEVC_QUICK_BLOCKS),
+        "an eighth of the time of VVC's fast, without a bottleneck a quarter",
+        # Frames of latent coding have more to code than those of a bottleneck, and RDOQ gains more.
+        _x265("superfast", {**_HEVC_QUICK_BLOCKS, **_HEVC_RDOQ}),
         _x265("superfast", _HEVC_QUICK_BLOCKS),
     ),
     "balanced": Profile(
-        "fewer bits for a quarter of the time of VVC's fast",
+        "fewer bits through a bottleneck, for a quarter of the time of VVC's fast",
         _x265("superfast", {**_HEVC_QUICK_BLOCKS, **_HEVC_RDOQ}),
         _x265("superfast", {**_HEVC_QUICK_BLOCKS, **_HEVC_RDOQ}),
     ),

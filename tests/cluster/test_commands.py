@@ -119,6 +119,22 @@ def test_the_same_files_and_messages(
     assert detections[0].read_bytes() == detections[1].read_bytes()
 
 
+def test_hevc_has_the_same_files(
+    command: Command, pictures: Path, tiny_yolov5: Path, two_nodes: Any, tmp_path: Path
+) -> None:
+    on_cluster = ["--cluster", two_nodes.address]
+    found = [
+        command(*encoding(pictures, tmp_path / name, tiny_yolov5), "--codec", "hevc", *cluster)
+        for name, cluster in (("alone", []), ("cluster", on_cluster))
+    ]
+    assert (found[0][0], found[0][2]) == (found[1][0], found[1][2])
+    files = files_in(tmp_path / "cluster")
+    assert files == files_in(tmp_path / "alone")
+    assert {path.suffix for path in files} == {".265"}
+    again = command(*encoding(pictures, tmp_path / "cluster", tiny_yolov5), "--codec", "hevc", *on_cluster)
+    assert (again[1]["encoded"], again[1]["skipped"]) == (0, len(files))
+
+
 def test_the_same_points(tiny_yolov5: Path, two_nodes: Any, tmp_path: Path) -> None:
     folder = make_sweep_set(tmp_path, tiny_yolov5)
     points = []
