@@ -249,7 +249,12 @@ def _bench(cluster: str | None) -> Bench | None:
 def _in_words(outcome: Outcome) -> str:
     row = outcome.row or {}
     value = _value(row)
-    settings = describe(row["preset"], row["encoder_params"], bottleneck=row["method"] == "bottleneck")
+    settings = describe(
+        row["preset"],
+        row["encoder_params"],
+        bottleneck=row["method"] == "bottleneck",
+        video_codec=row["codec"],
+    )
     restored = "restored" if row["restoration"] else ""
     what = "  ".join(filter(None, [row["method"], row["bottleneck"], settings, restored, value]))
     psnr = f"  PSNR {float(row['psnr']):.2f}  edge-PSNR {float(row['edge_psnr'] or 'nan'):.2f}" if row["psnr"] else ""

@@ -173,7 +173,7 @@ def find_profile(name: str, video_codec: str = "ffmpeg") -> Profile:
     return profiles[name]
 
 
-def describe(preset: str, parameters: str, *, bottleneck: bool) -> str:
+def describe(preset: str, parameters: str, *, bottleneck: bool, video_codec: str = "ffmpeg") -> str:
     """Encoder settings as a text for people.
 
     Settings of a profile become the profile's name. Other settings become the preset and the parameters; the preset
@@ -182,11 +182,15 @@ def describe(preset: str, parameters: str, *, bottleneck: bool) -> str:
     Args:
         preset, parameters: as in the rows of a sweep; parameters are joined by colons.
         bottleneck: whether the frames are those of a bottleneck.
+        video_codec: one of `featcodec.video.CODECS`; `hevc` is named first.
     """
-    for name, profile in (*PROFILES.items(), *HEVC_PROFILES.items()):
+    codec = "hevc  " if video_codec == "hevc" else ""
+    for name, profile in profiles_for(video_codec).items():
         settings = profile.settings(bottleneck=bottleneck)
         if (settings.preset, settings.chosen_text) == (preset, parameters):
-            return f"profile {name}"
+            return f"{codec}profile {name}"
+    if codec:
+        return f"{codec}preset {preset}  {parameters}".rstrip()
     named = f"preset {preset}" if preset not in ("", "faster") else ""
     return "  ".join(filter(None, (named, parameters)))
 

@@ -244,7 +244,7 @@ def _settings(row: Row, columns: Sequence[str]) -> str:
     parts = [clip] if "clip_low" in columns or "clip_high" in columns else []
     if "preset" in columns or "encoder_params" in columns:
         is_bottleneck = row["method"] == "bottleneck"
-        described = describe(row["preset"], row["encoder_params"], bottleneck=is_bottleneck)
+        described = describe(row["preset"], row["encoder_params"], bottleneck=is_bottleneck, video_codec=row["codec"])
         parts += [described or f"preset {row['preset'] or _ABSENT}"]
     if "layout" in columns:
         parts += [f"layout {row['layout'][:8]}" if row.get("layout") else "no layout"]
