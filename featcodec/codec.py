@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import groupby, islice
@@ -365,8 +365,11 @@ class FeatureCodec:
     def detect_letterboxed(self, batch: Sequence[Letterboxed]) -> list[Detections]:
         """Run the detector without coding on images of one letterboxed shape."""
         detector = self.model.detector
-        with torch.inference_mode():
-            predictions = one_by_one(lambda pictures: detector.back(detector.front(pictures)), self._pictures(batch))
+
+        def run(pictures: Tensor, conf: float | None) -> Tensor:
+            return detector.back(detector.front(pictures), conf)
+
+        predictions = self._predictions(run, self._pictures(batch))
         return detections_of(predictions, [image.letterbox for image in batch], detector.names, self.boxes)
 
     def matches(self, side_info: SideInfo, image: Letterboxed, qp: int) -> bool:
@@ -399,9 +402,20 @@ class FeatureCodec:
     def _finish(
         self, model: SplitModel, tensors: Tensor, letterboxes: Iterable[Letterbox], qp: Tensor | None = None
     ) -> list[Detections]:
-        with torch.inference_mode():
-            predictions = one_by_one(model.decode, tensors, *(() if qp is None else (qp,)))
+        def run(some: Tensor, qps: Tensor, conf: float | None) -> Tensor:
+            return model.decode(some, qps, conf)
+
+        qps = torch.zeros(len(tensors), device=tensors.device) if qp is None else qp
+        predictions = self._predictions(run, tensors, qps)
         return detections_of(predictions, list(letterboxes), model.detector.names, self.boxes)
+
+    def _predictions(self, networks: Callable[..., Tensor], *batches: Tensor) -> list[Tensor]:
+        """Per image (4 + classes, boxes). On a CPU, each image alone as in `one_by_one`, and only boxes that count."""
+        with torch.inference_mode():
+            if batches[0].device.type != "cpu":
+                return list(networks(*batches, None))
+            places = range(len(batches[0]))
+            return [networks(*(batch[place : place + 1] for batch in batches), self.boxes.conf)[0] for place in places]
 
     def _side_info(self, image: Letterboxed, qp: int) -> SideInfo:
         return side_info_of(image, self.model, self.packing, self.video_codec, self.fingerprint, qp)

@@ -95,6 +95,8 @@ class SplitModel:
         model = cls(network.at(learned.config.split), learned)
         # After the fingerprint is computed, because half precision would change it.
         learned.to(network.device, network.dtype)
+        # As the detector's. Not AE: it is no faster, and its sums would round in another way.
+        learned.decoder.to(memory_format=torch.channels_last)
         return model
 
     @property
@@ -162,17 +164,18 @@ class SplitModel:
         """
         return self.reduce(self.detector.front(pictures))
 
-    def decode(self, tensors: Tensor, qp: Tensor | None = None) -> Tensor:
+    def decode(self, tensors: Tensor, qp: Tensor | None = None, conf: float | None = None) -> Tensor:
         """The cloud: AD and back-end.
 
         Args:
             tensors: (B, channels, h, w), what `encode` returns, possibly damaged by coding.
             qp: (B,) floating, the QP of each tensor, for an AD that knows it. None, or 0, means a tensor before coding.
+            conf: boxes without a score above it may be left out; B must be 1.
 
         Returns:
             (B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels, then class scores in [0, 1].
         """
-        return self.detector.back(self.expand(tensors, qp))
+        return self.detector.back(self.expand(tensors, qp), conf)
 
     def reduce(self, features: Tensor) -> Tensor:
         """AE alone: (B, feature_channels, h, w) -> (B, channels, h, w). Without a bottleneck, returns the input."""

@@ -45,11 +45,24 @@ class _LegacyDetect(Detect):
         raw: dict[str, Any] = self.forward_head(features, self.cv2, self.cv3)
         return raw
 
-    def decode(self, raw: dict[str, Any]) -> Tensor:
-        """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; class scores."""
+    def decode(self, raw: dict[str, Any], conf: float | None = None) -> Tensor:
+        """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; class scores.
+
+        Args:
+            raw: from `raw`.
+            conf: leave out boxes without a score above it; B must be 1.
+        """
         anchors, strides = (values.transpose(0, 1) for values in make_anchors(raw["feats"], self.stride, 0.5))
-        boxes = dist2bbox(self.dfl(raw["boxes"]), anchors.unsqueeze(0), xywh=True, dim=1) * strides
-        return torch.cat((boxes, raw["scores"].sigmoid()), 1)
+        distances, scores = raw["boxes"], raw["scores"]
+        if conf is not None:
+            kept = (scores[0].amax(0).sigmoid() > conf).nonzero()[:, 0]
+            if len(kept) == 0:  # of nothing, there is no convolution
+                return scores.new_zeros((1, 4 + scores.shape[1], 0))
+            anchors, strides, distances, scores = (
+                values[..., kept] for values in (anchors, strides, distances, scores)
+            )
+        boxes = dist2bbox(self.dfl(distances), anchors.unsqueeze(0), xywh=True, dim=1) * strides
+        return torch.cat((boxes, scores.sigmoid()), 1)
 
     def forward(self, x: list[Tensor]) -> Tensor:
         """Run `raw`, then `decode`."""

@@ -36,24 +36,36 @@ class AnchorDetect(nn.Module):
             outputs.append(output.permute(0, 1, 3, 4, 2).contiguous())
         return outputs
 
-    def decode(self, raw: list[Tensor]) -> Tensor:
-        """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; objectness * class scores."""
+    def decode(self, raw: list[Tensor], conf: float | None = None) -> Tensor:
+        """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; objectness * class scores.
+
+        Args:
+            raw: from `raw`.
+            conf: leave out boxes without a score above it; B must be 1. Most boxes are such, and to compute all of
+                their scores takes longer than the convolutions of the head.
+        """
         decoded = []
-        for level, output in enumerate(output.float() for output in raw):  # at 4096, float16 has steps of 2 pixels
+        for level, output in enumerate(raw):
             batch, anchors, height, width, _ = output.shape
+            rows = output.reshape(batch, -1, self.outputs)
             y, x = torch.meshgrid(
-                torch.arange(height, device=output.device, dtype=output.dtype),
-                torch.arange(width, device=output.device, dtype=output.dtype),
+                torch.arange(height, device=output.device, dtype=torch.float32),
+                torch.arange(width, device=output.device, dtype=torch.float32),
                 indexing="ij",
             )
-            grid = torch.stack((x, y), -1) - 0.5
             stride = self.strides[level].float()
-            anchor = (self.anchors[level].float() * stride).view(1, anchors, 1, 1, 2)
-            scores = output.sigmoid()
+            grid = (torch.stack((x, y), -1) - 0.5).view(1, -1, 2).expand(anchors, -1, 2).reshape(-1, 2)
+            anchor = (self.anchors[level].float() * stride).view(anchors, 1, 2).expand(-1, height * width, 2)
+            anchor = anchor.reshape(-1, 2)
+            if conf is not None:
+                # A class score is at most 1, so no score is above the objectness.
+                kept = (rows[0, :, 4].float().sigmoid() > conf).nonzero()[:, 0]
+                rows, grid, anchor = rows[:, kept], grid[kept], anchor[kept]
+            scores = rows.float().sigmoid()  # at 4096, float16 has steps of 2 pixels
             centre = (scores[..., 0:2] * 2 + grid) * stride
             size = (scores[..., 2:4] * 2) ** 2 * anchor
             classes = scores[..., 5:] * scores[..., 4:5]
-            decoded.append(torch.cat((centre, size, classes), -1).view(batch, -1, 4 + self.classes))
+            decoded.append(torch.cat((centre, size, classes), -1))
         return torch.cat(decoded, 1).transpose(1, 2)
 
     def forward(self, features: list[Tensor]) -> Tensor:

@@ -27,19 +27,19 @@ Nms: TypeAlias = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def detections_of(
-    predictions: Tensor, letterboxes: Sequence[Letterbox], names: tuple[str, ...], boxes: BoxFilter
+    predictions: Sequence[Tensor] | Tensor, letterboxes: Sequence[Letterbox], names: tuple[str, ...], boxes: BoxFilter
 ) -> list[Detections]:
     """The detections of a batch. They are those of ultralytics' `non_max_suppression` with several labels per box.
 
     Args:
-        predictions: (B, 4 + classes, boxes) from `SplitDetector.back`.
+        predictions: (B, 4 + classes, boxes) from `SplitDetector.back`; or per image (4 + classes, boxes).
         letterboxes: how each of the B images lies in the detector's input.
         names: class names.
         boxes: which boxes are kept.
     """
     results = []
-    for each, letterbox in zip(predictions.float(), letterboxes, strict=True):
-        values = _kept(each.T, boxes).cpu().numpy()
+    for each, letterbox in zip(predictions, letterboxes, strict=True):
+        values = _kept(each.float().T, boxes).cpu().numpy()
         results.append(
             Detections(
                 xyxy=letterbox.undo(values[:, :4].astype(np.float32)),

@@ -25,8 +25,11 @@ class Head(Protocol):
     def raw(self, features: list[Tensor]) -> Any:
         """Raw outputs from the neck's feature maps; their form depends on the kind of head."""
 
-    def decode(self, raw: Any) -> Tensor:
-        """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; class scores."""
+    def decode(self, raw: Any, conf: float | None = None) -> Tensor:
+        """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; class scores.
+
+        With `conf`, B must be 1, and boxes without a score above it may be left out.
+        """
 
 
 class SplitDetector(nn.Module):
@@ -101,17 +104,17 @@ class SplitDetector(nn.Module):
             value = layer(value)
         return value
 
-    def back(self, features: Tensor) -> Tensor:
+    def back(self, features: Tensor, conf: float | None = None) -> Tensor:
         """The predictions from a feature tensor.
 
         Args:
             features: what `front` returns, possibly damaged by coding.
+            conf: boxes without a score above it may be left out; B must be 1.
 
         Returns:
             (B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels, then class scores in [0, 1].
         """
-        predictions: Tensor = self.head(self.neck(features))
-        return predictions
+        return self.head.decode(self.head.raw(self.neck(features)), conf)
 
     @property
     def head(self) -> Head:

@@ -122,3 +122,18 @@ def test_split_beyond_the_backbone_is_refused(tiny_yolov5: Path, detector: Split
         detector.at(split)
     with pytest.raises(InputError, match="several tensors"):
         SplitDetector([Layer(nn.Identity(), (-1,))], [], b"", split)
+
+
+@pytest.mark.parametrize("kind", ["tiny_yolov5", "tiny_yolov5u"])
+@pytest.mark.parametrize("conf", [0.0, 0.3, 0.5, 0.9])
+def test_only_boxes_that_cannot_count_are_left_out(kind: str, conf: float, request: pytest.FixtureRequest) -> None:
+    detector = load_detector(request.getfixturevalue(kind), device="cpu")
+    generator = torch.Generator().manual_seed(3)
+    with torch.inference_mode():
+        features = detector.front(torch.rand(1, 3, 96, 128, generator=generator))
+        everything, some = detector.back(features), detector.back(features, conf)
+    counts = everything[0, 4:].amax(0) > conf
+    kept = some[0, 4:].amax(0) > conf
+    assert torch.equal(everything[0][:, counts], some[0][:, kept])
+    assert counts.sum() <= some.shape[2] <= everything.shape[2]
+    assert conf < 0.9 or some.shape[2] < everything.shape[2]

@@ -321,11 +321,11 @@ def test_networks_that_fail_on_one_stream_cost_that_stream(
     back = codec.model.detector.back
     seen: list[torch.Tensor] = []
 
-    def failing(features: torch.Tensor) -> torch.Tensor:
+    def failing(features: torch.Tensor, conf: float | None = None) -> torch.Tensor:
         seen.append(features)
         if any(torch.equal(feature, seen[0][0]) for feature in features) and len(seen) > 1:
             raise failure
-        return back(features)
+        return back(features, conf)
 
     monkeypatch.setattr(codec.model.detector, "back", failing)
     marked = tmp_path / "out/2.266"
