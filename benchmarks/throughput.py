@@ -43,6 +43,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--images", type=Path, default=ROOT.parent / "shared/data/coco128/images/val2017")
     parser.add_argument("--detector", default=str(ROOT.parent / "shared/weights/yolov5n.pt"))
     parser.add_argument("--bottleneck", default="auto", help="as `featcodec encode` takes it")
+    parser.add_argument("--codec", default="ffmpeg", help="for --memory: as `featcodec encode` takes it")
     parser.add_argument("--precision", default="auto", help="as `featcodec encode` takes it")
     parser.add_argument("--qp", type=int, default=38)
     parser.add_argument("--repeat", type=int, default=3)
@@ -192,6 +193,8 @@ def memory_of(options: argparse.Namespace, task: str) -> float:
         options.detector,
         "--qp",
         str(options.qp),
+        "--codec",
+        options.codec,
     ]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
@@ -201,9 +204,9 @@ def memory_child(options: argparse.Namespace) -> None:
     from featcodec.cli.main import main as featcodec
 
     kind, _, folder = options.memory_child.partition(":")
-    model = ["--detector", options.detector]
+    model, coding = ["--detector", options.detector], ["--qp", str(options.qp), "--codec", options.codec]
     arguments = {
-        "encode": ["encode", f"{folder}/in", "-o", f"{folder}/out", "--qp", str(options.qp), *model],
+        "encode": ["encode", f"{folder}/in", "-o", f"{folder}/out", *coding, *model],
         "decode": ["decode", f"{folder}/out", "-o", f"{folder}/d.json", "--overwrite", *model],
     }[kind]
     try:

@@ -27,7 +27,8 @@ from featcodec.errors import InputError
 from featcodec.images.letterbox import Letterboxed, letterbox_of
 from featcodec.images.reading import read_image
 from featcodec.networks.restoration import restore
-from featcodec.pipeline import decode_files, encode_files
+from featcodec.packing.frames import Frame
+from featcodec.pipeline import DEFAULT_BATCH, decode_files, encode_files
 from featcodec.system.batching import cores
 from featcodec.system.devices import beside_other_work
 from featcodec.system.paths import Source
@@ -177,12 +178,25 @@ def _stages(codec: FeatureCodec, sources: Sequence[Source], qp: int) -> list[Sta
         taken.setdefault((direction, name), []).append(1000 * (core_seconds() - before))
         return result
 
+    frames: dict[tuple[int, ...], list[Frame]] = {}
     with torch.inference_mode(), beside_other_work(threads=1):
         for number, source in enumerate((sources[0], *sources)):
-            _one_image(codec, source, qp, timed)
+            frame = _one_image(codec, source, qp, timed)
             if number == 0:
                 taken.clear()
+            else:
+                frames.setdefault(frame.shape, []).append(frame)
+    # Not one by one: the pipeline gives an encoder process as many.
+    taken["encode", "video"] = [_video_milliseconds(codec, list(frames.values()), qp) / len(sources)]
     return [Stage(*key, statistics.mean(values)) for key, values in taken.items()]
+
+
+def _video_milliseconds(codec: FeatureCodec, groups: Sequence[Sequence[Frame]], qp: int) -> float:
+    before = core_seconds()
+    for group in groups:
+        for start in range(0, len(group), DEFAULT_BATCH):
+            codec.video_codec.encode(group[start : start + DEFAULT_BATCH], qp)
+    return 1000 * (core_seconds() - before)
 
 
 class _Step(Protocol):
@@ -191,8 +205,8 @@ class _Step(Protocol):
     def __call__(self, direction: str, name: str, run: Callable[[], T]) -> T: ...
 
 
-def _one_image(codec: FeatureCodec, source: Source, qp: int, step: _Step) -> None:
-    """All steps of `FeatureCodec.encode` and `decode`, one by one."""
+def _one_image(codec: FeatureCodec, source: Source, qp: int, step: _Step) -> Frame:
+    """All steps of `FeatureCodec.encode` and `decode`, one by one. Returns the frame."""
     model = codec.model
     pixels = step("encode", "read", lambda: read_image(source.path))
     image = step("encode", "letterbox", lambda: codec.letterbox(pixels))
@@ -206,12 +220,13 @@ def _one_image(codec: FeatureCodec, source: Source, qp: int, step: _Step) -> Non
     coded = step("decode", "unpack", lambda: codec.decoded_tensors([decoded]))
     restored = step("decode", "restoration", lambda: restore(codec.restoration, coded, [side_info]))
     expanded = step("decode", "AD", lambda: model.expand(restored, torch.tensor([float(qp)], device=restored.device)))
-    predictions = step("decode", "back-end", lambda: model.detector.back(expanded))
+    predictions = step("decode", "back-end", lambda: model.detector.back(expanded, codec.boxes.conf))
     step(
         "decode",
         "NMS",
         lambda: detections_of(predictions, [letterbox_of(side_info)], model.detector.names, codec.boxes),
     )
+    return frame
 
 
 def pictures_of(image: Letterboxed) -> torch.Tensor:
