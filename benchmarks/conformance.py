@@ -195,7 +195,7 @@ def golden() -> Iterator[Case]:
 def tensors(images: int) -> Iterator[tuple[str, Frame]]:
     """Frames of drawn scenes by name, without and with the bottleneck that ships."""
     for name in ("none", "auto"):
-        codec = FeatureCodec.load("scenes", bottleneck=name, device="cpu")
+        codec = FeatureCodec.load("scenes", bottleneck=name, device="cpu", precision="float32")
         for number in range(images):
             image = codec.letterbox(draw_scene(SEED, number).image)
             ((_, frame),) = codec.front_end([image], 38)

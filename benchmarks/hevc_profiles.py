@@ -66,6 +66,7 @@ def main() -> None:
             layout=options.layout,
             restoration=None,
             device="cpu",
+            precision="float32",
         )
         frames = Frames(codec, chosen, QPS[kind], options.cache, detect=True)
         anchor = PROFILES["fast"].settings(bottleneck=kind == "bottleneck")

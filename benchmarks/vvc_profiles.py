@@ -83,6 +83,7 @@ def main() -> None:
             layout=None,
             restoration=None,
             device="cpu",
+            precision="float32",
             preset=FASTER.preset,
             image_size=options.image_size,
         )

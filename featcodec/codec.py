@@ -122,7 +122,8 @@ class FeatureCodec:
             boxes: which boxes `decode` returns.
             device: auto, cpu, cuda, cuda:N or mps.
             precision: float32, bfloat16, float16, or "auto": float16 on CUDA, bfloat16 on CPUs that compute it fast,
-                else float32. None means "auto", but float32 on every CPU, for results that do not depend on it.
+                else float32. None means "auto", but float32 on every CPU, so that streams and measurements do not
+                depend on the CPU.
             half: the older way to say float16 (True) or float32 (False).
             stream: side info of a bitstream to decode. Then "auto" means the parts that made the bitstream, and the
                 split is the bitstream's split.

@@ -13,6 +13,7 @@ import rich_click as click
 
 from featcodec.cli.console import print_json, print_table
 from featcodec.cli.options import (
+    edge_precision,
     encoder_params_option,
     hardware_option,
     image_size_option,
@@ -79,27 +80,31 @@ def command(
     from featcodec.evaluation.speed import measure_speed
     from featcodec.video.settings import parse_parameters
 
-    codec = load_codec(
-        detector,
-        bottleneck,
-        layout,
-        device,
-        half,
-        precision=precision,
-        restoration=restoration,
-        video_codec=video_codec,
-        hardware=hardware,
-        profile=profile,
-        preset=preset,
-        encoder_parameters=parse_parameters(encoder_params),
-        image_size=image_size,
-        square=square,
+    # As `encode` and `decode` compute.
+    edge, cloud = (
+        load_codec(
+            detector,
+            bottleneck,
+            layout,
+            device,
+            half,
+            precision=each,
+            restoration=restoration,
+            video_codec=video_codec,
+            hardware=hardware,
+            profile=profile,
+            preset=preset,
+            encoder_parameters=parse_parameters(encoder_params),
+            image_size=image_size,
+            square=square,
+        )
+        for each in (edge_precision(precision), precision)
     )
-    check_qp(qp, most=codec.video_codec.standard.max_qp)
+    check_qp(qp, most=edge.video_codec.standard.max_qp)
     with _images(sources, count) as images:
-        speed = measure_speed(codec, images[:count], qp, rounds=rounds)
+        speed = measure_speed(edge, cloud, images[:count], qp, rounds=rounds)
     if as_json:
-        computed = str(codec.model.detector.dtype).removeprefix("torch.")
+        computed = [str(codec.model.detector.dtype).removeprefix("torch.") for codec in (edge, cloud)]
         print_json({"qp": qp, "video_codec": video_codec, "precision": computed, **asdict(speed)})
     else:
         _show(speed)

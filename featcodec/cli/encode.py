@@ -16,6 +16,8 @@ from featcodec.cli.options import (
     bits_option,
     check_cluster,
     cluster_option,
+    edge_precision,
+    edge_precision_option,
     encoder_params_option,
     hardware_option,
     ignore_exif_option,
@@ -27,7 +29,6 @@ from featcodec.cli.options import (
     networks_option,
     note_photographs,
     overwrite_option,
-    precision_option,
     preset_option,
     profile_option,
     sources_argument,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     help="Quantization parameter: 0 is finest; 63, with --codec hevc 51, gives the smallest files.",
 )
 @model_options
-@precision_option
+@edge_precision_option
 @video_codec_option
 @hardware_option
 @profile_option
@@ -153,7 +154,7 @@ def command(
         layout,
         device,
         half,
-        precision=precision,
+        precision=edge_precision(precision),
         restoration="none",
         video_codec=video_codec,
         profile=profile,

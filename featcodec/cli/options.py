@@ -142,14 +142,28 @@ restoration_option = click.option(
 )
 
 
+_PRECISIONS = click.Choice(["auto", "float32", "bfloat16", "float16"])
+edge_precision_option = click.option(
+    "--precision",
+    type=_PRECISIONS,
+    default="auto",
+    show_default=True,
+    help="In what the networks compute. auto: float16 on CUDA, else float32, so that streams do not depend on the CPU. "
+    "bfloat16 is faster on CPUs with AVX512-BF16.",
+)
 precision_option = click.option(
     "--precision",
-    type=click.Choice(["auto", "float32", "bfloat16", "float16"]),
+    type=_PRECISIONS,
     default="auto",
     show_default=True,
     help="In what the networks compute. auto: float16 on CUDA, bfloat16 on CPUs that compute it fast (AVX512-BF16), "
     "else float32.",
 )
+
+
+def edge_precision(name: str) -> str | None:
+    """The precision of --precision for networks that make streams, as `FeatureCodec.load` takes it."""
+    return None if name == "auto" else name
 
 
 def model_options(function: F) -> F:

@@ -105,11 +105,14 @@ class Speed:
     peak_memory: tuple[float, float]
 
 
-def measure_speed(codec: FeatureCodec, sources: Sequence[Source], qp: int, *, rounds: int = 3) -> Speed:
+def measure_speed(
+    edge: FeatureCodec, cloud: FeatureCodec, sources: Sequence[Source], qp: int, *, rounds: int = 3
+) -> Speed:
     """Measure a codec on images.
 
     Args:
-        codec: on a CPU or another device; limits of the networks are found on CPUs alone.
+        edge, cloud: the codec as it encodes and as it decodes; they may differ in precision. Limits of the networks are
+            found on CPUs alone.
         sources: readable images, at least one.
         qp: quantization parameter.
         rounds: how often each way runs, at least 1, after one round that does not count.
@@ -119,31 +122,34 @@ def measure_speed(codec: FeatureCodec, sources: Sequence[Source], qp: int, *, ro
         BitstreamError: a stream cannot be decoded.
     """
     with tempfile.TemporaryDirectory() as folder:
-        rates = _rates(codec, sources, Path(folder), qp, rounds)
-    stages = _stages(codec, sources, qp)
-    return Speed(len(sources), cores(), rates, stages, _limits(codec, sources, rates, stages), _peak_memory())
+        rates = _rates(edge, cloud, sources, Path(folder), qp, rounds)
+    stages = _stages(edge, cloud, sources, qp)
+    limits = _limits(edge, cloud, sources, rates, stages)
+    return Speed(len(sources), cores(), rates, stages, limits, _peak_memory())
 
 
-def _rates(codec: FeatureCodec, sources: Sequence[Source], folder: Path, qp: int, rounds: int) -> list[Rate]:
+def _rates(
+    edge: FeatureCodec, cloud: FeatureCodec, sources: Sequence[Source], folder: Path, qp: int, rounds: int
+) -> list[Rate]:
     def encode() -> None:
-        with closing(encode_files(codec, sources, folder, qp, overwrite=True)) as outcomes:
+        with closing(encode_files(edge, sources, folder, qp, overwrite=True)) as outcomes:
             for outcome in outcomes:
                 if outcome.error:
                     raise InputError(outcome.error)
 
     def decode() -> None:
-        with closing(decode_files(codec, streams)) as outcomes:
+        with closing(decode_files(cloud, streams)) as outcomes:
             for outcome in outcomes:
                 if outcome.error:
                     raise InputError(outcome.error)
 
     def encode_plainly() -> None:
         for source in sources:
-            codec.encode(source.path, qp)
+            edge.encode(source.path, qp)
 
     def decode_plainly() -> None:
         for stream in streams:
-            codec.decode(stream.path.read_bytes())
+            cloud.decode(stream.path.read_bytes())
 
     encode()
     suffixes = {standard.suffix for standard in bitstream.STANDARDS}
@@ -168,7 +174,7 @@ def _rates(codec: FeatureCodec, sources: Sequence[Source], folder: Path, qp: int
     ]
 
 
-def _stages(codec: FeatureCodec, sources: Sequence[Source], qp: int) -> list[Stage]:
+def _stages(edge: FeatureCodec, cloud: FeatureCodec, sources: Sequence[Source], qp: int) -> list[Stage]:
     """Each step alone, on one thread; the first image is taken twice, and counts once."""
     taken: dict[tuple[str, str], list[float]] = {}
 
@@ -181,13 +187,13 @@ def _stages(codec: FeatureCodec, sources: Sequence[Source], qp: int) -> list[Sta
     frames: dict[tuple[int, ...], list[Frame]] = {}
     with torch.inference_mode(), beside_other_work(threads=1):
         for number, source in enumerate((sources[0], *sources)):
-            frame = _one_image(codec, source, qp, timed)
+            frame = _one_image(edge, cloud, source, qp, timed)
             if number == 0:
                 taken.clear()
             else:
                 frames.setdefault(frame.shape, []).append(frame)
     # Not one by one: the pipeline gives an encoder process as many.
-    taken["encode", "video"] = [_video_milliseconds(codec, list(frames.values()), qp) / len(sources)]
+    taken["encode", "video"] = [_video_milliseconds(edge, list(frames.values()), qp) / len(sources)]
     return [Stage(*key, statistics.mean(values)) for key, values in taken.items()]
 
 
@@ -205,26 +211,28 @@ class _Step(Protocol):
     def __call__(self, direction: str, name: str, run: Callable[[], T]) -> T: ...
 
 
-def _one_image(codec: FeatureCodec, source: Source, qp: int, step: _Step) -> Frame:
+def _one_image(edge: FeatureCodec, cloud: FeatureCodec, source: Source, qp: int, step: _Step) -> Frame:
     """All steps of `FeatureCodec.encode` and `decode`, one by one. Returns the frame."""
-    model = codec.model
+    model = edge.model
     pixels = step("encode", "read", lambda: read_image(source.path))
-    image = step("encode", "letterbox", lambda: codec.letterbox(pixels))
+    image = step("encode", "letterbox", lambda: edge.letterbox(pixels))
     features = step("encode", "front-end", lambda: model.detector.front(pictures_of(image)))
     tensor = step("encode", "AE", lambda: model.reduce(features).float().cpu().contiguous().numpy()[0])
-    frame = step("encode", "pack", lambda: codec.packing.to_frame(tensor))
-    (stream,) = step("encode", "video", lambda: codec.video_codec.encode([frame], qp))
-    side_info = codec.front_end([image], qp)[0][0]
+    frame = step("encode", "pack", lambda: edge.packing.to_frame(tensor))
+    (stream,) = step("encode", "video", lambda: edge.video_codec.encode([frame], qp))
+    side_info = edge.front_end([image], qp)[0][0]
     data = step("encode", "bitstream", lambda: bitstream.pack(side_info, stream))
-    decoded = step("decode", "bitstream, video", lambda: codec.decode_frame(data))
-    coded = step("decode", "unpack", lambda: codec.decoded_tensors([decoded]))
-    restored = step("decode", "restoration", lambda: restore(codec.restoration, coded, [side_info]))
-    expanded = step("decode", "AD", lambda: model.expand(restored, torch.tensor([float(qp)], device=restored.device)))
-    predictions = step("decode", "back-end", lambda: model.detector.back(expanded, codec.boxes.conf))
+    decoded = step("decode", "bitstream, video", lambda: cloud.decode_frame(data))
+    coded = step("decode", "unpack", lambda: cloud.decoded_tensors([decoded]))
+    restored = step("decode", "restoration", lambda: restore(cloud.restoration, coded, [side_info]))
+    expanded = step(
+        "decode", "AD", lambda: cloud.model.expand(restored, torch.tensor([float(qp)], device=restored.device))
+    )
+    predictions = step("decode", "back-end", lambda: cloud.model.detector.back(expanded, cloud.boxes.conf))
     step(
         "decode",
         "NMS",
-        lambda: detections_of(predictions, [letterbox_of(side_info)], model.detector.names, codec.boxes),
+        lambda: detections_of(predictions, [letterbox_of(side_info)], cloud.model.detector.names, cloud.boxes),
     )
     return frame
 
@@ -235,7 +243,11 @@ def pictures_of(image: Letterboxed) -> torch.Tensor:
 
 
 def _limits(
-    codec: FeatureCodec, sources: Sequence[Source], rates: Sequence[Rate], stages: Sequence[Stage]
+    edge: FeatureCodec,
+    cloud: FeatureCodec,
+    sources: Sequence[Source],
+    rates: Sequence[Rate],
+    stages: Sequence[Stage],
 ) -> list[Limit]:
     reached = {rate.direction: rate.images_per_second for rate in rates}
 
@@ -246,9 +258,10 @@ def _limits(
     video = next(each for each in stages if (each.direction, each.name) == ("encode", "video"))
     milliseconds = video.core_milliseconds
     limits = [limit("encode", "video", milliseconds / 1000, f"{milliseconds:.1f} core-ms per image")]
-    if codec.model.device.type == "cpu":
-        peak = peak_of(codec.model.detector.dtype)
-        for direction, operations in operations_of(codec, sources[0]).items():
+    if edge.model.device.type == "cpu":
+        operations_in = operations_of(edge, sources[0])
+        for direction, codec in (("encode", edge), ("decode", cloud)):
+            operations, peak = operations_in[direction], peak_of(codec.model.detector.dtype)
             detail = f"{operations / 1e9:.2f} GFLOP per image, {peak / 1e9:.0f} GFLOP/s on one core"
             limits.append(limit(direction, "networks", operations / peak, detail))
     return limits

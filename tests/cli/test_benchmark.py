@@ -25,7 +25,7 @@ def test_a_table_and_json(run: Any, pictures: Path, tiny_yolov5: Path) -> None:
         assert word in out
     code, out, _ = run("benchmark", *options, "--json", "-n", 2, "--precision", "float32")
     found = json.loads(out)
-    assert (code, found["images"], found["precision"], found["video_codec"]) == (0, 2, "float32", "hevc")
+    assert (code, found["images"], found["precision"], found["video_codec"]) == (0, 2, ["float32", "float32"], "hevc")
     assert {rate["direction"] for rate in found["rates"]} == {"encode", "decode"}
     assert sorted(pictures.iterdir()) == [pictures / f"{number}.png" for number in range(3)]
 

@@ -160,7 +160,8 @@ def test_more_bits_are_spent_at_lower_qps_and_more_is_found(ran: Run) -> None:
         assert finest["ap50"] > coarsest["ap50"]
 
 
-def test_a_file_decodes_to_what_the_api_decodes(ran: Run, codec: FeatureCodec) -> None:
+def test_a_file_decodes_to_what_the_api_decodes(ran: Run) -> None:
+    codec = FeatureCodec.load("scenes", device="cpu", precision="auto")  # as `decode` does
     truth = read_annotations(ran.folder / "scenes/annotations.json")
     categories = truth.category_ids(codec.model.detector.names)
     stored = json.loads((ran.folder / "detections.json").read_text())

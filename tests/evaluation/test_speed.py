@@ -24,7 +24,7 @@ def sources(tmp_path: Path) -> list[Source]:
 @pytest.mark.parametrize("video_codec", ["hevc", "ffmpeg"])
 def test_all_that_is_measured(tiny_yolov5: Path, sources: list[Source], video_codec: str) -> None:
     codec = FeatureCodec.load(tiny_yolov5, device="cpu", image_size=96, video_codec=video_codec)
-    speed = measure_speed(codec, sources, 38, rounds=1)
+    speed = measure_speed(codec, codec, sources, 38, rounds=1)
     assert speed.images == 3
     assert [rate.direction for rate in speed.rates] == ["encode", "decode"]
     for rate in speed.rates:
@@ -68,4 +68,4 @@ def test_an_image_that_cannot_be_encoded_is_an_error(tiny_yolov5: Path, tmp_path
     (tmp_path / "a.png").write_bytes(b"no picture")
     codec = FeatureCodec.load(tiny_yolov5, device="cpu", image_size=96)
     with pytest.raises(InputError, match=r"a\.png"):
-        measure_speed(codec, [Source(tmp_path / "a.png", Path("a.png"))], 38, rounds=1)
+        measure_speed(codec, codec, [Source(tmp_path / "a.png", Path("a.png"))], 38, rounds=1)
