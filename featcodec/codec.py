@@ -298,7 +298,7 @@ class FeatureCodec:
             (B, C, H, W) on the model's device, in its precision.
         """
         with torch.inference_mode():
-            return one_by_one(self.model.encode, self._pictures(batch))
+            return one_by_one(self.model.encode, self.pictures_of(batch))
 
     def decode_frame(self, data: bytes) -> tuple[SideInfo, Frame]:
         """The work of the cloud before the networks: the side info and the decoded frame of one bitstream.
@@ -370,7 +370,7 @@ class FeatureCodec:
         def run(pictures: Tensor, conf: float | None) -> Tensor:
             return detector.back(detector.front(pictures), conf)
 
-        predictions = self._predictions(run, self._pictures(batch))
+        predictions = self._predictions(run, self.pictures_of(batch))
         return detections_of(predictions, [image.letterbox for image in batch], detector.names, self.boxes)
 
     def matches(self, side_info: SideInfo, image: Letterboxed, qp: int) -> bool:
@@ -421,9 +421,14 @@ class FeatureCodec:
     def _side_info(self, image: Letterboxed, qp: int) -> SideInfo:
         return side_info_of(image, self.model, self.packing, self.video_codec, self.fingerprint, qp)
 
-    def _pictures(self, batch: Sequence[Letterboxed]) -> Tensor:
-        """(B, 3, H, W) RGB in [0, 1] in the model's precision. Every precision holds 0 to 255, so none loses more."""
+    def pictures_of(self, batch: Sequence[Letterboxed]) -> Tensor:
+        """What the front-end takes: (B, 3, H, W) RGB in [0, 1] on the CPU, in the model's precision.
+
+        Args:
+            batch: images of one letterboxed shape.
+        """
         pixels = np.stack([image.pixels for image in batch])
+        # Every precision holds 0 to 255, so none loses more than it would after the division.
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(self.model.detector.dtype) / 255
 
     def _decoder(self) -> VideoCodec:

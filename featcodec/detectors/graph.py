@@ -56,7 +56,7 @@ class _LegacyDetect(Detect):
         distances, scores = raw["boxes"], raw["scores"]
         if conf is not None:
             kept = (scores[0].amax(0).sigmoid() > conf).nonzero()[:, 0]
-            if len(kept) == 0:  # of nothing, there is no convolution
+            if len(kept) == 0:  # a convolution refuses an empty input
                 return scores.new_zeros((1, 4 + scores.shape[1], 0))
             anchors, strides, distances, scores = (
                 values[..., kept] for values in (anchors, strides, distances, scores)

@@ -24,7 +24,7 @@ from featcodec import bitstream
 from featcodec.codec import FeatureCodec
 from featcodec.detectors import detections_of
 from featcodec.errors import InputError
-from featcodec.images.letterbox import Letterboxed, letterbox_of
+from featcodec.images.letterbox import letterbox_of
 from featcodec.images.reading import read_image
 from featcodec.networks.restoration import restore
 from featcodec.packing.frames import Frame
@@ -216,7 +216,7 @@ def _one_image(edge: FeatureCodec, cloud: FeatureCodec, source: Source, qp: int,
     model = edge.model
     pixels = step("encode", "read", lambda: read_image(source.path))
     image = step("encode", "letterbox", lambda: edge.letterbox(pixels))
-    features = step("encode", "front-end", lambda: model.detector.front(pictures_of(image)))
+    features = step("encode", "front-end", lambda: model.detector.front(edge.pictures_of([image])))
     tensor = step("encode", "AE", lambda: model.reduce(features).float().cpu().contiguous().numpy()[0])
     frame = step("encode", "pack", lambda: edge.packing.to_frame(tensor))
     (stream,) = step("encode", "video", lambda: edge.video_codec.encode([frame], qp))
@@ -235,11 +235,6 @@ def _one_image(edge: FeatureCodec, cloud: FeatureCodec, source: Source, qp: int,
         lambda: detections_of(predictions, [letterbox_of(side_info)], cloud.model.detector.names, cloud.boxes),
     )
     return frame
-
-
-def pictures_of(image: Letterboxed) -> torch.Tensor:
-    """(1, 3, H, W) float32 RGB in [0, 1]."""
-    return torch.from_numpy(image.pixels[None]).permute(0, 3, 1, 2).float() / 255
 
 
 def _limits(
@@ -272,7 +267,7 @@ def operations_of(codec: FeatureCodec, source: Source) -> dict[str, int]:
     image = codec.letterbox(source.path)
     counted = {}
     with torch.inference_mode():
-        pictures = pictures_of(image)
+        pictures = codec.pictures_of([image])
         with FlopCounterMode(display=False) as counter:
             tensors = codec.model.encode(pictures)
         counted["encode"] = counter.get_total_flops()

@@ -59,7 +59,7 @@ def open_video_codec(
     """
     if settings is None:
         settings = choose_profile(video_codec=name).latent if name == "hevc" else EncoderSettings()
-    if name in CODECS and name != "none" and settings.encoder is not encoder_of(name):
+    if name in CODECS and name != "none" and settings.encoder.name != encoder_of(name).name:
         raise InputError(f"`video_codec` {name} does not take settings of {settings.encoder.name}")
     if hardware is not None and name != "hevc":
         raise InputError(f"`hardware` {hardware} needs `video_codec` hevc; hardware does not encode VVC")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -530,6 +531,13 @@ def test_every_parameter_of_x265_makes_streams_that_decode(name: str, values: Se
         # The QP is that of the caller: a parameter that changed it would change error and size by far more.
         assert 0.4 < (error_of[0] + 1) / (error_of[1] + 1) < 2.5
         assert 0.4 < slice_bytes(stream) / usual < 2.5
+
+
+def test_settings_that_went_to_another_process_open_their_codec() -> None:
+    for name, settings in (("hevc", HEVC_PROFILES["fast"].latent), ("ffmpeg", EncoderSettings("fast", {"ISP": "1"}))):
+        copied = pickle.loads(pickle.dumps(settings))
+        assert copied == settings
+        assert open_video_codec(name, copied).tag == open_video_codec(name, settings).tag
 
 
 def test_the_settings_of_another_encoder_are_refused() -> None:
