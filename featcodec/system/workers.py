@@ -48,6 +48,7 @@ def processes(
     others = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(count, context, initializer=_start, initargs=(prepare, arguments))
     ended = threading.Event()
+    turn = threading.Lock()
     writer = pool._result_queue._writer  # type: ignore[attr-defined]
 
     def kill(started: Iterable[BaseProcess]) -> None:
@@ -57,28 +58,38 @@ def processes(
         # write the rest, and this process could.
         writer.close()
 
+    def kill_if_early(started: Iterable[BaseProcess]) -> None:
+        with turn:
+            if not ended.is_set():
+                kill(started)
+
+    def end() -> None:
+        # Two threads that close one pipe at once may close a file of somebody else.
+        with turn:
+            ended.set()
+
     try:
-        threading.Thread(target=_watch, args=(pool._processes, kill, ended), daemon=True).start()
+        threading.Thread(target=_watch, args=(pool._processes, kill_if_early, ended), daemon=True).start()
         yield pool
     except BaseException as error:
         # Nobody waits for what they compute, and one that was interrupted while it started may never answer.
-        ended.set()
+        end()
         kill(set(multiprocessing.active_children()) - others)
         if isinstance(error, BrokenProcessPool):
             raise killed from None
         raise
     finally:
-        ended.set()
+        end()
         pool.shutdown(cancel_futures=True)
 
 
 def _watch(
     started: Mapping[int, BaseProcess], kill: Callable[[Iterable[BaseProcess]], None], ended: threading.Event
 ) -> None:
-    """Wait until a process ends, and kill the others if that is too early."""
+    """Wait until a process ends, and kill the others if that is too early, which `kill` knows."""
     while not ended.is_set():
         processes = list(started.values())  # the pool starts one when it needs it
-        if connection.wait([process.sentinel for process in processes], _PATIENCE) and not ended.is_set():
+        if connection.wait([process.sentinel for process in processes], _PATIENCE):
             kill(processes)
             return
 

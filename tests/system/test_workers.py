@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,34 @@ def test_nobody_waits_for_the_rest_of_a_result_whose_process_was_killed(
 ) -> None:
     with pytest.raises((OutputError, KeyboardInterrupt), match="interrupted" if error else "killed"):
         half_a_result(tmp_path / "pid", error)
+
+
+def one_killed_that_is_watched() -> None:
+    with processes(2, OutputError("killed"), __name__) as pool:
+        assert pool.submit(double, 1).result() == 2
+        time.sleep(1.5)  # by now the thread that waits for processes to end knows this one
+        pool.submit(double, -1).result()
+
+
+@pytest.mark.slow
+def test_a_pipe_is_not_closed_by_two_threads_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second would close a file that somebody else has opened since, or fail."""
+    close = Connection.close
+    closing: set[int] = set()
+    overlaps: list[int] = []
+
+    def slow_close(pipe: Connection) -> None:
+        if id(pipe) in closing:
+            overlaps.append(id(pipe))
+        closing.add(id(pipe))
+        time.sleep(0.5)
+        close(pipe)
+        closing.discard(id(pipe))
+
+    monkeypatch.setattr(Connection, "close", slow_close)
+    with pytest.raises(OutputError, match="killed"):
+        one_killed_that_is_watched()
+    assert not overlaps
 
 
 def origin_of(_: int) -> tuple[int, set[int], object]:
