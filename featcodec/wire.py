@@ -17,7 +17,6 @@ from featcodec.networks.layouts import model_fingerprint
 from featcodec.packing.frames import Packing
 from featcodec.packing.layout import Layout
 from featcodec.packing.quantize import UniformQuantizer
-from featcodec.packing.tiling import TileGrid
 from featcodec.split_model import SplitModel
 from featcodec.video import VideoCodec
 
@@ -102,10 +101,15 @@ def check_tensor(side_info: SideInfo, model: SplitModel, layout: Layout | None) 
 
 
 def packing_of(side_info: SideInfo, layout: Layout | None) -> Packing:
-    """The packing of a stream: from its side info, and from the layout that its fingerprint names."""
-    return Packing(
-        side_info.channels,
-        UniformQuantizer(side_info.clip_low, side_info.clip_high, side_info.bits),
-        TileGrid(side_info.tile_rows, side_info.tile_cols),
-        layout,
-    )
+    """The packing of a stream: from its side info, and from the layout that its fingerprint names.
+
+    Args:
+        side_info: side info that passes `SideInfo.check`; of one or several tensors.
+        layout: the layout of the tensor, or None. Several tensors have none.
+
+    Raises:
+        InputError: the layout has another number of channels than the tensor, or there are several tensors.
+    """
+    bands = side_info.bands
+    quantizer = UniformQuantizer(side_info.clip_low, side_info.clip_high, side_info.bits)
+    return Packing(bands.channels, quantizer, bands.grid, layout, bands.further)

@@ -88,7 +88,7 @@ def pack(side_info: SideInfo, stream: bytes, *, version: int | None = None) -> b
     Args:
         side_info: the fields that a decoder needs besides the picture.
         stream: Annex B bytes of one picture, as a video codec of `featcodec.video` makes them.
-        version: version of the format, 1 or 2; None means the newest version that the side info fits.
+        version: version of the format, 1 to 3; None means the usual one (`newest_version`).
 
     Raises:
         BitstreamError: the side info is out of range or does not fit the version, or the stream does not hold exactly

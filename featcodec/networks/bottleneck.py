@@ -56,7 +56,7 @@ class BottleneckConfig:
         hidden_channels: channels inside AE and AD (paper: two thirds of the feature channels).
         channels: channels of the tensor (paper: one third of the feature channels).
         clip_low, clip_high: clip range of the tensor (paper: [-3, 3]).
-        split: the detector layer behind which the bottleneck was trained, 0..4.
+        split: the detector layer behind which the bottleneck was trained, 0..127.
         detector_fingerprint: 16 hex digits that name the detector whose feature tensors it was trained on.
         training: how the bottleneck was trained (stage, data, hyper-parameters, metrics); free form, for people.
         decoder_hidden_channels: channels inside AD; 0 means `hidden_channels`, as in the paper.

@@ -257,7 +257,7 @@ def check_sizes(what: str, sizes: Sequence[int], low: int, high: int) -> None:
 
 
 def check_split(split: int) -> None:
-    """Raise ValueError unless the detector can be split behind that layer, 0..4."""
+    """Raise ValueError unless a stream can name that layer as its split, 0..127."""
     check_sizes("split", [split], 0, MAX_SPLIT)
 
 

@@ -45,7 +45,7 @@ class RestorationConfig:
         channels: channels of the tensor: the bottleneck's channels, or the feature tensor's channels in latent coding.
         hidden_channels: channels inside the network.
         blocks: the number of ResBlocks.
-        split: last layer of the front-end, 0..4.
+        split: last layer of the front-end, 0..127.
         stream_fingerprint: 16 hex digits; the fingerprint in the streams that the restoration was trained for.
         training: how the restoration was trained (stage, data, hyper-parameters, metrics); free form, for people.
     """
@@ -173,7 +173,7 @@ def choose_restoration(name_or_path: str | Path | None, stream: bytes, channels:
             streams, if any.
         stream: the fingerprint in the streams, 8 bytes.
         channels: channels of the tensors in the streams.
-        split: last layer of the front-end, 0..4.
+        split: last layer of the front-end, 0..127.
 
     Raises:
         WeightsError: the file is not a restoration, or the restoration does not fit these streams.

@@ -33,7 +33,7 @@ class LayoutConfig:
 
     Attributes:
         model_fingerprint: 16 hex digits that name the model whose tensor is laid out (detector, and bottleneck if any).
-        split: last layer of the front-end for which the layout was found, 0..4.
+        split: last layer of the front-end for which the layout was found, 0..127.
         clip_low, clip_high: clip range of the tensor after `Layout.arrange`.
         training: how the layout was found; free form, for people.
     """

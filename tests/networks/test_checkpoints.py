@@ -580,9 +580,9 @@ def test_sizes_are_whole_numbers_within_bounds(low: int, span: int, sizes: list[
             check_sizes("channels", sizes, low, low + span)
 
 
-@pytest.mark.parametrize("split", [-1, 5, True, False, 4.0, "4", None])
+@pytest.mark.parametrize("split", [-1, 128, True, False, 4.0, "4", None])
 def test_splits_that_are_none_are_refused(split: Any) -> None:
-    for good in range(5):
+    for good in range(128):
         check_split(good)
     with pytest.raises(ValueError, match="split"):
         check_split(split)

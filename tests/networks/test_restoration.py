@@ -178,7 +178,7 @@ def test_half_precision_is_for_shipping(tmp_path: Path) -> None:
         {"blocks": 10**400},
         {"blocks": "1"},
         {"blocks": None},
-        {"split": 5},
+        {"split": 128},
         {"split": [4]},
         {"split": None},
         {"stream_fingerprint": None},

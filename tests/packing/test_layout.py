@@ -75,7 +75,7 @@ def test_a_checkpoint_is_read_back(tmp_path: Path) -> None:
         ({"offset": [[0.0], [0.0], [0.0]]}, {}),
         ({}, {"clip_low": 7.0}),
         ({}, {"clip_low": "x"}),
-        ({}, {"split": 5}),
+        ({}, {"split": 128}),
         ({}, {"model_fingerprint": 3}),
         ({}, {"model_fingerprint": "zz" * 8}),
         ({"order": [2.0, 0.0, 1.0]}, {}),
