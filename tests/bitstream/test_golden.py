@@ -12,7 +12,6 @@ from PIL import Image
 from featcodec import bitstream
 from featcodec.bitstream import SideInfo
 from featcodec.errors import EncoderError
-from featcodec.packing.tiling import TileGrid
 from featcodec.video import open_video_codec
 
 FOLDER = Path(__file__).parents[1] / "golden"
@@ -22,7 +21,8 @@ NAMES = list(FILES)
 
 def expected_header(name: str) -> SideInfo:
     fields = json.loads((FOLDER / f"{name}.json").read_text())
-    return SideInfo(**{**fields, "fingerprint": bytes.fromhex(fields["fingerprint"])})
+    further = tuple(map(tuple, fields.get("further", ())))
+    return SideInfo(**{**fields, "fingerprint": bytes.fromhex(fields["fingerprint"]), "further": further})
 
 
 def data_of(name: str) -> bytes:
@@ -30,11 +30,12 @@ def data_of(name: str) -> bytes:
 
 
 def test_the_golden_files_are_there() -> None:
-    for version, at_least in ((1, 9), (2, 4)):
+    for version, at_least in ((1, 9), (2, 4), (3, 6)):
         names = [name for name in NAMES if bitstream.format_version(data_of(name)) == version]
         assert len(names) >= at_least
         assert sum(expected_header(name).is_raw for name in names) >= 1
         assert sum(FILES[name].suffix == ".265" for name in names) >= 1
+    assert {len(expected_header(name).tensors) for name in names} == {1, 3}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -51,7 +52,9 @@ def test_golden_files_decode_to_their_samples(name: str, codec: str) -> None:
     samples = np.asarray(Image.open(FOLDER / f"{name}.png"))
     assert samples.dtype == np.uint8
     assert np.array_equal(decoder.decode(stream, side_info.frame_shape), samples)
-    assert TileGrid(side_info.tile_rows, side_info.tile_cols).untile(samples, side_info.channels).any()
+    tensors = side_info.bands.untile(samples)
+    assert [tensor.shape for tensor in tensors] == list(side_info.tensors)
+    assert all(tensor.any() for tensor in tensors)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from PIL import Image
 
 from featcodec import bitstream
 from featcodec.bitstream import RAW_QP, SideInfo
+from featcodec.packing.bands import Bands, TensorScale
 from featcodec.packing.tiling import TileGrid
 from featcodec.system.files import write_atomically
 from featcodec.video import EncoderSettings, open_video_codec
@@ -70,12 +72,14 @@ def add(
     grid: TileGrid | None = None,
     version: int = bitstream.VERSION,
     hevc: EncoderSettings | None = None,
+    further: Sequence[npt.NDArray[np.uint8]] = (),
 ) -> None:
-    """Add one golden file, unless it exists."""
+    """Add one golden file, unless it exists. The first tensor is the finest; `grid` is that of its tiles."""
     if any(FOLDER.glob(f"{name}.26?")):
         print(f"{name}: exists, left alone")
         return
-    grid = grid or TileGrid.near_square(samples.shape[0])
+    scales = tuple(TensorScale(len(each), samples.shape[2] // each.shape[2]) for each in further)
+    bands = Bands(len(samples), grid, scales) if grid else Bands.near_square(len(samples), scales)
     settings = hevc or EncoderSettings(preset, parameters or {})
     codec = open_video_codec("hevc" if hevc else "none" if qp == RAW_QP else "ffmpeg", settings)
     side_info = SideInfo(
@@ -86,8 +90,8 @@ def add(
         channels=samples.shape[0],
         feature_height=samples.shape[1],
         feature_width=samples.shape[2],
-        tile_rows=grid.rows,
-        tile_cols=grid.cols,
+        tile_rows=bands.grid.rows,
+        tile_cols=bands.grid.cols,
         clip_low=float(np.float32(clip[0])),
         clip_high=float(np.float32(clip[1])),
         bits=bits,
@@ -95,8 +99,9 @@ def add(
         fingerprint=FINGERPRINT,
         qp=qp,
         encoder_tag=codec.tag,
+        further=tuple(each.shape for each in further),
     )
-    (stream,) = codec.encode([grid.tile(samples)], 0 if qp == RAW_QP else qp)
+    (stream,) = codec.encode([bands.tile([samples, *further])], 0 if qp == RAW_QP else qp)
     data = bitstream.pack(side_info, stream, version=version)
     write_atomically(FOLDER / f"{name}{codec.standard.suffix}", data)
     text = json.dumps({**vars(side_info), "fingerprint": side_info.fingerprint.hex()}, indent=2)
@@ -125,13 +130,25 @@ if __name__ == "__main__":
     add_old("6ch-tools-qp30", tensor(6, 32, 32), qp=30, parameters=tools)
     add_old("1ch-padded-qp0", tensor(1, 3, 5), qp=0, original=(1, 1))
     add_old("20ch-raw", sparse(20, 8, 8), qp=RAW_QP, bits=3)
-    add("v2-20ch-qp38", tensor(20, 32, 32), qp=38)
-    add("v2-13ch-fast-qp30", tensor(13, 16, 24), qp=30, clip=(-0.2786, 3.0), preset="fast")
-    grid = TileGrid(1, 6)
-    add("v2-6ch-row-qp46", tensor(6, 32, 32), qp=46, clip=(-1.5, 6.25), bits=7, split=2, stride=4, grid=grid)
-    add("v2-20ch-raw", sparse(20, 8, 8), qp=RAW_QP, bits=3)
+    add_second = functools.partial(add, version=2)
+    add_second("v2-20ch-qp38", tensor(20, 32, 32), qp=38)
+    add_second("v2-13ch-fast-qp30", tensor(13, 16, 24), qp=30, clip=(-0.2786, 3.0), preset="fast")
+    row = {"clip": (-1.5, 6.25), "bits": 7, "split": 2, "stride": 4, "grid": TileGrid(1, 6)}
+    add_second("v2-6ch-row-qp46", tensor(6, 32, 32), qp=46, **row)
+    add_second("v2-20ch-raw", sparse(20, 8, 8), qp=RAW_QP, bits=3)
     filters = EncoderSettings("medium", encoder=X265)
-    add("v2-20ch-hevc-qp38", tensor(20, 32, 32), qp=38, hevc=HEVC_PROFILES["fast"].bottleneck)
-    add("v2-13ch-hevc-filtered-qp30", tensor(13, 16, 24), qp=30, clip=(-0.2786, 3.0), hevc=filters)
-    add("v2-1ch-hevc-padded-qp0", tensor(1, 3, 5), qp=0, stride=32, original=(1, 1), hevc=filters)
+    add_second("v2-20ch-hevc-qp38", tensor(20, 32, 32), qp=38, hevc=HEVC_PROFILES["fast"].bottleneck)
+    add_second("v2-13ch-hevc-filtered-qp30", tensor(13, 16, 24), qp=30, clip=(-0.2786, 3.0), hevc=filters)
+    add_second("v2-1ch-hevc-padded-qp0", tensor(1, 3, 5), qp=0, stride=32, original=(1, 1), hevc=filters)
     add_old("13ch-hevc-qp20", tensor(13, 16, 24), qp=20, original=(65535, 1), hevc=HEVC_PROFILES["fast"].latent)
+    late = {"stride": 16, "split": 6}
+    add("v3-20ch-qp38", tensor(20, 16, 16), qp=38, **late)
+    add("v3-13ch-hevc-qp30", tensor(13, 16, 24), qp=30, clip=(-0.2786, 3.0), hevc=HEVC_PROFILES["fast"].latent, **late)
+    add("v3-1ch-wide-qp10", tensor(1, 2, 3), qp=10, stride=64, split=127, original=(1, 1), clip=(-1.5, 6.25), bits=7)
+    # As behind layer 10 of yolo11n, with fewer channels.
+    three = {"split": 10, "further": (tensor(8, 16, 16), tensor(16, 8, 8))}
+    add("v3-three-qp34", tensor(8, 32, 32), qp=34, clip=(-0.2786, 3.0), **three)
+    add("v3-three-hevc-qp34", tensor(8, 32, 32), qp=34, hevc=HEVC_PROFILES["fast"].latent, **three)
+    # Cells are empty in every band, two tensors have one size, and neither columns nor clip range are the usual ones.
+    uneven = {"further": (sparse(3, 8, 8), sparse(13, 2, 2)), "grid": TileGrid(2, 4), "split": 22}
+    add("v3-three-uneven-raw", sparse(5, 8, 8), qp=RAW_QP, bits=3, clip=(-1.5, 6.25), stride=16, **uneven)
