@@ -35,8 +35,7 @@ def command(sources: tuple[str, ...], as_json: bool) -> int:
         print_json(described)
     else:
         for entry in described:
-            rows = [(name.replace("_", " "), _text(value)) for name, value in entry.items() if name != "file"]
-            print_table(entry["file"], ("field", "value"), rows)
+            print_table(entry["file"], ("field", "value"), field_rows(entry))
         if described:
             files_in_words = "1 file" if len(described) == 1 else f"{len(described)} files"
             print_table(files_in_words, ("bytes of", "in all", "per file", "share"), byte_rows(described))
@@ -44,7 +43,11 @@ def command(sources: tuple[str, ...], as_json: bool) -> int:
 
 
 def describe(path: Path) -> dict[str, Any]:
-    """Everything that is in a bitstream file, as plain values."""
+    """Everything that is in a bitstream file, as plain values.
+
+    `tensors` has the channels, height and width of each tensor, and its stride (pixels of the letterboxed image per
+    sample). The fields `channels`, `feature_height` and `feature_width` are those of the first, finest tensor.
+    """
     from featcodec import bitstream
     from featcodec.bitstream.rate import bits_per_pixel
 
@@ -57,6 +60,12 @@ def describe(path: Path) -> dict[str, Any]:
         "fingerprint": side_info.fingerprint.hex(),
         "qp": None if side_info.is_raw else side_info.qp,
     }
+    # `tensors` has them all.
+    del fields["further"]
+    tensors = [
+        {"channels": channels, "height": height, "width": width, "stride": side_info.letterboxed_width // width}
+        for channels, height, width in side_info.tensors
+    ]
     size = (len(data), side_info.original_width, side_info.original_height)
     height, width = side_info.frame_shape
     return {
@@ -64,12 +73,29 @@ def describe(path: Path) -> dict[str, Any]:
         "format_version": bitstream.format_version(data),
         "coded_as": "raw samples" if side_info.is_raw else f"{standard} intra picture",
         **fields,
+        "tensors": tensors,
         "frame_width": width,
         "frame_height": height,
         **{f"{name}_bytes": value for name, value in asdict(bytes_by_use).items()},
         "total_bytes": len(data),
         "bpp": round(bits_per_pixel([size]), 6),
     }
+
+
+def field_rows(entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """The fields of a file as rows of texts: name and value. Several tensors have a row each; one is in the other rows.
+
+    Args:
+        entry: a result of `describe`.
+    """
+    rows = []
+    for name, value in entry.items():
+        if name == "tensors":
+            several = value if len(value) > 1 else []
+            rows += [(f"tensor {number}", _tensor_text(each)) for number, each in enumerate(several, 1)]
+        elif name != "file":
+            rows.append((name.replace("_", " "), _text(value)))
+    return rows
 
 
 def byte_rows(described: list[dict[str, Any]]) -> list[tuple[str, str, str, str]]:
@@ -84,6 +110,10 @@ def byte_rows(described: list[dict[str, Any]]) -> list[tuple[str, str, str, str]
         size = sum(entry[f"{part}_bytes"] for entry in described)
         rows.append((part.replace("_", " "), str(size), f"{size / len(described):.1f}", f"{100 * size / whole:.2f} %"))
     return rows
+
+
+def _tensor_text(tensor: dict[str, int]) -> str:
+    return f"{tensor['channels']} channels of {tensor['width']}x{tensor['height']}, stride {tensor['stride']}"
 
 
 def _text(value: Any) -> str:

@@ -111,16 +111,19 @@ def file_by_hand(fields: bytes) -> bytes:
     return PICTURE.removesuffix(b"\0\0\1" + SLICE) + b"\0\0\1" + sei + b"\0\0\1" + SLICE
 
 
-REAL = [("ffmpeg", 1), ("ffmpeg", 2), ("hevc", 1), ("hevc", 2)]
+REAL = [(name, version) for name in ("ffmpeg", "hevc") for version in (1, 2, 3)]
 
 
 @pytest.fixture(scope="module", params=REAL, ids=[f"{name}-{version}" for name, version in REAL])
 def real_file(request: pytest.FixtureRequest) -> bytes:
-    """A small real picture as a file of about 200 bytes, of either standard and in either version."""
+    """A small real picture as a file of about 200 bytes, of either standard, in each version; in 3, two tensors."""
     name, version = request.param
     side_info = dataclasses.replace(
         SIDE_INFO, channels=6, feature_height=32, feature_width=32, tile_rows=2, tile_cols=3, letterboxed_height=512
     )
+    if version == 3:
+        side_info = dataclasses.replace(side_info, letterboxed_width=256, letterboxed_height=256, split=10)
+        side_info = dataclasses.replace(side_info, further=((12, 16, 16),))
     (stream,) = open_video_codec(name).encode([make_frame(side_info.frame_shape)], 40)
     return bitstream.pack(side_info, stream, version=version)
 
@@ -250,14 +253,16 @@ def test_every_header_can_be_written_as_the_document_says_of_version_1(side_info
 
 
 @pytest.mark.parametrize(
-    ("name", "at", "size"), [("v2-20ch-qp38", 44, 48), ("6ch-qp38", 60, 64)], ids=["version 2", "version 1"]
+    ("name", "at", "size"),
+    [("v2-20ch-qp38", 44, 48), ("v3-three-qp34", 43, 52), ("6ch-qp38", 60, 64)],
+    ids=["version 2", "version 3", "version 1"],
 )
 def test_the_worked_examples_of_the_document_are_golden_files(name: str, at: int, size: int) -> None:
     text = (REPO / "docs" / "bitstream.md").read_text()
     dumps = re.findall(r"^```\n((?:00[0-9a-f]0  [0-9a-f ]+\n)+)```$", text, re.MULTILINE)
     dumped = [b"".join(bytes.fromhex(line[6:]) for line in dump.splitlines()) for dump in dumps]
     data = (REPO / "tests" / "golden" / f"{name}.266").read_bytes()
-    assert [len(one) for one in dumped] == [48, 64]
+    assert [len(one) for one in dumped] == [48, 52, 64]
     assert data[at : at + size] in dumped
     assert UUID_BYTES in data[at : at + size]
 
@@ -442,6 +447,38 @@ def test_a_slice_of_another_file_is_detected(real_file: bytes) -> None:
     (stream,) = open_video_codec(name).encode([make_frame((64, 96), seed=1)], 40)
     with pytest.raises(BitstreamError, match="checksum"):
         bitstream.unpack(nal.join_units([*units[:-1], nal.split_units(stream)[-1]]))
+
+
+# Several tensors; their fields are in test_side_info.py.
+
+SEVERAL = dataclasses.replace(SIDE_INFO, split=10, further=((128, 22, 32), (256, 11, 16)))
+
+
+def test_a_file_of_several_tensors_is_byte_for_byte_what_the_document_says() -> None:
+    fields = bytes.fromhex("03 0280 01ab 10 0b 0a ea 0123456789abcdef 26 a6c4 03f3 07f4 0ff5")
+    data = bitstream.pack(SEVERAL, PICTURE)
+    assert data == file_by_hand(fields)
+    assert bitstream.unpack(data) == (SEVERAL, PICTURE)
+    assert bitstream.format_version(data) == 3
+    assert bitstream.breakdown(data).side_info == 51
+    assert bitstream.pack(SEVERAL, hevc_stream(HEVC_UNITS)) == hevc_file(HEVC_UNITS, fields)
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_several_tensors_are_not_written_in_older_versions(version: int) -> None:
+    with pytest.raises(BitstreamError, match="use version 3"):
+        bitstream.pack(SEVERAL, PICTURE, version=version)
+
+
+def test_the_longest_side_info_of_version_3_is_read() -> None:
+    """Eight tensors, columns and clip range stand there, and zeros need emulation prevention."""
+    shape = {"channels": 1, "feature_height": 44, "feature_width": 1, "further": ((1, 44, 1),) * 7}
+    sides = {"letterboxed_height": 44 * 64, "letterboxed_width": 64, "tile_rows": 1, "tile_cols": 3}
+    zeros = {"original_width": 256, "split": 0, "fingerprint": bytes(8), "encoder_tag": 0}
+    eight = dataclasses.replace(SIDE_INFO, **shape, **sides, **zeros, clip_low=0.0, clip_high=2.0**-126)
+    data = bitstream.pack(eight, PICTURE)
+    assert bitstream.unpack(data) == (eight, PICTURE)
+    assert 70 < bitstream.breakdown(data).side_info <= 128
 
 
 # HEVC files, by hand from docs/bitstream.md.

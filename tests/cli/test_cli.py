@@ -395,9 +395,25 @@ def test_inspect_adds_up_where_the_bytes_of_a_set_go(run: Any, coded: Path) -> N
 
 def test_inspect_says_which_version_a_file_has(run: Any) -> None:
     golden = Path(__file__).parents[1] / "golden"
-    for name, version in (("6ch-qp38", 1), ("v2-20ch-qp38", 2)):
+    for name, version in (("6ch-qp38", 1), ("v2-20ch-qp38", 2), ("v3-20ch-qp38", 3)):
         (report,) = json.loads(run("inspect", golden / f"{name}.266", "--json")[1])
         assert report["format_version"] == version
+        sides = {"height": report["feature_height"], "width": report["feature_width"]}
+        stride = report["letterboxed_width"] // report["feature_width"]
+        assert report["tensors"] == [{"channels": report["channels"], **sides, "stride": stride}]
+
+
+def test_inspect_shows_every_tensor_and_the_split(run: Any) -> None:
+    path = Path(__file__).parents[1] / "golden/v3-three-qp34.266"
+    (report,) = json.loads(run("inspect", path, "--json")[1])
+    assert "further" not in report
+    assert (report["split"], report["frame_width"], report["frame_height"]) == (10, 128, 88)
+    assert [tuple(tensor.values()) for tensor in report["tensors"]] == [(8, 32, 32, 8), (8, 16, 16, 16), (16, 8, 8, 32)]
+    code, out, _ = run("inspect", path)
+    assert code == 0
+    assert re.search(r"^ *split +10\b", out, re.MULTILINE)
+    for number, text in enumerate(("8 channels of 32x32, stride 8", "8 channels of 16x16", "16 channels of 8x8"), 1):
+        assert re.search(rf"^ *tensor {number} +{text}", out, re.MULTILINE)
 
 
 def test_inspect_goes_on_after_a_foreign_file(run: Any, coded: Path, tmp_path: Path) -> None:

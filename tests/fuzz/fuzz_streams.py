@@ -87,8 +87,11 @@ class Streams:
             raise WrongError(f"a frame of {frame.shape}, not {side_info.frame_shape}")
         if bitstream.breakdown(data).total != len(data):
             raise WrongError("the parts of the file do not add up")
-        if not np.isfinite(packing_of(side_info, None).to_tensor(frame)).all():
-            raise WrongError("the tensor is not finite")
+        tensors = packing_of(side_info, None).to_tensors(frame)
+        if [tensor.shape for tensor in tensors] != list(side_info.tensors):
+            raise WrongError("the tensors are not those of the side info")
+        if not all(np.isfinite(tensor).all() for tensor in tensors):
+            raise WrongError("a tensor is not finite")
         return side_info, frame
 
 
@@ -101,6 +104,11 @@ def _made_now() -> list[bytes]:
         if shape != side_info.frame_shape:
             side_info = SideInfo(640, 480, 256, 256, 15, 32, 32, 5, 3, -3.0, 3.0, 8, 4, bytes(8), qp, 7)
         streams.append(bitstream.pack(side_info, picture))
+    further = ((9, 16, 16), (30, 8, 8))
+    late = SideInfo(640, 480, 256, 256, 6, 32, 32, 2, 3, -0.5, 3.0, 8, 10, bytes(8), 34, 7, further)
+    for name in ("ffmpeg", "hevc"):
+        (picture,) = open_video_codec(name).encode([make_frame(late.frame_shape)], late.qp)
+        streams.append(bitstream.pack(late, picture))
     return streams
 
 
