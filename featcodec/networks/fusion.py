@@ -76,9 +76,9 @@ def default_sizes(
     """Sizes of a bottleneck that nobody chose.
 
     For one tensor, those of the paper: two thirds and one third of its channels. Several levels are fused one scale
-    above the finest. There, AE takes a quarter of the time that it takes at the scale of the finest level, and a sample
-    is still fine enough for the boxes of the finest level. At coarser scales, the tensor would need more channels, each
-    of so few samples that a video codec finds little to predict. The tensor has a quarter of the samples of the finest
+    above the finest. There, AE computes less than a third of what it does at the finest scale, and a sample is still
+    fine enough for the boxes of the finest level. At coarser scales, the tensor would need more channels, each of so
+    few samples that a video codec finds little to predict. The tensor has a quarter of the samples of the finest
     level, and as many channels inside AE as in the paper, twice the tensor's. A quarter is less than the paper's third,
     because deeper layers keep less of the picture; coarser levels are computed from the finest one and add little.
 
@@ -113,7 +113,9 @@ def check_level_count(features: Features, count: int) -> tuple[Tensor, ...]:
     """
     levels = levels_of(features)
     if len(levels) != count:
-        raise WeightsError(f"takes {count} levels, not {len(levels)}; use the detector and split it was trained with")
+        raise WeightsError(
+            f"a network for {count} tensors was given {len(levels)}; use the detector and split it was trained with"
+        )
     return levels
 
 

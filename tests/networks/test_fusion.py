@@ -126,11 +126,11 @@ def test_values_below_silu_can_be_made() -> None:
 
 def test_levels_of_another_number_are_refused() -> None:
     levels = levels_for(SMALL)
-    with pytest.raises(WeightsError, match="takes 3 levels, not 2; use the detector and split"):
+    with pytest.raises(WeightsError, match="for 3 tensors was given 2; use the detector and split"):
         small().encode(levels[:2])
     one = Bottleneck(dataclasses.replace(SMALL, feature_channels=5, level_channels=(), level_scales=(), fusion_scale=0))
     assert one.encode(levels[0]).shape == (2, 4, 8, 16)
-    with pytest.raises(WeightsError, match="takes 1 levels, not 3"):
+    with pytest.raises(WeightsError, match="for 1 tensors was given 3"):
         one.encode(levels)
 
 

@@ -227,7 +227,7 @@ def test_levels_become_one_picture(config: RecNetConfig) -> None:
     side = 8 * config.pixels_per_sample
     assert side == (32 if config is LEVELS else 64)
     assert small(config)(inputs_of(config)).shape == (2, 3, side, side)
-    with pytest.raises(WeightsError, match="levels, not 2; use the detector"):
+    with pytest.raises(WeightsError, match="tensors was given 2; use the detector"):
         small(config)((torch.randn(1, 5, 8, 8), torch.randn(1, 6, 4, 4)))
 
 
