@@ -197,6 +197,8 @@ def with_decoder(bottleneck: Bottleneck, hidden_channels: int, blocks: int, *, k
     after = [module for module in larger.decoder.modules() if isinstance(module, nn.Conv2d)]
     exits = max(1, len(old.levels))
     first, *middle = before[:-exits]
+    slopes = {name: slope for name, slope in bottleneck.decoder.state_dict().items() if name.endswith(".slope")}
+    larger.decoder.load_state_dict(slopes, strict=False)
     with torch.no_grad():
         _grow(after[0], first)
         for number, convolution in enumerate(middle, 1):

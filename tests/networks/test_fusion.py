@@ -117,11 +117,20 @@ def test_ae_is_cheap_beside_what_the_finest_scale_would_cost() -> None:
     assert numbers(1) < numbers(0) / 3
 
 
-def test_values_below_silu_can_be_made() -> None:
+def test_ad_ends_in_silu_and_learns_where_a_level_does_not() -> None:
     """A layer that ends in a sum may go below -0.2785, SiLU's least value."""
+    bottleneck = small()
     coded = 10 * torch.randn(1, 4, 4, 4, generator=torch.Generator().manual_seed(1))
-    with torch.inference_mode():
-        assert all(float(level.min()) < -0.3 for level in levels_of(small().decode(coded)))
+    levels = levels_of(bottleneck.decode(coded))
+    assert all(float(level.detach().min()) >= -0.2785 for level in levels)
+    torch.stack([(level + 1).square().mean() for level in levels]).sum().backward()
+    slopes = [parameter for name, parameter in bottleneck.named_parameters() if name.endswith("slope")]
+    assert [len(slope) for slope in slopes] == [5, 6, 8]
+    for slope in slopes:
+        assert slope.grad is not None
+        assert slope.grad.abs().min() > 0
+        slope.data.fill_(1)
+    assert all(float(level.detach().min()) < -0.3 for level in levels_of(bottleneck.decode(coded)))
 
 
 def test_levels_of_another_number_are_refused() -> None:
@@ -202,16 +211,24 @@ def test_large_claims_allocate_nothing(tmp_path: Path) -> None:
 # An AD that is larger than AE
 
 
+def trained() -> Bottleneck:
+    """With slopes that are no longer 0."""
+    bottleneck = small()
+    for number, leave in enumerate(bottleneck.decoder.exits):
+        leave.slope.data.fill_(0.1 * (number + 1))
+    return bottleneck
+
+
 def larger(**changes: Any) -> Bottleneck:
     torch.manual_seed(3)
-    return with_decoder(small(), **{"hidden_channels": 9, "blocks": 3, "knows_qp": True, **changes})
+    return with_decoder(trained(), **{"hidden_channels": 9, "blocks": 3, "knows_qp": True, **changes})
 
 
 def test_a_larger_decoder_computes_the_same_until_it_is_trained(tmp_path: Path) -> None:
     coded, qp = torch.randn(2, 4, 4, 8), torch.tensor([0.0, 43])
     for changes in ({}, {"blocks": 1}, {"hidden_channels": 6}, {"knows_qp": False}):
         grown = larger(**changes)
-        for mine, theirs in zip(grown.decode(coded, qp), small().decode(coded), strict=True):
+        for mine, theirs in zip(grown.decode(coded, qp), trained().decode(coded), strict=True):
             assert torch.allclose(mine, theirs, atol=1e-6)
         assert grown.edge_fingerprint() == small().edge_fingerprint()
     save_bottleneck(tmp_path / "b.safetensors", larger())
