@@ -104,17 +104,18 @@ def _direct_readers(
     from featcodec.privacy.direct_reader import find_shipped_direct_reader, load_direct_reader
     from featcodec.privacy.plates import DirectPlates
 
-    edges = [codec.model.edge_fingerprint for codec in codecs]
-    given: dict[bytes, tuple[Path, DirectReader]] = {}
+    # An edge fingerprint does not name the split.
+    edges = [(codec.model.edge_fingerprint, codec.model.split) for codec in codecs]
+    given: dict[tuple[bytes, int], tuple[Path, DirectReader]] = {}
     for path in dict.fromkeys(paths):
         reader = load_direct_reader(path)
-        edge = bytes.fromhex(reader.config.edge_fingerprint)
+        edge = bytes.fromhex(reader.config.edge_fingerprint), reader.config.split
         if edge not in edges:
             raise WeightsError(f"{path}: not trained on these networks; give its `detector` and `bottleneck`")
         if edge in given:
             raise InputError(f"{path} and {given[edge][0]} read the same tensors; give only one")
         given[edge] = path, reader
-    found = [given[edge][1] if edge in given else find_shipped_direct_reader(edge) for edge in edges]
+    found = [given[edge][1] if edge in given else find_shipped_direct_reader(*edge) for edge in edges]
     return [{} if reader is None else {DIRECT: DirectPlates(reader, details)} for reader in found]
 
 

@@ -82,12 +82,17 @@ def detector_command(**options: Any) -> None:
 @click.option(
     "--channels",
     type=click.IntRange(1, 4096),
-    help="Channels of the tensor. [default: a third of the feature channels]",
+    help="Channels of the tensor. [default: a third of the feature channels; of levels, as many as the finest has]",
 )
 @click.option(
     "--hidden",
     type=click.IntRange(1, 4096),
-    help="Channels inside AE and AD. [default: two thirds of the feature channels]",
+    help="Channels inside AE and AD. [default: two thirds of the feature channels; of levels, twice the tensor's]",
+)
+@click.option(
+    "--fusion-scale",
+    type=click.IntRange(0, 5),
+    help="Where several levels cross: how often the tensor's sides are half those of the finest level. [default: 1]",
 )
 @click.option(
     "--clip",
@@ -114,6 +119,7 @@ def bottleneck_command(**options: Any) -> None:
         split=options["split"],
         channels=options["channels"],
         hidden_channels=options["hidden"],
+        fusion_scale=options["fusion_scale"],
         clip=clip,
         start=options["start"],
         **objective_of(options, data, clip),

@@ -4,7 +4,7 @@ AE: Conv3x3 C -> hidden, SiLU, ResBlock, Conv3x3 hidden -> bottleneck channels, 
 AD: Conv3x3 bottleneck -> hidden, SiLU, ResBlock, Conv3x3 hidden -> C, SiLU. AE and AD have no BatchNorm.
 
 Not in the paper: AD may be wider and deeper than AE, because it runs in the cloud, and it may know the QP. Then it also
-undoes coding noise, and needs no restoration.
+undoes coding noise, and needs no restoration. And AE may fuse several levels into one tensor (`fusion`).
 """
 
 from __future__ import annotations
@@ -39,10 +39,24 @@ from featcodec.networks.checkpoints import (
     load_network,
     save_checkpoint,
 )
+from featcodec.networks.features import Features
+from featcodec.networks.fusion import (
+    MAX_LEVELS,
+    FusingEncoder,
+    Level,
+    SplittingDecoder,
+    check_level_count,
+    check_levels,
+    largest_fusion_scale,
+    structure_text,
+)
 from featcodec.packing.quantize import UniformQuantizer
 
 KIND = "bottleneck"
-_LATER = ("decoder_hidden_channels", "decoder_blocks", "decoder_knows_qp")
+_LATER = (
+    *("decoder_hidden_channels", "decoder_blocks", "decoder_knows_qp"),
+    *("level_channels", "level_scales", "fusion_scale"),
+)
 """Config fields that checkpoints of older versions do not have."""
 _MAX_BLOCKS = 64
 
@@ -52,7 +66,8 @@ class BottleneckConfig:
     """The content of a bottleneck checkpoint besides its weights.
 
     Attributes:
-        feature_channels: channels of the detector's feature tensor at the split (192 for yolov5m).
+        feature_channels: channels of the detector's feature tensor at the split (192 for yolov5m); of several levels,
+            the sum.
         hidden_channels: channels inside AE and AD (paper: two thirds of the feature channels).
         channels: channels of the tensor (paper: one third of the feature channels).
         clip_low, clip_high: clip range of the tensor (paper: [-3, 3]).
@@ -62,6 +77,9 @@ class BottleneckConfig:
         decoder_hidden_channels: channels inside AD; 0 means `hidden_channels`, as in the paper.
         decoder_blocks: ResBlocks of AD; 1 in the paper.
         decoder_knows_qp: whether AD takes the QP as one more channel (`featcodec.networks.blocks.with_qp_plane`).
+        level_channels, level_scales: channels and scale of each level, the finest first, if AE fuses levels
+            (`featcodec.networks.fusion`); else both are empty.
+        fusion_scale: the scale of the tensor; 0 is that of the finest level.
     """
 
     feature_channels: int
@@ -75,6 +93,14 @@ class BottleneckConfig:
     decoder_hidden_channels: int = 0
     decoder_blocks: int = 1
     decoder_knows_qp: bool = False
+    level_channels: tuple[int, ...] = ()
+    level_scales: tuple[int, ...] = ()
+    fusion_scale: int = 0
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels that AE fuses, the finest first; none if AE takes one tensor, as in the paper."""
+        return tuple(map(Level, self.level_channels, self.level_scales))
 
     def quantizer(self) -> UniformQuantizer:
         """The 8-bit quantizer of the clip range."""
@@ -88,17 +114,36 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.config = config
         outer, hidden, inner = config.feature_channels, config.hidden_channels, config.channels
-        self.encoder = nn.Sequential(*channel_stack(outer, hidden, inner))
         width, inputs = config.decoder_hidden_channels or hidden, inner + config.decoder_knows_qp
-        self.decoder = nn.Sequential(*channel_stack(inputs, width, outer, config.decoder_blocks), nn.SiLU())
+        self.encoder: nn.Module
+        self.decoder: nn.Module
+        if config.levels:
+            scale = config.fusion_scale
+            self.encoder = FusingEncoder(config.levels, hidden, inner, scale)
+            self.decoder = SplittingDecoder(config.levels, inputs, width, scale, config.decoder_blocks)
+        else:
+            self.encoder = nn.Sequential(*channel_stack(outer, hidden, inner))
+            self.decoder = nn.Sequential(*channel_stack(inputs, width, outer, config.decoder_blocks), nn.SiLU())
         self.eval()
 
-    def encode(self, features: Tensor) -> Tensor:
-        """AE: (B, feature_channels, H, W) -> (B, channels, H, W)."""
+    def encode(self, features: Features) -> Tensor:
+        """AE.
+
+        Args:
+            features: (B, feature_channels, H, W); or, if AE fuses levels, (B, C, H, W) per level, the finest first.
+
+        Returns:
+            (B, channels, H, W); of levels, at the fusion scale.
+
+        Raises:
+            WeightsError: there are more or fewer levels than AE takes.
+        """
+        if not self.config.levels:
+            (features,) = check_level_count(features, 1)
         output: Tensor = self.encoder(features)
         return output
 
-    def decode(self, coded: Tensor, qp: Tensor | None = None) -> Tensor:
+    def decode(self, coded: Tensor, qp: Tensor | None = None) -> Features:
         """AD.
 
         Args:
@@ -107,18 +152,22 @@ class Bottleneck(nn.Module):
                 not know the QP ignores it.
 
         Returns:
-            (B, feature_channels, H, W).
+            what AE was given: (B, feature_channels, H, W), or the levels.
         """
-        output: Tensor = self.decoder(with_qp_plane(coded, qp) if self.config.decoder_knows_qp else coded)
+        output: Features = self.decoder(with_qp_plane(coded, qp) if self.config.decoder_knows_qp else coded)
         return output
 
     def fingerprint(self) -> bytes:
         """8 bytes that name the weights."""
-        return fingerprint(self.state_dict())
+        return fingerprint(self.state_dict(), structure=self._structure())
 
     def edge_fingerprint(self) -> bytes:
         """8 bytes that name the weights of AE alone."""
-        return fingerprint(self.encoder.state_dict())
+        return fingerprint(self.encoder.state_dict(), structure=self._structure())
+
+    def _structure(self) -> str:
+        levels = self.config.levels
+        return structure_text(levels, self.config.fusion_scale) if levels else ""
 
 
 def with_decoder(bottleneck: Bottleneck, hidden_channels: int, blocks: int, *, knows_qp: bool) -> Bottleneck:
@@ -146,16 +195,20 @@ def with_decoder(bottleneck: Bottleneck, hidden_channels: int, blocks: int, *, k
     larger.encoder.load_state_dict(bottleneck.encoder.state_dict())
     before = [module for module in bottleneck.decoder.modules() if isinstance(module, nn.Conv2d)]
     after = [module for module in larger.decoder.modules() if isinstance(module, nn.Conv2d)]
-    first, *middle, last = before
+    exits = max(1, len(old.levels))
+    first, *middle = before[:-exits]
+    slopes = {name: slope for name, slope in bottleneck.decoder.state_dict().items() if name.endswith(".slope")}
+    larger.decoder.load_state_dict(slopes, strict=False)
     with torch.no_grad():
         _grow(after[0], first)
         for number, convolution in enumerate(middle, 1):
             _grow(after[number], convolution)
-        for convolution in after[len(middle) + 2 : -1 : 2]:  # the second convolution of each new ResBlock
+        for convolution in after[len(middle) + 2 : -exits : 2]:  # the second convolution of each new ResBlock
             nn.init.zeros_(convolution.weight)
             if convolution.bias is not None:
                 nn.init.zeros_(convolution.bias)
-        _grow(after[-1], last)
+        for wider, convolution in zip(after[-exits:], before[-exits:], strict=True):
+            _grow(wider, convolution)
     return larger
 
 
@@ -197,8 +250,15 @@ def load_bottleneck(path: Path) -> Bottleneck:
 
 def _read_config(content: Mapping[str, Any]) -> BottleneckConfig:
     config = config_from(BottleneckConfig, content, later=_LATER)
-    sizes = (config.feature_channels, config.hidden_channels, config.channels)
-    check_sizes("channels", sizes, 1, MAX_CHANNELS)
+    check_sizes("feature channels", [config.feature_channels], 1, MAX_CHANNELS * MAX_LEVELS)
+    check_sizes("channels", (config.hidden_channels, config.channels), 1, MAX_CHANNELS)
+    if config.level_channels or config.level_scales or config.fusion_scale:
+        check_levels(config.level_channels, config.level_scales)
+        check_sizes("fusion scale", [config.fusion_scale], 0, largest_fusion_scale(config.levels))
+        if sum(config.level_channels) != config.feature_channels:
+            raise ValueError(f"levels of {sum(config.level_channels)} channels, not {config.feature_channels}")
+    else:
+        check_sizes("feature channels", [config.feature_channels], 1, MAX_CHANNELS)
     check_sizes("decoder hidden channels", [config.decoder_hidden_channels], 0, MAX_CHANNELS)
     check_sizes("decoder blocks", [config.decoder_blocks], 0, _MAX_BLOCKS)
     check_split(config.split)

@@ -256,6 +256,13 @@ def check_sizes(what: str, sizes: Sequence[int], low: int, high: int) -> None:
         raise ValueError(f"{what} {', '.join(map(repr, sizes))}: not whole numbers within {low}..{high}")
 
 
+def check_power_of_two(what: str, size: int, high: int) -> None:
+    """Raise ValueError unless it is a power of two, from 1 to `high`."""
+    check_sizes(what, [size], 1, high)
+    if size & (size - 1):
+        raise ValueError(f"{what} {size}: not a power of two")
+
+
 def check_split(split: int) -> None:
     """Raise ValueError unless a stream can name that layer as its split, 0..127."""
     check_sizes("split", [split], 0, MAX_SPLIT)

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from featcodec.bitstream import SideInfo
 from featcodec.codec import FeatureCodec
-from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import BitstreamError, InputError, WeightsError
 from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
+from featcodec.networks.features import Features, features_of_levels, levels_of
+from featcodec.networks.fusion import levels_of_shapes
 from featcodec.packing.frames import Frame
 from featcodec.privacy.attackers import AttackerNet, attacks, load_attacker, shipped_attacker
+from featcodec.privacy.crossing import pixels_per_sample, tensor_shapes
 from featcodec.privacy.recnet import RecNetConfig
 from featcodec.system.devices import one_by_one
 
@@ -44,6 +46,10 @@ class Attack:
 
     def __post_init__(self) -> None:
         model, config = self.codec.model, self.recnet.config
+        if model.split != config.split:
+            raise WeightsError(
+                f"inverts split {config.split}, but the model has split {model.split}; give another `bottleneck`"
+            )
         if not attacks(self.recnet, model):
             trained_on, attacked = config.edge_fingerprint, model.edge_fingerprint.hex()
             if isinstance(config, RecNetConfig) and not trained_on:
@@ -52,14 +58,12 @@ class Attack:
                 f"the RecNet is for model {trained_on}, but the attacked model is {attacked} ({model.kind}); give the "
                 "`detector` and `bottleneck` of the RecNet, or another RecNet"
             )
-        if model.split != DEFAULT_SPLIT:
-            raise WeightsError(
-                f"inverts split {DEFAULT_SPLIT}, but the model has split {model.split}; give another `bottleneck`"
-            )
-        if config.input_channels != model.channels:
-            raise WeightsError(
-                f"takes {config.input_channels} channels, not the model's {model.channels}; train it again"
-            )
+        crossing = tensor_shapes(model)
+        needed = sum(channels for channels, _, _ in crossing)
+        if config.input_channels != needed:
+            raise WeightsError(f"takes {config.input_channels} channels, not the model's {needed}; train it again")
+        if config.inputs != levels_of_shapes(crossing) or config.pixels_per_sample != pixels_per_sample(crossing):
+            raise WeightsError("takes tensors of other sizes than the model's; train it again")
 
     @classmethod
     def load(cls, codec: FeatureCodec, path: Path | None) -> Attack:
@@ -89,19 +93,20 @@ class Attack:
         for side_info, _ in batch:
             if side_info.split != self.codec.model.split:
                 raise BitstreamError(
-                    f"has split {side_info.split}, but RecNet inverts split {DEFAULT_SPLIT}; encode with that split"
+                    f"has split {side_info.split}, but RecNet inverts split {self.recnet.config.split}; encode with "
+                    "that split"
                 )
         side_infos = [side_info for side_info, _ in batch]
         qps = [0 if side_info.is_raw else side_info.qp for side_info in side_infos]
         return self.on_tensors(self.codec.decoded_tensors(batch), [letterbox_of(each) for each in side_infos], qps)
 
     def on_tensors(
-        self, tensors: Tensor, letterboxes: Sequence[Letterbox], qps: Sequence[int] | None = None
+        self, tensors: Features, letterboxes: Sequence[Letterbox], qps: Sequence[int] | None = None
     ) -> list[Picture]:
         """Return reconstructions from tensors of the codec.
 
         Args:
-            tensors: (B, C, H, W), decoded or uncompressed.
+            tensors: (B, C, H, W), decoded or uncompressed; or a tuple with such a tensor per level.
             letterboxes: the letterboxes of the B images.
             qps: the QP of each tensor; None, or 0, means a tensor before coding.
 
@@ -114,11 +119,17 @@ class Attack:
             raise InputError("RecNet makes a picture that is not finite; train RecNet again")
         return [letterbox.crop(image) for image, letterbox in zip(images, letterboxes, strict=True)]
 
-    def letterboxed(self, tensors: Tensor, qps: Sequence[int] | None = None) -> Tensor:
-        """Return reconstructions with the border of the letterbox: (B, 3, 8 H, 8 W) in [0, 1].
+    def letterboxed(self, tensors: Features, qps: Sequence[int] | None = None) -> Tensor:
+        """Return reconstructions with the border of the letterbox: (B, 3, height, width) in [0, 1].
 
         Args:
             tensors, qps: as for `on_tensors`.
         """
-        known = () if qps is None else (torch.tensor(qps, dtype=torch.float32, device=tensors.device),)
-        return one_by_one(self.recnet, tensors.float(), *known).clamp(0, 1)
+        levels = [level.float() for level in levels_of(tensors)]
+        known = () if qps is None else (torch.tensor(qps, dtype=torch.float32, device=levels[0].device),)
+
+        def run(*given: Tensor) -> Tensor:
+            picture: Tensor = self.recnet(features_of_levels(given[: len(levels)]), *given[len(levels) :])
+            return picture
+
+        return one_by_one(run, *levels, *known).clamp(0, 1)

@@ -16,7 +16,7 @@ from featcodec.privacy.strong_recnet import KIND as STRONG_RECNET
 from featcodec.privacy.strong_recnet import StrongRecNet, load_strong_recnet
 
 AttackerNet: TypeAlias = RecNet | StrongRecNet
-"""A network that turns (B, C, H, W) tensors and their QPs into (B, 3, 8 H, 8 W) pictures."""
+"""A network that turns (B, C, H, W) tensors, or several levels of them, and their QPs into (B, 3, H', W') pictures."""
 
 _LOADERS: dict[str, Callable[[Path], AttackerNet]] = {RECNET: load_recnet, STRONG_RECNET: load_strong_recnet}
 KINDS = tuple(_LOADERS)
@@ -24,7 +24,7 @@ KINDS = tuple(_LOADERS)
 
 
 class Attacked(Protocol):
-    """What is known of a model: its two names. `featcodec.split_model.SplitModel` is one."""
+    """What is known of a model: its two names and its split. `featcodec.split_model.SplitModel` is one."""
 
     @property
     def fingerprint(self) -> bytes:
@@ -33,6 +33,10 @@ class Attacked(Protocol):
     @property
     def edge_fingerprint(self) -> bytes:
         """8 bytes that name detector and AE."""
+
+    @property
+    def split(self) -> int:
+        """The last layer of the front-end. Without AE, the fingerprints do not name it."""
 
 
 def load_attacker(path: Path) -> AttackerNet:
@@ -52,6 +56,8 @@ def load_attacker(path: Path) -> AttackerNet:
 
 def attacks(network: AttackerNet, model: Attacked) -> bool:
     """Whether a network was trained on the tensors of a model: those of its detector and AE, whatever its AD is."""
+    if network.config.split != model.split:
+        return False
     if network.config.edge_fingerprint:
         return network.config.edge_fingerprint == model.edge_fingerprint.hex()
     # Checkpoints from before the edge fingerprint. Only RecNets are that old.
@@ -60,11 +66,12 @@ def attacks(network: AttackerNet, model: Attacked) -> bool:
 
 def bind(network: AttackerNet, model: Attacked) -> None:
     """Write into a network's config that it attacks this model."""
-    edge = model.edge_fingerprint.hex()
+    edge, split = model.edge_fingerprint.hex(), model.split
     if isinstance(network.config, RecNetConfig):
-        network.config = replace(network.config, model_fingerprint=model.fingerprint.hex(), edge_fingerprint=edge)
+        name = model.fingerprint.hex()
+        network.config = replace(network.config, model_fingerprint=name, edge_fingerprint=edge, split=split)
     else:
-        network.config = replace(network.config, edge_fingerprint=edge)
+        network.config = replace(network.config, edge_fingerprint=edge, split=split)
 
 
 def find_shipped_attacker(model: Attacked, kind: str = RECNET) -> Path | None:

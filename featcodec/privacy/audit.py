@@ -15,6 +15,7 @@ from torch import Tensor
 
 from featcodec.codec import FeatureCodec
 from featcodec.images.letterbox import Letterbox
+from featcodec.networks.features import Features
 from featcodec.privacy.attack import Picture
 from featcodec.privacy.attack_pictures import (
     check_outputs,
@@ -32,12 +33,12 @@ class PictureAttack(Protocol):
     """Turns tensors of one codec back into pictures. Several threads may use one attack at once."""
 
     def on_tensors(
-        self, tensors: Tensor, letterboxes: Sequence[Letterbox], qps: Sequence[int] | None = None
+        self, tensors: Features, letterboxes: Sequence[Letterbox], qps: Sequence[int] | None = None
     ) -> list[Picture]:
         """Return reconstructions.
 
         Args:
-            tensors: (B, C, H, W), decoded or uncompressed.
+            tensors: (B, C, H, W), decoded or uncompressed; or a tuple with such a tensor per level.
             letterboxes: those of the B images.
             qps: the QP of each tensor; None, or 0, means a tensor before coding.
         """

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from torch import Tensor
 
 from featcodec import bitstream
 from featcodec.bitstream import SideInfo
@@ -19,6 +18,7 @@ from featcodec.errors import BitstreamError, FeatcodecError, one_line
 from featcodec.images.letterbox import MAX_IMAGE_SIZE, Letterboxed, letterbox_of
 from featcodec.images.reading import reading
 from featcodec.images.side_by_side import Panel, panel_rows, save_png
+from featcodec.networks.features import Features, levels_of
 from featcodec.pipeline.common import batched_outcomes, file_size, network_batch, one_bad_apart
 from featcodec.privacy.attack import Picture
 from featcodec.privacy.attack_pictures import is_stream, letterboxed_original, side_by_side_path, to_pixels
@@ -132,7 +132,8 @@ class _Run:
                 for one, picture in zip(found, attack.on_tensors(tensors, letterboxes, qps), strict=True):
                     one.pictures[side.name, name] = picture
             for name, reader in side.direct.items():
-                for one, job, tensor in zip(found, jobs, tensors, strict=True):
+                # A direct reader is for one tensor.
+                for one, job, tensor in zip(found, jobs, levels_of(tensors)[0], strict=True):
                     one.scores[side.name, name] = reader.score(job.source.relative, job.original.letterbox, tensor)
         return found
 
@@ -204,7 +205,7 @@ def _qp_of(side_info: SideInfo) -> str:
     return RAW if side_info.is_raw else str(side_info.qp)
 
 
-def _tensors_of(codec: FeatureCodec, jobs: Sequence[_Job], *, own: bool) -> Tensor:
+def _tensors_of(codec: FeatureCodec, jobs: Sequence[_Job], *, own: bool) -> Features:
     """The tensors that an attacker of this side has. `own` says whether bitstreams are of this side."""
     images = [job.original for job in jobs]
     qp = jobs[0].qp

@@ -4,6 +4,8 @@ A reconstruction shows what its attacker was trained to show. Text that the tens
 this network is trained on the tensors of one edge (front-end and AE), for the characters alone. Each plate is given by
 its box, as for the reader of pictures. The network looks at a window of the tensor around the box, spreads the channels
 of each sample over the pixels that it covers (Shi et al., arXiv:1609.05158), cuts the box out, and reads its columns.
+
+The network is made for samples of 8x8 pixels. Where they cover more or fewer, `on_grid` arranges the tensor so first.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from featcodec.networks.catalogue import SHIPPED_FOLDER
 from featcodec.networks.checkpoints import (
     MAX_CHANNELS,
     check_fingerprint,
+    check_power_of_two,
     check_sizes,
+    check_split,
     config_from,
     load_network,
     save_checkpoint,
@@ -29,14 +33,18 @@ from featcodec.networks.checkpoints import (
 from featcodec.privacy.text_head import MARGIN, PLATE_FORMAT, TextReader, check_alphabets
 
 KIND = "direct-reader"
+GRID = 8
+"""Pixels per sample of the tensor that the network looks at, per side."""
 WINDOW_HEIGHT, WINDOW_WIDTH = 10, 24
-"""Size of the window that the network looks at, in samples of the tensor: 80x192 pixels at 8 pixels per sample."""
+"""Size of the window that the network looks at, in samples: 80x192 pixels."""
 _LARGEST = 0.75
 """A box may take this share of a side of the window. The tensor around a larger box is shrunk."""
 _SPREAD = 4
 """Each sample becomes 4x4 points, one for 2x2 pixels."""
 _CROP_HEIGHT, _CROP_WIDTH = 16, 64
 _MAX_CHANNELS = 512
+_MAX_PIXELS = 64
+_LATER = ("split", "pixels_per_sample")
 _BATCH = 64
 
 SampleBox = tuple[float, float, float, float]
@@ -48,11 +56,13 @@ class DirectReaderConfig:
     """What the checkpoint of a direct reader holds besides the weights.
 
     Attributes:
-        channels: channels of the tensor.
+        channels: channels of the tensor that crosses the wire.
         edge_fingerprint: 16 hex digits that name the edge (`SplitModel.edge_fingerprint`).
         alphabets: the possible characters at each position.
         hidden_channels: channels of the window's convolutions, of the spread points, and of the box's convolutions.
         training: how the network was trained (stage, data, hyper-parameters, metrics); free form, for people.
+        split: the last layer of the front-end.
+        pixels_per_sample: pixels that a sample of the tensor covers, per side: a power of two.
     """
 
     channels: int
@@ -60,6 +70,13 @@ class DirectReaderConfig:
     alphabets: tuple[str, ...] = PLATE_FORMAT
     hidden_channels: tuple[int, int, int] = (64, 24, 64)
     training: dict[str, Any] = field(default_factory=dict)
+    split: int = 4
+    pixels_per_sample: int = GRID
+
+    @property
+    def grid_channels(self) -> int:
+        """Channels of the tensor on the network's grid; see `on_grid`."""
+        return self.channels * max(1, GRID // self.pixels_per_sample) ** 2
 
 
 class _Residual(nn.Module):
@@ -82,8 +99,8 @@ class DirectReader(TextReader):
         self.config = config
         wide, points, last = config.hidden_channels
         self.window = nn.Sequential(
-            nn.BatchNorm2d(config.channels),
-            ConvBlock(config.channels, wide),
+            nn.BatchNorm2d(config.grid_channels),
+            ConvBlock(config.grid_channels, wide),
             _Residual(wide),
             nn.Conv2d(wide, points * _SPREAD**2, 1),
             nn.PixelShuffle(_SPREAD),
@@ -102,7 +119,7 @@ class DirectReader(TextReader):
         """Compute how likely each character is.
 
         Args:
-            windows: (B, channels, 10, 24) float, parts of tensors; see `cut_windows`.
+            windows: (B, grid_channels, 10, 24) float, parts of tensors; see `cut_windows`.
             boxes: (B, 4) float: left, top, right and bottom of the plate in samples of its window.
 
         Returns:
@@ -124,6 +141,24 @@ class DirectReader(TextReader):
         return texts
 
 
+def on_grid(tensors: Tensor, pixels_per_sample: int) -> Tensor:
+    """Arrange tensors so that a sample covers 8x8 pixels. Nothing is lost.
+
+    Small samples become channels of one sample, large ones are repeated.
+
+    Args:
+        tensors: (..., C, h, w) float.
+        pixels_per_sample: pixels that a sample covers, per side: a power of two.
+
+    Returns:
+        (..., C n n, h / n, w / n), n being 8 / pixels_per_sample; or (..., C, n h, n w), n being pixels_per_sample / 8.
+    """
+    if pixels_per_sample < GRID:
+        return nn.functional.pixel_unshuffle(tensors, GRID // pixels_per_sample)
+    times = pixels_per_sample // GRID
+    return tensors if times == 1 else tensors.repeat_interleave(times, -1).repeat_interleave(times, -2)
+
+
 def cut_windows(tensor: Tensor, boxes: Sequence[SampleBox]) -> tuple[Tensor, Tensor]:
     """Cut windows of a tensor around boxes.
 
@@ -131,7 +166,7 @@ def cut_windows(tensor: Tensor, boxes: Sequence[SampleBox]) -> tuple[Tensor, Ten
     the window, the tensor is shrunk bilinearly. Beyond the edge of the tensor its last samples are repeated.
 
     Args:
-        tensor: (channels, h, w) float.
+        tensor: (channels, h, w) float, as `on_grid` arranges it.
         boxes: the plates in samples of the tensor. Parts of a box outside the tensor are cut away.
 
     Returns:
@@ -215,25 +250,28 @@ def load_direct_reader(path: Path) -> DirectReader:
 
 
 def _read_config(content: Mapping[str, Any]) -> DirectReaderConfig:
-    config = config_from(DirectReaderConfig, content)
+    config = config_from(DirectReaderConfig, content, later=_LATER)
     check_sizes("tensor channels", [config.channels], 1, MAX_CHANNELS)
     check_sizes("hidden channels", config.hidden_channels, 1, _MAX_CHANNELS)
     check_alphabets(config.alphabets)
     check_fingerprint("edge fingerprint", config.edge_fingerprint)
+    check_split(config.split)
+    check_power_of_two("pixels per sample", config.pixels_per_sample, _MAX_PIXELS)
     return config
 
 
-def find_shipped_direct_reader(edge_fingerprint: bytes) -> DirectReader | None:
+def find_shipped_direct_reader(edge_fingerprint: bytes, split: int = 4) -> DirectReader | None:
     """Load the direct reader that comes with the package for an edge.
 
     Args:
         edge_fingerprint: 8 bytes: the `SplitModel.edge_fingerprint`.
+        split: the last layer of the front-end, which the fingerprint does not name.
 
     Returns:
         the reader, or None if the package has none for this edge.
     """
     for path in sorted(SHIPPED_FOLDER.glob("*-direct-reader.safetensors")):
         reader = load_direct_reader(path)
-        if reader.config.edge_fingerprint == edge_fingerprint.hex():
+        if (reader.config.edge_fingerprint, reader.config.split) == (edge_fingerprint.hex(), split):
             return reader
     return None

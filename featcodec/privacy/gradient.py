@@ -6,7 +6,8 @@ The attack starts from a first guess x0 and minimizes over the picture x
     |f(x) - z|^2 / var(z)  +  a TV(x)  +  b |x - x0|^2
 
 where f is front-end and AE and z the observed tensor, decoded or uncompressed. The terms are means over samples, and
-var(z) is the variance of the samples of z, so that the same weights suit every model. TV is the mean absolute
+var(z) is the variance of the samples of z, so that the same weights suit every model. If several tensors cross, the
+first term is the sum over them. TV is the mean absolute
 difference of neighbours, horizontal and vertical. x - x0 is a sum of pictures of 1/1 to 1/32 of the size, scaled up:
 the steps of the small ones change the brightness of large areas, which single pixels reach slowly. They are in axes of
 brightness and colour, and colour takes smaller steps, because it changes the tensor little. Sources: Mahendran
@@ -30,6 +31,7 @@ from torch.nn import functional as F
 from featcodec.codec import FeatureCodec
 from featcodec.errors import InputError
 from featcodec.images.letterbox import Letterbox
+from featcodec.networks.features import Features, levels_of, map_levels
 from featcodec.privacy.attack import Attack, Picture
 from featcodec.split_model import SplitModel
 from featcodec.system.devices import has_fast_bfloat16
@@ -85,12 +87,12 @@ class GradientAttack:
         object.__setattr__(self, "_model", _in_float32(self.codec.model))
 
     def on_tensors(
-        self, tensors: Tensor, letterboxes: Sequence[Letterbox], qps: Sequence[int] | None = None
+        self, tensors: Features, letterboxes: Sequence[Letterbox], qps: Sequence[int] | None = None
     ) -> list[Picture]:
         """Return reconstructions. The result of an image does not depend on the others, except for rounding.
 
         Args:
-            tensors: (B, C, H, W) of the codec, decoded or uncompressed.
+            tensors: (B, C, H, W) of the codec, decoded or uncompressed; or a tuple with such a tensor per level.
             letterboxes: the letterboxes of the B images.
             qps: the QP of each tensor, for the first guess; None, or 0, means a tensor before coding.
 
@@ -99,32 +101,35 @@ class GradientAttack:
         """
         # The tensors may come from inference mode, whose tensors autograd refuses. So they are copied.
         with torch.no_grad():
-            observed = tensors.float().clone()
+            observed = map_levels(lambda level: level.float().clone(), tensors)
             first = self._guess(observed, letterboxes, qps)
         pictures = self._search(observed, first).permute(0, 2, 3, 1).cpu().numpy()
         if not np.isfinite(pictures).all():
             raise InputError("the gradient attack makes a picture that is not finite; use other networks")
         return [letterbox.crop(picture) for picture, letterbox in zip(pictures, letterboxes, strict=True)]
 
-    def _guess(self, observed: Tensor, letterboxes: Sequence[Letterbox], qps: Sequence[int] | None) -> Tensor:
+    def _guess(self, observed: Features, letterboxes: Sequence[Letterbox], qps: Sequence[int] | None) -> Tensor:
         """The first guess: (B, 3, height, width) in [0, 1]."""
         if self.start is not None:
             return self.start.letterboxed(observed, qps)
         size = letterboxes[0].height, letterboxes[0].width
-        return torch.full((observed.shape[0], 3, *size), _GRAY, device=observed.device)
+        finest = levels_of(observed)[0]
+        return torch.full((len(finest), 3, *size), _GRAY, device=finest.device)
 
-    def _search(self, observed: Tensor, first: Tensor) -> Tensor:
+    def _search(self, observed: Features, first: Tensor) -> Tensor:
         settings, from_gray = self.settings, self.start is None
         levels = _no_change(first)
         rate, nearness = (settings.rate_from_gray, 0.0) if from_gray else (settings.rate, settings.nearness)
         optimizer = torch.optim.Adam(levels, lr=rate, betas=(0.9, 0.99))
-        variance = observed.var((1, 2, 3), keepdim=True).clamp(min=_LEAST_VARIANCE)
+        wanted = [
+            (level, level.var((1, 2, 3), keepdim=True).clamp(min=_LEAST_VARIANCE)) for level in levels_of(observed)
+        ]
         with torch.enable_grad():
             for step in range(settings.steps):
                 optimizer.param_groups[0]["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / settings.steps))
                 picture = first + _change(levels)
                 inside = picture.clamp(0, 1)
-                error = ((self._tensor(inside) - observed).square() / variance).mean((1, 2, 3))
+                error = self._error(inside, wanted)
                 # Without the last term, samples beyond the range would have no gradient that brings them back.
                 loss = error + settings.smoothness * total_variation(picture) + (picture - inside).abs().mean((1, 2, 3))
                 loss = loss + nearness * (picture - first).square().mean((1, 2, 3))
@@ -133,10 +138,15 @@ class GradientAttack:
                 optimizer.step()
             return (first + _change(levels)).detach().clamp(0, 1)
 
-    def _tensor(self, pictures: Tensor) -> Tensor:
-        """The tensor of pictures, float32."""
+    def _error(self, pictures: Tensor, wanted: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """How far the tensors of pictures are from the wanted ones, in units of the variance given with each: (B,)."""
         with torch.autocast(pictures.device.type, torch.bfloat16, enabled=has_fast_bfloat16(pictures.device)):
-            return self._model.encode(pictures).float()
+            found = [tensor.float() for tensor in levels_of(self._model.encode(pictures))]
+        errors = [
+            ((tensor - observed).square() / variance).mean((1, 2, 3))
+            for tensor, (observed, variance) in zip(found, wanted, strict=True)
+        ]
+        return torch.stack(errors).sum(0)
 
 
 def total_variation(pictures: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from featcodec.errors import InputError
 from featcodec.images.letterbox import Letterbox
-from featcodec.privacy.direct_reader import DirectReader, cut_windows
+from featcodec.privacy.direct_reader import DirectReader, cut_windows, on_grid
 from featcodec.privacy.measures import PLATE_CHARACTERS
 from featcodec.privacy.plate_reader import PlateReader, cut_plates, load_plate_reader, shipped_plate_reader
 from featcodec.privacy.plate_text import score_of_characters
@@ -127,6 +127,7 @@ class DirectPlates:
             one entry per plate, with the text that was read under "tensor".
         """
         plates = self.details.plates(image)
+        tensor = on_grid(tensor, self.reader.config.pixels_per_sample)
         across, down = tensor.shape[2] / letterbox.width, tensor.shape[1] / letterbox.height
         boxes = []
         for plate in plates:

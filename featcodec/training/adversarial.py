@@ -21,7 +21,9 @@ from torch import Tensor
 
 from featcodec.errors import InputError
 from featcodec.networks.bottleneck import save_bottleneck
+from featcodec.networks.features import Features
 from featcodec.privacy.attackers import bind
+from featcodec.privacy.crossing import pixels_per_sample, tensor_shapes
 from featcodec.split_model import SplitModel
 from featcodec.training.bottleneck import BOTTLENECK_FILE, held_out_objective
 from featcodec.training.data.batches import TrainingBatch
@@ -111,9 +113,10 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
     networks = (task.recnet, task.partners)
     attackers = Attackers(model, loop, *networks, term, task.edge_weight, task.recnet_learning_rate)
     model.to(loop.device)
-    path = loop.train("bottleneck", CodingPath(bottleneck, task.simulation))
+    unwrapped = CodingPath(bottleneck, task.simulation, pixels_per_sample(tensor_shapes(model)))
+    path = loop.train("bottleneck", unwrapped)
     objective = Objective(model.detector)
-    weight = _PrivacyWeight(task, loop, CodingPath(bottleneck, task.simulation), attackers, objective)
+    weight = _PrivacyWeight(task, loop, unwrapped, attackers, objective)
 
     head_start = task.partners.head_start if task.partners else 0
 
@@ -137,7 +140,7 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
         with loop.autocast():
             features = features_of(model.detector, pictures)
             with torch.no_grad():
-                tensors = model.reduce(features)
+                tensors = bottleneck.encode(features)
         reconstruction, recnet_loss = attackers.learn(tensors, pictures)
         turn, others = divmod(step - head_start, task.attacker_steps)
         if turn < 0 or others:
@@ -172,7 +175,7 @@ class _PrivacyWeight:
         if task.privacy_share is not None:
             self._adaptive = loop.keep("privacy weight", AdaptiveWeight(task.privacy_share).to(loop.device))
 
-    def measure(self, turn: int, batch: TrainingBatch, features: Tensor) -> None:
+    def measure(self, turn: int, batch: TrainingBatch, features: Features) -> None:
         """Measure both gradients at AE's output, at some turns. The weights of the networks stay as they are."""
         if self._adaptive is None:
             return

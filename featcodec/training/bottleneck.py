@@ -6,7 +6,7 @@ needs no back-end and no labels. The second run goes on from the first one, with
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,8 +14,12 @@ from pathlib import Path
 import torch
 
 from featcodec.detectors import SplitDetector, load_detector
+from featcodec.errors import InputError
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, check_match, load_bottleneck, save_bottleneck
+from featcodec.networks.fusion import Level, default_sizes, largest_fusion_scale, levels_of_shapes
 from featcodec.packing.quantize import UniformQuantizer
+from featcodec.privacy.crossing import feature_shapes, pixels_per_sample, tensor_shapes
+from featcodec.split_model import SplitModel
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights, mean_of
 from featcodec.training.setup import (
@@ -39,7 +43,9 @@ class BottleneckTask:
     Attributes:
         detector: name or path.
         split: last layer of the front-end, 0..4.
-        channels, hidden_channels: sizes of the bottleneck; None means a third and two thirds of the feature channels.
+        channels, hidden_channels: sizes of the bottleneck; None means a third and two thirds of the feature channels,
+            and for several levels what `featcodec.networks.fusion.default_sizes` says.
+        fusion_scale: the scale at which several levels are fused; None means the default.
         clip: clip range of the tensor; None means the range of `start`, or [-3, 3] as in the paper.
         weights: weights of the loss terms.
         simulation: QPs of simulated coding, or None for no simulated coding.
@@ -50,6 +56,7 @@ class BottleneckTask:
     split: int = 4
     channels: int | None = None
     hidden_channels: int | None = None
+    fusion_scale: int | None = None
     clip: tuple[float, float] | None = None
     weights: ObjectiveWeights = PAPER_WEIGHTS
     simulation: SimulatedCoding | None = None
@@ -70,7 +77,8 @@ def train_bottleneck(task: BottleneckTask, data: TrainingData, options: LoopOpti
     torch.manual_seed(options.seed)
     detector = load_detector(task.detector, split=task.split, device=str(loop.device), half=False)
     bottleneck = _new_bottleneck(task, detector)
-    path = loop.train("bottleneck", CodingPath(bottleneck, task.simulation))
+    pixels = pixels_per_sample(tensor_shapes(SplitModel(detector, bottleneck)))
+    path = loop.train("bottleneck", CodingPath(bottleneck, task.simulation, pixels))
     objective = Objective(detector)
 
     def save_models(which: str, metrics: Mapping[str, float]) -> None:
@@ -115,30 +123,47 @@ def _new_bottleneck(task: BottleneckTask, detector: SplitDetector) -> Bottleneck
             task.start,
             ("{} channels", config.channels, task.channels),
             ("{} hidden channels", config.hidden_channels, task.hidden_channels),
+            ("fusion scale {}", config.fusion_scale, task.fusion_scale),
         )
         low, high = task.clip or (config.clip_low, config.clip_high)
         bottleneck.config = replace(config, clip_low=low, clip_high=high)
         return bottleneck
     clip_low, clip_high = task.clip or PAPER_CLIP
-    feature_channels = detector.feature_shape(64, 64)[0]
+    levels = levels_of_shapes(feature_shapes(detector))
+    _check_fusion_scale(task.fusion_scale, levels)
+    sizes = default_sizes(levels, task.fusion_scale, task.channels)
+    fused = levels if len(levels) > 1 else ()
     return Bottleneck(
         BottleneckConfig(
-            feature_channels=feature_channels,
-            hidden_channels=task.hidden_channels or max(1, round(feature_channels * 2 / 3)),
-            channels=task.channels or max(1, round(feature_channels / 3)),
+            feature_channels=sum(level.channels for level in levels),
+            hidden_channels=task.hidden_channels or sizes.hidden_channels,
+            channels=sizes.channels,
             clip_low=clip_low,
             clip_high=clip_high,
             split=task.split,
             detector_fingerprint=detector.fingerprint.hex(),
             training={},
+            level_channels=tuple(level.channels for level in fused),
+            level_scales=tuple(level.scale for level in fused),
+            fusion_scale=sizes.fusion_scale,
         )
     )
+
+
+def _check_fusion_scale(asked: int | None, levels: Sequence[Level]) -> None:
+    largest = largest_fusion_scale(levels)
+    if asked is not None and not 0 <= asked <= largest:
+        raise InputError(
+            f"a fusion scale of {asked} is not within 0..{largest}, the scales of what crosses; leave it out"
+        )
 
 
 def _describe(task: BottleneckTask) -> dict[str, object]:
     """The task for a checkpoint's config, without paths."""
     description = asdict(task)
     description["detector"] = Path(task.detector).name
+    if task.fusion_scale is None:
+        del description["fusion_scale"]  # older runs do not have it, and go on
     if task.start is not None:
         start = load_bottleneck(task.start)
         description["start"] = {"fingerprint": start.fingerprint().hex(), **start.config.training}

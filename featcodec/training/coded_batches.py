@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from featcodec.networks.features import Features
 from featcodec.packing.frames import Packing
 from featcodec.packing.layout import Layout
 from featcodec.split_model import SplitModel
@@ -27,7 +28,7 @@ from featcodec.training.real_coding import (
     real_coder,
     simulated_coder,
 )
-from featcodec.training.setup import TrainingData, as_pictures, batches_from, features_of, held_out_batches
+from featcodec.training.setup import TrainingData, as_pictures, batches_from, features_of, held_out_batches, tensor_of
 from featcodec.video import EncoderSettings, open_tried_video_codec
 
 
@@ -37,13 +38,13 @@ class CodedBatch:
 
     Attributes:
         batch: the images.
-        features: (B, C, H, W), the front-end's feature tensors, not coded.
+        features: (B, C, H, W), the front-end's feature tensors, or a tuple with such a tensor per level; not coded.
         decoded: (B, c, H, W) float32, the decoded tensors.
         qp: (B,) float32, the QP of each tensor; 0 for one that was not coded.
     """
 
     batch: TrainingBatch
-    features: Tensor
+    features: Features
     decoded: Tensor
     qp: Tensor
 
@@ -53,7 +54,7 @@ class Wire:
     """The parts that are not trained: the networks, and the coder of the tensors between them.
 
     Attributes:
-        model: in eval mode.
+        model: in eval mode; one tensor crosses the wire.
         coder: codes and decodes tensors.
     """
 
@@ -64,7 +65,7 @@ class Wire:
         """Run front-end, AE and coding on a batch, without gradient. `code_groups` describes the QPs."""
         features = features_of(self.model.detector, as_pictures(batch))
         with torch.no_grad():
-            tensors = self.model.reduce(features)
+            tensors = tensor_of(self.model, features)
         return CodedBatch(batch, features, *code_groups(self.coder, tensors, qps))
 
     def batches(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from featcodec.errors import InputError
 from featcodec.networks.bottleneck import Bottleneck, save_bottleneck, with_decoder
+from featcodec.networks.features import Features
 from featcodec.networks.layouts import choose_layout
 from featcodec.training.bottleneck import BOTTLENECK_FILE
 from featcodec.training.coded_batches import CodedBatch, Wire, coder_for
@@ -79,7 +80,7 @@ class _Decoding(nn.Module):
         # In a tuple, so that AE is not a part of this module.
         self._whole = (bottleneck,)
 
-    def forward(self, decoded: Tensor, qp: Tensor) -> Tensor:
+    def forward(self, decoded: Tensor, qp: Tensor) -> Features:
         return self._whole[0].decode(decoded, qp)
 
 
@@ -113,7 +114,7 @@ def train_decoder(task: DecoderTask, data: TrainingData, options: LoopOptions) -
 
     def terms(coded: CodedBatch) -> dict[str, Tensor]:
         restored = decoder(coded.decoded, coded.qp)
-        return objective(task.weights, coded.batch, coded.features, restored, restored.new_zeros(()))
+        return objective(task.weights, coded.batch, coded.features, restored, coded.decoded.new_zeros(()))
 
     def held_out() -> Mapping[str, float]:
         return wire.held_out(loop, data, task.qps, terms, uncoded=task.uncoded > 0)

@@ -16,12 +16,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from featcodec.detectors.split import DEFAULT_SPLIT
 from featcodec.errors import InputError
+from featcodec.networks.features import Features
+from featcodec.privacy.crossing import check_one_tensor, pixels_per_sample, tensor_shapes
 from featcodec.privacy.direct_reader import (
     DirectReader,
     DirectReaderConfig,
     load_direct_reader,
+    on_grid,
     save_direct_reader,
 )
 from featcodec.privacy.private_details import read_private_details
@@ -39,7 +41,7 @@ from featcodec.training.data.plate_windows import (
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.objective import mean_of
 from featcodec.training.plate_reader import as_targets, check_texts, reading_loss, share_of_characters
-from featcodec.training.setup import frozen_model, tensors_of
+from featcodec.training.setup import features_of, frozen_model, tensor_of
 from featcodec.training.simulated_coding import SimulatedCoding, simulate_coding
 
 DIRECT_READER_FILE = "direct-reader.safetensors"
@@ -98,11 +100,10 @@ def train_direct_reader(task: DirectReaderTask, data: PlateWindowData, options: 
         the checkpoint of the last step. The checkpoint that is best on the held-out plates is in the same folder.
 
     Raises:
-        FeatcodecError: bad input, or training that diverged.
+        FeatcodecError: bad input, several tensors that cross the wire, or training that diverged.
     """
     model = frozen_model(task.detector, task.bottleneck)
-    if model.split != DEFAULT_SPLIT:
-        raise InputError(f"{task.bottleneck}: has split {model.split}, but a direct reader reads split {DEFAULT_SPLIT}")
+    check_one_tensor(model, "a direct reader")
     torch.manual_seed(options.seed)
     reader = _new_reader(task, model)
     settings: dict[str, Any] = {
@@ -131,7 +132,7 @@ def train_direct_reader(task: DirectReaderTask, data: PlateWindowData, options: 
     for step, batch in loop.steps(batches, save_models, held_out if len(data.held_out) else None):
         pictures, boxes = _as_tensors(loop, batch)
         with loop.autocast():
-            windows = simulate_coding(_windows_of(model, pictures), coding)[0]
+            windows = _windows_of(model, pictures, coding)
             logits = network(windows, boxes)
         targets = as_targets(reader, batch[2]).to(loop.device)
         loss = reading_loss(logits, targets)
@@ -158,12 +159,20 @@ def held_out_direct_reading(
 
 def _new_reader(task: DirectReaderTask, model: SplitModel) -> DirectReader:
     edge = model.edge_fingerprint.hex()
+    shapes = tensor_shapes(model)
+    config = DirectReaderConfig(
+        shapes[0][0],
+        edge,
+        hidden_channels=task.hidden_channels,
+        split=model.split,
+        pixels_per_sample=pixels_per_sample(shapes),
+    )
     if task.start is None:
-        return DirectReader(DirectReaderConfig(model.channels, edge, hidden_channels=task.hidden_channels))
+        return DirectReader(config)
     start = load_direct_reader(task.start)
     if start.alphabets != PLATE_FORMAT:
         raise InputError(f"{task.start}: reads plates of another format; leave `start` out")
-    reader = DirectReader(replace(start.config, channels=model.channels, edge_fingerprint=edge))
+    reader = DirectReader(replace(config, hidden_channels=start.config.hidden_channels))
     new = reader.state_dict()
     fitting = {name: tensor for name, tensor in start.state_dict().items() if tensor.shape == new[name].shape}
     reader.load_state_dict({**new, **fitting})
@@ -177,7 +186,12 @@ def _as_tensors(loop: Loop, batch: Batch) -> tuple[Tensor, Tensor]:
     return as_input.to(loop.device), torch.from_numpy(boxes).to(loop.device)
 
 
-def _windows_of(model: SplitModel, pictures: Tensor) -> Tensor:
-    """(B, channels, 10, 24): the middle of the uncompressed tensors."""
-    tensors = tensors_of(model, pictures)
-    return tensors[:, :, BORDER_ROWS:-BORDER_ROWS, BORDER_COLUMNS:-BORDER_COLUMNS]
+def _windows_of(model: SplitModel, pictures: Tensor, coding: SimulatedCoding | None = None) -> Tensor:
+    """(B, grid_channels, 10, 24): the middle of the tensors on the reader's grid, uncompressed or after coding."""
+    with torch.no_grad():
+        tensors: Features = tensor_of(model, features_of(model.detector, pictures))
+        if coding is not None:
+            tensors = simulate_coding(tensors, coding).decoded
+    assert isinstance(tensors, Tensor)  # noqa: S101  (`check_one_tensor` refused several)
+    arranged = on_grid(tensors, pixels_per_sample(tensor_shapes(model)))
+    return arranged[:, :, BORDER_ROWS:-BORDER_ROWS, BORDER_COLUMNS:-BORDER_COLUMNS]

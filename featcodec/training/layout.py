@@ -22,11 +22,14 @@ from torch import Tensor
 from featcodec.errors import InputError
 from featcodec.images.letterbox import Letterbox
 from featcodec.images.reading import reading
+from featcodec.networks.features import Features
 from featcodec.networks.layouts import save_layout
 from featcodec.packing.layout import Layout, LayoutConfig
 from featcodec.packing.tiling import TileGrid
+from featcodec.privacy.crossing import check_one_tensor
 from featcodec.split_model import SplitModel
 from featcodec.training.losses.distillation import BackEndOutput, prediction_matching, run_back_end
+from featcodec.training.setup import tensor_of
 
 GRAY = 72 / 255
 """Position of a channel's median in the clip range. Most channels have a long tail above the median. For channels with
@@ -73,11 +76,12 @@ def find_layout(task: LayoutTask, images: Sequence[Path], output: Path, *, overw
         overwrite: replace a file that exists.
 
     Raises:
-        FeatcodecError: bad input, or the file cannot be written.
+        FeatcodecError: bad input, several tensors that cross the wire, or the file cannot be written.
     """
     if not images:
         raise InputError("no images; give images of the kind that the detector is made for")
     model = SplitModel.load(task.detector, task.bottleneck, device="cpu", half=False)
+    check_one_tensor(model, "a layout")
     samples, sensitivity = _statistics(task, model, images)
     config = LayoutConfig(
         model_fingerprint=model.fingerprint.hex(),
@@ -148,7 +152,7 @@ def _statistics(task: LayoutTask, model: SplitModel, images: Sequence[Path]) -> 
     chance = np.random.default_rng(task.seed)
     samples, sensitivities = [], []
     for number, features in enumerate(_features(task, model, images)):
-        tensors = model.reduce(features)
+        tensors = tensor_of(model, features)
         places = tensors[0].flatten(1)
         samples.append(places[:, chance.integers(places.shape[1], size=_SAMPLES_AN_IMAGE)].double().numpy())
         if number < task.sensitivity_images:
@@ -156,8 +160,8 @@ def _statistics(task: LayoutTask, model: SplitModel, images: Sequence[Path]) -> 
     return np.concatenate(samples, 1), np.maximum(np.mean(sensitivities, axis=0), 1e-6)
 
 
-def _features(task: LayoutTask, model: SplitModel, images: Sequence[Path]) -> Iterator[Tensor]:
-    """(1, C, H, W) of each image."""
+def _features(task: LayoutTask, model: SplitModel, images: Sequence[Path]) -> Iterator[Features]:
+    """(1, C, H, W) of each image, or a tuple with such a tensor per level."""
     for path in images:
         with reading(path) as picture:
             letterbox = Letterbox.fit(picture.shape[1], picture.shape[0], task.image_size)
@@ -168,7 +172,7 @@ def _features(task: LayoutTask, model: SplitModel, images: Sequence[Path]) -> It
             yield model.detector.front(pixels)
 
 
-def _sensitivity(model: SplitModel, features: Tensor, tensors: Tensor, seed: int) -> Array:
+def _sensitivity(model: SplitModel, features: Features, tensors: Tensor, seed: int) -> Array:
     """How much the predictions suffer when the same amount of noise is added to one channel at a time, (C,)."""
     generator = torch.Generator().manual_seed(seed)
     channels = range(tensors.shape[1])

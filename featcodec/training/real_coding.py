@@ -98,7 +98,9 @@ def simulated_coder(quantizer: UniformQuantizer) -> Coder:
     def code(coded: Tensor, qp: int) -> Tensor:
         at_qp = SimulatedCoding(quantizer.low, quantizer.high, qp_low=qp, qp_high=qp, uncoded=0)
         with torch.no_grad():
-            return simulate_coding(coded, at_qp).decoded
+            decoded = simulate_coding(coded, at_qp).decoded
+        assert isinstance(decoded, Tensor)  # noqa: S101  (as `coded`)
+        return decoded
 
     return code
 

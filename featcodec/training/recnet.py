@@ -15,9 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from featcodec.errors import WeightsError
+from featcodec.networks.features import Features, features_of_levels, levels_of
+from featcodec.networks.fusion import Level, levels_of_shapes
 from featcodec.privacy.attackers import AttackerNet, bind, load_attacker
+from featcodec.privacy.crossing import feature_shapes, pixels_per_sample, tensor_shapes
 from featcodec.privacy.image_quality import edge_psnr, mean_decibel, one_colour, psnr, shows_nothing
-from featcodec.privacy.recnet import RecNet, RecNetConfig, mirrored_repeats, save_recnet
+from featcodec.privacy.mirror import mirrored_stages, paper_repeats
+from featcodec.privacy.recnet import RecNet, RecNetConfig, save_recnet
 from featcodec.privacy.strong_recnet import (
     DEFAULT_BLOCKS,
     DEFAULT_HIDDEN_CHANNELS,
@@ -161,18 +165,20 @@ def _loss(task: RecNetTask, reconstruction: Tensor, pictures: Tensor) -> Tensor:
     return loss + task.strong.similarity_weight * (1 - similarity)
 
 
-def _diet(task: RecNetTask, model: SplitModel) -> Callable[[Tensor], tuple[Tensor, Tensor | None]]:
+def _diet(task: RecNetTask, model: SplitModel) -> Callable[[Features], tuple[Features, Tensor | None]]:
     """How tensors are coded before a RecNet learns from them."""
     if task.strong is None:
         return lambda coded: (coded, None)
     strong, quantizer = task.strong, model.quantizer
     simulation = SimulatedCoding(quantizer.low, quantizer.high, strong.qp_low, strong.qp_high, strong.uncoded)
 
-    def code(coded: Tensor) -> tuple[Tensor, Tensor]:
+    def code(coded: Features) -> tuple[Features, Tensor]:
         with torch.no_grad():
             decoded, _, qp = simulate_coding(coded, simulation)
         # Tensors that are not coded are not clipped either, as in the attack on images.
-        return torch.where(qp.reshape(-1, 1, 1, 1) == 0, coded.float(), decoded), qp
+        bare = qp.reshape(-1, 1, 1, 1) == 0
+        pairs = zip(levels_of(coded), levels_of(decoded), strict=True)
+        return features_of_levels([torch.where(bare, before.float(), after) for before, after in pairs]), qp
 
     return code
 
@@ -192,26 +198,53 @@ def save_attacker(path: Path, recnet: AttackerNet, training: dict[str, Any]) -> 
 
 
 def new_recnet(model: SplitModel) -> RecNet:
-    """A RecNet with random weights that mirrors a model's front-end and AE."""
+    """A RecNet with random weights that mirrors a model's front-end and AE.
+
+    Raises:
+        FeatcodecError: the front-end has a layer that cannot be mirrored.
+    """
     config = None if model.bottleneck is None else model.bottleneck.config
+    levels = levels_of_shapes(feature_shapes(model.detector))
+    channels = sum(level.channels for level in levels)
+    stages = mirrored_stages(model.detector)
+    repeats = paper_repeats(channels, stages) if len(levels) == 1 else None
+    several = levels if len(levels) > 1 else ()
     return RecNet(
         RecNetConfig(
-            feature_channels=model.feature_channels,
+            feature_channels=channels,
             hidden_channels=0 if config is None else config.hidden_channels,
             channels=0 if config is None else config.channels,
-            repeats=mirrored_repeats(list(model.detector.layers)[: model.split + 1]),
+            repeats=repeats or (0, 0),
             model_fingerprint=model.fingerprint.hex(),
             training={},
             edge_fingerprint=model.edge_fingerprint.hex(),
+            split=model.split,
+            stages=() if repeats else stages,
+            level_channels=tuple(level.channels for level in several),
+            level_scales=tuple(level.scale for level in several),
+            fusion_scale=0 if config is None else config.fusion_scale,
         )
     )
 
 
 def new_strong_recnet(model: SplitModel, hidden_channels: int, blocks: int, *, normalized: bool = True) -> StrongRecNet:
     """A strong RecNet with random weights for the tensors of a model."""
-    edge = model.edge_fingerprint.hex()
+    shapes = tensor_shapes(model)
+    levels = levels_of_shapes(shapes)
+    several = levels if len(levels) > 1 else ()
     return StrongRecNet(
-        StrongRecNetConfig(model.channels, hidden_channels, blocks, edge, training={}, normalized=normalized)
+        StrongRecNetConfig(
+            channels=sum(level.channels for level in levels),
+            hidden_channels=hidden_channels,
+            blocks=blocks,
+            edge_fingerprint=model.edge_fingerprint.hex(),
+            training={},
+            normalized=normalized,
+            split=model.split,
+            pixels_per_sample=pixels_per_sample(shapes),
+            level_channels=tuple(level.channels for level in several),
+            level_scales=tuple(level.scale for level in several),
+        )
     )
 
 
@@ -278,14 +311,22 @@ def recnet_for(path: Path, model: SplitModel) -> AttackerNet:
     """
     recnet = load_attacker(path)
     if isinstance(recnet, StrongRecNet):
-        shape, needed = str(recnet.config.channels), str(model.channels)
+        channels, needed = str(recnet.config.channels), str(sum(level.channels for level in _tensors(model)))
     else:
-        shape, needed = (
+        channels, needed = (
             str((each.feature_channels, each.channels)) for each in (recnet.config, new_recnet(model).config)
         )
-    if shape != needed:
+    if channels != needed:
         raise WeightsError(
-            f"{path}: made for (feature, tensor) channels {shape}, not {needed}; train a RecNet for this model"
+            f"{path}: made for (feature, tensor) channels {channels}, not {needed}; train a RecNet for this model"
         )
+    pixels = pixels_per_sample(tensor_shapes(model))
+    if (recnet.config.inputs, recnet.config.pixels_per_sample) != (_tensors(model), pixels):
+        raise WeightsError(f"{path}: made for tensors of other sizes; train a RecNet for this model")
     bind(recnet, model)
     return recnet
+
+
+def _tensors(model: SplitModel) -> tuple[Level, ...]:
+    """Channels and scale of each tensor that crosses the wire."""
+    return levels_of_shapes(tensor_shapes(model))

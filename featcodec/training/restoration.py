@@ -25,6 +25,7 @@ from featcodec.networks.restoration import (
     load_restoration,
     save_restoration,
 )
+from featcodec.privacy.crossing import check_one_tensor
 from featcodec.split_model import SplitModel
 from featcodec.training.coded_batches import CodedBatch, Wire, coder_for
 from featcodec.training.loop import Loop, LoopOptions
@@ -84,9 +85,10 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
         the checkpoint of the last step. The checkpoint that is best on the held-out images is in the same folder.
 
     Raises:
-        FeatcodecError: bad input, or training that diverged.
+        FeatcodecError: bad input, several tensors that cross the wire, or training that diverged.
     """
     model = frozen_model(task.detector, task.bottleneck)
+    check_one_tensor(model, "a restoration")
     layout = choose_layout(task.layout, model.fingerprint, model.channels, model.split)
     stream = joined_fingerprint(model.fingerprint, None if layout is None else layout.fingerprint()).hex()
     encoder = task.profile.settings(bottleneck=model.bottleneck is not None)

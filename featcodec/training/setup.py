@@ -12,6 +12,7 @@ from torch import Tensor
 
 from featcodec.detectors import SplitDetector
 from featcodec.errors import InputError
+from featcodec.networks.features import Features, levels_of
 from featcodec.split_model import SplitModel
 from featcodec.training.data.batches import TrainingBatch, letterboxed_batches, training_batches
 from featcodec.training.data.datasets import LabelledImage
@@ -100,13 +101,21 @@ def as_pictures(batch: TrainingBatch) -> Tensor:
     return batch.images.float() / 255
 
 
-def features_of(detector: SplitDetector, pictures: Tensor) -> Tensor:
-    """The front-end's feature tensor, without gradient."""
+def features_of(detector: SplitDetector, pictures: Tensor) -> Features:
+    """The front-end's feature tensor, or its levels, without gradient."""
     with torch.no_grad():
         return detector.front(pictures)
 
 
-def tensors_of(model: SplitModel, pictures: Tensor) -> Tensor:
+def tensor_of(model: SplitModel, features: Features) -> Tensor:
+    """The one tensor that crosses the wire, (B, C, H, W) before coding; `check_one_tensor` refuses several."""
+    if model.bottleneck is not None:
+        return model.bottleneck.encode(features)
+    (tensor,) = levels_of(features)
+    return tensor
+
+
+def tensors_of(model: SplitModel, pictures: Tensor) -> Features:
     """The tensors that cross the wire, uncompressed and without gradient."""
     with torch.no_grad():
         return model.encode(pictures)

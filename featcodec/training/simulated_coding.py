@@ -19,8 +19,11 @@ from torch.nn import functional as F
 
 from featcodec.bitstream import MAX_QP
 from featcodec.errors import InputError
+from featcodec.networks.features import Features, features_of_levels, levels_of
 
 BLOCK = 8
+PIXELS_PER_SAMPLE = 8
+"""At split 4."""
 _DEAD_ZONE = 0.4
 """Added before rounding down. It is below one half, as in encoders that weigh rate against distortion."""
 
@@ -57,31 +60,43 @@ class Simulated(NamedTuple):
 
     Attributes:
         decoded: the decoded tensors, in the shape of the tensors before coding.
-        rate: the rate proxy, a scalar in bits per pixel of the letterboxed image (one sample of a channel covers 64
-            pixels).
-        qp: (B,) float32, the QP of each tensor; 0 for those that were only clipped.
+        rate: the rate proxy, a scalar in bits per pixel of the letterboxed image.
+        qp: (B,) float32, the QP of each image's tensors; 0 for those that were only clipped.
     """
 
-    decoded: Tensor
+    decoded: Features
     rate: Tensor
     qp: Tensor
 
 
-def simulate_coding(coded: Tensor, simulation: SimulatedCoding) -> Simulated:
+def simulate_coding(
+    coded: Features, simulation: SimulatedCoding, pixels_per_sample: int = PIXELS_PER_SAMPLE
+) -> Simulated:
     """Clip, transform, quantize and transform back. The random numbers come from torch's global generator.
 
     Args:
-        coded: (B, C, H, W), the tensors before coding.
+        coded: (B, C, H, W), the tensors before coding; or a tuple with such a tensor per level. All levels of an image
+            are coded at one QP, because they lie in one frame.
         simulation: how to code them.
+        pixels_per_sample: pixels that a sample covers, per side; of several levels, a sample of the finest.
     """
+    levels = levels_of(coded)
+    batch, _, height, width = levels[0].shape
     # Half precision would be coarser than the steps of low QPs.
-    with torch.autocast(coded.device.type, enabled=False):
-        return _simulate(coded.float(), simulation)
+    with torch.autocast(levels[0].device.type, enabled=False):
+        qp = torch.empty(batch, 1, 1, 1, 1, 1, device=levels[0].device)
+        qp.uniform_(simulation.qp_low, simulation.qp_high)
+        is_uncoded = torch.rand(batch, 1, 1, 1, device=levels[0].device) < simulation.uncoded
+        found = [_simulate(level.float(), simulation, qp, is_uncoded) for level in levels]
+    bits = torch.stack([bits for _, bits in found]).sum()
+    qps = torch.where(is_uncoded.reshape(-1), 0, qp.reshape(-1))
+    decoded = features_of_levels([decoded for decoded, _ in found])
+    return Simulated(decoded, bits / (batch * height * width * pixels_per_sample**2), qps)
 
 
-def _simulate(coded: Tensor, simulation: SimulatedCoding) -> Simulated:
-    batch, _, height, width = coded.shape
-    qp = torch.empty(batch, 1, 1, 1, 1, 1, device=coded.device).uniform_(simulation.qp_low, simulation.qp_high)
+def _simulate(coded: Tensor, simulation: SimulatedCoding, qp: Tensor, is_uncoded: Tensor) -> tuple[Tensor, Tensor]:
+    """One level after coding, and its bits."""
+    height, width = coded.shape[2:]
     sample = (simulation.clip_high - simulation.clip_low) / 255
     step = torch.exp2((qp - 4) / 6) * sample
     clipped = coded.clamp(simulation.clip_low, simulation.clip_high)
@@ -90,11 +105,8 @@ def _simulate(coded: Tensor, simulation: SimulatedCoding) -> Simulated:
     levels = coefficients.detach() / step
     quantized = levels.sign() * torch.floor(levels.abs() + _DEAD_ZONE) * step
     damaged = _from_frequency(coefficients + (quantized - coefficients).detach())[..., :height, :width]
-    is_uncoded = torch.rand(batch, 1, 1, 1, device=coded.device) < simulation.uncoded
     decoded = torch.where(is_uncoded, clipped, damaged).clamp(simulation.clip_low, simulation.clip_high)
-    bits = torch.log2(1 + _predicted(coefficients).abs() / step).sum()
-    qps = torch.where(is_uncoded.reshape(-1), 0, qp.reshape(-1))
-    return Simulated(decoded, bits / (batch * height * width * 64), qps)
+    return decoded, torch.log2(1 + _predicted(coefficients).abs() / step).sum()
 
 
 def _predicted(coefficients: Tensor) -> Tensor:

@@ -58,6 +58,7 @@ class Names:
 
     fingerprint: bytes
     edge_fingerprint: bytes
+    split: int = 4
 
 
 def _latent(detector: bytes) -> Names:

@@ -25,6 +25,7 @@ from featcodec.privacy.direct_reader import (
     cut_windows,
     find_shipped_direct_reader,
     load_direct_reader,
+    on_grid,
     save_direct_reader,
 )
 from featcodec.privacy.plates import PLATE_CHARACTERS, DirectPlates
@@ -247,3 +248,58 @@ def test_each_reader_that_ships_is_for_an_edge_that_ships() -> None:
     files = sorted(SHIPPED_FOLDER.glob("scenes-*-direct-reader.safetensors"))
     assert {load_direct_reader(path).config.edge_fingerprint for path in files} == edges
     assert len(files) == len(edges)
+
+
+# Samples of other sizes
+
+
+def test_the_grid_keeps_every_sample() -> None:
+    tensor = ramp(3, 8, 12)
+    assert on_grid(tensor, 8) is tensor
+    repeated = on_grid(tensor, 16)
+    assert repeated.shape == (3, 16, 24)
+    assert torch.equal(repeated[:, ::2, 1::2], tensor)
+    joined = on_grid(tensor, 2)
+    assert joined.shape == (48, 2, 3)
+    assert torch.equal(torch.nn.functional.pixel_shuffle(joined, 4), tensor)
+    assert on_grid(tensor[None], 4).shape == (1, 12, 4, 6)
+
+
+@pytest.mark.parametrize("pixels", [2, 4, 8, 16, 32])
+def test_plates_are_read_in_samples_of_any_size(tmp_path: Path, pixels: int) -> None:
+    """A box is where it was in the picture."""
+    config = dataclasses.replace(SMALL, split=2, pixels_per_sample=pixels)
+    save_direct_reader(tmp_path / "r.safetensors", small(config))
+    reader = load_direct_reader(tmp_path / "r.safetensors")
+    assert reader.config == config
+    windows, boxes = cut_windows(on_grid(noise(3, 256 // pixels, 256 // pixels), pixels), [(5, 5, 12, 8)])
+    assert windows.shape == (1, config.grid_channels, WINDOW_HEIGHT, WINDOW_WIDTH)
+    assert [len(text) for text in reader.read(windows, boxes)] == [len(reader.alphabets)]
+
+
+def test_a_checkpoint_from_before_is_for_samples_of_eight_pixels(tmp_path: Path) -> None:
+    save_direct_reader(tmp_path / "r.safetensors", small())
+    content, state = load_checkpoint(tmp_path / "r.safetensors", KIND)
+    old = {name: value for name, value in content.items() if name not in ("split", "pixels_per_sample")}
+    save_checkpoint(tmp_path / "old.safetensors", KIND, old, state)
+    assert load_direct_reader(tmp_path / "old.safetensors").config == SMALL
+
+
+def test_strange_sizes_and_splits_are_refused(tmp_path: Path) -> None:
+    save_direct_reader(tmp_path / "r.safetensors", small())
+    content, state = load_checkpoint(tmp_path / "r.safetensors", KIND)
+    for changes in (
+        *({"pixels_per_sample": pixels} for pixels in (4, 3, 0, -8, 128, 1 << 70, 8.0, True)),
+        *({"split": split} for split in (-1, 10**9, "4")),
+    ):
+        save_checkpoint(tmp_path / "x.safetensors", KIND, {**content, **changes}, state)
+        with pytest.raises(WeightsError, match="its config does not fit its weights"):
+            load_direct_reader(tmp_path / "x.safetensors")
+
+
+def test_what_ships_is_for_one_split() -> None:
+    """Without AE, an edge has one name behind every layer."""
+    path = next(iter(sorted(SHIPPED_FOLDER.glob("*-latent-direct-reader.safetensors"))))
+    edge = bytes.fromhex(load_direct_reader(path).config.edge_fingerprint)
+    assert find_shipped_direct_reader(edge) is not None
+    assert find_shipped_direct_reader(edge, 3) is None

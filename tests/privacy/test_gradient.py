@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from audit_set import SIZE, AuditSet, make_audit_set, random_recnet
+from level_detector import install
 from pictures import texture
 from torch import Tensor
 
 from featcodec import FeatureCodec
 from featcodec.errors import InputError
+from featcodec.networks.features import levels_of
 from featcodec.privacy.attack import Attack
 from featcodec.privacy.gradient import GradientAttack, GradientSettings, total_variation
+from featcodec.split_model import SplitModel
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +111,26 @@ def test_a_tensor_that_is_not_finite_is_refused(codec: FeatureCodec) -> None:
     observed = torch.full_like(codec.tensors_of([image]), torch.nan)
     with pytest.raises(InputError, match="a picture that is not finite"):
         GradientAttack(codec, settings=GradientSettings(steps=2)).on_tensors(observed, [image.letterbox])
+
+
+def test_several_tensors_are_weighed_alike(tiny_yolov5: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each in units of its own variance, so that a level of small values counts as much as one of large values."""
+    install(monkeypatch)
+    model = SplitModel.load(tiny_yolov5, "none")
+    codec = dataclasses.replace(FeatureCodec.load(str(tiny_yolov5), bottleneck="none", image_size=SIZE), model=model)
+    image = codec.letterbox(texture(SIZE, 64))
+    observed = codec.model.encode(codec.pictures_of([image]))
+    assert len(levels_of(observed)) == 3
+    first = GradientAttack(codec, settings=GradientSettings(steps=60, smoothness=0.05))
+    (picture,) = first.on_tensors(observed, [image.letterbox])
+
+    def errors(picture: np.ndarray) -> list[float]:
+        found = model.encode(torch.from_numpy(picture).permute(2, 0, 1)[None])
+        pairs = zip(levels_of(found), levels_of(observed), strict=True)
+        return [float((mine - theirs).square().mean() / theirs.var()) for mine, theirs in pairs]
+
+    for better, gray in zip(errors(picture), errors(np.full_like(picture, 0.5)), strict=True):
+        assert better < 0.7 * gray
 
 
 def test_total_variation() -> None:

@@ -9,13 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from refusals import refusal_of
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from featcodec.detectors import load_detector
-from featcodec.errors import FeatcodecError, WeightsError
-from featcodec.privacy.recnet import RecNet, RecNetConfig, load_recnet, mirrored_repeats, save_recnet
+from featcodec.errors import WeightsError
+from featcodec.networks.features import Features, features_of_levels, levels_of
+from featcodec.privacy.recnet import RecNet, RecNetConfig, load_recnet, save_recnet
 
 YOLOV5M = RecNetConfig(192, 128, 64, (4, 2), "0011223344556677", {})
 YOLOV5M_LATENT = dataclasses.replace(YOLOV5M, hidden_channels=0, channels=0)
@@ -28,7 +30,31 @@ SMALL = RecNetConfig(
     training={"stage": "attack", "steps": 1200, "metrics": {"PSNR": 17.28}},
 )
 LATENT = dataclasses.replace(SMALL, hidden_channels=0, channels=0)
+LEVELS = RecNetConfig(
+    feature_channels=19,
+    hidden_channels=0,
+    channels=0,
+    repeats=(0, 0),
+    model_fingerprint="0011223344556677",
+    training={},
+    split=3,
+    stages=(("c3", 7, 1), ("deconv", 6, 3), ("deconv", 5, 3), ("c3", 4, 2), ("deconv", 4, 4), ("deconv", 3, 6)),
+    level_channels=(5, 6, 8),
+    level_scales=(0, 1, 2),
+)
+FUSED = dataclasses.replace(LEVELS, hidden_channels=6, channels=4, fusion_scale=1)
 INVERT = "its config does not fit its weights"
+
+
+def inputs_of(config: RecNetConfig, batch: int = 2, side: int = 8) -> Features:
+    """Random tensors that a RecNet takes."""
+    chance = torch.Generator().manual_seed(side)
+    return features_of_levels(
+        [
+            torch.randn(batch, level.channels, side >> level.scale, side >> level.scale, generator=chance)
+            for level in config.inputs
+        ]
+    )
 
 
 def small(config: RecNetConfig = SMALL, seed: int = 0) -> RecNet:
@@ -38,15 +64,15 @@ def small(config: RecNetConfig = SMALL, seed: int = 0) -> RecNet:
         recnet = RecNet(config)
         recnet.train()
         with torch.no_grad():
-            recnet(torch.randn(2, config.input_channels, 8, 8))
+            recnet(inputs_of(config))
         return recnet.eval()
 
 
-def write(path: Path, state: dict[str, Tensor] | None = None, **changes: Any) -> Path:
+def write(path: Path, state: dict[str, Tensor] | None = None, of: RecNetConfig = SMALL, **changes: Any) -> Path:
     """A checkpoint of `small` with another config or other weights; None removes a field."""
-    config = {"format": 1, "kind": "recnet", **dataclasses.asdict(SMALL), **changes}
+    config = {"format": 1, "kind": "recnet", **dataclasses.asdict(of), **changes}
     config = {name: value for name, value in config.items() if value is not None}
-    save_file(state or small().state_dict(), path, {"featcodec": json.dumps(config)})
+    save_file(state or small(of).state_dict(), path, {"featcodec": json.dumps(config)})
     return path
 
 
@@ -171,33 +197,104 @@ def test_it_is_made_in_eval_mode_and_learns_in_every_layer() -> None:
         assert parameter.grad.abs().sum() > 0, name
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["tiny_yolov5", "tiny_yolov5u"])
-@pytest.mark.parametrize("fuse", [True, False])
-def test_repeats_mirror_the_front_end(request: pytest.FixtureRequest, name: str, fuse: bool) -> None:
-    """Both have one bottleneck in model.2 and two in model.4, as yolov5n and yolov5s."""
-    detector = load_detector(request.getfixturevalue(name), device="cpu", fuse=fuse)
-    assert mirrored_repeats(list(detector.layers)[:5]) == (2, 1)
-    with pytest.raises(FeatcodecError, match="with two C3 blocks, but this has 1; use split 4"):
-        mirrored_repeats(list(detector.layers)[:4])
-    with pytest.raises(FeatcodecError, match="has 0"):
-        mirrored_repeats([])
-
-
-@pytest.mark.parametrize("config", [SMALL, LATENT], ids=["bottleneck", "latent"])
+@pytest.mark.parametrize("config", [SMALL, LATENT, LEVELS, FUSED], ids=["bottleneck", "latent", "levels", "fused"])
 def test_round_trip(tmp_path: Path, config: RecNetConfig) -> None:
     recnet = small(config)
     save_recnet(tmp_path / "a.safetensors", recnet)
     loaded = load_recnet(tmp_path / "a.safetensors")
     assert loaded.config == config
-    assert loaded.config.repeats == (2, 1)
     assert isinstance(loaded.config.repeats, tuple)
     assert loaded.state_dict().keys() == recnet.state_dict().keys()
     for name, tensor in recnet.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], tensor), name
-    coded = torch.randn(1, config.input_channels, 4, 4)
+    coded = inputs_of(config, 1)
     with torch.inference_mode():
         assert torch.equal(loaded(coded), recnet(coded))
+
+
+def test_a_checkpoint_from_before_says_nothing_of_stages_and_levels(tmp_path: Path) -> None:
+    later = ("edge_fingerprint", "split", "stages", "level_channels", "level_scales", "fusion_scale")
+    loaded = load_recnet(write(tmp_path / "a", **dict.fromkeys(later)))
+    assert loaded.config == SMALL
+    assert set(loaded.state_dict()) == set(small().state_dict())
+
+
+# Several levels
+
+
+@pytest.mark.parametrize("config", [LEVELS, FUSED], ids=["latent", "fused"])
+def test_levels_become_one_picture(config: RecNetConfig) -> None:
+    side = 8 * config.pixels_per_sample
+    assert side == (32 if config is LEVELS else 64)
+    assert small(config)(inputs_of(config)).shape == (2, 3, side, side)
+    with pytest.raises(WeightsError, match="tensors was given 2; use the detector"):
+        small(config)((torch.randn(1, 5, 8, 8), torch.randn(1, 6, 4, 4)))
+
+
+@pytest.mark.parametrize("config", [LEVELS, FUSED], ids=["latent", "fused"])
+def test_every_level_is_looked_at_and_every_weight_learns(config: RecNetConfig) -> None:
+    recnet, coded = small(config).train(), [level.requires_grad_() for level in levels_of(inputs_of(config))]
+    recnet(features_of_levels(coded)).square().mean().backward()
+    assert all(level.grad is not None and level.grad.abs().sum() > 0 for level in coded)
+    for name, parameter in recnet.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+@settings(max_examples=20)
+@given(st.data())
+def test_any_levels_find_their_place(data: st.DataObject) -> None:
+    scales = (0, *sorted(data.draw(st.lists(st.integers(0, 3), max_size=4))))
+    channels = tuple(data.draw(st.integers(1, 5)) for _ in scales)
+    blocks = data.draw(st.lists(st.just(("c3", 4, 1)), max_size=2))
+    kernels = data.draw(st.lists(st.integers(2, 8), min_size=scales[-1], max_size=scales[-1] + 3))
+    stages = (*blocks, *(("deconv", 4, kernel) for kernel in kernels), ("deconv", 3, 6))
+    config = dataclasses.replace(
+        LEVELS, feature_channels=sum(channels), stages=stages, level_channels=channels, level_scales=scales
+    )
+    with torch.inference_mode():
+        picture = RecNet(config)(inputs_of(config))
+    side = 8 * 2 ** (len(kernels) + 1 - scales[-1])
+    assert picture.shape == (2, 3, side, side)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"stages": []},
+        {"stages": [["c3", 3, 1]]},
+        {"stages": [["c4", 7, 1], *LEVELS.stages[1:]]},
+        {"stages": [["c3", 7], *LEVELS.stages[1:]]},
+        {"stages": [["c3", 7, 2], *LEVELS.stages[1:]]},
+        {"stages": [["c3", 7, 65], *LEVELS.stages[1:]]},
+        {"stages": [["c3", 0, 1], *LEVELS.stages[1:]]},
+        {"stages": [["c3", 1 << 70, 1], *LEVELS.stages[1:]]},
+        {"stages": [["c3", 7, True], *LEVELS.stages[1:]]},
+        {"stages": [[3, 7, 1], *LEVELS.stages[1:]]},
+        {"stages": [*LEVELS.stages[:-1], ["deconv", 3, 1]]},
+        {"stages": [*LEVELS.stages[:-1], ["deconv", 3, 9]]},
+        {"stages": [*LEVELS.stages[:-1], ["deconv", 4, 6]]},
+        {"stages": [["c3", 7, 60]] * 5 + [*LEVELS.stages]},
+        {"stages": [["c3", 7, 0]] * 60 + [*LEVELS.stages]},
+        {"stages": [["deconv", 3, 6]] * 12},
+        {"stages": 7},
+        {"repeats": [1, 0]},
+        {"level_channels": [5, 6]},
+        {"level_channels": [5, 6, 9]},
+        {"level_channels": [], "level_scales": []},
+        {"level_scales": [0, 1, 5]},
+        {"level_scales": [0, 0, 2]},
+        {"level_scales": [2, 1, 0]},
+        {"fusion_scale": 1},
+        {"feature_channels": 20},
+        {"split": -1},
+        {"split": 10**9},
+        {"channels": 4, "hidden_channels": 6},
+    ],
+    ids=repr,
+)
+def test_levels_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    assert INVERT in refusal(write(tmp_path / "a", of=LEVELS, **changes))
 
 
 def test_loaded_recnet_is_frozen_float32_on_the_cpu_and_can_be_trained_on(tmp_path: Path) -> None:

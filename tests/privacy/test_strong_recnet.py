@@ -42,10 +42,11 @@ def test_batchnorm_only_where_the_config_has_it(tmp_path: Path) -> None:
     assert torch.equal(old(coded), small()(coded))
 
 
-def write(path: Path, **changes: Any) -> Path:
-    config = {"format": 1, "kind": "strong-recnet", **dataclasses.asdict(SMALL), **changes}
+def write(path: Path, of: StrongRecNetConfig = SMALL, **changes: Any) -> Path:
+    config = {"format": 1, "kind": "strong-recnet", **dataclasses.asdict(of), **changes}
     config = {name: value for name, value in config.items() if value is not None}
-    save_file(small().state_dict(), path, {"featcodec": json.dumps(config)})
+    network = small() if of is SMALL else StrongRecNet(of)
+    save_file(network.state_dict(), path, {"featcodec": json.dumps(config)})
     return path
 
 
@@ -95,6 +96,63 @@ def test_round_trip(tmp_path: Path) -> None:
 )
 def test_config_that_does_not_fit_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     message = refusal_of(WeightsError, write(tmp_path / "r.safetensors", **changes), load_strong_recnet)
+    assert "its config does not fit its weights" in message
+
+
+LEVELS = dataclasses.replace(
+    SMALL, channels=9, split=3, pixels_per_sample=4, level_channels=(2, 3, 4), level_scales=(0, 1, 3)
+)
+
+
+def test_a_checkpoint_from_before_says_nothing_of_levels(tmp_path: Path) -> None:
+    later = dict.fromkeys(("split", "pixels_per_sample", "level_channels", "level_scales"))
+    assert load_strong_recnet(write(tmp_path / "a", **later)).config == SMALL
+
+
+@pytest.mark.parametrize("pixels", [1, 2, 4, 16, 32])
+def test_any_number_of_pixels_per_sample(pixels: int) -> None:
+    network = StrongRecNet(dataclasses.replace(SMALL, pixels_per_sample=pixels))
+    assert network(torch.randn(2, 4, 3, 5)).shape == (2, 3, 3 * pixels, 5 * pixels)
+
+
+def test_levels_become_one_picture(tmp_path: Path) -> None:
+    path = write(tmp_path / "a", of=LEVELS)
+    network = load_strong_recnet(path).train().requires_grad_(True)
+    assert network.config == LEVELS
+    levels = [torch.randn(2, channels, 8 >> scale, 16 >> scale) for channels, scale in LEVELS.inputs]
+    for level in levels:
+        level.requires_grad_()
+    picture = network(tuple(levels), torch.tensor([0.0, 40.0]))
+    assert picture.shape == (2, 3, 32, 64)
+    picture.square().mean().backward()
+    assert all(level.grad is not None and level.grad.abs().sum() > 0 for level in levels)
+    with pytest.raises(WeightsError, match="for 3 tensors was given 1"):
+        network(levels[0])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pixels_per_sample": 8},
+        {"pixels_per_sample": 3},
+        {"pixels_per_sample": 0},
+        {"pixels_per_sample": 128},
+        {"pixels_per_sample": 1 << 70},
+        {"pixels_per_sample": 4.0},
+        {"split": -1},
+        {"level_channels": [2, 3, 5]},
+        {"level_channels": [2, 3]},
+        {"level_channels": []},
+        {"level_channels": [0] * 3},
+        {"level_scales": [0, 1]},
+        {"level_scales": [0, 3, 1]},
+        {"level_scales": [0, 1, 1 << 70]},
+        {"channels": 10},
+    ],
+    ids=repr,
+)
+def test_levels_that_do_not_fit_are_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    message = refusal_of(WeightsError, write(tmp_path / "r", of=LEVELS, **changes), load_strong_recnet)
     assert "its config does not fit its weights" in message
 
 

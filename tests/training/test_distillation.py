@@ -155,3 +155,15 @@ def test_half_precision_is_computed_in_float32(teacher: BackEndOutput) -> None:
         loss = matching(half, half)
         assert loss.dtype == torch.float32
         assert loss == pytest.approx(0, abs=1e-6)
+
+
+def test_features_are_compared_level_by_level() -> None:
+    """Each level in units of its own variance; their mean."""
+    chance = torch.Generator().manual_seed(4)
+    features = tuple(scale * torch.randn(2, 4, side, side, generator=chance) for scale, side in ((100, 8), (0.01, 4)))
+    constant = tuple(level.mean().expand_as(level) for level in features)
+    assert float(feature_matching(features, features)) == 0
+    assert float(feature_matching(constant, features)) == pytest.approx(1, abs=0.02)
+    assert float(feature_matching((features[0], constant[1]), features)) == pytest.approx(0.5, abs=0.02)
+    one = feature_matching(constant[0], features[0])
+    assert torch.equal(one, (constant[0] - features[0]).square().mean() / features[0].var())

@@ -260,3 +260,31 @@ def test_it_resembles_vvc() -> None:
             rates.append((real_rate, float(proxy)))
         assert rates == sorted(rates)
         assert [proxy for _, proxy in rates] == sorted(proxy for _, proxy in rates)
+
+
+def test_levels_of_an_image_share_its_qp() -> None:
+    """And the finest level is coded as it is alone: the random numbers are the same."""
+    chance = torch.Generator().manual_seed(5)
+    levels = tuple(
+        torch.randn(6, channels, side, side, generator=chance) for channels, side in ((2, 16), (3, 8), (4, 4))
+    )
+    simulation = SimulatedCoding(LOW, HIGH, 30, 45, uncoded=0.5)
+    torch.manual_seed(7)
+    decoded, rate, qp = simulate_coding(levels, simulation)
+    torch.manual_seed(7)
+    alone = simulate_coding(levels[0], simulation)
+    assert isinstance(decoded, tuple)
+    assert torch.equal(decoded[0], alone.decoded)
+    assert torch.equal(qp, alone.qp)
+    assert rate > alone.rate
+    assert 0 < int((qp == 0).sum()) < 6
+    for before, after in zip(levels, decoded, strict=True):
+        clipped = before.clamp(LOW, HIGH)
+        same = torch.tensor([torch.equal(*pair) for pair in zip(clipped, after, strict=True)])
+        assert torch.equal(same, qp == 0)
+
+
+def test_the_rate_is_per_pixel() -> None:
+    coded = torch.randn(2, 3, 16, 16)
+    rates = [simulate_coding(coded, at_qp(30), pixels).rate for pixels in (8, 16)]
+    assert torch.allclose(rates[0], 4 * rates[1])

@@ -31,7 +31,7 @@ import featcodec.training.bottleneck as bottleneck_stage
 import featcodec.training.partners as partners_module
 import featcodec.training.recnet as recnet_stage
 from featcodec.detectors import SplitDetector, load_detector
-from featcodec.errors import FeatcodecError, InputError, TrainingError, WeightsError
+from featcodec.errors import InputError, TrainingError, WeightsError
 from featcodec.fingerprints import joined_fingerprint
 from featcodec.images.letterbox import Letterbox
 from featcodec.images.reading import read_image
@@ -507,10 +507,18 @@ def test_a_bottleneck_of_another_detector_is_refused(
 
 
 @pytest.mark.slow
-def test_attackers_mirror_the_whole_front_end(tmp_path: Path, tiny_yolov5: Path, data: TrainingData) -> None:
+def test_attackers_mirror_the_front_end_of_an_early_split(
+    tmp_path: Path, tiny_yolov5: Path, data: TrainingData
+) -> None:
+    """Behind layer 2, one block and two downsampling layers remain, and a sample covers 4x4 pixels."""
     early = train_bottleneck(BottleneckTask(tiny_yolov5, split=2), data, toy_options(tmp_path / "a", steps=1))
-    with pytest.raises(FeatcodecError, match="use split 4"):
-        train_attack(tiny_yolov5, early, data, toy_options(tmp_path / "b"))
+    for number, strong in enumerate((None, STRONG)):
+        config = load_attacker(
+            train_attack(tiny_yolov5, early, data, toy_options(tmp_path / f"{number}"), strong)
+        ).config
+        assert (config.split, config.pixels_per_sample) == (2, 4)
+        if strong is None:
+            assert [kind for kind, _, _ in config.stages] == ["c3", "deconv", "deconv"]
 
 
 # Stage 3

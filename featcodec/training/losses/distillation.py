@@ -8,6 +8,7 @@ al., arXiv:1503.02531, for the classes).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,36 +17,43 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from featcodec.detectors import SplitDetector
+from featcodec.networks.features import Features, levels_of
 
 
 @dataclass(frozen=True, eq=False)
 class BackEndOutput:
-    """The back-end's outputs for a feature tensor: the neck's feature maps, and the head's undecoded outputs."""
+    """The back-end's outputs for features: the neck's feature maps, and the head's undecoded outputs."""
 
     neck: list[Tensor]
     raw: Any
 
 
-def run_back_end(detector: SplitDetector, features: Tensor) -> BackEndOutput:
+def run_back_end(detector: SplitDetector, features: Features) -> BackEndOutput:
     """Run the back-end up to the outputs that the losses use."""
     neck = detector.neck(features)
     return BackEndOutput(neck, detector.head.raw(neck))
 
 
-def feature_matching(restored: Tensor, features: Tensor) -> Tensor:
-    """Mean squared error in units of the features' variance. A constant tensor, the features' mean, would get 1.
+def feature_matching(restored: Features, features: Features) -> Tensor:
+    """Mean squared error in units of the features' variance, as a mean over levels.
+
+    A constant tensor, the features' mean, would get 1.
 
     Args:
-        restored, features: (B, C, H, W), after the bottleneck and before it.
+        restored, features: (B, C, H, W), or a tuple with such a tensor per level, after the bottleneck and before it.
     """
-    return F.mse_loss(restored.float(), features.float()) / _variance(features)
+    return _mean_error(levels_of(restored), levels_of(features))
 
 
 def neck_matching(student: BackEndOutput, teacher: BackEndOutput) -> Tensor:
     """Mean squared error of the neck's feature maps in units of their variance, as a mean over levels."""
+    return _mean_error(student.neck, teacher.neck)
+
+
+def _mean_error(levels: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
     errors = [
         F.mse_loss(mine.float(), theirs.float()) / _variance(theirs)
-        for mine, theirs in zip(student.neck, teacher.neck, strict=True)
+        for mine, theirs in zip(levels, wanted, strict=True)
     ]
     return torch.stack(errors).mean()
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from featcodec.detectors import SplitDetector
 from featcodec.networks.bottleneck import Bottleneck
+from featcodec.networks.features import Features, levels_of
 from featcodec.training.data.batches import TrainingBatch
 from featcodec.training.losses.detection import detection_loss_for
 from featcodec.training.losses.distillation import (
@@ -19,7 +20,7 @@ from featcodec.training.losses.distillation import (
     prediction_matching,
     run_back_end,
 )
-from featcodec.training.simulated_coding import SimulatedCoding, simulate_coding
+from featcodec.training.simulated_coding import PIXELS_PER_SAMPLE, SimulatedCoding, simulate_coding
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,31 @@ class CodingPath(nn.Module):
     Args:
         bottleneck: shared with the caller.
         simulation: the simulated coding; None leaves the tensor as it is, and the rate is 0.
+        pixels_per_sample: pixels that a sample of the tensor covers, per side.
     """
 
-    def __init__(self, bottleneck: Bottleneck, simulation: SimulatedCoding | None) -> None:
+    def __init__(
+        self, bottleneck: Bottleneck, simulation: SimulatedCoding | None, pixels_per_sample: int = PIXELS_PER_SAMPLE
+    ) -> None:
         super().__init__()
         self.bottleneck = bottleneck
         self.simulation = simulation
+        self.pixels_per_sample = pixels_per_sample
 
-    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, C, H, W) features -> the tensor before coding, AD's output, and the rate proxy in bits per pixel."""
+    def forward(self, features: Features) -> tuple[Tensor, Features, Tensor]:
+        """Run the path.
+
+        Args:
+            features: (B, C, H, W), or a tuple with such a tensor per level.
+
+        Returns:
+            the tensor before coding, AD's output in the form of `features`, and the rate proxy in bits per pixel.
+        """
         coded = self.bottleneck.encode(features)
         if self.simulation is None:
             return coded, self.bottleneck.decode(coded), coded.new_zeros(())
-        decoded, rate, qp = simulate_coding(coded, self.simulation)
+        decoded, rate, qp = simulate_coding(coded, self.simulation, self.pixels_per_sample)
+        assert isinstance(decoded, Tensor)  # noqa: S101  (as `coded`)
         return coded, self.bottleneck.decode(decoded, qp), rate
 
 
@@ -78,15 +91,15 @@ class Objective:
         self._detection_loss = detection_loss_for(detector)
 
     def __call__(
-        self, weights: ObjectiveWeights, batch: TrainingBatch, features: Tensor, restored: Tensor, rate: Tensor
+        self, weights: ObjectiveWeights, batch: TrainingBatch, features: Features, restored: Features, rate: Tensor
     ) -> dict[str, Tensor]:
         """Each term with a weight, unweighted, and the weighted sum of these terms as "loss".
 
         Args:
             weights: weights of the terms.
             batch: the images, and the boxes of the labelled images.
-            features: (B, C, H, W), the front-end's feature tensors.
-            restored: the feature tensors after coding and bottleneck, with gradient.
+            features: (B, C, H, W), the front-end's feature tensors, or a tuple with such a tensor per level.
+            restored: the same after coding and bottleneck, with gradient.
             rate: the rate proxy in bits per pixel.
         """
         terms: dict[str, Tensor] = {}
@@ -106,7 +119,7 @@ class Objective:
         if weights.rate:
             terms["rate"] = rate
         # The total has a gradient even if no term applies, as for images without labels with L_obj alone.
-        total = 0 * restored.float().mean()
+        total = torch.stack([0 * level.float().mean() for level in levels_of(restored)]).sum()
         for field in fields(weights):
             if field.name in terms:
                 total = total + getattr(weights, field.name) * terms[field.name]
