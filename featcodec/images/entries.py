@@ -82,6 +82,13 @@ def read_crowd_if_any(value: Any) -> Any:
     raise UnfitError("0 or 1")
 
 
+def read_area(value: Any) -> float:
+    """A finite number from 0, in square pixels."""
+    if not _is_number(value) or value < 0:
+        raise UnfitError("an area from 0, in square pixels")
+    return value  # type: ignore[no-any-return]
+
+
 def read_size_if_any(value: Any) -> Any:
     """Width and height, or nothing."""
     if value is not _MISSING and not (
