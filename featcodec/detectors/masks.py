@@ -17,7 +17,8 @@ from torch import Tensor
 from featcodec.detections import Mask
 from featcodec.images.letterbox import Letterbox
 
-_PIXELS_AT_ONCE = 1 << 22
+_COLUMNS_AT_ONCE = 256
+"""A pixel takes a few of the samples, so the matrices of few pixels are small."""
 
 
 def masks_of(
@@ -50,7 +51,9 @@ def masks_of(
         for (before, after), (samples, pixels) in zip(_borders(letterbox), sides, strict=True)
     )
     found = []
-    for weights, (left, top, right, bottom) in zip(coefficients, np.ceil(xyxy).astype(int).tolist(), strict=True):
+    # A box that is not a number, of damaged weights, has no pixels.
+    boxes = np.ceil(np.where(np.isfinite(xyxy).all(1, keepdims=True), xyxy, 0)).astype(int)
+    for weights, (left, top, right, bottom) in zip(coefficients, boxes.tolist(), strict=True):
         part = _mask(weights, prototypes, columns, rows, (left, top, right, bottom))
         found.append(Mask.of(part, left, top, letterbox.original_width, letterbox.original_height))
     return tuple(found)
@@ -68,15 +71,15 @@ def _mask(
     left, top, right, bottom = box
     if left >= right or top >= bottom:
         return np.zeros((0, 0), bool)
-    (x0, x1), (y0, y1) = columns.reach(left, right), rows.reach(top, bottom)
-    count = len(weights)
-    values = (weights @ prototypes[:, y0:y1, x0:x1].reshape(count, -1)).view(y1 - y0, x1 - x0)
-    values = rows.enlarged(values, y0, top, bottom)
+    (x0, x1), _ = columns.matrix(left, right)
+    (y0, y1), down = rows.matrix(top, bottom)
+    values = (weights @ prototypes[:, y0:y1, x0:x1].reshape(len(weights), -1)).view(y1 - y0, x1 - x0)
+    values = down @ values
     mask = np.empty((bottom - top, right - left), bool)
-    step = max(1, _PIXELS_AT_ONCE // (bottom - top))
-    for start in range(left, right, step):
-        end = min(start + step, right)
-        mask[:, start - left : end - left] = (columns.enlarged(values.T, x0, start, end) > 0).T.numpy()
+    for start in range(left, right, _COLUMNS_AT_ONCE):
+        end = min(start + _COLUMNS_AT_ONCE, right)
+        (first, last), across = columns.matrix(start, end)
+        mask[:, start - left : end - left] = (values[:, first - x0 : last - x0] @ across.T > 0).numpy()
     return mask
 
 
@@ -94,26 +97,19 @@ class _Axis:
     """
 
     def __init__(self, samples: int, first: int, border: tuple[int, int], pixels: int) -> None:
-        inside = samples * first - sum(border)
-        low, high, share = _taps(torch.arange(pixels), inside, pixels)
-        first_low, first_high, first_share = _taps(torch.arange(samples * first), samples, samples * first)
+        low, high, share = _taps(torch.arange(pixels), samples * first - sum(border), pixels)
         low, high = low + border[0], high + border[0]
-        self._places = torch.stack((first_low[low], first_high[low], first_low[high], first_high[high]))
+        first_low, first_high, first_share = _taps(torch.arange(samples * first), samples, samples * first)
+        self._places = torch.stack((first_low[low], first_high[low], first_low[high], first_high[high]), 1)
         shares = (1 - share) * (1 - first_share[low]), (1 - share) * first_share[low]
-        self._shares = torch.stack((*shares, share * (1 - first_share[high]), share * first_share[high]))
+        self._shares = torch.stack((*shares, share * (1 - first_share[high]), share * first_share[high]), 1)
 
-    def reach(self, start: int, end: int) -> tuple[int, int]:
-        """Which samples of the prototypes the pixels from start to end take."""
-        places = self._places[:, [start, end - 1]]
-        return int(places.min()), int(places.max()) + 1
-
-    def enlarged(self, values: Tensor, offset: int, start: int, end: int) -> Tensor:
-        """(end - start, ...) of values (samples from offset on, ...)."""
-        places, shares = self._places[:, start:end] - offset, self._shares[:, start:end, None]
-        total = values[places[0]] * shares[0]
-        for place, share in zip(places[1:], shares[1:], strict=True):
-            total += values[place] * share
-        return total
+    def matrix(self, start: int, end: int) -> tuple[tuple[int, int], Tensor]:
+        """The samples from one to another that the pixels from start to end take, and each pixel's shares of them."""
+        places = self._places[start:end]
+        low, high = int(places[0].min()), int(places[-1].max()) + 1
+        matrix = torch.zeros(end - start, high - low)
+        return (low, high), matrix.scatter_add_(1, places - low, self._shares[start:end])
 
 
 def _taps(targets: Tensor, samples: int, pixels: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -70,9 +70,9 @@ def test_no_boxes_and_boxes_without_pixels() -> None:
     letterbox = Letterbox.fit(640, 480, 320)
     prototypes = prototypes_of(letterbox)
     assert masks_of(torch.ones(0, COUNT), prototypes, np.zeros((0, 4), np.float32), letterbox) == ()
-    boxes = np.array([[3.2, 3.2, 3.8, 9], [640, 480, 640, 480], [0, 0, 0, 0]], np.float32)
-    masks = masks_of(torch.ones(3, COUNT), prototypes, boxes, letterbox)
-    assert [(mask.area, mask.pixels().shape) for mask in masks] == [(0, (480, 640))] * 3
+    boxes = np.array([[3.2, 3.2, 3.8, 9], [640, 480, 640, 480], [0, 0, 0, 0], [np.nan, 0, 640, 480]], np.float32)
+    masks = masks_of(torch.ones(4, COUNT), prototypes, boxes, letterbox)
+    assert [(mask.area, mask.pixels().shape) for mask in masks] == [(0, (480, 640))] * 4
 
 
 def test_half_precision_is_taken() -> None:
@@ -90,7 +90,7 @@ def test_memory_does_not_grow_with_the_picture_times_the_boxes() -> None:
     weights = torch.randn(300, COUNT, generator=torch.Generator().manual_seed(1))
     tracemalloc.start()
     masks = masks_of(weights, prototypes_of(letterbox), xyxy, letterbox)
-    _, most = tracemalloc.get_traced_memory()  # of numpy; what torch takes is bounded by _PIXELS_AT_ONCE
+    _, most = tracemalloc.get_traced_memory()  # of numpy; torch takes 256 columns at a time
     tracemalloc.stop()
     assert len(masks) == 300
     assert most < 200 << 20
