@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     type=PathOrAddress(),
     required=True,
     help="Where to write the detections: COCO results (.json; .jsonl with one result per line; .parquet), a .csv file, "
-    "or a folder (YOLO text).",
+    "or a folder (YOLO text). Masks need COCO results, keypoints COCO results or YOLO text.",
 )
 @click.option(
     "--format",
@@ -92,7 +92,12 @@ if TYPE_CHECKING:
     default=None,
     help="Folder of the original images, for --draw.",
 )
-@click.option("--draw", type=LocalPath(), default=None, help="Folder for images with boxes. Needs --images.")
+@click.option(
+    "--draw",
+    type=LocalPath(),
+    default=None,
+    help="Folder for images with boxes, and with masks or keypoints. Needs --images.",
+)
 @click.option(
     "--draw-conf", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Lowest score of a drawn box."
 )

@@ -1,4 +1,4 @@
-"""featcodec evaluate: one line with bpp, AP50 and AP."""
+"""featcodec evaluate: one line with bpp, AP50 and AP, of boxes and of what else there is."""
 
 from __future__ import annotations
 
@@ -13,8 +13,12 @@ from featcodec.cli.console import complain, note_all, print_json
 from featcodec.cli.options import PathOrAddress, json_option
 
 if TYPE_CHECKING:
+    from featcodec.evaluation.coco import Accuracy, Kind
     from featcodec.images.annotations import Annotations
     from featcodec.system.paths import Source
+
+_IN_WORDS: Mapping[Kind, str] = {"bbox": "boxes", "segm": "masks", "keypoints": "keypoints"}
+_JSON_PREFIX: Mapping[Kind, str] = {"bbox": "", "segm": "mask_", "keypoints": "keypoints_"}
 
 
 @click.command("evaluate")
@@ -26,15 +30,22 @@ if TYPE_CHECKING:
     metavar="SRC",
     help="Bitstreams (files, shards, folders, patterns or addresses) to compute the bpp from. May be repeated.",
 )
+@click.option(
+    "--task",
+    type=click.Choice(["auto", "bbox", "segm", "keypoints"]),
+    default="auto",
+    show_default=True,
+    help="What is compared: boxes, masks or keypoints. auto compares boxes, and what the detections have besides.",
+)
 @json_option
-def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_json: bool) -> int:
+def command(detections: Path, annotations: Path, streams: tuple[str, ...], task: str, as_json: bool) -> int:
     """Score detections (COCO results: .json, .jsonl or .parquet) against annotations with pycocotools.
 
     The bpp counts every byte of the bitstream files, per pixel of the original images. Images and categories are
     matched by name if the results have names (decode writes them), otherwise by id.
     """
     from featcodec.bitstream import STREAM_SUFFIXES
-    from featcodec.evaluation.coco import score
+    from featcodec.evaluation.coco import kinds_of, score
     from featcodec.evaluation.rate import rate_of_streams
     from featcodec.images.annotations import read_annotations
     from featcodec.images.results import matched_ids, read_results, without_results
@@ -43,7 +54,9 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
 
     truth = read_annotations(annotations, complain)
     results = read_results(detections)
-    accuracy = score(truth, results)
+    wanted = kinds_of(results) if task == "auto" else (task,)
+    accuracies = {kind: score(truth, results, kind) for kind in _IN_WORDS if kind in wanted}
+    accuracy = next(iter(accuracies.values()))
     if accuracy.unmatched:
         names, boxes = truth.in_words(list(accuracy.unmatched)), sum(accuracy.unmatched.values())
         complain(f"note: {annotations} has no category {names}, so {boxes} boxes are left out")
@@ -63,14 +76,23 @@ def command(detections: Path, annotations: Path, streams: tuple[str, ...], as_js
                 "images": accuracy.images,
                 "bpp": None if rate is None else rate.bpp,
                 "bytes": None if rate is None else rate.bytes,
-                **{key: _finite(getattr(accuracy, key)) for key in ("ap50", "ap", "ap75")},
+                **dict.fromkeys(("ap50", "ap", "ap75")),  # of boxes; null if they are not compared
+                **{key: value for kind, each in accuracies.items() for key, value in _figures(kind, each).items()},
                 "unmatched": accuracy.unmatched,
             }
         )
         return 0
     bpp = "" if rate is None else f"  {rate.bpp:.4f} bpp"
-    click.echo(f"{accuracy.images} images{bpp}  AP50 {accuracy.ap50:.2f}  AP {accuracy.ap:.2f}")
+    shown = ""
+    for kind, each in accuracies.items():
+        label = "" if wanted == ("bbox",) else f"{_IN_WORDS[kind]}: "
+        shown += f"  {label}AP50 {each.ap50:.2f}  AP {each.ap:.2f}"
+    click.echo(f"{accuracy.images} images{bpp}{shown}")
     return 0
+
+
+def _figures(kind: Kind, accuracy: Accuracy) -> dict[str, float | None]:
+    return {_JSON_PREFIX[kind] + key: _finite(getattr(accuracy, key)) for key in ("ap50", "ap", "ap75")}
 
 
 def _check_streams(annotations: Annotations, coded: Mapping[Source, tuple[int, int]]) -> None:

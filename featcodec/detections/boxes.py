@@ -1,4 +1,4 @@
-"""The detections of one image, and the filter that chooses boxes."""
+"""The detections of one image, with masks or keypoints if a detector finds them, and the filter that chooses boxes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 import numpy.typing as npt
 
+from featcodec.detections.masks import Mask
 from featcodec.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,20 +41,28 @@ class BoxFilter:
             raise InputError(f"{self} is out of range; use 0 to 1 for conf and iou, and at least 1 for max_det")
 
 
-class Detection(NamedTuple):
-    """One box.
+class _Box(NamedTuple):
+    xyxy: tuple[float, float, float, float]
+    score: float
+    class_id: int
+    name: str
+
+
+class Detection(_Box):
+    """One box: a named tuple of its first four attributes.
 
     Attributes:
         xyxy: left, top, right, bottom in pixels of the original image.
         score: in (0, 1].
         class_id: index into the detector's class names.
         name: the class name.
+        mask: the pixels of the object, or None if the detector does not find masks.
+        keypoints: (K, 3) float32, see `Detections.keypoints`, or None if the detector does not find them.
     """
 
-    xyxy: tuple[float, float, float, float]
-    score: float
-    class_id: int
-    name: str
+    # Not fields of the tuple: programs take it apart into four.
+    mask: Mask | None = None
+    keypoints: npt.NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -66,6 +75,10 @@ class Detections:
         class_ids: (N,) int64, indices into `names`.
         names: the detector's class names.
         width, height: size of the original image in pixels.
+        masks: N masks of the size of the original image, or None if the detector does not find masks. A mask may be
+            empty.
+        keypoints: (N, K, 3) float32, or None if the detector does not find keypoints: x and y in pixels of the original
+            image, inside it, and a score in [0, 1] that the keypoint can be seen (1 if the detector does not say it).
     """
 
     xyxy: npt.NDArray[np.float32]
@@ -74,6 +87,8 @@ class Detections:
     names: tuple[str, ...]
     width: int
     height: int
+    masks: tuple[Mask, ...] | None = None
+    keypoints: npt.NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -98,7 +113,17 @@ class Detections:
             return self._one(range(len(self))[index])
         # An empty list would become an array of floats, which numpy does not take as an index.
         chosen = index if isinstance(index, slice) else np.asarray(index, dtype=None if len(index) else np.int64)
-        return replace(self, xyxy=self.xyxy[chosen], scores=self.scores[chosen], class_ids=self.class_ids[chosen])
+        masks = self.masks
+        if masks is not None:
+            masks = tuple(masks[place] for place in np.arange(len(self))[chosen])
+        return replace(
+            self,
+            xyxy=self.xyxy[chosen],
+            scores=self.scores[chosen],
+            class_ids=self.class_ids[chosen],
+            masks=masks,
+            keypoints=None if self.keypoints is None else self.keypoints[chosen],
+        )
 
     def filter(self, score: float = 0.25, names: str | Iterable[str] | None = None) -> Detections:
         """Only the boxes with a high enough score and, if `names` is given, of these classes.
@@ -119,7 +144,7 @@ class Detections:
         return self[kept]
 
     def draw(self, image: ImageLike, score: float = 0.25) -> npt.NDArray[np.uint8]:
-        """The image with the boxes on it.
+        """The image with the boxes on it, and with their masks or keypoints if there are any.
 
         Args:
             image: the original image: a path, a PIL image, or a (height, width, 3) uint8 RGB array.
@@ -138,12 +163,20 @@ class Detections:
     def __repr__(self) -> str:
         shown = ", ".join(f"{each.name} {each.score:.2f}" for each in self[:_SHOWN])
         more = ", ..." if len(self) > _SHOWN else ""
-        return f"Detections({len(self)} boxes on {self.width}x{self.height} pixels: {shown}{more})"
+        further = "" if self.masks is None else " with masks"
+        if self.keypoints is not None:
+            further += f" with {self.keypoints.shape[1]} keypoints"
+        return f"Detections({len(self)} boxes{further} on {self.width}x{self.height} pixels: {shown}{more})"
 
     def _one(self, index: int) -> Detection:
         class_id = int(self.class_ids[index])
         left, top, right, bottom = self.xyxy[index].tolist()
-        return Detection((left, top, right, bottom), float(self.scores[index]), class_id, self.names[class_id])
+        found = Detection((left, top, right, bottom), float(self.scores[index]), class_id, self.names[class_id])
+        if self.masks is not None:
+            found.mask = self.masks[index]
+        if self.keypoints is not None:
+            found.keypoints = self.keypoints[index]
+        return found
 
     def to_coco(
         self, image_id: int | str, category_ids: Mapping[int, int] | None = None, name: PurePath | None = None
@@ -159,7 +192,8 @@ class Detections:
         Returns:
             dicts of image_id, image_name (if there is a name), image_size [width, height] in pixels (annotations of
             images of another size do not fit), category_id, category_name (the class name), bbox [left, top, width,
-            height] and score. The names say what is meant also if an annotation file has other ids.
+            height] and score. The names say what is meant also if an annotation file has other ids. With masks, also
+            segmentation (an RLE of size and counts); with keypoints, also keypoints: x, y and score of each in turns.
         """
         if category_ids is None:
             category_ids = default_category_ids(self.names)
@@ -169,12 +203,22 @@ class Detections:
             "image_size": [self.width, self.height],
         }
         results = []
-        for box, score, class_id in zip(self.xyxy.tolist(), self.scores.tolist(), self.class_ids.tolist(), strict=True):
+        boxes = zip(self.xyxy.tolist(), self.scores.tolist(), self.class_ids.tolist(), strict=True)
+        for place, (box, score, class_id) in enumerate(boxes):
             if class_id in category_ids:
                 bbox = [round(value, 3) for value in (box[0], box[1], box[2] - box[0], box[3] - box[1])]
                 category = {"category_id": category_ids[class_id], "category_name": self.names[class_id]}
-                results.append({**image, **category, "bbox": bbox, "score": round(score, 6)})
+                results.append({**image, **category, "bbox": bbox, "score": round(score, 6), **self._further(place)})
         return results
+
+    def _further(self, place: int) -> dict[str, Any]:
+        """What COCO's results have besides the box."""
+        further: dict[str, Any] = {}
+        if self.masks is not None:
+            further["segmentation"] = self.masks[place].to_coco()
+        if self.keypoints is not None:
+            further["keypoints"] = [round(value, 3) for value in self.keypoints[place].ravel().tolist()]
+        return further
 
 
 # The COCO-2017 detection categories: their ids have gaps (https://cocodataset.org/#detection-2017).

@@ -1,4 +1,4 @@
-"""Draws boxes on images."""
+"""Draws boxes, masks and keypoints on images."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path, PurePath
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from featcodec.detections import Detections
 from featcodec.errors import InputError, OutputError
@@ -20,10 +20,23 @@ from featcodec.system.paths import resolved
 # Based on Paul Tol's bright scheme: also people with colour blindness can tell these colours apart.
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#ee7733", "#009988")
 _JPEG_QUALITY = 90
+_MASK_OPACITY = 0.4
+_LEAST_KEYPOINT = 0.5
+"""Keypoints with a lower score are not drawn, as in ultralytics."""
+# COCO's 17 keypoints: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, the left one of a pair first.
+# The lines between them are those of the category "person" in COCO's annotations, counted from 0.
+_PERSON_KEYPOINTS = 17
+_PERSON_LINES = (
+    (15, 13), (13, 11), (16, 14), (14, 12), (11, 12), (5, 11), (6, 12), (5, 6), (5, 7), (6, 8), (7, 9), (8, 10),
+    (1, 2), (0, 1), (0, 2), (1, 3), (2, 4), (3, 5), (4, 6),
+)  # fmt: skip
 
 
 def draw_boxes(image: ImageLike, detections: Detections, *, least_score: float = 0.25) -> npt.NDArray[np.uint8]:
     """The image with boxes, class names and scores on it.
+
+    Masks are drawn as tints of the boxes' colours. Keypoints with a score of 0.5 or more are drawn as dots; COCO's 17
+    keypoints of a person are joined by lines.
 
     Args:
         image: the original image: a path, a PIL image, or a (height, width, 3) uint8 RGB array.
@@ -40,12 +53,12 @@ def draw_boxes(image: ImageLike, detections: Detections, *, least_score: float =
             f"{detections.width}x{detections.height}; give the `images` that were encoded, read in the same "
             "way (`ignore_exif`)"
         )
-    canvas = Image.fromarray(image)
+    shown = [index for index in range(len(detections)) if detections.scores[index] >= least_score]
+    canvas = Image.fromarray(image if detections.masks is None else _tinted(image, detections, shown))
     pen = ImageDraw.Draw(canvas)
     scale = max(canvas.size) / 640
     width = max(1, round(2 * scale))
     font = ImageFont.load_default(size=max(10, round(12 * scale)))
-    shown = [index for index in range(len(detections)) if detections.scores[index] >= least_score]
     for index in reversed(shown):  # the best box is drawn last, on top
         class_id = int(detections.class_ids[index])
         colour = _COLOURS[class_id % len(_COLOURS)]
@@ -57,7 +70,34 @@ def draw_boxes(image: ImageLike, detections: Detections, *, least_score: float =
         y = top - (y1 - y0) - 2 * width if top > (y1 - y0) + 2 * width else top
         pen.rectangle((x, y, x + x1 - x0 + 2 * width, y + y1 - y0 + 2 * width), fill=colour)
         pen.text((x + width - x0, y + width - y0), label, fill="white", font=font)
+        if detections.keypoints is not None:
+            _draw_keypoints(pen, detections.keypoints[index], colour, width)
     return np.array(canvas)
+
+
+def _tinted(image: npt.NDArray[np.uint8], detections: Detections, shown: list[int]) -> npt.NDArray[np.uint8]:
+    """A copy of the image with the masks of these detections on it, the best on top."""
+    image = image.copy()
+    for index in reversed(shown):
+        if detections.masks is None or not (mask := detections.masks[index].pixels()).any():
+            continue
+        colour = np.array(ImageColor.getrgb(_COLOURS[int(detections.class_ids[index]) % len(_COLOURS)]), np.float32)
+        image[mask] = (1 - _MASK_OPACITY) * image[mask] + _MASK_OPACITY * colour
+    return image
+
+
+def _draw_keypoints(pen: ImageDraw.ImageDraw, keypoints: npt.NDArray[np.float32], colour: str, width: int) -> None:
+    points: list[tuple[float, float] | None] = [
+        (x, y) if score >= _LEAST_KEYPOINT else None for x, y, score in keypoints.tolist()
+    ]
+    for one, other in _PERSON_LINES if len(points) == _PERSON_KEYPOINTS else ():
+        start, end = points[one], points[other]
+        if start is not None and end is not None:
+            pen.line((*start, *end), fill=colour, width=width)
+    radius = 1.5 * width
+    for point in filter(None, points):
+        x, y = point
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour, outline="white")
 
 
 def save_jpeg(path: Path, image: npt.NDArray[np.uint8], *, overwrite: bool = False) -> None:

@@ -1,6 +1,8 @@
 """Writes detections image by image, so that memory stays bounded: as COCO results, CSV or YOLO text.
 
-COCO results are JSON, JSON lines (one result per line) or Parquet.
+COCO results are JSON, JSON lines (one result per line) or Parquet. They hold masks and keypoints. YOLO text holds
+keypoints as ultralytics writes them. It refuses masks: ultralytics writes outlines, which lose holes and join parts.
+CSV holds boxes alone.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
 
 from featcodec.detections import Detections
 from featcodec.errors import InputError, OutputError
@@ -199,14 +204,34 @@ def _yolo(output: Path, overwrite: bool) -> Iterator[Write]:
     with atomic_folder(output, replaceable=(_YOLO_SUFFIX,), overwrite=overwrite) as folder:
 
         def write(relative: PurePath, detections: Detections) -> None:
-            """One line per box: class id, centre x, y, width, height as fractions of the image, score."""
+            """One line per box: class id, centre x, y, width, height as fractions of the image, score.
+
+            Keypoints stand before the score: x and y as fractions of the image, and their score, as in ultralytics'
+            `Results.save_txt`.
+            """
+            if detections.masks is not None:
+                raise OutputError(
+                    f"{output}: YOLO text does not hold masks; choose another `output`, like x.json, x.jsonl or "
+                    "x.parquet, or x.csv for the boxes alone"
+                )
             lines = []
-            for box, score, class_id in zip(detections.xyxy, detections.scores, detections.class_ids, strict=True):
+            boxes = zip(detections.xyxy, detections.scores, detections.class_ids, _fractions(detections), strict=True)
+            for box, score, class_id, points in boxes:
                 left, top, right, bottom = map(float, box)
                 centre = (left + right) / 2 / detections.width, (top + bottom) / 2 / detections.height
                 size = (right - left) / detections.width, (bottom - top) / detections.height
-                lines.append(f"{class_id} " + " ".join(f"{value:.6f}" for value in (*centre, *size, score)) + "\n")
+                values = (*centre, *size, *points, score)
+                lines.append(f"{class_id} " + " ".join(f"{value:.6f}" for value in values) + "\n")
             label = folder / f"{relative.as_posix()}{_YOLO_SUFFIX}"
             write_atomically(label, "".join(lines).encode(), overwrite=True)
 
         yield write
+
+
+def _fractions(detections: Detections) -> npt.NDArray[np.float32]:
+    """(N, 3 K): x and y of the keypoints as fractions of the image, and their scores; (N, 0) if there are none."""
+    if detections.keypoints is None:
+        return np.zeros((len(detections), 0), np.float32)
+    count, points = detections.keypoints.shape[:2]
+    size = np.array([detections.width, detections.height, 1], np.float32)
+    return (detections.keypoints / size).reshape(count, 3 * points)

@@ -12,11 +12,13 @@ from featcodec.detectors.load import load_detector
 from featcodec.detectors.postprocess import detections_of
 from featcodec.detectors.split import SplitDetector
 from featcodec.detectors.stored import read_detector, save_detector
+from featcodec.detectors.task import Task
 from featcodec.detectors.yolov5 import DetectorConfig, build_yolov5
 
 __all__ = [
     "DetectorConfig",
     "SplitDetector",
+    "Task",
     "build_yolov5",
     "detections_of",
     "load_detector",

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from featcodec.errors import InputError
+from featcodec.images.rle import RleError, check_rle
 
 _MAX_NUMBER = 1e30
 _SHOWN_CHARACTERS = 60
+_MOST_KEYPOINTS = 1000
 _WHOLE_NUMBER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
 _MISSING: Any = object()
 
@@ -80,12 +82,40 @@ def read_crowd_if_any(value: Any) -> Any:
     raise UnfitError("0 or 1")
 
 
+def read_area(value: Any) -> float:
+    """A finite number from 0, in square pixels."""
+    if not _is_number(value) or value < 0:
+        raise UnfitError("an area from 0, in square pixels")
+    return value  # type: ignore[no-any-return]
+
+
 def read_size_if_any(value: Any) -> Any:
     """Width and height, or nothing."""
     if value is not _MISSING and not (
         isinstance(value, list) and len(value) == 2 and all(map(_is_number, value)) and min(value) > 0
     ):
         raise UnfitError("two numbers over 0: width, height")
+    return value
+
+
+def read_mask_if_any(value: Any) -> Any:
+    """A mask as RLE whose counts add up to its size (see `featcodec.images.rle.check_rle`), or nothing."""
+    if value is not _MISSING:
+        try:
+            check_rle(value)
+        except RleError as error:
+            raise UnfitError(str(error)) from None
+    return value
+
+
+def read_keypoints_if_any(value: Any) -> Any:
+    """x, y and score of up to 1000 keypoints in turns, or nothing."""
+    if value is not _MISSING and not (
+        isinstance(value, list) and 3 <= len(value) <= 3 * _MOST_KEYPOINTS and len(value) % 3 == 0
+    ):
+        raise UnfitError(f"a list of numbers: x, y and score of 1 to {_MOST_KEYPOINTS} keypoints")
+    if value is not _MISSING and not all(map(_is_number, value)):
+        raise UnfitError("numbers: x, y and score of each keypoint")
     return value
 
 

@@ -117,12 +117,15 @@ class Letterbox:
 
     def undo(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Map boxes (N, 4) from letterboxed pixels to original pixels, clipped to the image."""
+        return self.undo_points(xyxy.reshape(-1, 2, 2)).reshape(-1, 4)
+
+    def undo_points(self, points: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Map points (..., 2) of x and y from letterboxed pixels to original pixels, clipped to the image."""
         width, height = self.resized
-        left, top = self.offset
-        gain = np.array([width / self.original_width, height / self.original_height] * 2, np.float32)
-        limit = np.array([self.original_width, self.original_height] * 2, np.float32)
-        boxes = (xyxy - np.array([left, top] * 2, np.float32)) / gain
-        return np.clip(boxes, 0, limit).astype(np.float32, copy=False)
+        gain = np.array([width / self.original_width, height / self.original_height], np.float32)
+        limit = np.array([self.original_width, self.original_height], np.float32)
+        undone = (points - np.array(self.offset, np.float32)) / gain
+        return np.clip(undone, 0, limit).astype(np.float32, copy=False)
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,8 @@ from featcodec.images.entries import (
     read_box,
     read_category_id,
     read_image_id,
+    read_keypoints_if_any,
+    read_mask_if_any,
     read_score,
     read_size_if_any,
     read_text_if_any,
@@ -30,13 +32,17 @@ _RESULT: Mapping[str, Reader] = {
     "category_name": read_text_if_any,
     "image_name": read_text_if_any,
     "image_size": read_size_if_any,
+    "segmentation": read_mask_if_any,
+    "keypoints": read_keypoints_if_any,
 }
+_REMEDY = "make it with `featcodec decode`"
 
 
 def read_results(path: Path) -> list[dict[str, Any]]:
     """Read a COCO results file: a list of dicts with image_id, category_id, bbox and score.
 
-    The results of featcodec also have a category_name, an image_name and an image_size; see `Detections.to_coco`.
+    The results of featcodec also have a category_name, an image_name and an image_size; see `Detections.to_coco`. There
+    may be a segmentation (a mask as RLE) and keypoints.
 
     Args:
         path: a JSON list; or one entry per line, if it ends with .jsonl; or a table, if it ends with .parquet.
@@ -54,7 +60,16 @@ def read_results(path: Path) -> list[dict[str, Any]]:
         content = read_json(path)
     if not isinstance(content, list):
         raise InputError(f"{path}: not a COCO results file (a JSON list); make it with `featcodec decode -o x.json`")
-    return normal_entries(path, content, "of the results", _RESULT, "make it with `featcodec decode`")
+    results = normal_entries(path, content, "of the results", _RESULT, _REMEDY)
+    for number, result in enumerate(results, 1):
+        if "segmentation" in result and "image_size" in result:
+            height, width = result["segmentation"]["size"]
+            if [width, height] != result["image_size"]:
+                raise InputError(
+                    f"{path}: entry {number} of the results has a mask of {width}x{height} pixels on an image of "
+                    f"{result['image_size'][0]}x{result['image_size'][1]}; {_REMEDY}"
+                )
+    return results
 
 
 def matched_ids(annotations: Annotations, results: Sequence[Mapping[str, Any]]) -> list[int | str]:

@@ -1,12 +1,14 @@
-"""Detections as COCO results, and which category ids they get."""
+"""Detections as COCO results, and which category ids they get; masks and keypoints go with their boxes."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from featcodec.detections import Detection, Mask
 from featcodec.detections.boxes import COCO_IDS, Detections, default_category_ids
 
 COCO_LIKE = tuple({0: "person", 9: "traffic light", 39: "bottle", 79: "toothbrush"}.get(i, f"n{i}") for i in range(80))
@@ -107,3 +109,62 @@ def test_numbers_are_rounded_but_not_coarsely() -> None:
     (result,) = found.to_coco(1)
     assert result["bbox"] == [0.333, 0.667, 1.0, 2.0]
     assert result["score"] == 0.333333
+
+
+def further() -> Detections:
+    """Three boxes, each with a mask of another column and with two keypoints."""
+    pixels = np.zeros((3, 80, 100), bool)
+    for place in range(3):
+        pixels[place, :, place] = True
+    keypoints = np.arange(18, dtype=np.float32).reshape(3, 2, 3) / 7
+    found = detections(("cat", "dog"), [0, 1, 0])
+    return replace(found, masks=tuple(map(Mask.of, pixels)), keypoints=keypoints)
+
+
+def test_masks_and_keypoints_go_with_their_boxes() -> None:
+    found = further()
+    assert found.masks is not None
+    assert found.keypoints is not None
+    for chosen, places in (
+        (found[1:], [1, 2]),
+        (found[[2, 0]], [2, 0]),
+        (found[found.scores < 0.6], [1, 2]),
+        (found[[True, False, True]], [0, 2]),
+        (found[[]], []),
+        (found.filter(0, "cat"), [0, 2]),
+        (found[::-1], [2, 1, 0]),
+    ):
+        assert chosen.masks == tuple(found.masks[place] for place in places)
+        assert chosen.keypoints is not None
+        np.testing.assert_array_equal(chosen.keypoints, found.keypoints[places])
+    for place, each in enumerate(found):
+        assert each.mask == found.masks[place]
+        np.testing.assert_array_equal(each.keypoints, found.keypoints[place])
+    assert found[-1].mask == found.masks[2]
+
+
+def test_one_box_is_a_tuple_of_four() -> None:
+    box, score, class_id, name = further()[1]
+    assert (score, class_id, name) == (pytest.approx(0.5), 1, "dog")
+    plain = detections(("cat",), [0])[0]
+    assert plain == Detection((10.5, 20, 30.25, 60), plain.score, 0, "cat")
+    assert (plain.mask, plain.keypoints, len(plain)) == (None, None, 4)
+    assert repr(plain).startswith("Detection(xyxy=(10.5, 20.0, 30.25, 60.0), score=0.8")
+    assert box == plain.xyxy
+
+
+def test_repr_says_what_there_is() -> None:
+    found = further()
+    assert repr(found).startswith("Detections(3 boxes with masks with 2 keypoints on 100x80 pixels: cat 0.90, ")
+    assert repr(replace(found, masks=None)).startswith("Detections(3 boxes with 2 keypoints on ")
+    assert repr(replace(found, keypoints=None)).startswith("Detections(3 boxes with masks on ")
+
+
+def test_results_have_masks_and_keypoints() -> None:
+    found = further()
+    results = found.to_coco(7)
+    assert json.loads(json.dumps(results)) == results
+    assert found.masks is not None
+    assert results[2]["segmentation"] == found.masks[2].to_coco()
+    assert results[1]["keypoints"] == [0.857, 1.0, 1.143, 1.286, 1.429, 1.571]
+    assert [result["segmentation"] for result in found.to_coco(7, {1: 5})] == [found.masks[1].to_coco()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from pictures import save_texture
 from PIL import Image
 
-from featcodec.detections import Detections
+from featcodec.detections import Detections, Mask
 from featcodec.detections.drawing import draw_boxes, open_drawing, save_jpeg
 from featcodec.errors import InputError, OutputError
 from featcodec.images.reading import read_image
@@ -88,6 +89,33 @@ def test_lines_grow_with_the_image() -> None:
     wide = changed(detections(((1000, 800, 1800, 1500), 0.9, 0), width=3200, height=2000))
     assert wide[1200, 1000:1008].all()
     assert not wide[1200, 1020:1780].any()
+
+
+def test_masks_are_tints_of_the_object() -> None:
+    pixels = np.zeros((HEIGHT, WIDTH), bool)
+    pixels[100:120, 110:150] = True
+    found = replace(detections((BOX, 0.9, 0), (BOX, 0.1, 1)), masks=(Mask.of(pixels), Mask.of(~pixels)))
+    box_alone = draw_boxes(gray(), detections((BOX, 0.9, 0)))
+    drawn = draw_boxes(gray(), found)
+    np.testing.assert_array_equal((drawn != box_alone).any(axis=2), pixels)
+    assert len(np.unique(drawn[pixels], axis=0)) == 1
+
+
+def test_keypoints_are_dots_and_those_of_a_person_are_joined() -> None:
+    points = np.zeros((1, 17, 3), np.float32)
+    points[0, 5] = 120, 100, 0.9  # left shoulder
+    points[0, 7] = 160, 130, 0.8  # left elbow
+    points[0, 9] = 20, 20, 0.4  # left wrist, hardly seen
+    box = detections((BOX, 0.9, 0))
+    alone, drawn = draw_boxes(gray(), box), draw_boxes(gray(), replace(box, keypoints=points))
+    mask = (drawn != alone).any(axis=2)
+    assert mask[100, 120]
+    assert mask[130, 160]
+    assert mask[115, 140], "no line from shoulder to elbow"
+    assert not mask[:60].any()
+    mask = (draw_boxes(gray(), replace(box, keypoints=points[:, :12])) != alone).any(axis=2)
+    assert mask[100, 120]
+    assert not mask[115, 140], "these are not a person's keypoints"
 
 
 @pytest.mark.parametrize("size", [(HEIGHT, WIDTH), (WIDTH + 1, HEIGHT), (WIDTH // 2, HEIGHT // 2)])

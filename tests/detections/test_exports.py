@@ -7,13 +7,17 @@ import csv
 import json
 import os
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path, PurePath
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from ultralytics.engine.results import Results
 
-from featcodec.detections import Detections
+from featcodec.detections import Detections, Mask
 from featcodec.detections.exports import FORMATS, check_output, format_of, image_ids_of, open_export
 from featcodec.errors import FeatcodecError, InputError, OutputError
 from featcodec.images import parquet
@@ -297,3 +301,66 @@ def test_an_empty_folder_may_become_the_labels(tmp_path: Path) -> None:
     check_output(tmp_path / "d", "yolo", overwrite=False)
     export(tmp_path / "d", ("a", detections()))
     assert everything_in(tmp_path / "d") == ["a.txt"]
+
+
+def with_masks(count: int) -> Detections:
+    pixels = np.random.default_rng(count).random((count, 100, 200)) < 0.2
+    return replace(detections(count), masks=tuple(map(Mask.of, pixels)))
+
+
+def with_keypoints(count: int) -> Detections:
+    points = np.arange(count * 6, dtype=np.float32).reshape(count, 2, 3) / 8
+    return replace(detections(count), keypoints=points)
+
+
+@pytest.mark.parametrize("make", [with_masks, with_keypoints])
+@pytest.mark.parametrize("counts", [[0], [2], [0, 1, 0, 3]])
+def test_coco_formats_hold_masks_and_keypoints(
+    tmp_path: Path, make: Callable[[int], Detections], counts: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "_ROWS_AT_ONCE", 2)
+    items = [(str(number), make(count)) for number, count in enumerate(counts)]
+    for name in ("d.json", "d.jsonl", "d.parquet"):
+        export(tmp_path / name, *items)
+    expected = [result for name, found in items for result in found.to_coco(int(name), None, PurePath(name))]
+    for name in ("d.json", "d.jsonl", "d.parquet"):
+        assert read_results(tmp_path / name) == expected
+    kind = "segmentation" if make is with_masks else "keypoints"
+    further = [name for name in pq.read_schema(tmp_path / "d.parquet").names if name in ("segmentation", "keypoints")]
+    assert further == ([kind] if any(counts) else [])
+
+
+def test_parquet_of_boxes_alone_has_the_columns_of_before(tmp_path: Path) -> None:
+    export(tmp_path / "d.parquet", ("a", detections(2)))
+    assert pq.read_schema(tmp_path / "d.parquet").names == [
+        *("image_id", "image_name", "image_width", "image_height", "category_id", "category_name"),
+        *("left", "top", "width", "height", "score"),
+    ]
+
+
+def test_csv_holds_the_boxes_alone(tmp_path: Path) -> None:
+    export(tmp_path / "a.csv", ("a", detections(2)))
+    export(tmp_path / "b.csv", ("a", with_masks(2)))
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+
+
+def test_yolo_holds_keypoints_as_ultralytics_writes_them(tmp_path: Path) -> None:
+    found = with_keypoints(2)
+    export(tmp_path / "d", ("a", found), ("b", with_keypoints(0)))
+    assert (tmp_path / "d/b.txt").read_bytes() == b""
+    boxes = np.concatenate((found.xyxy, found.scores[:, None], found.class_ids[:, None]), 1)
+    theirs = Results(
+        np.zeros((100, 200, 3), np.uint8),
+        "a.jpg",
+        {0: "cat", 1: "dog"},
+        boxes=torch.from_numpy(boxes.astype(np.float32)),
+        keypoints=torch.from_numpy(found.keypoints),
+    )
+    theirs.save_txt(tmp_path / "theirs.txt", save_conf=True)
+    np.testing.assert_allclose(np.loadtxt(tmp_path / "d/a.txt"), np.loadtxt(tmp_path / "theirs.txt"), atol=1e-5)
+
+
+def test_yolo_refuses_masks(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"d: YOLO text does not hold masks; choose another `output`, like x\.json"):
+        export(tmp_path / "d", ("a", with_masks(0)))
+    assert everything_in(tmp_path) == []

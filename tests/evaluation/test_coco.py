@@ -1,18 +1,28 @@
-"""COCO average precision against cases that are computed by hand."""
+"""COCO average precision against cases that are computed by hand, and against plain pycocotools."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import io
 import json
+import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 
 from featcodec.errors import InputError
-from featcodec.evaluation.coco import Accuracy, score
-from featcodec.images.annotations import Annotations
+from featcodec.evaluation.bootstrap import ap50_interval
+from featcodec.evaluation.coco import FIELDS, Accuracy, Kind, kinds_of, match_boxes, score
+from featcodec.images.annotations import Annotations, read_annotations
+from featcodec.images.results import read_results
+from featcodec.images.rle import encode, runs_of
 
 
 def truth(*boxes: tuple[int, int, list[float]], images: int = 2, **further: Any) -> Annotations:
@@ -283,3 +293,193 @@ def test_arguments_stay_as_they_are_and_nothing_is_printed(capsys: pytest.Captur
     assert (annotations.content, results) == before
     assert score(annotations, results) == first
     assert capsys.readouterr() == ("", "")
+
+
+def plain(truth_file: Path, results: Path, kind: str) -> list[float]:
+    """AP, AP50 and AP75 in percent by pycocotools alone."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO(str(truth_file))
+        evaluation = COCOeval(coco, coco.loadRes(str(results)), kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [100 * float(value) for value in evaluation.stats[:3]]
+
+
+def random_set(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """People with polygons, masks and keypoints, one in six a crowd, and detections that are more or less near."""
+    random = np.random.default_rng(seed)
+    objects: list[dict[str, Any]] = []
+    results: list[dict[str, Any]] = []
+    for image in range(1, 7):
+        for _ in range(random.integers(1, 5)):
+            left, top, width, height = (int(value) for value in random.integers(5, 40, 4))
+            right, bottom = left + width, top + height
+            points = np.stack((random.uniform(left, right, 17), random.uniform(top, bottom, 17)), 1)
+            pixels = np.zeros((90, 100), bool)
+            pixels[top:bottom, left:right] = random.random((height, width)) < 0.8
+            crowd = int(random.random() < 1 / 6)
+            forms: list[Any] = [
+                {"size": [90, 100], "counts": runs_of(encode(pixels), 100, 90).tolist()},
+                {"size": [90, 100], "counts": encode(pixels)},
+                [[left, top, right, top, right, bottom, left, bottom - 2]],
+            ]
+            seen = random.integers(0, 3, 17) * (random.random() < 0.8)
+            objects.append(
+                {
+                    **{"id": len(objects) + 11, "image_id": image, "category_id": 1},
+                    **{"bbox": [left, top, width, height], "iscrowd": crowd, "area": 0.6 * width * height},
+                    "segmentation": forms[0 if crowd else random.integers(0, 3)],
+                    "num_keypoints": int((seen > 0).sum()),
+                    "keypoints": np.concatenate((points, seen[:, None]), 1).ravel().tolist(),
+                }
+            )
+            for _ in range(random.integers(0, 3)):
+                moved = np.roll(pixels, random.integers(-2, 3, 2), (0, 1))
+                near = np.concatenate((points + random.normal(0, 1.5, (17, 2)), random.random((17, 1))), 1)
+                results.append(
+                    {
+                        **{"image_id": image, "category_id": 1, "score": float(random.random())},
+                        "bbox": [left + float(random.normal(0, 2)), top, width, height],
+                        "segmentation": {"size": [90, 100], "counts": encode(moved)},
+                        "keypoints": near.ravel().tolist(),
+                    }
+                )
+    images = [{"id": image, "file_name": f"{image}.jpg", "width": 100, "height": 90} for image in range(1, 7)]
+    return {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "person"}]}, results
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", ["bbox", "segm", "keypoints"])
+def test_figures_are_those_of_pycocotools(tmp_path: Path, kind: Kind, seed: int) -> None:
+    content, results = random_set(seed)
+    (tmp_path / "t.json").write_text(json.dumps(content))
+    (tmp_path / "r.json").write_text(json.dumps(results))
+    read = read_results(tmp_path / "r.json")
+    before = copy.deepcopy(read)
+    accuracy = score(read_annotations(tmp_path / "t.json"), read, kind)
+    assert [accuracy.ap, accuracy.ap50, accuracy.ap75] == plain(tmp_path / "t.json", tmp_path / "r.json", kind)
+    assert 0 < accuracy.ap < accuracy.ap50 < 100
+    assert read == before
+    interval = ap50_interval(match_boxes(Annotations(Path("t.json"), content), read, kind), 20)
+    assert interval.low <= interval.high
+
+
+def test_what_results_can_be_scored_as() -> None:
+    assert kinds_of([]) == kinds_of([found(1, 1, A)]) == ("bbox",)
+    assert kinds_of([found(1, 1, A), {**found(1, 1, A), "segmentation": 1}]) == ("bbox", "segm")
+    assert kinds_of([{**found(1, 1, A), "keypoints": 1}]) == ("bbox", "keypoints")
+
+
+def refused(kind: Kind, change: Callable[[dict[str, Any], list[dict[str, Any]]], Any]) -> str:
+    """The one line that refuses a set in which something was changed."""
+    content, results = random_set(0)
+    change(content, results)
+    with pytest.raises(InputError) as caught:
+        score(Annotations(Path("truth.json"), content), results, kind)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"segmentation": None},
+            r": 1 of \d+ annotations have no segmentation \(the first is of image 1\); give ",
+        ),
+        ({"segmentation": []}, r": 1 of \d+ annotations have no segmentation"),
+        (
+            {"segmentation": [[1, 2, 3, 4]]},
+            r": the annotation with the id 12 \(of image 1\) has a segmentation that is",
+        ),
+        ({"segmentation": [[1, 2, 3, 4, 5, 1e12]]}, "is not polygons within the image of 100x90 pixels; correct it"),
+        ({"segmentation": {"size": [90, 99], "counts": [8910]}}, "is not a mask of the image's 100x90 pixels"),
+        ({"segmentation": {"size": [90, 100], "counts": [9001]}}, "is not the counts of a mask of 100x90 pixels"),
+        ({"segmentation": "a cat"}, "is not a list of polygons"),
+        ({"segmentation": [[1, 2, 3, 4]], "id": None}, r": annotation 2 \(of image 1\) has a segmentation"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_annotations_without_masks_are_refused(changes: dict[str, Any], said: str) -> None:
+    message = refused("segm", lambda content, _: content["annotations"][1].update(changes))
+    assert message.startswith("truth.json: ")
+    assert re.search(said, message)
+    assert "`task` bbox" in message
+
+
+def test_masks_need_the_size_of_the_image() -> None:
+    message = refused("segm", lambda content, _: content["images"][0].pop("height"))
+    assert "its image 1 has no width and height in whole pixels, which masks need; add them, or use" in message
+    message = refused("segm", lambda content, _: content["images"][0].update(width=100.5))
+    assert "in whole pixels" in message
+    other = {"size": [100, 90], "counts": encode(np.eye(100, 90, dtype=bool))}
+    message = refused("segm", lambda _, results: results[2].update(image_id=5, segmentation=other))
+    assert "truth.json: lists image 5 as 100x90, but entry 3 of the results has a mask of 90x100 pixels" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"keypoints": [1, 2, 3]},
+            "has 1 keypoints, but most annotations have 17; give annotations and results of the",
+        ),
+        ({"keypoints": "nose"}, "has keypoints, num_keypoints or area that are not a list of numbers: x, y and score"),
+        ({"keypoints": [None] * 51}, "that are not numbers"),
+        ({"num_keypoints": "17"}, "that are not a number"),
+        ({"area": None}, "that are not an area from 0, in square pixels; correct it"),
+        ({"area": -1}, "that are not an area"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_annotations_with_other_keypoints_are_refused(changes: dict[str, Any], said: str) -> None:
+    message = refused("keypoints", lambda content, _: content["annotations"][1].update(changes))
+    assert message.startswith("truth.json: the annotation with the id 12 (of image 1) has ")
+    assert said in message
+
+
+def test_annotations_without_keypoints_are_refused() -> None:
+    def remove(content: dict[str, Any], _: Any) -> None:
+        for annotation in content["annotations"]:
+            del annotation["keypoints"]
+
+    message = refused("keypoints", remove)
+    assert message == "truth.json: its annotations have no keypoints; give annotations with them, or use `task` bbox"
+    message = refused("keypoints", lambda _, results: results[1].update(keypoints=[1, 2, 3]))
+    assert "truth.json: entry 2 of the results has 1 keypoints, but most annotations have 17; give" in message
+
+
+@pytest.mark.parametrize("kind", ["segm", "keypoints"])
+def test_results_that_lack_what_is_compared_are_refused(kind: Kind) -> None:
+    message = refused(kind, lambda _, results: results[3].pop(FIELDS[kind]))
+    assert f"truth.json: entry 4 of the results has no {FIELDS[kind]} to compare with it; use another `task`" in message
+
+
+def test_objects_without_keypoints_are_neither_found_nor_missed() -> None:
+    """And the keypoints that are seen are counted if their number is not given."""
+    content, results = random_set(1)
+    expected = score(Annotations(Path("truth.json"), content), results, "keypoints")
+    for annotation in content["annotations"]:
+        if annotation["num_keypoints"] == 0:
+            annotation["keypoints"] = None
+            del annotation["area"]
+        del annotation["num_keypoints"]
+    assert any(annotation["keypoints"] is None for annotation in content["annotations"])
+    assert score(Annotations(Path("truth.json"), content), results, "keypoints") == expected
+
+
+def test_other_numbers_of_keypoints_have_equal_tolerances() -> None:
+    """Four keypoints, each with the tolerance 1/4: OKS is exp(-distance^2 / (2 area (2/4)^2))."""
+    box = {"bbox": [0, 0, 100, 100], "image_id": 1, "category_id": 1}
+    content = {
+        "images": [{"id": 1, "file_name": "1.jpg"}],
+        "annotations": [{**box, "keypoints": [50, 50, 2] * 4, "area": 10_000}],
+        "categories": [{"id": 1, "name": "frog"}],
+    }
+    for distance, levels in ((0, 10), (30, 7), (60, 0)):
+        similar = math.exp(-(distance**2) / (2 * 10_000 / 4))
+        assert sum(similar >= 0.5 + 0.05 * step for step in range(10)) == levels
+        results = [{**box, "keypoints": [50, 50 + distance, 0.1] * 4, "score": 0.5}]
+        accuracy = score(Annotations(Path("truth.json"), content), results, "keypoints")
+        assert accuracy.ap == pytest.approx(10 * levels)

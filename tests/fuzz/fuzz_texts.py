@@ -10,18 +10,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mutate import damage_bytes, damage_table, damage_tree
 from pictures import save_texture
 from targets import READ, REFUSED, WrongError, refused_or
 
 from featcodec.errors import InputError
 from featcodec.evaluation.bd import compare
-from featcodec.evaluation.coco import score
+from featcodec.evaluation.coco import Kind, score
 from featcodec.evaluation.curves import read_curve
 from featcodec.evaluation.report.study import read_study
 from featcodec.images.annotations import read_annotations
 from featcodec.images.parquet import ParquetResults
 from featcodec.images.results import read_results
+from featcodec.images.rle import encode, runs_of
 from featcodec.privacy.attack_results import read_attack_results
 from featcodec.privacy.private_details import read_private_details
 from featcodec.system.files import read_bounded
@@ -30,6 +32,7 @@ from featcodec.training.data.coco import read_coco
 from featcodec.training.data.yolo import read_data_yaml
 
 _NAMES = ["cat", "dog", "newt"]
+_KINDS: tuple[Kind, ...] = ("bbox", "segm", "keypoints")
 _RESULTS = Path(__file__).parents[2] / "results"
 
 
@@ -71,11 +74,11 @@ class Texts:
         truth = read_annotations(self._write("a.json", _json(rng, self._annotations)))
         for name in ("0.png", "folder/1.png", "cam.01.png"):
             refused_or(lambda name=name: truth.image_id(Path(name)))
-        _check_accuracy(score(truth, read_results(self._folder / "results.json")))
+        _check_accuracy(score(truth, read_results(self._folder / "results.json"), rng.choice(_KINDS)))
 
     def _read_results(self, rng: random.Random) -> None:
         found = read_results(self._write("r.json", _json(rng, self._results)))
-        _check_accuracy(score(read_annotations(self._folder / "annotations.json"), found))
+        _check_accuracy(score(read_annotations(self._folder / "annotations.json"), found, rng.choice(_KINDS)))
 
     def _read_json_lines(self, rng: random.Random) -> None:
         lines = [_json(rng, result) for result in self._results]
@@ -181,18 +184,31 @@ def _annotations() -> dict[str, Any]:
         "info": {"description": "toy"},
         "images": [{"id": n, "file_name": f"{n}.png", "width": 32, "height": 24} for n in range(3)],
         "annotations": [
-            {"id": n + 1, "image_id": n, "category_id": n + 1, "bbox": [4, 3, 9.5, 8], "area": 76, "iscrowd": 0}
+            {
+                **{"id": n + 1, "image_id": n, "category_id": n + 1, "bbox": [4, 3, 9.5, 8], "area": 76, "iscrowd": 0},
+                **{"segmentation": _segmentation(n), "keypoints": [5, 4, 2, 9, 8.5, 1, 0, 0, 0], "num_keypoints": 2},
+            }
             for n in range(3)
         ],
         "categories": [{"id": n + 1, "name": name, "supercategory": "animal"} for n, name in enumerate(_NAMES)],
     }
 
 
+def _segmentation(form: int) -> Any:
+    """A mask as a polygon, as counts in numbers, or as compressed counts."""
+    pixels = np.zeros((24, 32), bool)
+    pixels[3:11, 4:13] = True
+    counts = encode(pixels)
+    runs = {"size": [24, 32], "counts": runs_of(counts, 32, 24).tolist()}
+    return ([[4, 3, 13, 3, 13.5, 11, 4, 11]], runs, {"size": [24, 32], "counts": counts})[form]
+
+
 def _results() -> list[dict[str, Any]]:
     return [
         {
             **{"image_id": n, "image_name": str(n), "category_id": n + 1, "category_name": name},
-            **{"bbox": [4, 3, 9, 8], "score": 0.9 - n / 10},
+            **{"bbox": [4, 3, 9, 8], "score": 0.9 - n / 10, "image_size": [32, 24]},
+            **{"segmentation": _segmentation(2), "keypoints": [5, 4, 0.9, 9, 8, 0.5, 1, 1, 0.1]},
         }
         for n, name in enumerate(_NAMES)
     ]

@@ -106,6 +106,17 @@ def test_undo_clips_to_the_picture() -> None:
     assert np.allclose(undone, [[0, 0, 640, 426], [0, 0, 640, 0], [640, 6.246, 640, 18.739]], atol=1e-2)
 
 
+@given(SIDES, SIDES, SIZES, st.booleans(), st.lists(st.floats(0, 1), min_size=6, max_size=6))
+def test_points_come_back(width: int, height: int, size: int, square: bool, fractions: list[float]) -> None:
+    letterbox = Letterbox.fit(width, height, size, square=square)
+    points = np.array(fractions, np.float64).reshape(3, 2) * (width, height)
+    there = points * letterbox.resized / (width, height) + letterbox.offset
+    back = letterbox.undo_points(there.astype(np.float32)[None])
+    assert (back.shape, back.dtype) == ((1, 3, 2), np.float32)
+    tolerance = 0.01 + 2**-11 * max(width / letterbox.resized[0], height / letterbox.resized[1])
+    assert np.abs(back[0] - points).max() <= tolerance
+
+
 def test_undo_of_no_boxes() -> None:
     assert Letterbox.fit(640, 426, 512).undo(np.zeros((0, 4), np.float32)).shape == (0, 4)
 

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from refusals import refusal_of
 
 from featcodec.errors import InputError
+from featcodec.images import results as results_module
 from featcodec.images.annotations import Annotations
 from featcodec.images.results import matched_ids, read_results, without_results
+from featcodec.images.rle import encode
 
 RESULT = {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}
 # As in many sets, the numbers in the file names are ids of other images.
@@ -100,6 +103,49 @@ def test_result_with_a_name_that_is_not_text_is_refused(tmp_path: Path, field: s
 def test_damaged_result_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
     message = refusal(read_results, write(tmp_path / "r.json", [RESULT, {**RESULT, **changes}]))
     assert f"entry 2 of the results has the {next(iter(changes))} " in message
+
+
+MASK = {"size": [3, 4], "counts": encode(np.eye(3, 4, dtype=bool))}
+
+
+@pytest.mark.parametrize("size", [{}, {"image_size": [4, 3]}])
+def test_results_may_have_masks_and_keypoints(tmp_path: Path, size: dict[str, Any]) -> None:
+    runs = {"size": [3, 4], "counts": [0, 1, 3, 1, 3, 1, 3]}
+    for further in ({"segmentation": MASK}, {"segmentation": runs}, {"keypoints": [1, 2.5, 0, -1, 0, 0.25]}):
+        results = [{**RESULT, **size, **further}]
+        assert read_results(write(tmp_path / "r.json", results)) == results
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"segmentation": None}, "an object with size and counts"),
+        ({"segmentation": [[1, 1, 5, 1, 5, 5]]}, "an object with size and counts"),
+        ({"segmentation": {**MASK, "size": [4, 4]}}, "the counts of a mask of 4x4 pixels"),
+        ({"segmentation": {**MASK, "counts": "0" * 100}}, "the counts of a mask of 4x3 pixels"),
+        ({"segmentation": {**MASK, "counts": 5}}, "counts that are a text or whole numbers"),
+        ({"segmentation": {"size": [1 << 20, 1 << 20], "counts": [1 << 40]}}, "at most 1073741824 pixels"),
+        ({"keypoints": None}, "a list of numbers"),
+        ({"keypoints": "1 2 3"}, "a list of numbers"),
+        ({"keypoints": []}, "a list of numbers"),
+        ({"keypoints": [1, 2, 3, 4]}, "a list of numbers"),
+        ({"keypoints": [1] * 3003}, "score of 1 to 1000 keypoints"),
+        ({"keypoints": [1, 2, None]}, "numbers"),
+        ({"keypoints": [1, 2, float("nan")]}, "numbers"),
+        ({"keypoints": [1, 2, True]}, "numbers"),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_damaged_masks_and_keypoints_are_refused(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    message = refusal(read_results, write(tmp_path / "r.json", [RESULT, {**RESULT, **changes}]))
+    assert f"entry 2 of the results has the {next(iter(changes))} " in message
+    assert said in message
+
+
+def test_a_mask_of_another_size_than_its_image_is_refused(tmp_path: Path) -> None:
+    broken = {**RESULT, "segmentation": MASK, "image_size": [3, 4]}
+    message = refusal(read_results, write(tmp_path / "r.json", [RESULT, broken]))
+    assert "entry 2 of the results has a mask of 4x3 pixels on an image of 3x4; make it with" in message
 
 
 @pytest.mark.parametrize("entry", [None, 3, "text", []])
@@ -259,3 +305,41 @@ def test_a_long_text_in_many_rows_is_held_once(tmp_path: Path) -> None:
         )
     )
     assert all(other["image_name"] is first["image_name"] for other in others)
+
+
+FRAME = {"image_width": [4, 4], "image_height": [3, 3]}
+
+
+def test_parquet_holds_masks_and_keypoints_as_texts(tmp_path: Path) -> None:
+    further = {"segmentation": [MASK["counts"], None], "keypoints": [None, "[1,2,0.5]"]}
+    first, second = read_results(table(tmp_path / "r.parquet", **FRAME, **further))
+    assert (first["segmentation"], first.get("keypoints")) == (MASK, None)
+    assert (second.get("segmentation"), second["keypoints"]) == (None, [1, 2, 0.5])
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"segmentation": ["0", "0"]}, "entry 1 of the results has the segmentation "),
+        ({"segmentation": [MASK["counts"]] * 2, "image_height": None, "image_width": None}, "size [height, width]"),
+        ({"segmentation": [1, 2]}, "its column segmentation is of the kind int64"),
+        ({"segmentation": [["0"], ["0"]]}, "its column segmentation is of the kind list"),
+        ({"keypoints": [[1.0, 2.0, 3.0]] * 2}, "its column keypoints is of the kind list"),
+        ({"keypoints": ["[1,2,3]", "[1,2"]}, "entry 2 of the results has the keypoints '[1,2'"),
+        ({"keypoints": ["[1,2,3]", "3"]}, "entry 2 of the results has the keypoints '3'"),
+        ({"keypoints": ["[1,2,3]", "[" * 100_000]}, "entry 2 of the results has the keypoints "),
+        ({"keypoints": ["[1,2,3]", '["a","b","c"]']}, "entry 2 of the results has the keypoints ['a', "),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_damaged_masks_and_keypoints_in_parquet_are_refused(
+    tmp_path: Path, changes: dict[str, Any], reason: str
+) -> None:
+    assert reason in refusal(read_results, table(tmp_path / "r.parquet", **{**FRAME, **changes}))
+
+
+def test_a_long_mask_in_many_rows_is_not_checked_for_hours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(results_module, "MAX_BYTES", 1 << 20)
+    rows = {name: pa.array([values[0]] * 1000) for name, values in COLUMNS.items()}
+    path = table(tmp_path / "r.parquet", **rows, segmentation=pa.array(["0" * 2000] * 1000))
+    assert "has masks and keypoints of over 1048576 characters" in refusal(read_results, path)
