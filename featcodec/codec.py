@@ -24,12 +24,14 @@ from featcodec import bitstream
 from featcodec.bitstream import SideInfo
 from featcodec.detections import BoxFilter, Detections
 from featcodec.detectors import detections_of
+from featcodec.detectors.split import Predictions
 from featcodec.errors import WeightsError
 from featcodec.fingerprints import joined_fingerprint
 from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
 from featcodec.images.reading import ImageLike, as_rgb
 from featcodec.networks.bottleneck import shipped_model
 from featcodec.networks.catalogue import AUTO
+from featcodec.networks.features import Features, features_of_levels, join_batches, levels_of
 from featcodec.networks.layouts import choose_layout, model_fingerprint
 from featcodec.networks.restoration import Restoration, choose_restoration, restore
 from featcodec.networks.weights import local_detectors
@@ -39,7 +41,7 @@ from featcodec.system.batching import cores
 from featcodec.system.devices import one_by_one
 from featcodec.video import VideoCodec, choose_profile, open_tried_video_codec, open_video_codec
 from featcodec.video.isolated import IsolatedCodec
-from featcodec.wire import check_networks, check_tensor, packing_of, side_info_of
+from featcodec.wire import check_networks, check_tensor, model_at, packing_of, side_info_of
 
 DEFAULT_QP = 38
 DEFAULT_IMAGE_SIZE = 512
@@ -72,7 +74,7 @@ class FeatureCodec:
     boxes: BoxFilter = field(default_factory=BoxFilter)
 
     def __post_init__(self) -> None:
-        Letterbox.fit(1, 1, self.image_size)
+        Letterbox.fit(1, 1, self.image_size, stride=self.model.detector.stride)
 
     @classmethod
     def load(  # noqa: PLR0913  (one keyword per part)
@@ -108,7 +110,8 @@ class FeatureCodec:
             layout: a `.safetensors` checkpoint, "none", or "auto": the layout that ships for this tensor, if any.
             restoration: a `.safetensors` checkpoint, "none", or "auto": the restoration that ships for these streams,
                 if any.
-            split: last layer of the front-end, 0..4; None means the bottleneck's own split, or 4 without a bottleneck.
+            split: last layer of the front-end (`featcodec models NAME --splits`); None means the bottleneck's own
+                split, or without a bottleneck 4, or the first split that the detector has.
             clip: clip range of the tensor as the layout arranges it. None means the layout's or the bottleneck's own
                 range, or [-0.2786, 3] without both.
             bits: sample bit depth, 1 to 8.
@@ -117,7 +120,7 @@ class FeatureCodec:
             preset: a plain preset of VVenC (faster to slower) or x265 (ultrafast to veryslow), instead of a profile.
             encoder_parameters: further options of VVenC or x265.
             hardware: with `hevc`, the hardware encoder `nvenc`, `v4l2m2m` or `qsv`; None means x265.
-            image_size: longer side of the letterboxed image in pixels, a multiple of 32.
+            image_size: longer side of the letterboxed image in pixels, a multiple of 32 (P6 models: of 64).
             square: letterbox to a square instead of the minimum rectangle.
             boxes: which boxes `decode` returns.
             device: auto, cpu, cuda, cuda:N or mps.
@@ -142,13 +145,15 @@ class FeatureCodec:
             detector, bottleneck, split=split, device=device, half=half, precision=precision, fingerprint=wanted
         )
         if stream is not None and model.bottleneck is None:
-            model = model.at(stream.split)
+            model = model_at(model, stream.split)
         arranged = choose_layout(layout, model.fingerprint, model.channels, model.split, named)
-        packing = Packing.near_square(model.channels, model.quantizer, arranged)
+        packing = Packing.near_square(model.channels, model.quantizer, arranged, model.further)
         low, high = clip or (packing.quantizer.low, packing.quantizer.high)
         made_with = _stream_fingerprint(model, packing)
         coder = open_video_codec(video_codec, encoder.settings(bottleneck=model.bottleneck is not None), hardware)
         restorer = choose_restoration(restoration, made_with, model.channels, model.split)
+        if restorer is not None and model.further:
+            raise WeightsError("a restoration is for one tensor, but several cross the wire; use `restoration` none")
         return cls(
             model,
             packing.with_range(low, high, bits),
@@ -190,7 +195,7 @@ class FeatureCodec:
     def without_bottleneck(self) -> FeatureCodec:
         """The same detector with latent coding, without layout and restoration. Attacks use this codec as an anchor."""
         model = SplitModel(self.model.detector)
-        packing = Packing.near_square(model.channels, model.quantizer)
+        packing = Packing.near_square(model.channels, model.quantizer, further=model.further)
         return replace(self, model=model, packing=packing, restoration=None)
 
     @cached_property
@@ -265,7 +270,12 @@ class FeatureCodec:
 
     def letterbox(self, image: ImageLike) -> Letterboxed:
         """Fit an image into the detector's input. `encode` says what an image may be."""
-        return Letterboxed.of(as_rgb(image), self.image_size, square=self.square)
+        return Letterboxed.of(as_rgb(image), self.image_size, square=self.square, stride=self.model.detector.stride)
+
+    def letterbox_for(self, width: int, height: int) -> Letterbox:
+        """How an image of so many pixels lies in the detector's input."""
+        stride = self.model.detector.stride
+        return Letterbox.fit(width, height, self.image_size, square=self.square, stride=stride)
 
     def front_end(self, batch: Sequence[Letterboxed], qp: int) -> list[tuple[SideInfo, Frame]]:
         """The work of the edge before the video codec: the side info and the frame of each image.
@@ -275,30 +285,30 @@ class FeatureCodec:
             qp: the QP that the video codec will use, 0..63, with HEVC 0..51; the side info holds it.
 
         Returns:
-            per image its side info and its frame: (rows * H, cols * W) uint8 of the packed (C, H, W) tensor.
+            per image its side info and its frame, (height, width) uint8, of the packed tensor or tensors.
 
         Raises:
             InputError: the QP is out of range, or the tensor holds NaN.
             BitstreamError: the frame would be larger than a bitstream may hold.
         """
         bitstream.check_qp(qp, most=self.video_codec.standard.max_qp)
-        tensors = self.tensors_of(batch).float().cpu().contiguous().numpy()
+        levels = [level.float().cpu().contiguous().numpy() for level in levels_of(self.tensors_of(batch))]
         return [
-            (self._side_info(image, qp), self.packing.to_frame(tensor))
-            for image, tensor in zip(batch, tensors, strict=True)
+            (self._side_info(image, qp), self.packing.to_frame(tensors))
+            for image, *tensors in zip(batch, *levels, strict=True)
         ]
 
-    def tensors_of(self, batch: Sequence[Letterboxed]) -> Tensor:
+    def tensors_of(self, batch: Sequence[Letterboxed]) -> Features:
         """The tensors of letterboxed images, made by `SplitModel.encode`, before anything is clipped.
 
         Args:
             batch: images of one letterboxed shape.
 
         Returns:
-            (B, C, H, W) on the model's device, in its precision.
+            (B, C, H, W) on the model's device, in its precision; or a tuple where several cross.
         """
         with torch.inference_mode():
-            return one_by_one(self.model.encode, self.pictures_of(batch))
+            return one_by_one(self.model.encode, self.pictures_of(batch), join=join_batches)
 
     def decode_frame(self, data: bytes) -> tuple[SideInfo, Frame]:
         """The work of the cloud before the networks: the side info and the decoded frame of one bitstream.
@@ -334,16 +344,18 @@ class FeatureCodec:
             the detections per bitstream.
         """
         side_infos = [side_info for side_info, _ in batch]
-        tensors = restore(self.restoration, self.decoded_tensors(batch), side_infos)
+        tensors = self.decoded_tensors(batch)
+        if isinstance(tensors, Tensor):
+            tensors = restore(self.restoration, tensors, side_infos)
         # A fingerprint does not name the split: without a bottleneck, the same weights decode every split.
-        qp = torch.tensor([0.0 if each.is_raw else float(each.qp) for each in side_infos], device=tensors.device)
+        qp = torch.tensor([0.0 if each.is_raw else float(each.qp) for each in side_infos], device=self.model.device)
         return self._finish(self.model.at(side_infos[0].split), tensors, map(letterbox_of, side_infos), qp)
 
-    def finish(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Detections]:
+    def finish(self, tensors: Features, letterboxes: Sequence[Letterbox]) -> list[Detections]:
         """The work of the cloud on tensors that were not coded: `SplitModel.decode`, then boxes.
 
         Args:
-            tensors: (B, C, H, W), from `tensors_of`.
+            tensors: from `tensors_of`.
             letterboxes: the letterboxes of the B images.
 
         Returns:
@@ -351,27 +363,27 @@ class FeatureCodec:
         """
         return self._finish(self.model, tensors, letterboxes)
 
-    def decoded_tensors(self, batch: Sequence[tuple[SideInfo, Frame]]) -> Tensor:
+    def decoded_tensors(self, batch: Sequence[tuple[SideInfo, Frame]]) -> Features:
         """The decoded tensors. Restoration, AD and back-end start from them, and so does an attacker.
 
         Args:
             batch: results of `decode_frame`, all with one letterboxed size and one split.
 
         Returns:
-            (B, C, H, W) on the model's device, in its precision.
+            (B, C, H, W) on the model's device, in its precision; or a tuple where several cross.
         """
-        tensors = np.stack([packing_of(side_info, self.packing.layout).to_tensor(frame) for side_info, frame in batch])
-        return torch.from_numpy(tensors).to(self.model.device, self.model.detector.dtype)
+        images = [packing_of(side_info, self.packing.layout).to_tensors(frame) for side_info, frame in batch]
+        levels = [torch.from_numpy(np.stack(level)) for level in zip(*images, strict=True)]
+        return features_of_levels([level.to(self.model.device, self.model.detector.dtype) for level in levels])
 
     def detect_letterboxed(self, batch: Sequence[Letterboxed]) -> list[Detections]:
         """Run the detector without coding on images of one letterboxed shape."""
         detector = self.model.detector
 
-        def run(pictures: Tensor, conf: float | None) -> Tensor:
-            return detector.back(detector.front(pictures), conf)
+        def run(pictures: Tensor, conf: float | None) -> Predictions:
+            return detector.predict(detector.front(pictures), conf)
 
-        predictions = self._predictions(run, self.pictures_of(batch))
-        return detections_of(predictions, [image.letterbox for image in batch], detector.names, self.boxes)
+        return self._detections(self._predictions(run, self.pictures_of(batch)), [image.letterbox for image in batch])
 
     def matches(self, side_info: SideInfo, image: Letterboxed, qp: int) -> bool:
         """Whether a bitstream with this side info was made from that image, with this codec's settings, at that QP.
@@ -401,22 +413,33 @@ class FeatureCodec:
         return [bitstream.pack(side_info, stream) for side_info, stream in zip(side_infos, streams, strict=True)]
 
     def _finish(
-        self, model: SplitModel, tensors: Tensor, letterboxes: Iterable[Letterbox], qp: Tensor | None = None
+        self, model: SplitModel, tensors: Features, letterboxes: Iterable[Letterbox], qp: Tensor | None = None
     ) -> list[Detections]:
-        def run(some: Tensor, qps: Tensor, conf: float | None) -> Tensor:
-            return model.decode(some, qps, conf)
+        def run(qps: Tensor, *levels_and_conf: Any) -> Predictions:
+            *levels, conf = levels_and_conf
+            return model.predict(features_of_levels(levels), qps, conf)
 
-        qps = torch.zeros(len(tensors), device=tensors.device) if qp is None else qp
-        predictions = self._predictions(run, tensors, qps)
-        return detections_of(predictions, list(letterboxes), model.detector.names, self.boxes)
+        levels = levels_of(tensors)
+        qps = torch.zeros(len(levels[0]), device=levels[0].device) if qp is None else qp
+        predictions = self._predictions(run, qps, *levels)
+        return self._detections(predictions, list(letterboxes))
 
-    def _predictions(self, networks: Callable[..., Tensor], *batches: Tensor) -> list[Tensor]:
-        """Per image (4 + classes, boxes). On a CPU, each image alone as in `one_by_one`, and only boxes that count."""
+    def _detections(self, predictions: Sequence[Predictions], letterboxes: Sequence[Letterbox]) -> list[Detections]:
+        """The detections of images from the predictions of each."""
+        detector = self.model.detector
+        values = [each.values[0] for each in predictions]
+        prototypes = [each.prototypes[0] for each in predictions if each.prototypes is not None]
+        return detections_of(values, letterboxes, detector.names, self.boxes, detector.task, prototypes or None)
+
+    def _predictions(self, networks: Callable[..., Predictions], *batches: Tensor) -> list[Predictions]:
+        """Those of each image. On a CPU, each image alone as in `one_by_one`, and only boxes that count."""
+        places = range(len(batches[0]))
         with torch.inference_mode():
-            if batches[0].device.type != "cpu":
-                return list(networks(*batches, None))
-            places = range(len(batches[0]))
-            return [networks(*(batch[place : place + 1] for batch in batches), self.boxes.conf)[0] for place in places]
+            if batches[0].device.type == "cpu":
+                return [networks(*(batch[place : place + 1] for batch in batches), self.boxes.conf) for place in places]
+            values, prototypes = networks(*batches, None)
+        each = [None] * len(values) if prototypes is None else torch.split(prototypes, 1)
+        return [Predictions(one, other) for one, other in zip(torch.split(values, 1), each, strict=True)]
 
     def _side_info(self, image: Letterboxed, qp: int) -> SideInfo:
         return side_info_of(image, self.model, self.packing, self.video_codec, self.fingerprint, qp)

@@ -4,7 +4,8 @@
     cloud:  tensor --AD--> features --detector.back--> predictions
 
 The *tensor* is what crosses the wire. Without a bottleneck ("latent" coding), AE and AD are left out, and the tensor is
-the feature tensor itself. `FeatureCodec`, the training stages and the attacks all take these networks from here.
+the feature tensor itself. Behind a late layer, several feature tensors cross; a bottleneck makes one tensor of them.
+`FeatureCodec`, the training stages and the attacks all take these networks from here.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ import torch
 from torch import Tensor
 
 from featcodec.detectors import SplitDetector, load_detector
-from featcodec.detectors.split import DEFAULT_SPLIT
+from featcodec.detectors.split import Predictions
 from featcodec.errors import WeightsError
 from featcodec.fingerprints import joined_fingerprint
 from featcodec.networks.bottleneck import Bottleneck, choose_bottleneck
 from featcodec.networks.catalogue import AUTO
+from featcodec.networks.features import Features, levels_of
+from featcodec.networks.fusion import Level, levels_of_shapes
+from featcodec.packing.bands import TensorScale
 from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
 
 _PROBE_SIDE = 64
@@ -53,6 +57,15 @@ class SplitModel:
                 f"the bottleneck was trained behind layer {self.bottleneck.config.split}, the detector is cut behind "
                 f"layer {self.detector.split}; use one split for both"
             )
+        if self.bottleneck is not None:
+            config = self.bottleneck.config
+            made_for = config.levels or (Level(config.feature_channels, 0),)
+            found = levels_of_shapes(self.detector.feature_shapes(_PROBE_SIDE, _PROBE_SIDE))
+            if made_for != found:
+                raise WeightsError(
+                    f"the bottleneck was trained for levels of (channels, scale) {[*map(tuple, made_for)]}, but the "
+                    f"detector has {[*map(tuple, found)]}; use the detector it was trained behind"
+                )
         learned, edge = None, None
         if self.bottleneck is not None:
             learned, edge = self.bottleneck.fingerprint(), self.bottleneck.edge_fingerprint()
@@ -78,7 +91,8 @@ class SplitModel:
             bottleneck: a `.safetensors` checkpoint, the name of a shipped bottleneck, or None or "none" for latent
                 coding. "auto" takes the bottleneck that `fingerprint` names. If it names none, "auto" takes the
                 bottleneck that ships for this detector and split, if any.
-            split: last layer of the front-end, 0..4; None means the bottleneck's own split, or 4 without a bottleneck.
+            split: last layer of the front-end; None means the bottleneck's own split, or without a bottleneck 4, or the
+                first split that the detector has.
             device: auto, cpu, cuda, cuda:N or mps.
             half, precision: as for `load_detector`.
             fingerprint: 8 bytes that name the wanted model (`SplitModel.fingerprint`), if they are known.
@@ -87,8 +101,7 @@ class SplitModel:
             WeightsError: weights are missing, refused or damaged, or detector and bottleneck do not fit together.
             InputError: the split, the device or the precision does not exist.
         """
-        at = DEFAULT_SPLIT if split is None else split
-        network = load_detector(detector, split=at, device=device, half=half, precision=precision)
+        network = load_detector(detector, split=split, device=device, half=half, precision=precision)
         learned = choose_bottleneck(bottleneck, network.fingerprint, split, fingerprint)
         if learned is None:
             return cls(network)
@@ -101,7 +114,7 @@ class SplitModel:
 
     @property
     def split(self) -> int:
-        """The last layer of the front-end, 0..4."""
+        """The last layer of the front-end."""
         return self.detector.split
 
     @property
@@ -116,12 +129,12 @@ class SplitModel:
 
     @property
     def feature_channels(self) -> int:
-        """Channels of the detector's feature tensor."""
-        return self.detector.feature_shape(_PROBE_SIDE, _PROBE_SIDE)[0]
+        """Channels of the detector's feature tensor; of several, those of the finest."""
+        return self.detector.feature_shapes(_PROBE_SIDE, _PROBE_SIDE)[0][0]
 
     @property
     def channels(self) -> int:
-        """Channels of the tensor."""
+        """Channels of the tensor; of several, those of the finest."""
         return self.feature_channels if self.bottleneck is None else self.bottleneck.config.channels
 
     @property
@@ -129,13 +142,24 @@ class SplitModel:
         """The 8-bit quantizer of the tensor's clip range: the bottleneck's own range, or the range of latent coding."""
         return UniformQuantizer(*LATENT_CLIP) if self.bottleneck is None else self.bottleneck.config.quantizer()
 
-    def tensor_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """(channels, height, width) of the tensor for a letterboxed image.
+    @property
+    def further(self) -> tuple[TensorScale, ...]:
+        """The coarser tensors, if several cross the wire."""
+        (_, _, finest), *others = self.tensor_shapes(_PROBE_SIDE, _PROBE_SIDE)
+        return tuple(TensorScale(channels, finest // width) for channels, _, width in others)
+
+    def tensor_shapes(self, width: int, height: int) -> tuple[tuple[int, int, int], ...]:
+        """(channels, height, width) of each tensor that crosses the wire, for a letterboxed image.
 
         Args:
-            width, height: pixels, multiples of 32.
+            width, height: pixels, multiples of the detector's stride.
         """
-        return self.channels, *self.detector.feature_shape(width, height)[1:]
+        features = self.detector.feature_shapes(width, height)
+        if self.bottleneck is None:
+            return features
+        _, rows, columns = features[0]
+        config = self.bottleneck.config
+        return ((config.channels, rows >> config.fusion_scale, columns >> config.fusion_scale),)
 
     def to(self, device: torch.device) -> SplitModel:
         """Move the weights to another device, in place; returns the model."""
@@ -149,45 +173,53 @@ class SplitModel:
 
         Raises:
             WeightsError: there is a bottleneck; a bottleneck fits only its own split.
-            InputError: the split does not exist.
+            InputError: the detector cannot be cut there.
         """
         return self if split == self.split else SplitModel(self.detector.at(split), self.bottleneck)
 
-    def encode(self, pictures: Tensor) -> Tensor:
+    def encode(self, pictures: Tensor) -> Features:
         """The edge: front-end and AE.
 
         Args:
-            pictures: (B, 3, H, W) RGB in [0, 1], H and W multiples of 32.
+            pictures: (B, 3, H, W) RGB in [0, 1], H and W multiples of the detector's stride.
 
         Returns:
             (B, channels, H / 2**k, W / 2**k) on the model's device, in its precision; 8 pixels per sample at split 4.
+            Without a bottleneck, behind a split where several tensors cross, a tuple of them.
         """
         return self.reduce(self.detector.front(pictures))
 
-    def decode(self, tensors: Tensor, qp: Tensor | None = None, conf: float | None = None) -> Tensor:
+    def decode(self, tensors: Features, qp: Tensor | None = None, conf: float | None = None) -> Tensor:
         """The cloud: AD and back-end.
 
         Args:
-            tensors: (B, channels, h, w), what `encode` returns, possibly damaged by coding.
+            tensors: what `encode` returns, possibly damaged by coding.
             qp: (B,) floating, the QP of each tensor, for an AD that knows it. None, or 0, means a tensor before coding.
             conf: boxes without a score above it may be left out; B must be 1.
 
         Returns:
-            (B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels, then class scores in [0, 1].
+            (B, 4 + classes + extra, boxes), as `SplitDetector.back`.
         """
         return self.detector.back(self.expand(tensors, qp), conf)
 
-    def reduce(self, features: Tensor) -> Tensor:
-        """AE alone: (B, feature_channels, h, w) -> (B, channels, h, w). Without a bottleneck, returns the input."""
+    def predict(self, tensors: Features, qp: Tensor | None = None, conf: float | None = None) -> Predictions:
+        """The cloud, with all that the detector answers besides boxes; arguments as in `decode`."""
+        return self.detector.predict(self.expand(tensors, qp), conf)
+
+    def reduce(self, features: Features) -> Features:
+        """AE alone: what the front-end returns -> (B, channels, h, w). Without a bottleneck, returns the input."""
         return features if self.bottleneck is None else self.bottleneck.encode(features)
 
-    def expand(self, tensors: Tensor, qp: Tensor | None = None) -> Tensor:
-        """AD alone: (B, channels, h, w) -> (B, feature_channels, h, w). Without a bottleneck, returns the input.
+    def expand(self, tensors: Features, qp: Tensor | None = None) -> Features:
+        """AD alone: (B, channels, h, w) -> what the back-end takes. Without a bottleneck, returns the input.
 
         Args:
             tensors, qp: as for `decode`.
         """
-        return tensors if self.bottleneck is None else self.bottleneck.decode(tensors, qp)
+        if self.bottleneck is None:
+            return tensors
+        (tensor,) = levels_of(tensors)
+        return self.bottleneck.decode(tensor, qp)
 
     def __repr__(self) -> str:
         learned = "none" if self.bottleneck is None else f"{self.channels} channels"

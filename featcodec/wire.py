@@ -9,8 +9,8 @@ from __future__ import annotations
 import zlib
 
 from featcodec.bitstream import RAW_QP, SideInfo
-from featcodec.errors import BitstreamError, WeightsError
-from featcodec.images.letterbox import MAX_IMAGE_SIZE, STRIDE, Letterboxed
+from featcodec.errors import BitstreamError, InputError, WeightsError
+from featcodec.images.letterbox import MAX_IMAGE_SIZE, Letterboxed
 from featcodec.networks.bottleneck import shipped_model
 from featcodec.networks.catalogue import AUTO
 from featcodec.networks.layouts import model_fingerprint
@@ -36,7 +36,7 @@ def side_info_of(
         BitstreamError: the frame would be larger than a bitstream may hold.
     """
     letterbox = image.letterbox
-    channels, height, width = model.tensor_shape(letterbox.width, letterbox.height)
+    (channels, height, width), *further = model.tensor_shapes(letterbox.width, letterbox.height)
     side_info = SideInfo(
         original_width=letterbox.original_width,
         original_height=letterbox.original_height,
@@ -54,6 +54,7 @@ def side_info_of(
         fingerprint=fingerprint,
         qp=RAW_QP if video_codec.name == "none" else int(qp),
         encoder_tag=zlib.crc32(image.pixels.tobytes(), video_codec.tag) & 0xFFFF,
+        further=tuple(further),
     )
     # Check before any time is spent on coding the frame.
     side_info.check()
@@ -90,14 +91,27 @@ def check_tensor(side_info: SideInfo, model: SplitModel, layout: Layout | None) 
     """
     size = side_info.letterboxed_width, side_info.letterboxed_height
     is_bound = model.bottleneck is not None or layout is not None
-    split = model.split if is_bound else side_info.split
-    claimed = (side_info.channels, side_info.feature_height, side_info.feature_width)
-    is_absurd = any(side % STRIDE or side > MAX_IMAGE_SIZE for side in size)
-    if is_absurd or side_info.split != split or claimed != model.at(split).tensor_shape(*size):
+    is_absurd = any(side % model.detector.stride or side > MAX_IMAGE_SIZE for side in size)
+    is_other_split = is_bound and side_info.split != model.split
+    claimed = side_info.tensors
+    if is_absurd or is_other_split or claimed != model_at(model, side_info.split).tensor_shapes(*size):
+        what = f"a tensor of {claimed[0]}" if len(claimed) == 1 else f"{len(claimed)} tensors of {claimed}"
         raise BitstreamError(
-            f"claims a tensor of {claimed} for {size[0]}x{size[1]} pixels behind layer {side_info.split}; this model "
-            "does not make this tensor; the file is damaged or forged, encode the image again"
+            f"claims {what} for {size[0]}x{size[1]} pixels behind layer {side_info.split}; this model "
+            "does not make this; the file is damaged or forged, encode the image again"
         )
+
+
+def model_at(model: SplitModel, split: int) -> SplitModel:
+    """The model of a stream that names its split, for latent coding, where the same weights decode every split.
+
+    Raises:
+        BitstreamError: the detector cannot be cut there.
+    """
+    try:
+        return model.at(split)
+    except InputError as error:
+        raise BitstreamError(f"claims another split than this detector has: {error}") from None
 
 
 def packing_of(side_info: SideInfo, layout: Layout | None) -> Packing:

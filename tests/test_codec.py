@@ -29,7 +29,7 @@ def codec(tiny_yolov5: Path) -> FeatureCodec:
 
 def make_bottleneck(path: Path, codec: FeatureCodec, channels: int = 6) -> Path:
     torch.manual_seed(0)
-    features = codec.model.detector.feature_shape(64, 64)[0]
+    features = codec.model.detector.feature_shapes(64, 64)[0][0]
     fingerprint = codec.model.detector.fingerprint.hex()
     config = BottleneckConfig(features, 10, channels, -3.0, 3.0, codec.model.split, fingerprint, {"stage": "test"})
     save_bottleneck(path, Bottleneck(config))
@@ -152,7 +152,7 @@ def test_no_forged_split_passes_behind_a_bottleneck(
     path = make_bottleneck(tmp_path / "b.safetensors", codec)
     learned = FeatureCodec.load(tiny_yolov5, bottleneck=path, image_size=128)
     side_info, stream = bitstream.unpack(learned.encode(texture(128, 128), 40))
-    side = side_info.feature_width * 128 // learned.model.detector.at(split).feature_shape(128, 128)[2]
+    side = side_info.feature_width * 128 // learned.model.detector.at(split).feature_shapes(128, 128)[0][2]
     forged = dataclasses.replace(side_info, split=split, letterboxed_width=side, letterboxed_height=side)
     with pytest.raises(BitstreamError, match="damaged or forged"):
         learned.decode(bitstream.pack(forged, stream))
@@ -184,7 +184,7 @@ def test_qp_out_of_range_is_refused(codec: FeatureCodec, qp: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [{"image_size": 100}, {"video_codec": "h264"}, {"preset": "slowest"}, {"split": 5}, {"clip": (3, -3)}]
+    "settings", [{"image_size": 100}, {"video_codec": "h264"}, {"preset": "slowest"}, {"split": 24}, {"clip": (3, -3)}]
 )
 def test_settings_out_of_range_are_refused(tiny_yolov5: Path, settings: dict[str, object]) -> None:
     with pytest.raises(InputError):

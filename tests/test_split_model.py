@@ -36,7 +36,7 @@ def test_latent_coding_is_the_detector_alone(latent: SplitModel) -> None:
     assert (latent.kind, latent.channels, latent.feature_channels) == ("latent", 16, 16)
     assert latent.fingerprint == latent.detector.fingerprint
     assert latent.quantizer == UniformQuantizer(*LATENT_CLIP)
-    assert latent.tensor_shape(96, 64) == (16, 8, 12)
+    assert latent.tensor_shapes(96, 64) == ((16, 8, 12),)
 
 
 def test_a_bottleneck_stands_between_the_halves(learned: SplitModel, latent: SplitModel) -> None:
@@ -50,7 +50,7 @@ def test_a_bottleneck_stands_between_the_halves(learned: SplitModel, latent: Spl
     assert (learned.kind, learned.channels, learned.feature_channels) == ("bottleneck", 4, 16)
     assert learned.fingerprint != latent.fingerprint
     assert learned.quantizer == UniformQuantizer(-3, 3)
-    assert learned.tensor_shape(96, 64) == tuple(tensors.shape[1:])
+    assert learned.tensor_shapes(96, 64) == (tuple(tensors.shape[1:]),)
 
 
 def test_gradients_reach_the_bottleneck_through_both_halves(tmp_path: Path, latent: SplitModel) -> None:

@@ -66,7 +66,7 @@ def toy_options(output: Path, **changes: Any) -> LoopOptions:
 def toy_bottleneck(path: Path, detector: SplitDetector, hidden: int = 8, seed: int = 0) -> Path:
     """A checkpoint with random weights that fits a detector: what stages 2 to 4 start from."""
     config = BottleneckConfig(
-        feature_channels=detector.feature_shape(SIDE, SIDE)[0],
+        feature_channels=detector.feature_shapes(SIDE, SIDE)[0][0],
         hidden_channels=hidden,
         channels=4,
         clip_low=-3.0,

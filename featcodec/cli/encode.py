@@ -76,9 +76,10 @@ if TYPE_CHECKING:
 @bits_option
 @click.option(
     "--split",
-    type=click.IntRange(0, 4),
+    type=click.IntRange(0),
     default=None,
-    help="Last detector layer that runs at the edge. [default: the bottleneck's own, or 4]",
+    help="Last detector layer that runs at the edge (see featcodec models NAME --splits). "
+    "[default: the bottleneck's own, or 4]",
 )
 @image_size_option
 @square_option

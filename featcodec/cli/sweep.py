@@ -120,9 +120,10 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
 @click.option(
     "--split",
     "splits",
-    type=click.IntRange(0, 4),
+    type=click.IntRange(0),
     multiple=True,
-    help="Last detector layer that runs at the edge, for method latent. May be repeated. [default: 4]",
+    help="Last detector layer that runs at the edge, for method latent (see featcodec models NAME --splits). May be "
+    "repeated. [default: 4]",
 )
 @click.option(
     "--clip",

@@ -19,6 +19,7 @@ from featcodec.cli.train_options import (
     DATA_OPTIONS,
     DECODER_OPTIONS,
     LABELLED_OPTIONS,
+    LATENT_SPLIT_OPTION,
     LOOP_OPTIONS,
     OBJECTIVE_OPTIONS,
     PATH,
@@ -56,6 +57,12 @@ def command() -> None:
 @with_options(LABELLED_OPTIONS)
 @with_options(SAMPLE_OPTIONS)
 @click.option(
+    "--architecture",
+    metavar="NAME",
+    help="One of ultralytics' detectors: yolov8n, yolov9t, yolov10n, yolo11n, yolo12n, yolo26n and their larger sizes. "
+    "[default: as in --start, or YOLOv5 by --depth and --width]",
+)
+@click.option(
     "--depth",
     type=float,
     help="Multiple of YOLOv5's repeated blocks. [default: as in --start, or 0.33 as in yolov5n]",
@@ -66,19 +73,28 @@ def command() -> None:
 @click.option("--start", type=PATH, help="Detector from this stage to go on from, instead of random weights.")
 @with_options(LOOP_OPTIONS)
 def detector_command(**options: Any) -> None:
-    """Stage 0: train your own detector in YOLOv5's architecture, on labelled images. Give it to any --detector."""
+    """Stage 0: train your own detector on labelled images, as YOLOv5 or as one of ultralytics' later families.
+
+    Give it to any --detector.
+    """
     from featcodec.training.detector import DetectorTask, train_detector
 
     names = class_names(options)
     data = training_data({**options, "unlabelled": ()}, names)
-    task = DetectorTask(names, options["depth"], options["width"], options["start"])
+    task = DetectorTask(names, options["depth"], options["width"], options["start"], options["architecture"])
     run_stage(lambda loop: train_detector(task, data, loop), options, data, epochs=300)
 
 
 @command.command("bottleneck")
 @with_options(DATA_OPTIONS)
 @with_options(OBJECTIVE_OPTIONS)
-@click.option("--split", type=click.IntRange(0, 4), default=4, show_default=True, help="Last layer of the front-end.")
+@click.option(
+    "--split",
+    type=click.IntRange(0),
+    default=4,
+    show_default=True,
+    help="Last layer of the front-end (featcodec models NAME --splits).",
+)
 @click.option(
     "--channels",
     type=click.IntRange(1, 4096),
@@ -131,13 +147,16 @@ def bottleneck_command(**options: Any) -> None:
 @with_options(DATA_OPTIONS)
 @click.option("--bottleneck", required=True, help="Checkpoint from stage 1, or none for latent features.")
 @click.option("--start", type=PATH, help="RecNet to go on from, instead of random weights.")
+@with_options((LATENT_SPLIT_OPTION,))
 @with_options(LOOP_OPTIONS)
 def recnet_command(**options: Any) -> None:
     """Stage 2: train the attacker (RecNet) on L_rec, its reconstruction loss, with the bottleneck fixed."""
     from featcodec.training.recnet import RecNetTask, train_recnet
 
     data = training_data(options)
-    task = RecNetTask(options["detector"], bottleneck_path(options["bottleneck"]), start=options["start"])
+    task = RecNetTask(
+        options["detector"], bottleneck_path(options["bottleneck"]), start=options["start"], split=options["split"]
+    )
     run_stage(lambda loop: train_recnet(task, data, loop), options, data, epochs=20)
 
 
@@ -194,6 +213,7 @@ def adversarial_command(**options: Any) -> None:
 @command.command("attack")
 @with_options(DATA_OPTIONS)
 @click.option("--bottleneck", required=True, help="Checkpoint to attack, or none for RecNet-latent.")
+@with_options((LATENT_SPLIT_OPTION,))
 @click.option(
     "--strong",
     is_flag=True,
@@ -214,7 +234,9 @@ def attack_command(**options: Any) -> None:
     bottleneck = bottleneck_path(options["bottleneck"])
     strong = StrongAttack() if options["strong"] else None
     run_stage(
-        lambda loop: train_attack(options["detector"], bottleneck, data, loop, strong, options["start"]),
+        lambda loop: train_attack(
+            options["detector"], bottleneck, data, loop, strong, options["start"], options["split"]
+        ),
         options,
         data,
         epochs=20,
@@ -278,6 +300,7 @@ def restoration_command(**options: Any) -> None:
         simulated=options["simulated"],
         profile=profile_of(options),
         start=options["start"],
+        split=options["split"],
     )
     run_stage(lambda loop: train_restoration(task, data, loop), options, data, epochs=20)
 

@@ -13,6 +13,7 @@ from featcodec.cli.train_inputs import training_images
 from featcodec.cli.train_options import (
     IMAGE_SIZE_OPTION,
     LABELLED_OPTIONS,
+    LATENT_SPLIT_OPTION,
     PATH,
     UNLABELLED_OPTIONS,
     bottleneck_or_auto_option,
@@ -24,11 +25,18 @@ from featcodec.cli.train_options import (
 @sources_argument
 @detector_option
 @bottleneck_or_auto_option
+@with_options((LATENT_SPLIT_OPTION,))
 @click.option("-o", "--output", type=PATH, required=True, help="Checkpoint to write (.safetensors).")
 @click.option("--image-size", type=int, default=512, show_default=True, help="Longer side of an image, in pixels.")
 @overwrite_option
 def layout_command(
-    sources: tuple[str, ...], detector: str, bottleneck: str, output: Path, image_size: int, overwrite: bool
+    sources: tuple[str, ...],
+    detector: str,
+    bottleneck: str,
+    split: int | None,
+    output: Path,
+    image_size: int,
+    overwrite: bool,
 ) -> None:
     """Optional: find a layout from images: order, sign, gray level and step of the channels in the frame.
 
@@ -42,7 +50,7 @@ def layout_command(
 
     images = [source.path for source in expand_sources(sources, IMAGE_SUFFIXES, "images")]
     check_new(output, overwrite=overwrite, inputs=[*images, Path(detector), Path(bottleneck)])
-    find_layout(LayoutTask(detector, bottleneck, image_size), images, output, overwrite=overwrite)
+    find_layout(LayoutTask(detector, bottleneck, image_size, split=split), images, output, overwrite=overwrite)
     click.echo(str(output))
 
 

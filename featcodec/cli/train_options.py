@@ -233,8 +233,14 @@ _CODING_OPTIONS = (
     encoder_params_option,
 )
 """Options of the stages that train a network behind the wire."""
+LATENT_SPLIT_OPTION = click.option(
+    "--split",
+    type=click.IntRange(0),
+    help="For latent coding: last layer of the front-end (see featcodec models NAME --splits). [default: 4]",
+)
 RESTORATION_OPTIONS = (
     bottleneck_or_auto_option,
+    LATENT_SPLIT_OPTION,
     layout_option,
     click.option(
         "--hidden",
@@ -285,6 +291,7 @@ PLATE_OPTIONS = (
     click.option("--start", type=PATH, help="Plate reader to go on from, instead of random weights."),
 )
 DIRECT_OPTIONS = (
+    LATENT_SPLIT_OPTION,
     PRIVATE_OPTION,
     click.option("--images", type=PATH, required=True, help="Folder with the images of --private."),
     HELD_OUT_PLATES_OPTION,

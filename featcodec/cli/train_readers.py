@@ -41,7 +41,9 @@ def direct_reader_command(**options: Any) -> None:
     from featcodec.training.direct_reader import DirectReaderTask, PlateWindowData, train_direct_reader
 
     data = PlateWindowData.read(options["private"], options["images"], options["held_out"], options["image_size"])
-    task = DirectReaderTask(options["detector"], bottleneck_path(options["bottleneck"]), start=options["start"])
+    task = DirectReaderTask(
+        options["detector"], bottleneck_path(options["bottleneck"]), start=options["start"], split=options["split"]
+    )
     run_stage(lambda loop: train_direct_reader(task, data, loop), options, data, epochs=40)
 
 

@@ -46,7 +46,7 @@ class Encoding:
     Attributes:
         folder: where the bitstreams go; every node must see it. With None, the outcomes have the bitstreams.
         qp: quantization parameter, 0..63.
-        image_size, square: of the letterbox.
+        image_size, square, stride: of the letterbox.
         batch: largest number of images that one encoder process codes.
         overwrite: replace files that exist.
         ignore_exif: take the pixels of images as they are stored.
@@ -57,6 +57,7 @@ class Encoding:
     qp: int
     image_size: int
     square: bool
+    stride: int
     batch: int
     overwrite: bool
     ignore_exif: bool
@@ -82,7 +83,17 @@ def encode_on_cluster(
     import ray  # noqa: PLC0415
 
     standard = codec.video_codec.standard
-    settings = Encoding(folder, qp, codec.image_size, codec.square, batch, overwrite, ignore_exif, standard)
+    settings = Encoding(
+        folder=folder,
+        qp=qp,
+        image_size=codec.image_size,
+        square=codec.square,
+        stride=codec.model.detector.stride,
+        batch=batch,
+        overwrite=overwrite,
+        ignore_exif=ignore_exif,
+        standard=standard,
+    )
     shared, video_codec, start = ray.put(codec), codec.video_codec, Path.cwd()
 
     def plan(rows: Dataset, avoided: Avoided) -> Dataset:
@@ -149,7 +160,12 @@ class _FrontEnd:
         settings = self._settings
         output = output_path(source, settings.folder, settings.standard)
         return read_image_job(
-            source, output, settings.image_size, square=settings.square, ignore_exif=settings.ignore_exif
+            source,
+            output,
+            settings.image_size,
+            square=settings.square,
+            stride=settings.stride,
+            ignore_exif=settings.ignore_exif,
         )
 
     def _frame(self, loaded: ImageJob | Encoded) -> FrameJob | Encoded:

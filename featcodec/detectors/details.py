@@ -16,7 +16,7 @@ from featcodec.detectors.attributes import child, flag, pair, real, shown, whole
 from featcodec.detectors.unpickle import ModuleRecord
 from featcodec.errors import WeightsError
 
-_ACTIVATIONS: dict[str, Callable[[ModuleRecord], nn.Module]] = {
+ACTIVATIONS: dict[str, Callable[[ModuleRecord], nn.Module]] = {
     "Hardswish": lambda _: nn.Hardswish(),
     "Identity": lambda _: nn.Identity(),
     "LeakyReLU": lambda record: nn.LeakyReLU(real(record, "negative_slope")),
@@ -56,9 +56,9 @@ def restore_details(module: nn.Module, record: ModuleRecord) -> None:
 
 def _restore_convolution(module: Any, record: ModuleRecord) -> None:
     activation = child(record, "act")
-    if activation.kind not in _ACTIVATIONS:
+    if activation.kind not in ACTIVATIONS:
         raise WeightsError(f"activation {activation.kind} is not supported; no YOLOv5 release has it")
-    module.act = _ACTIVATIONS[activation.kind](activation)
+    module.act = ACTIVATIONS[activation.kind](activation)
     if "bn" in record.children:
         module.bn.eps = real(record.children["bn"], "eps")
     else:

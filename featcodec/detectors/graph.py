@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from ultralytics.nn.modules import C3, SPPF, Concat, Conv, Detect
-from ultralytics.utils.tal import dist2bbox, make_anchors
+from ultralytics.nn.modules import C3, SPPF, Concat, Conv
 
+from featcodec.detectors.anchor_free import AnchorFree
 from featcodec.detectors.attributes import child, flag, numbers, pair, real, shown, whole
 from featcodec.detectors.details import restore_details
 from featcodec.detectors.head import AnchorDetect
@@ -23,50 +23,26 @@ from featcodec.detectors.unpickle import ModuleRecord
 from featcodec.errors import WeightsError, reason_of
 from featcodec.networks.checkpoints import all_finite, check_tensors
 
-MAX_SPLIT = 4
 _MAX_LAYERS = 64
+_KINDS = frozenset(("Conv", "C3", "SPPF", "Upsample", "Concat", "Detect"))
 _MAX_UPSAMPLINGS = 3
 _MAX_CLASSES = 4096
 _MAX_SOURCES = 8
 _MAX_STRIDE = 64
 
 
-class _LegacyDetect(Detect):
-    """The anchor-free head with the plain class branch, as in the yolov5u checkpoints.
+class _LegacyDetect(AnchorFree):
+    """The head of the yolov5u checkpoints. Their fingerprints hold its name."""
 
-    ultralytics' own forward stores its grid on the module. So two threads with images of different shapes would
-    overwrite each other's grid. This forward stores nothing.
-    """
+    def __init__(self, **options: Any) -> None:
+        super().__init__(legacy=True, **options)
 
-    legacy = True
 
-    def raw(self, features: list[Tensor]) -> dict[str, Any]:
-        """Raw outputs: "boxes" (B, 4 * reg_max, cells), "scores" (B, classes, cells) logits, "feats" (the input)."""
-        raw: dict[str, Any] = self.forward_head(features, self.cv2, self.cv3)
-        return raw
-
-    def decode(self, raw: dict[str, Any], conf: float | None = None) -> Tensor:
-        """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; class scores.
-
-        Args:
-            raw: from `raw`.
-            conf: leave out boxes without a score above it; B must be 1.
-        """
-        anchors, strides = (values.transpose(0, 1) for values in make_anchors(raw["feats"], self.stride, 0.5))
-        distances, scores = raw["boxes"], raw["scores"]
-        if conf is not None:
-            kept = (scores[0].amax(0).sigmoid() > conf).nonzero()[:, 0]
-            if len(kept) == 0:  # a convolution refuses an empty input
-                return scores.new_zeros((1, 4 + scores.shape[1], 0))
-            anchors, strides, distances, scores = (
-                values[..., kept] for values in (anchors, strides, distances, scores)
-            )
-        boxes = dist2bbox(self.dfl(distances), anchors.unsqueeze(0), xywh=True, dim=1) * strides
-        return torch.cat((boxes, scores.sigmoid()), 1)
-
-    def forward(self, x: list[Tensor]) -> Tensor:
-        """Run `raw`, then `decode`."""
-        return self.decode(self.raw(x))
+def is_yolov5(model: ModuleRecord) -> bool:
+    """Whether a network is built here: YOLOv5's own, or one of ultralytics' with the same kinds of layers."""
+    record = model.children.get("model")
+    kinds = set() if record is None else {each.kind for each in record.children.values()}
+    return model.package == "yolov5" or kinds <= _KINDS
 
 
 def build_layers(model: ModuleRecord) -> list[Layer]:
@@ -95,7 +71,7 @@ def build_layers(model: ModuleRecord) -> list[Layer]:
                 restore_details(module, record)
             state = record.state()
             check_tensors(state, module.state_dict())
-            module.load_state_dict({name: _plain(name, tensor) for name, tensor in state.items()}, assign=True)
+            module.load_state_dict({name: plain(name, tensor) for name, tensor in state.items()}, assign=True)
             sources = _sources(record, index)
         except WeightsError as error:
             raise WeightsError(f"layer {index} ({record.kind}): {error}") from None
@@ -104,7 +80,6 @@ def build_layers(model: ModuleRecord) -> list[Layer]:
                 f"layer {index} ({record.kind}) is damaged: {reason_of(error)}; download it again"
             ) from None
         layers.append(Layer(module.eval().requires_grad_(False), sources))
-    _check_split(layers)
     check_shapes(layers)
     return layers
 
@@ -189,16 +164,6 @@ def _sources(record: ModuleRecord, index: int) -> tuple[int, ...]:
     return sources
 
 
-def _check_split(layers: list[Layer]) -> None:
-    """Check that one tensor crosses at every split from 0 to 4: no layer behind the split needs a layer before it."""
-    for index, layer in enumerate(layers):
-        needed = (index - 1,) if index <= MAX_SPLIT else layer.sources
-        if index <= MAX_SPLIT and layer.sources != needed:
-            raise WeightsError(f"layer {index} does not follow layer {index - 1}: not a YOLOv5 backbone")
-        if index > MAX_SPLIT and min(needed) < MAX_SPLIT:
-            raise WeightsError(f"layer {index} needs layer {min(needed)}, so no single tensor crosses the split")
-
-
 def _classes(record: ModuleRecord) -> int:
     classes = whole(record, "nc")
     if not 1 <= classes <= _MAX_CLASSES:
@@ -223,7 +188,8 @@ def _weight(record: ModuleRecord) -> Tensor:
     return weight
 
 
-def _plain(name: str, tensor: Tensor) -> Tensor:
+def plain(name: str, tensor: Tensor) -> Tensor:
+    """A stored tensor as float32, or as a whole number; refuses what is not finite."""
     if not tensor.is_floating_point():
         return tensor.long()
     if not all_finite(tensor):

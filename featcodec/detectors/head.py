@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from featcodec.detectors.task import Task
+
 
 class AnchorDetect(nn.Module):
     """One 1x1 convolution per level, usually three. Their outputs are decoded relative to anchors.
@@ -67,6 +69,15 @@ class AnchorDetect(nn.Module):
             classes = scores[..., 5:] * scores[..., 4:5]
             decoded.append(torch.cat((centre, size, classes), -1))
         return torch.cat(decoded, 1).transpose(1, 2)
+
+    @property
+    def task(self) -> Task:
+        """What the predictions hold."""
+        return Task(self.classes)
+
+    def prototypes(self, raw: list[Tensor]) -> None:
+        """This head makes no masks."""
+        return
 
     def forward(self, features: list[Tensor]) -> Tensor:
         """Run `raw`, then `decode`."""

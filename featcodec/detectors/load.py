@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,19 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ultralytics.nn.modules import Bottleneck, Conv
 
+from featcodec.detectors.agreement import layers_of_record
 from featcodec.detectors.attributes import whole
-from featcodec.detectors.graph import build_layers
+from featcodec.detectors.configuration import Configuration
+from featcodec.detectors.families import build_layers_of, configuration_of, is_architecture
+from featcodec.detectors.graph import build_layers, is_yolov5
 from featcodec.detectors.head import AnchorDetect
 from featcodec.detectors.layers import Layer
-from featcodec.detectors.split import DEFAULT_SPLIT, SplitDetector, check_split
-from featcodec.detectors.stored import SUFFIX, read_detector
+from featcodec.detectors.split import SplitDetector
+from featcodec.detectors.stored import SUFFIX, FamilyConfig, read_detector
 from featcodec.detectors.unpickle import ModuleRecord, read_checkpoint
 from featcodec.errors import WeightsError, reason_of
+from featcodec.fingerprints import FINGERPRINT_BYTES
+from featcodec.networks.catalogue import SHIPPED_DETECTORS
 from featcodec.networks.checkpoints import fingerprint
 from featcodec.networks.weights import locate_weights
 from featcodec.system.devices import choose_device, choose_precision
@@ -30,7 +36,7 @@ _PROOF_SIDE = 64
 def load_detector(
     name_or_path: str | Path = "yolov5n",
     *,
-    split: int = DEFAULT_SPLIT,
+    split: int | None = None,
     device: str = "auto",
     half: bool | None = None,
     precision: str | None = None,
@@ -41,7 +47,8 @@ def load_detector(
     Args:
         name_or_path: a `.pt` file, a `.safetensors` file of `featcodec train detector`, or a name such as yolov5n,
             yolov5m, yolov5mu or scenes (`featcodec models`).
-        split: the last layer of the front-end, 0..4.
+        split: the last layer of the front-end; None means 4, or the first layer behind which this detector can be cut
+            (`SplitDetector.splits`).
         device: auto, cpu, cuda, cuda:N or mps.
         half, precision: in what to compute; None means float16 on CUDA and else float32 (`devices.choose_precision`).
         fuse: fold BatchNorm into the convolutions; this is faster, and the results are equal up to rounding.
@@ -50,14 +57,13 @@ def load_detector(
         WeightsError: the weights are missing, refused or damaged.
         InputError: the split, the device or the precision does not exist.
     """
-    check_split(split)
     where = choose_device(device)
     dtype = choose_precision(precision, half, where)
     path = locate_weights(name_or_path, _read)
-    layers, names = _read(path)
+    layers, names, described = _read(path)
     if any("\ud800" <= character <= "\udfff" for name in names for character in name):
         raise WeightsError(f"{path}: its class names are not text; download it again")
-    digest = fingerprint(*(layer.module.state_dict() for layer in layers), structure=_structure(layers))
+    digest = fingerprint(*(layer.module.state_dict() for layer in layers), structure=_structure(layers) + described)
     if fuse:
         layers = [Layer(_fuse(layer.module), layer.sources) for layer in layers]
     detector = SplitDetector(layers, names, digest, split).eval().requires_grad_(False)
@@ -66,16 +72,46 @@ def load_detector(
     return detector.to(memory_format=torch.channels_last)
 
 
-def _read(path: Path) -> tuple[list[Layer], Sequence[str]]:
-    """The layers (eval mode, float32, BatchNorm not folded) and the class names, from both kinds of checkpoint."""
+def detector_outline(name_or_path: str | Path) -> SplitDetector:
+    """A detector to look at, not to run: of an architecture such as yolo11n, its weights are not needed.
+
+    Args:
+        name_or_path: an architecture of ultralytics; or what `load_detector` takes.
+
+    Raises:
+        WeightsError: the weights are missing, refused or damaged.
+        InputError: there is no such architecture.
+    """
+    name = str(name_or_path)
+    if name in SHIPPED_DETECTORS or Path(name).suffix or not is_architecture(name):
+        return load_detector(name_or_path, device="cpu")
+    configuration = configuration_of(name)
+    with torch.device("meta"):
+        layers = build_layers_of(configuration)
+    names = [str(index) for index in range(configuration.classes)]
+    return SplitDetector(layers, names, bytes(FINGERPRINT_BYTES)).eval().requires_grad_(False)
+
+
+def _read(path: Path) -> tuple[list[Layer], Sequence[str], str]:
+    """Layers (eval mode, float32, BatchNorm not folded), class names and configuration, of both kinds of checkpoint.
+
+    The configuration is a text. It is empty for YOLOv5, where the layers say it all.
+    """
     if path.suffix.lower() == SUFFIX:
         config, layers = read_detector(path)
-        return layers, config.names
+        return layers, config.names, _described(config.layers()) if isinstance(config, FamilyConfig) else ""
     record = read_checkpoint(path)
     try:
-        return build_layers(record), _class_names(record)
+        if is_yolov5(record):
+            return build_layers(record), _class_names(record), ""
+        configuration, layers = layers_of_record(record)
+        return layers, _class_names(record), _described(configuration)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
+
+
+def _described(configuration: Configuration) -> str:
+    return json.dumps(configuration.mapping(), sort_keys=True)
 
 
 def _structure(layers: Sequence[Layer]) -> str:
@@ -104,7 +140,7 @@ def _prove(detector: SplitDetector, path: Path) -> None:
             predictions = detector.back(detector.front(torch.zeros(1, 3, _PROOF_SIDE, _PROOF_SIDE)))
     except (AttributeError, LookupError, OverflowError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(f"{path}: its layers do not fit together ({reason_of(error)}); download it again") from None
-    if predictions.shape[1] != 4 + len(detector.names) or not torch.isfinite(predictions).all():
+    if predictions.shape[1] != detector.task.rows or not torch.isfinite(predictions).all():
         raise WeightsError(f"{path}: its predictions are not finite boxes; download it again")
 
 

@@ -16,7 +16,7 @@ from featcodec.detectors.head import AnchorDetect
 from featcodec.detectors.layers import Layer
 from featcodec.errors import WeightsError
 
-MAX_STRIDE = 32
+MAX_STRIDE = 64
 """The largest number of pixels per cell. Pictures are fitted into sides that are multiples of it."""
 _MAX_CHANNELS = 8192  # yolov5x has 1280
 _MAX_PER_PIXEL = 64  # numbers per pixel of the picture; yolov5x has 20
@@ -65,10 +65,7 @@ def _shape(module: Any, inputs: list[Shape]) -> Shape:
 
 def _check_size(channels: int, cell: int) -> Shape:
     if cell > MAX_STRIDE:
-        raise WeightsError(
-            f"has {cell} pixels per cell, as P6 models have; featcodec takes up to {MAX_STRIDE}; "
-            "use a model without P6, such as yolov5n"
-        )
+        raise WeightsError(f"has {cell} pixels per cell; no YOLOv5 has over {MAX_STRIDE}; use another file")
     if channels > min(_MAX_CHANNELS, _MAX_PER_PIXEL * cell**2):
         raise WeightsError(f"has {channels} channels of {cell} pixels per cell, more than any YOLOv5; use another file")
     return channels, cell

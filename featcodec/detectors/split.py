@@ -1,19 +1,28 @@
-"""A detector in two halves. Exactly one tensor crosses from the front-end to the back-end."""
+"""A detector in two halves. One tensor, or several, cross from the front-end to the back-end."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
+from ultralytics.nn.modules import CBLinear
 
-from featcodec.detectors.graph import MAX_SPLIT
 from featcodec.detectors.layers import Layer
+from featcodec.detectors.measure import layer_flops, layer_shapes, run_layers
+from featcodec.detectors.task import Task
 from featcodec.errors import InputError
+from featcodec.networks.features import Features, features_of_levels, levels_of
 
 DEFAULT_SPLIT = 4
-_PROBE_SIDE = 64
+"""The paper's, where the detector has it."""
+LEAST_STRIDE = 32
+MAX_TENSORS = 8
+_BITS = 8
 
 
 class Head(Protocol):
@@ -26,10 +35,59 @@ class Head(Protocol):
         """Raw outputs from the neck's feature maps; their form depends on the kind of head."""
 
     def decode(self, raw: Any, conf: float | None = None) -> Tensor:
-        """(B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels; class scores.
+        """(B, 4 + classes + extra, boxes): centre x, y, width, height in letterboxed pixels; class scores; the extra.
 
         With `conf`, B must be 1, and boxes without a score above it may be left out.
         """
+
+    def prototypes(self, raw: Any) -> Tensor | None:
+        """(B, coefficients, H, W), of which masks are made, or None for a head without masks."""
+
+    @property
+    def task(self) -> Task:
+        """What the predictions hold."""
+
+
+class Predictions(NamedTuple):
+    """What the back-end answers.
+
+    Attributes:
+        values: (B, rows, boxes): centre x, y, width, height in letterboxed pixels, class scores in [0, 1], then mask
+            coefficients or keypoints (`Task`).
+        prototypes: (B, coefficients, H, W), of which masks are made, or None for a detector without masks.
+    """
+
+    values: Tensor
+    prototypes: Tensor | None
+
+
+@dataclass(frozen=True)
+class Split:
+    """A place where a detector can be cut, for letterboxed images of one size.
+
+    Attributes:
+        layer: the last layer of the front-end.
+        kind: what the layer is.
+        shapes: (channels, height, width) of each tensor that crosses, finest first.
+        flops: floating-point operations of the front-end; a multiplication and an addition are two.
+        parameters: weights of the front-end.
+    """
+
+    layer: int
+    kind: str
+    shapes: tuple[tuple[int, int, int], ...]
+    flops: int
+    parameters: int
+
+    @property
+    def samples(self) -> int:
+        """Numbers that cross."""
+        return sum(channels * height * width for channels, height, width in self.shapes)
+
+    @property
+    def raw_bits(self) -> int:
+        """Bits of these numbers at 8 bits each, before coding."""
+        return _BITS * self.samples
 
 
 class SplitDetector(nn.Module):
@@ -41,28 +99,29 @@ class SplitDetector(nn.Module):
         layers: the graph, in order.
         names: class names.
         fingerprint: 8 bytes that name the weights.
-        split: the last layer of the front-end, 0..4, counted from 0; the paper's "layer 5" is model.4.
+        split: the last layer of the front-end, counted from 0; the paper's "layer 5" is model.4. None means 4, or the
+            first layer behind which the detector can be cut.
 
     Attributes:
         names: class names, one per class id.
         fingerprint: as given.
-        split: as given.
+        split: the last layer of the front-end.
+        crossing: the layers whose outputs cross, the finest output first.
 
     Raises:
-        InputError: the split is outside 0..4; behind model.4, more than one tensor crosses.
+        InputError: the detector cannot be cut behind that layer.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], names: Sequence[str], fingerprint: bytes, split: int = DEFAULT_SPLIT
+        self, layers: Sequence[Layer], names: Sequence[str], fingerprint: bytes, split: int | None = None
     ) -> None:
         super().__init__()
-        check_split(split)
         self.layers = nn.ModuleList(layer.module for layer in layers)
         self.sources = tuple(layer.sources for layer in layers)
         self.names = tuple(names)
         self.fingerprint = fingerprint
-        self.split = split
-        self._probed: tuple[int, int] | None = None
+        self.split = self._choose(split)
+        self.crossing = self._crossing(self.split)
         # In a dict, so that torch does not take the views for layers.
         self._views: dict[int, SplitDetector] = {}
 
@@ -76,79 +135,175 @@ class SplitDetector(nn.Module):
         """The precision in which the detector computes."""
         return next(self.parameters()).dtype
 
+    @property
+    def stride(self) -> int:
+        """Letterboxed sides are multiples of so many pixels: 32, or 64 for P6 models."""
+        head: Any = self.layers[-1]
+        strides = head.stride if hasattr(head, "stride") else head.strides
+        return max(LEAST_STRIDE, int(strides.max()))
+
     def at(self, split: int) -> SplitDetector:
         """The same detector, cut behind another layer. The layers are shared, not copied.
 
         Raises:
-            InputError: the split is outside 0..4.
+            InputError: the detector cannot be cut behind that layer.
         """
         if split == self.split:
             return self
         if split not in self._views:
-            layers = [Layer(module, sources) for module, sources in zip(self.layers, self.sources, strict=True)]
-            self._views[split] = SplitDetector(layers, self.names, self.fingerprint, split)
+            self._views[split] = SplitDetector(self._graph(), self.names, self.fingerprint, split)
         return self._views[split].train(self.training)
 
-    def front(self, images: Tensor) -> Tensor:
-        """The feature tensor.
+    def front(self, images: Tensor) -> Features:
+        """The feature tensor, or several behind a split where several cross.
 
         Args:
-            images: (B, 3, H, W) RGB in [0, 1], H and W multiples of 32.
+            images: (B, 3, H, W) RGB in [0, 1], H and W multiples of `stride`.
 
         Returns:
-            (B, C, H / 2**k, W / 2**k) in the detector's precision; for the default split 8 pixels per sample.
+            (B, C, H / 2**k, W / 2**k) in the detector's precision; for the default split 8 pixels per sample. Or a
+            tuple of such tensors, the finest first.
         """
         # The convolution kernels of CPU and CUDA are fastest with channels last.
-        value = images.to(self.device, self.dtype, memory_format=torch.channels_last)
-        for layer in self.layers[: self.split + 1]:
-            value = layer(value)
-        return value
+        picture = images.to(self.device, self.dtype, memory_format=torch.channels_last)
+        kept = run_layers(self._graph(), {-1: picture}, 0, self.split + 1, self.crossing)
+        return features_of_levels([kept[index] for index in self.crossing])
 
-    def back(self, features: Tensor, conf: float | None = None) -> Tensor:
-        """The predictions from a feature tensor.
+    def back(self, features: Features, conf: float | None = None) -> Tensor:
+        """The predictions from what `front` returns.
 
         Args:
             features: what `front` returns, possibly damaged by coding.
             conf: boxes without a score above it may be left out; B must be 1.
 
         Returns:
-            (B, 4 + classes, boxes): centre x, y, width, height in letterboxed pixels, then class scores in [0, 1].
+            (B, 4 + classes + extra, boxes): centre x, y, width, height in letterboxed pixels, then class scores in
+            [0, 1], then what a head for masks or keypoints adds.
         """
-        return self.head.decode(self.head.raw(self.neck(features)), conf)
+        return self.predict(features, conf).values
+
+    def predict(self, features: Features, conf: float | None = None) -> Predictions:
+        """All that the back-end answers, with the prototypes of masks; arguments as in `back`."""
+        raw = self.head.raw(self.neck(features))
+        return Predictions(self.head.decode(raw, conf), self.head.prototypes(raw))
+
+    @property
+    def task(self) -> Task:
+        """What the predictions hold besides boxes."""
+        return self.head.task
 
     @property
     def head(self) -> Head:
         """The last layer. Its `raw` returns the outputs that a training loss takes."""
-        return cast(Head, self.layers[-1])
+        return cast("Head", self.layers[-1])
 
-    def neck(self, features: Tensor) -> list[Tensor]:
+    def neck(self, features: Features) -> list[Tensor]:
         """The feature maps that the head takes, (B, C, H, W) per level, finest level first; arguments as in `back`."""
-        kept = {self.split: features.to(self.device, self.dtype, memory_format=torch.channels_last)}
-        last_use = {source: index for index, sources in enumerate(self.sources) for source in sources}
-        for index in range(self.split + 1, len(self.layers) - 1):
-            inputs = [kept[source] for source in self.sources[index]]
-            value = self.layers[index](inputs if len(inputs) > 1 else inputs[0])
-            for source in self.sources[index]:
-                if last_use[source] == index:
-                    kept.pop(source, None)
-            kept[index] = value
+        levels = levels_of(features)
+        if len(levels) != len(self.crossing):
+            raise InputError(f"{len(levels)} tensors, but {len(self.crossing)} cross behind layer {self.split}")
+        kept: dict[int, Any] = {
+            index: level.to(self.device, self.dtype, memory_format=torch.channels_last)
+            for index, level in zip(self.crossing, levels, strict=True)
+        }
+        last = len(self.layers) - 1
+        run_layers(self._graph(), kept, self.split + 1, last, self.sources[-1])
         return [kept[source] for source in self.sources[-1]]
 
-    def feature_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """The (channels, height, width) of `front`'s output for a letterboxed image, without running `front` on it.
+    def feature_shapes(self, width: int, height: int) -> tuple[tuple[int, int, int], ...]:
+        """(channels, height, width) of each tensor that crosses, for a letterboxed image; `front` is not run.
 
         Args:
-            width, height: pixels, multiples of 32.
+            width, height: pixels, multiples of `stride`.
         """
-        if self._probed is None:
-            with torch.inference_mode():
-                probe = self.front(torch.zeros(1, 3, _PROBE_SIDE, _PROBE_SIDE))
-            self._probed = (probe.shape[1], _PROBE_SIDE // probe.shape[2])
-        channels, stride = self._probed
-        return channels, height // stride, width // stride
+        shapes = [self._shapes[index] for index in self.crossing]
+        return tuple((each.channels, height // each.stride, width // each.stride) for each in shapes)
+
+    def splits(self, width: int = 512, height: int = 512) -> list[Split]:
+        """Every place where the detector can be cut, in order.
+
+        Args:
+            width, height: pixels of the letterboxed image that sizes and operations are for, multiples of `stride`.
+        """
+        body = _on_meta(self._graph()[:-1])
+        flops = layer_flops(body, width, height)
+        parameters = [sum(each.numel() for each in layer.module.parameters()) for layer in body]
+        return [
+            Split(
+                layer=index,
+                kind=type(layer.module).__name__,
+                shapes=self.at(index).feature_shapes(width, height),
+                flops=sum(flops[: index + 1]),
+                parameters=sum(parameters[: index + 1]),
+            )
+            for index, layer in enumerate(body)
+            if self._obstacle(index) is None
+        ]
+
+    @cached_property
+    def _shapes(self) -> list[Any]:
+        """The shapes of the outputs of the front-end's layers."""
+        return layer_shapes(_on_meta(self._graph()[: self.split + 1]))
+
+    def _graph(self) -> list[Layer]:
+        return [Layer(module, sources) for module, sources in zip(self.layers, self.sources, strict=True)]
+
+    def _choose(self, split: int | None) -> int:
+        """The split that was asked for, if the detector can be cut there, or the default."""
+        possible = [index for index in range(len(self.layers) - 1) if self._obstacle(index) is None]
+        if split is None and possible:
+            return DEFAULT_SPLIT if DEFAULT_SPLIT in possible else possible[0]
+        if split in possible:
+            return split
+        exists = split is not None and 0 <= split < len(self.layers) - 1
+        reason = self._obstacle(split or 0) if exists else "it has no such layer before its head"
+        raise InputError(f"cannot split behind layer {split}: {reason}; choose one of {_ranges(possible)}")
+
+    def _obstacle(self, split: int) -> str | None:
+        """Why the detector cannot be cut behind a layer, or None."""
+        needed = self._needed(split)
+        if any(self._is_picture(index) for index in needed):
+            return "a later layer needs the picture itself"
+        if any(isinstance(self.layers[index], CBLinear) for index in needed) or len(needed) > MAX_TENSORS:
+            return f"over {MAX_TENSORS} tensors would cross"
+        return None
+
+    def _is_picture(self, index: int) -> bool:
+        return index < 0 or (isinstance(self.layers[index], nn.Identity) and self._is_picture(self.sources[index][0]))
+
+    def _needed(self, split: int) -> list[int]:
+        """The layers up to the split that a later layer takes its input from."""
+        return sorted({source for sources in self.sources[split + 1 :] for source in sources if source <= split})
+
+    def _crossing(self, split: int) -> tuple[int, ...]:
+        needed = self._needed(split)
+        if len(needed) == 1:
+            return tuple(needed)
+        return tuple(sorted(needed, key=lambda index: (self._shapes[index].stride, index)))
 
 
-def check_split(split: int) -> None:
-    """Raise InputError unless exactly one tensor crosses at this split."""
-    if not 0 <= split <= MAX_SPLIT:
-        raise InputError(f"split layer {split} is outside 0..{MAX_SPLIT}; behind other layers, several tensors cross")
+def _on_meta(layers: Sequence[Layer]) -> list[Layer]:
+    """A copy of layers without their numbers, in eval mode and float32."""
+    copied = []
+    for layer in layers:
+        named = [*layer.module.parameters(), *layer.module.buffers()]
+        memo: dict[int, Any] = {
+            id(each): nn.Parameter(torch.empty_like(each, device="meta"), requires_grad=False)
+            if isinstance(each, nn.Parameter)
+            else torch.empty_like(each, device="meta")
+            for each in named
+        }
+        module = copy.deepcopy(layer.module, memo).eval()
+        copied.append(Layer(module.float(), layer.sources))
+    return copied
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """A short text: 0..4, 6, 8..10."""
+    parts: list[list[int]] = []
+    for number in numbers:
+        if parts and parts[-1][-1] == number - 1:
+            parts[-1].append(number)
+        else:
+            parts.append([number])
+    return ", ".join(str(part[0]) if len(part) == 1 else f"{part[0]}..{part[-1]}" for part in parts)

@@ -23,7 +23,10 @@ _MAX_DEPTH = 16
 _MAX_MODULES = 5000
 _MAX_ITEMS = 200_000
 _PACKAGES = {"models": "yolov5", "yolov5": "yolov5", "ultralytics": "ultralytics", "torch": "torch"}
-_DETECTORS = ("Model", "DetectionModel")
+_DETECTORS = {
+    "yolov5": ("Model", "DetectionModel"),
+    "ultralytics": ("DetectionModel", "SegmentationModel", "PoseModel"),
+}
 _REMEDY = "use a detection checkpoint from ultralytics/yolov5 or ultralytics"
 
 
@@ -92,8 +95,8 @@ def _model_in(path: Path, content: Any) -> Made:
         raise WeightsError(f"{path}: holds no model, but {what} in its place; {_REMEDY}")
     name = model.kind if isinstance(model, Made) else model.name
     package, kind = _split_name(name)
-    if isinstance(model, Named) or package not in ("yolov5", "ultralytics") or kind not in _DETECTORS:
-        raise WeightsError(f"{path}: holds {name[:200]!r}, which is not a YOLOv5 detection model; {_REMEDY}")
+    if isinstance(model, Named) or kind not in _DETECTORS.get(package, ()):
+        raise WeightsError(f"{path}: holds {name[:200]!r}, which is not a YOLO model that can be split; {_REMEDY}")
     return model
 
 

@@ -45,7 +45,7 @@ class _PictureMethod:
         return []
 
     def _letterbox(self, original: tuple[int, int]) -> Letterbox:
-        return Letterbox.fit(*original, self.codec.image_size, square=self.codec.square)
+        return self.codec.letterbox_for(*original)
 
 
 class InputVvcMethod(_PictureMethod):

@@ -26,6 +26,7 @@ from featcodec.evaluation.identity import common_identity, short, vvc_identity
 from featcodec.evaluation.points import Row
 from featcodec.fingerprints import name_of
 from featcodec.images.letterbox import Letterbox, Letterboxed
+from featcodec.networks.features import Features, features_of_levels, levels_of
 from featcodec.packing.frames import Frame
 
 Samples: TypeAlias = npt.NDArray[np.uint8]
@@ -44,8 +45,8 @@ class Attacker(Protocol):
     def on_streams(self, batch: Sequence[tuple[SideInfo, Frame]]) -> list[Picture]:
         """Return reconstructions from results of `FeatureCodec.decode_frame`. All have one letterboxed size."""
 
-    def on_tensors(self, tensors: Tensor, letterboxes: Sequence[Letterbox]) -> list[Picture]:
-        """Return reconstructions from (B, C, H, W) tensors of one letterboxed size."""
+    def on_tensors(self, tensors: Features, letterboxes: Sequence[Letterbox]) -> list[Picture]:
+        """Return reconstructions from tensors (`FeatureCodec.tensors_of`) of one letterboxed size."""
 
 
 class Method(Protocol[S, D]):
@@ -186,8 +187,8 @@ class UncodedMethod:
 
     def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[None, Samples]]:
         """See `Method.prepare`. The samples are the bytes of the float32 tensor."""
-        tensors = self.codec.tensors_of(batch).float().cpu().contiguous().numpy()
-        return [(None, tensor.view(np.uint8)) for tensor in tensors]
+        levels = [level.float().cpu().flatten(1) for level in levels_of(self.codec.tensors_of(batch))]
+        return [(None, values.view(np.uint8)) for values in torch.cat(levels, 1).numpy()]
 
     def encode(self, batch: Sequence[tuple[None, Samples]], value: int | None) -> list[bytes]:
         """See `Method.encode`."""
@@ -197,21 +198,27 @@ class UncodedMethod:
         """See `Method.slice_bytes`."""
         return len(data)
 
-    def decode(self, data: bytes, original: tuple[int, int]) -> tuple[Letterbox, Tensor]:
+    def decode(self, data: bytes, original: tuple[int, int]) -> tuple[Letterbox, tuple[Tensor, ...]]:
         """See `Method.decode`."""
-        letterbox = Letterbox.fit(*original, self.codec.image_size, square=self.codec.square)
         model = self.codec.model
-        values = torch.frombuffer(bytearray(data), dtype=torch.float32)
-        tensor = values.reshape(model.tensor_shape(letterbox.width, letterbox.height))
-        return letterbox, tensor.to(model.device, model.detector.dtype)
+        letterbox = self.codec.letterbox_for(*original)
+        shapes = model.tensor_shapes(letterbox.width, letterbox.height)
+        values = torch.frombuffer(bytearray(data), dtype=torch.float32).to(model.device, model.detector.dtype)
+        parts = torch.split(values, [channels * height * width for channels, height, width in shapes])
+        return letterbox, tuple(part.reshape(shape) for part, shape in zip(parts, shapes, strict=True))
 
-    def back_end(self, batch: Sequence[tuple[Letterbox, Tensor]]) -> list[Detections]:
+    def back_end(self, batch: Sequence[tuple[Letterbox, tuple[Tensor, ...]]]) -> list[Detections]:
         """See `Method.back_end`."""
-        return self.codec.finish(torch.stack([tensor for _, tensor in batch]), [letterbox for letterbox, _ in batch])
+        return self.codec.finish(_stacked([levels for _, levels in batch]), [letterbox for letterbox, _ in batch])
 
-    def attack(self, batch: Sequence[tuple[Letterbox, Tensor]]) -> list[Picture]:
+    def attack(self, batch: Sequence[tuple[Letterbox, tuple[Tensor, ...]]]) -> list[Picture]:
         """See `Method.attack`."""
         if self.attacker is None:
             return []
-        tensors = torch.stack([tensor for _, tensor in batch])
+        tensors = _stacked([levels for _, levels in batch])
         return self.attacker.on_tensors(tensors, [letterbox for letterbox, _ in batch])
+
+
+def _stacked(images: Sequence[tuple[Tensor, ...]]) -> Features:
+    """A batch of the tensors of single images."""
+    return features_of_levels([torch.stack(level) for level in zip(*images, strict=True)])

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from featcodec import bitstream
@@ -26,6 +27,7 @@ from featcodec.detectors import detections_of
 from featcodec.errors import InputError
 from featcodec.images.letterbox import letterbox_of
 from featcodec.images.reading import read_image
+from featcodec.networks.features import levels_of
 from featcodec.networks.restoration import restore
 from featcodec.packing.frames import Frame
 from featcodec.pipeline import DEFAULT_BATCH, decode_files, encode_files
@@ -217,22 +219,37 @@ def _one_image(edge: FeatureCodec, cloud: FeatureCodec, source: Source, qp: int,
     pixels = step("encode", "read", lambda: read_image(source.path))
     image = step("encode", "letterbox", lambda: edge.letterbox(pixels))
     features = step("encode", "front-end", lambda: model.detector.front(edge.pictures_of([image])))
-    tensor = step("encode", "AE", lambda: model.reduce(features).float().cpu().contiguous().numpy()[0])
-    frame = step("encode", "pack", lambda: edge.packing.to_frame(tensor))
+    tensors = step(
+        "encode",
+        "AE",
+        lambda: [level.float().cpu().contiguous().numpy()[0] for level in levels_of(model.reduce(features))],
+    )
+    frame = step("encode", "pack", lambda: edge.packing.to_frame(tensors))
     (stream,) = step("encode", "video", lambda: edge.video_codec.encode([frame], qp))
     side_info = edge.front_end([image], qp)[0][0]
     data = step("encode", "bitstream", lambda: bitstream.pack(side_info, stream))
     decoded = step("decode", "bitstream, video", lambda: cloud.decode_frame(data))
     coded = step("decode", "unpack", lambda: cloud.decoded_tensors([decoded]))
-    restored = step("decode", "restoration", lambda: restore(cloud.restoration, coded, [side_info]))
-    expanded = step(
-        "decode", "AD", lambda: cloud.model.expand(restored, torch.tensor([float(qp)], device=restored.device))
+    restored = step(
+        "decode",
+        "restoration",
+        lambda: restore(cloud.restoration, coded, [side_info]) if isinstance(coded, Tensor) else coded,
     )
-    predictions = step("decode", "back-end", lambda: cloud.model.detector.back(expanded, cloud.boxes.conf))
+    qps = torch.tensor([float(qp)], device=cloud.model.device)
+    expanded = step("decode", "AD", lambda: cloud.model.expand(restored, qps))
+    detector = cloud.model.detector
+    predictions = step("decode", "back-end", lambda: detector.predict(expanded, cloud.boxes.conf))
     step(
         "decode",
         "NMS",
-        lambda: detections_of(predictions, [letterbox_of(side_info)], cloud.model.detector.names, cloud.boxes),
+        lambda: detections_of(
+            predictions.values,
+            [letterbox_of(side_info)],
+            detector.names,
+            cloud.boxes,
+            detector.task,
+            predictions.prototypes,
+        ),
     )
     return frame
 

@@ -13,7 +13,7 @@ from featcodec.bitstream import SideInfo
 from featcodec.errors import InputError
 
 STRIDE = 32
-"""The largest stride of the detectors. The sides of the letterboxed image are multiples of this stride."""
+"""The largest stride of most detectors; P6 models have 64. The sides of the letterboxed image are multiples of it."""
 PADDING = 114
 """Gray value of the border."""
 MAX_IMAGE_SIZE = 4096
@@ -36,23 +36,26 @@ class Letterbox:
     height: int
 
     @classmethod
-    def fit(cls, original_width: int, original_height: int, image_size: int, *, square: bool = False) -> Letterbox:
-        """Scale the longest side to `image_size` and pad to a multiple of 32 (minimum rectangle) or to a square.
+    def fit(
+        cls, original_width: int, original_height: int, image_size: int, *, square: bool = False, stride: int = STRIDE
+    ) -> Letterbox:
+        """Scale the longest side to `image_size` and pad to multiples of the stride, or to a square.
 
         Args:
             original_width, original_height: pixels, at least 1.
-            image_size: pixels of the longest side, a multiple of 32 up to 4096.
+            image_size: pixels of the longest side, a multiple of the stride up to 4096.
             square: pad to image_size x image_size.
+            stride: the largest stride of the detector, 32 or 64.
 
         Raises:
-            InputError: the image size is not a multiple of 32 from 32 to 4096.
+            InputError: the image size is not a multiple of the stride, from the stride to 4096.
         """
-        if image_size % STRIDE or not STRIDE <= image_size <= MAX_IMAGE_SIZE:
-            raise InputError(f"image size {image_size} is not a multiple of {STRIDE} from {STRIDE} to {MAX_IMAGE_SIZE}")
+        if image_size % stride or not stride <= image_size <= MAX_IMAGE_SIZE:
+            raise InputError(f"image size {image_size} is not a multiple of {stride} from {stride} to {MAX_IMAGE_SIZE}")
         if square:
             return cls(original_width, original_height, image_size, image_size)
         gain = image_size / max(original_width, original_height)
-        width, height = (-(-_scaled(side, gain) // STRIDE) * STRIDE for side in (original_width, original_height))
+        width, height = (-(-_scaled(side, gain) // stride) * stride for side in (original_width, original_height))
         return cls(original_width, original_height, width, height)
 
     @property
@@ -141,15 +144,17 @@ class Letterboxed:
     pixels: npt.NDArray[np.uint8]
 
     @classmethod
-    def of(cls, pixels: npt.NDArray[np.uint8], image_size: int, *, square: bool = False) -> Letterboxed:
+    def of(
+        cls, pixels: npt.NDArray[np.uint8], image_size: int, *, square: bool = False, stride: int = STRIDE
+    ) -> Letterboxed:
         """Fit an image into the detector's input; the arguments are those of `Letterbox.fit`.
 
         Args:
             pixels: (height, width, 3) uint8 RGB.
-            image_size: pixels of the longest side, a multiple of 32 up to 4096.
+            image_size: pixels of the longest side, a multiple of the stride up to 4096.
             square: pad to image_size x image_size.
         """
-        letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], image_size, square=square)
+        letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], image_size, square=square, stride=stride)
         return cls(letterbox, letterbox.apply(pixels))
 
 

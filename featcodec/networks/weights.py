@@ -6,77 +6,16 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 from featcodec.errors import WeightsError, reason_of
 from featcodec.networks.catalogue import LICENCE, SHIPPED_DETECTORS, SHIPPED_FOLDER, Shipped
 from featcodec.networks.download import download
+from featcodec.networks.known import KNOWN, KnownWeights
 from featcodec.system.files import check_regular, read_bounded
 from featcodec.system.paths import weights_folder
 
-_ORIGINAL = "https://github.com/ultralytics/yolov5/releases/download/v7.0"
-_ANCHOR_FREE = "https://github.com/ultralytics/assets/releases/download/v8.3.0"
 _MAX_BYTES = 2 << 30
-
-
-@dataclass(frozen=True)
-class KnownWeights:
-    """A detector that featcodec knows by name.
-
-    Attributes:
-        name: e.g. "yolov5m".
-        url: the pinned address of the weights.
-        sha256: the SHA-256 of the file, or None if it is not known.
-        licence: the licence of the weights.
-        description: a text for `featcodec models`.
-    """
-
-    name: str
-    url: str
-    sha256: str | None
-    licence: str
-    description: str
-
-    @property
-    def path(self) -> Path:
-        """The file in the weights folder, which may not exist yet."""
-        return weights_folder() / f"{self.name}.pt"
-
-    @property
-    def damage(self) -> str:
-        """What `is_intact` finds, in words."""
-        return "it is cut off, or a web page" if self.sha256 is None else "wrong sha256"
-
-
-_SHA256 = {
-    "yolov5n": "4f180cf23ba0717ada0badd6c685026d73d48f184d00fc159c2641284b2ac0a3",
-    "yolov5s": "8b3b748c1e592ddd8868022e8732fde20025197328490623cc16c6f24d0782ee",
-    "yolov5m": "61d933360ba5a7733a36764996c800287d973889d875227f5beedd2473a97a56",
-    "yolov5l": "2f603b7354c25454d1270663a14d8ddc1eea98e5eebc1d84ce0c6e3150fa155f",
-    "yolov5x": "9f27a794fa0308e2606f90565164571d6f0a0ba18a3ce2e5e5d323b71c157859",
-}
-
-KNOWN: dict[str, KnownWeights] = {
-    weights.name: weights
-    for size in "nsmlx"
-    for weights in (
-        KnownWeights(
-            f"yolov5{size}",
-            f"{_ORIGINAL}/yolov5{size}.pt",
-            _SHA256[f"yolov5{size}"],
-            LICENCE,
-            f"YOLOv5{size}, anchor-based, COCO, 80 classes",
-        ),
-        KnownWeights(
-            f"yolov5{size}u",
-            f"{_ANCHOR_FREE}/yolov5{size}u.pt",
-            None,
-            LICENCE,
-            f"YOLOv5{size}u, anchor-free, COCO, 80 classes",
-        ),
-    )
-}
 
 
 def locate_weights(name_or_path: str | Path, check: Callable[[Path], object] = lambda path: None) -> Path:
@@ -131,9 +70,9 @@ def _own(name: str) -> Path:
         for local in (weights_folder() / f"{stem}{suffix}" for suffix in (".pt", ".safetensors")):
             if name in (stem, local.name) and _is_file(local):
                 return local
-    names = ", ".join([*sorted(KNOWN), *SHIPPED_DETECTORS])
     raise WeightsError(
-        f"{name}: neither a file nor a known detector; give a .pt or .safetensors file, or one of {names}"
+        f"{name}: neither a file nor a known detector; give a .pt or .safetensors file, or a name such as "
+        f"{', '.join(SHIPPED_DETECTORS)}, yolov5n, yolov8s, yolo11n or yolo26m"
     )
 
 

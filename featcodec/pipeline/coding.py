@@ -81,12 +81,12 @@ def output_path(source: Source, folder: Path | None, standard: Standard = VVC) -
 
 
 def read_image_job(
-    source: Source, output: Path, image_size: int, *, square: bool, ignore_exif: bool
+    source: Source, output: Path, image_size: int, *, square: bool, stride: int, ignore_exif: bool
 ) -> ImageJob | Encoded:
     """Read an image and fit it into the detector's input. If that fails, return the failure."""
     try:
         with reading(source.path, ignore_exif=ignore_exif) as pixels:
-            return ImageJob(source, output, Letterboxed.of(pixels, image_size, square=square))
+            return ImageJob(source, output, Letterboxed.of(pixels, image_size, square=square, stride=stride))
     except (FeatcodecError, OSError) as error:
         return Encoded(source, output, error=one_line(error, source.path))
 

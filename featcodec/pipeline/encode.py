@@ -90,7 +90,14 @@ def encode_files(
 
     def load(source: Source) -> ImageJob | Encoded:
         output = output_path(source, folder, codec.video_codec.standard)
-        job = read_image_job(source, output, codec.image_size, square=codec.square, ignore_exif=ignore_exif)
+        job = read_image_job(
+            source,
+            output,
+            codec.image_size,
+            square=codec.square,
+            stride=codec.model.detector.stride,
+            ignore_exif=ignore_exif,
+        )
         return job if folder is None else found_or_wanted(codec, job, qp, is_there, overwrite=overwrite)
 
     def front(group: list[ImageJob]) -> Iterator[Encoded]:
@@ -158,7 +165,14 @@ def _encode_whole(
 
     def load(source: Source) -> ImageJob | Encoded:
         output = output_path(source, folder, standard)
-        job = read_image_job(source, output, codec.image_size, square=codec.square, ignore_exif=ignore_exif)
+        job = read_image_job(
+            source,
+            output,
+            codec.image_size,
+            square=codec.square,
+            stride=codec.model.detector.stride,
+            ignore_exif=ignore_exif,
+        )
         return job if folder is None else found_or_wanted(codec, job, qp, is_there, overwrite=overwrite)
 
     def kind(job: ImageJob | Encoded) -> tuple[tuple[int, ...], int, int]:

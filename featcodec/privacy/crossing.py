@@ -15,17 +15,12 @@ Shape = tuple[int, int, int]
 
 def feature_shapes(detector: SplitDetector) -> tuple[Shape, ...]:
     """The shape of each level that crosses behind a detector's split, the finest first, for 64x64 pixels."""
-    return (detector.feature_shape(_SIDE, _SIDE),)
+    return detector.feature_shapes(_SIDE, _SIDE)
 
 
 def tensor_shapes(model: SplitModel) -> tuple[Shape, ...]:
     """The shape of each tensor that crosses the wire, the finest first, for 64x64 pixels: one with a bottleneck."""
-    levels = feature_shapes(model.detector)
-    if model.bottleneck is None:
-        return levels
-    config = model.bottleneck.config
-    _, height, width = levels[0]
-    return ((config.channels, height >> config.fusion_scale, width >> config.fusion_scale),)
+    return model.tensor_shapes(_SIDE, _SIDE)
 
 
 def pixels_per_sample(shapes: tuple[Shape, ...]) -> int:

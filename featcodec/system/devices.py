@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from featcodec.errors import InputError
+
+R = TypeVar("R")
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -93,7 +96,11 @@ def choose_precision(name: str | None, half: bool | None, device: torch.device) 
     return torch.bfloat16 if name == "auto" and has_fast_bfloat16(device) else torch.float32
 
 
-def one_by_one(networks: Callable[..., Tensor], *batches: Tensor) -> Tensor:
+def one_by_one(
+    networks: Callable[..., R],
+    *batches: Tensor,
+    join: Callable[[list[R]], R] = cast("Any", torch.cat),  # noqa: B008
+) -> R:
     """Call networks on a batch; on a CPU, on each image of it alone.
 
     There, one image takes less time than its part of a batch, because what it needs stays in the caches. And the
@@ -101,10 +108,11 @@ def one_by_one(networks: Callable[..., Tensor], *batches: Tensor) -> Tensor:
     may sum in another order.
 
     Args:
-        networks: takes tensors of (B, ...), and returns (B, ...).
+        networks: takes tensors of (B, ...), and returns a batch of results.
         batches: tensors of (B, ...) on one device, B at least 1.
+        join: makes one batch of those of the images; `torch.cat` for tensors.
     """
     if batches[0].device.type != "cpu" or len(batches[0]) == 1:
         return networks(*batches)
     places = range(len(batches[0]))
-    return torch.cat([networks(*(batch[place : place + 1] for batch in batches)) for place in places])
+    return join([networks(*(batch[place : place + 1] for batch in batches)) for place in places])

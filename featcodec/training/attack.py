@@ -22,6 +22,7 @@ def train_attack(
     options: LoopOptions,
     strong: StrongAttack | None = None,
     start: Path | None = None,
+    split: int | None = None,
 ) -> Path:
     """Run the stage.
 
@@ -33,6 +34,7 @@ def train_attack(
         strong: train a strong RecNet; None trains the paper's.
         start: a RecNet of that kind to go on from, instead of random weights. One that attacks a similar bottleneck
             finds what a fresh one may never find.
+        split: for latent coding, the last layer of the front-end; None means the default of the detector.
 
     Returns:
         the checkpoint of the last step. The checkpoint that is best on the held-out images is in the same folder.
@@ -40,5 +42,5 @@ def train_attack(
     Raises:
         FeatcodecError: bad input, or training that diverged.
     """
-    task = RecNetTask(detector, bottleneck, edge_weight=0, start=start, strong=strong)
+    task = RecNetTask(detector, bottleneck, edge_weight=0, start=start, strong=strong, split=split)
     return train_recnet(task, data, options, stage="attack")

@@ -1,8 +1,9 @@
-"""Stage 0: train a detector from scratch in YOLOv5's architecture, before any bottleneck is trained behind it.
+"""Stage 0: train a detector from scratch, before any bottleneck is trained behind it.
 
-The training is YOLOv5's: its loss, BatchNorm that learns, weight decay on kernels alone, and a moving average of the
-weights. The held-out images judge the average, and the checkpoints hold it. Checkpoints are in float16, as YOLOv5's
-releases are. The state of the run is in float32.
+The architecture is YOLOv5's, or one of ultralytics' families (YOLOv8 to YOLO26). The training is YOLOv5's: the loss of
+the architecture, BatchNorm that learns, weight decay on kernels alone, and a moving average of the weights. The
+held-out images judge the average, and the checkpoints hold it. Checkpoints are in float16, as YOLOv5's releases are.
+The state of the run is in float32.
 """
 
 from __future__ import annotations
@@ -16,7 +17,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from featcodec.detectors import DetectorConfig, SplitDetector, build_yolov5, load_detector, read_detector, save_detector
+from featcodec.detectors import (
+    DetectorConfig,
+    FamilyConfig,
+    SplitDetector,
+    build_detector,
+    configuration_of,
+    load_detector,
+    read_detector,
+    save_detector,
+)
+from featcodec.detectors.anchor_free import AnchorFree, initialize_head
 from featcodec.detectors.layers import Layer
 from featcodec.errors import InputError
 from featcodec.fingerprints import FINGERPRINT_BYTES
@@ -36,7 +47,8 @@ class DetectorTask:
 
     Attributes:
         names: class names, one per class id of the data.
-        depth_multiple, width_multiple: sizes of the architecture; None means those of `start`, or of yolov5n.
+        depth_multiple, width_multiple: sizes of YOLOv5's architecture; None means those of `start`, or of yolov5n.
+        architecture: one of ultralytics' detectors, like yolo11n, instead of YOLOv5's.
         start: a detector of the same classes to go on from, instead of random weights.
     """
 
@@ -44,6 +56,7 @@ class DetectorTask:
     depth_multiple: float | None = None
     width_multiple: float | None = None
     start: Path | None = None
+    architecture: str | None = None
 
 
 class RawOutputs(nn.Module):
@@ -58,9 +71,13 @@ class RawOutputs(nn.Module):
         self.detector = detector
 
     def forward(self, pictures: Tensor) -> Any:
-        """(B, 3, H, W) RGB in [0, 1] -> the head's undecoded outputs, one tensor per level."""
+        """(B, 3, H, W) RGB in [0, 1] -> the head's undecoded outputs; those of both branches, if it has two."""
         detector = self.detector
-        return detector.head.raw(detector.neck(detector.front(pictures)))
+        levels = detector.neck(detector.front(pictures))
+        head = detector.head
+        if isinstance(head, AnchorFree) and head.has_two_branches:
+            return head.both_raw(levels)
+        return head.raw(levels)
 
 
 def train_detector(task: DetectorTask, data: TrainingData, options: LoopOptions) -> Path:
@@ -106,7 +123,7 @@ def is_kernel(parameter: Tensor) -> bool:
 
 
 def losses_of(loss: DetectionLoss, network: nn.Module, batch: TrainingBatch) -> dict[str, Tensor]:
-    """YOLOv5's loss of a labelled batch as "loss", with gradient, and its parts, without gradient.
+    """The loss of a labelled batch as "loss", with gradient, and its parts, without gradient.
 
     Args:
         loss: the loss that fits the network's head.
@@ -129,30 +146,57 @@ def held_out_loss(loop: Loop, data: TrainingData, loss: DetectionLoss, network: 
     return mean_of([(len(batch.images), losses_of(loss, network, batch)) for batch in held_out_batches(loop, data)])
 
 
-def _new_detector(task: DetectorTask) -> tuple[DetectorConfig, list[Layer]]:
-    if task.start is None:
-        default = DetectorConfig(task.names)
-        depth, width = task.depth_multiple, task.width_multiple
-        config = replace(
-            default,
-            depth_multiple=default.depth_multiple if depth is None else depth,
-            width_multiple=default.width_multiple if width is None else width,
-        )
-        return config, build_yolov5(config)
-    config, layers = read_detector(task.start)
-    check_asked(
-        task.start,
-        ("the classes {}", list(config.names), list(task.names)),
-        ("the depth multiple {}", config.depth_multiple, task.depth_multiple),
-        ("the width multiple {}", config.width_multiple, task.width_multiple),
+def _new_detector(task: DetectorTask) -> tuple[DetectorConfig | FamilyConfig, list[Layer]]:
+    if task.start is not None:
+        return _started(task, task.start)
+    if task.architecture is not None:
+        if (task.depth_multiple, task.width_multiple) != (None, None):
+            raise InputError(f"{task.architecture} has its own sizes; leave out depth and width, or the `architecture`")
+        configuration = configuration_of(task.architecture).with_classes(len(task.names))
+        family = FamilyConfig(task.names, configuration.mapping())
+        layers = build_detector(family)
+        head = layers[-1].module
+        assert isinstance(head, AnchorFree)  # noqa: S101  (for mypy)
+        initialize_head(head)
+        return family, layers
+    default = DetectorConfig(task.names)
+    depth, width = task.depth_multiple, task.width_multiple
+    config = replace(
+        default,
+        depth_multiple=default.depth_multiple if depth is None else depth,
+        width_multiple=default.width_multiple if width is None else width,
     )
+    return config, build_detector(config)
+
+
+def _started(task: DetectorTask, start: Path) -> tuple[DetectorConfig | FamilyConfig, list[Layer]]:
+    """The detector to go on from. What was asked for must be what it has."""
+    config, layers = read_detector(start)
+    check_asked(start, ("the classes {}", list(config.names), list(task.names)))
+    if isinstance(config, DetectorConfig):
+        check_asked(
+            start,
+            ("the depth multiple {}", config.depth_multiple, task.depth_multiple),
+            ("the width multiple {}", config.width_multiple, task.width_multiple),
+            ("the architecture {}", "YOLOv5", task.architecture),
+        )
+    else:
+        check_asked(start, ("its own depth{}", "", task.depth_multiple), ("its own width{}", "", task.width_multiple))
+        if task.architecture is not None:
+            asked = configuration_of(task.architecture).with_classes(len(task.names))
+            if asked != config.layers():
+                raise InputError(f"{start}: is not a {task.architecture}; leave out the `architecture`, or `start`")
     return config, layers
 
 
-def _describe(task: DetectorTask, config: DetectorConfig) -> dict[str, object]:
+def _describe(task: DetectorTask, config: DetectorConfig | FamilyConfig) -> dict[str, object]:
     """The task for a checkpoint's config, without paths. A resumed run must have the same sizes and classes."""
-    description: dict[str, object] = {"multiples": [config.depth_multiple, config.width_multiple]}
-    description |= {"classes": list(config.names), "anchors": [list(map(list, level)) for level in config.anchors]}
+    description: dict[str, object] = {"classes": list(config.names)}
+    if isinstance(config, DetectorConfig):
+        description["multiples"] = [config.depth_multiple, config.width_multiple]
+        description["anchors"] = [list(map(list, level)) for level in config.anchors]
+    else:
+        description["architecture"] = task.architecture or "as in start"
     if task.start is not None:
         start = load_detector(task.start, device="cpu")
         description["start"] = {"fingerprint": start.fingerprint.hex(), **config.training}

@@ -85,12 +85,14 @@ class DirectReaderTask:
         hidden_channels: see `DirectReaderConfig`.
         start: a direct reader to go on from, of this edge or another one; its hidden channels are used. If its tensors
             have another number of channels, its first layers are replaced by new ones.
+        split: for latent coding, the last layer of the front-end; None means the default of the detector.
     """
 
     detector: str | Path
     bottleneck: Path | None
     hidden_channels: tuple[int, int, int] = DirectReaderConfig.hidden_channels
     start: Path | None = None
+    split: int | None = None
 
 
 def train_direct_reader(task: DirectReaderTask, data: PlateWindowData, options: LoopOptions) -> Path:
@@ -102,7 +104,7 @@ def train_direct_reader(task: DirectReaderTask, data: PlateWindowData, options: 
     Raises:
         FeatcodecError: bad input, several tensors that cross the wire, or training that diverged.
     """
-    model = frozen_model(task.detector, task.bottleneck)
+    model = frozen_model(task.detector, task.bottleneck, task.split)
     check_one_tensor(model, "a direct reader")
     torch.manual_seed(options.seed)
     reader = _new_reader(task, model)
@@ -112,6 +114,7 @@ def train_direct_reader(task: DirectReaderTask, data: PlateWindowData, options: 
         "edge": model.edge_fingerprint.hex(),
         "hidden_channels": list(reader.config.hidden_channels),
         "start": None if task.start is None else task.start.name,
+        **({} if task.split is None else {"split": task.split}),
     }
     loop = Loop(options, settings)
     model.to(loop.device)

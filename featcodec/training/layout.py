@@ -56,6 +56,7 @@ class LayoutTask:
         weight: how strongly steps follow sensitivity. 0 means not at all; 1 means by its square root, as in high-rate
             theory.
         seed: seed of the noise.
+        split: for latent coding, the last layer of the front-end; None means the default of the detector.
     """
 
     detector: str | Path
@@ -64,6 +65,7 @@ class LayoutTask:
     sensitivity_images: int = 24
     weight: float = 0.5
     seed: int = 0
+    split: int | None = None
 
 
 def find_layout(task: LayoutTask, images: Sequence[Path], output: Path, *, overwrite: bool = True) -> Layout:
@@ -80,7 +82,7 @@ def find_layout(task: LayoutTask, images: Sequence[Path], output: Path, *, overw
     """
     if not images:
         raise InputError("no images; give images of the kind that the detector is made for")
-    model = SplitModel.load(task.detector, task.bottleneck, device="cpu", half=False)
+    model = SplitModel.load(task.detector, task.bottleneck, split=task.split, device="cpu", half=False)
     check_one_tensor(model, "a layout")
     samples, sensitivity = _statistics(task, model, images)
     config = LayoutConfig(
@@ -205,5 +207,5 @@ def _row(output: BackEndOutput, row: int) -> BackEndOutput:
 def _describe(task: LayoutTask) -> dict[str, Any]:
     """The task for a checkpoint's config, without paths and without what the fingerprint names."""
     description = asdict(task)
-    del description["bottleneck"]
+    del description["bottleneck"], description["split"]
     return {"stage": "layout", **description, "detector": Path(task.detector).name}

@@ -85,6 +85,7 @@ class RecNetTask:
         start: a RecNet to go on from, instead of random weights.
         strong: train a strong RecNet, with its own loss and its own diet; None trains the paper's RecNet on tensors
             that are not coded.
+        split: for latent coding, the last layer of the front-end; None means the default of the detector.
     """
 
     detector: str | Path
@@ -92,6 +93,7 @@ class RecNetTask:
     edge_weight: float = EDGE_WEIGHT
     start: Path | None = None
     strong: StrongAttack | None = None
+    split: int | None = None
 
 
 def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, stage: str = "recnet") -> Path:
@@ -103,7 +105,7 @@ def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, sta
     Raises:
         FeatcodecError: bad input, or training that diverged.
     """
-    model = frozen_model(task.detector, task.bottleneck)
+    model = frozen_model(task.detector, task.bottleneck, task.split)
     settings: dict[str, Any] = {
         "stage": stage,
         "data": data.describe(),
@@ -112,6 +114,7 @@ def train_recnet(task: RecNetTask, data: TrainingData, options: LoopOptions, sta
         "edge_weight": task.edge_weight,
         "start": None if task.start is None else task.start.name,
         **({} if task.strong is None else {"strong": asdict(task.strong)}),
+        **({} if task.split is None else {"split": task.split}),
     }
     loop = Loop(options, settings)
     torch.manual_seed(options.seed)

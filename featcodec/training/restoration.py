@@ -55,6 +55,7 @@ class RestorationTask:
         simulated: whether coding is simulated.
         profile: settings of the real encoder.
         start: a restoration to go on from, instead of one that has no effect.
+        split: for latent coding, the last layer of the front-end; None means the default of the detector.
 
     Raises:
         InputError: all weights are 0, or a term that is not used here has a weight.
@@ -70,6 +71,7 @@ class RestorationTask:
     simulated: bool = False
     profile: Profile = field(default_factory=choose_profile)
     start: Path | None = None
+    split: int | None = None
 
     def __post_init__(self) -> None:
         if self.weights.detection or self.weights.rate:
@@ -87,7 +89,7 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
     Raises:
         FeatcodecError: bad input, several tensors that cross the wire, or training that diverged.
     """
-    model = frozen_model(task.detector, task.bottleneck)
+    model = frozen_model(task.detector, task.bottleneck, task.split)
     check_one_tensor(model, "a restoration")
     layout = choose_layout(task.layout, model.fingerprint, model.channels, model.split)
     stream = joined_fingerprint(model.fingerprint, None if layout is None else layout.fingerprint()).hex()
@@ -166,7 +168,7 @@ def _new_restoration(task: RestorationTask, model: SplitModel, stream: str) -> R
 def _describe(task: RestorationTask, stream: str, encoder: EncoderSettings) -> dict[str, Any]:
     """The task for a checkpoint's config, without paths and without what the stream fingerprint names."""
     description = asdict(task)
-    del description["bottleneck"], description["layout"], description["profile"]
+    del description["bottleneck"], description["layout"], description["profile"], description["split"]
     if not task.simulated:
         description["encoder"] = {"preset": encoder.preset, "parameters": encoder.chosen}
     description |= {"detector": Path(task.detector).name, "codec": stream}

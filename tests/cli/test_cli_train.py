@@ -674,7 +674,7 @@ def test_other_stages_refuse_in_one_line(
     [
         ["train", "nonsense"],
         ["train", "bottleneck"],
-        ["train", "bottleneck", "-o", "x", "--split", "5"],
+        ["train", "bottleneck", "-o", "x", "--split", "-1"],
         ["train", "bottleneck", "-o", "x", "--steps", "0"],
         ["train", "bottleneck", "-o", "x", "--channels", "0"],
         ["train", "bottleneck", "-o", "x", "--optimizer", "lion"],

@@ -108,7 +108,7 @@ def test_it_is_loaded_like_any_other(path: Path) -> None:
     assert folded.fingerprint == plain.fingerprint == load_detector(path, split=2, device="cpu").fingerprint
     assert not any(part.training for part in folded.modules())
     assert not any(parameter.requires_grad for parameter in folded.parameters())
-    assert load_detector(path, split=1, device="cpu").feature_shape(64, 64) == (16, 16, 16)
+    assert load_detector(path, split=1, device="cpu").feature_shapes(64, 64)[0] == (16, 16, 16)
 
 
 @pytest.mark.slow

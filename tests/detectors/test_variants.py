@@ -181,7 +181,7 @@ OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
     "pose": (of_ultralytics("yolov8n-pose.yaml"), "holds 'ultralytics.nn.tasks.PoseModel', which is not"),
     "classify": (of_ultralytics("yolov8n-cls.yaml"), "holds 'ultralytics.nn.tasks.ClassificationModel', which is not"),
     "p6": (of_ultralytics("yolov5n-p6.yaml"), "layer 9 (Conv): has 64 pixels per cell, as P6 models have"),
-    "data parallel": (lambda: {"model": nn.DataParallel(nn.SiLU())}, "DataParallel', which is not a YOLOv5"),
+    "data parallel": (lambda: {"model": nn.DataParallel(nn.SiLU())}, "DataParallel', which is not a YOLO model"),
     "weights": (lambda: make_yolov5().state_dict(), "holds no model, only its weights (a state dict)"),
     "weights in model": (lambda: {"model": make_yolov5().state_dict()}, "only its weights (a state dict)"),
     "weights in ema": (lambda: {"ema": make_yolov5u().state_dict(), "model": None}, "only its weights (a state dict)"),
@@ -207,7 +207,7 @@ def test_other_classes_of_yolov5_are_refused_by_their_name(tmp_path: Path, tiny_
     module, _, kind = name.rpartition(".")
     new = f"c{module}\\n{kind}\\n".encode()
     path = rename_classes(tiny_yolov5, tmp_path / "a.pt", rb"cmodels.yolo\nModel\n", new)
-    assert f"holds '{name}', which is not a YOLOv5 detection model" in refusal(path)
+    assert f"holds '{name}', which is not a YOLO model that can be split" in refusal(path)
 
 
 def write_torchscript(path: Path) -> None:

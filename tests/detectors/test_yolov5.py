@@ -68,8 +68,8 @@ def test_sizes_are_those_that_ultralytics_prints(depth: float, width: float, par
 
 def test_the_split_is_model_4() -> None:
     detector = built(DetectorConfig(("cat",)))
-    assert detector.feature_shape(512, 512) == (64, 64, 64)
-    assert built(SMALL).feature_shape(64, 96) == (32, 12, 8)
+    assert detector.feature_shapes(512, 512)[0] == (64, 64, 64)
+    assert built(SMALL).feature_shapes(64, 96)[0] == (32, 12, 8)
 
 
 def test_channels_are_rounded_up_to_multiples_of_8() -> None:

@@ -106,7 +106,7 @@ def test_uncoded_bytes_are_the_float32_tensor_and_nothing_is_lost(name: str, req
         np.testing.assert_array_equal(np.frombuffer(data, np.float32), tensor.numpy().reshape(-1))
     decoded = [method.decode(data, SIZE) for data in files]
     assert [letterbox for letterbox, _ in decoded] == [image.letterbox for image in images]
-    assert torch.equal(torch.stack([values for _, values in decoded]), tensors)
+    assert torch.equal(torch.stack([values for _, (values,) in decoded]), tensors)
     assert method.attack(decoded) == []
 
 

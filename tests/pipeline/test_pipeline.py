@@ -21,6 +21,7 @@ from PIL import Image
 
 from featcodec import FeatureCodec, bitstream
 from featcodec.detections import BoxFilter
+from featcodec.detectors.split import Predictions
 from featcodec.errors import BitstreamError
 from featcodec.images.reading import IMAGE_SUFFIXES
 from featcodec.pipeline import Encoded, decode_files, encode_files
@@ -318,16 +319,16 @@ def test_networks_that_fail_on_one_stream_cost_that_stream(
     tmp_path: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch, failure: Exception, reason: str
 ) -> None:
     run(codec, mark(tmp_path / "in"), tmp_path / "out")
-    back = codec.model.detector.back
+    predict = codec.model.detector.predict
     seen: list[torch.Tensor] = []
 
-    def failing(features: torch.Tensor, conf: float | None = None) -> torch.Tensor:
+    def failing(features: torch.Tensor, conf: float | None = None) -> Predictions:
         seen.append(features)
         if any(torch.equal(feature, seen[0][0]) for feature in features) and len(seen) > 1:
             raise failure
-        return back(features, conf)
+        return predict(features, conf)
 
-    monkeypatch.setattr(codec.model.detector, "back", failing)
+    monkeypatch.setattr(codec.model.detector, "predict", failing)
     marked = tmp_path / "out/2.266"
     codec.decode(marked.read_bytes())
     sources = streams_in(tmp_path / "out")

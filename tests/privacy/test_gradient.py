@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from audit_set import SIZE, AuditSet, make_audit_set, random_recnet
-from level_detector import install
 from pictures import texture
 from torch import Tensor
 
@@ -18,7 +16,6 @@ from featcodec.errors import InputError
 from featcodec.networks.features import levels_of
 from featcodec.privacy.attack import Attack
 from featcodec.privacy.gradient import GradientAttack, GradientSettings, total_variation
-from featcodec.split_model import SplitModel
 
 
 @pytest.fixture(scope="module")
@@ -113,11 +110,10 @@ def test_a_tensor_that_is_not_finite_is_refused(codec: FeatureCodec) -> None:
         GradientAttack(codec, settings=GradientSettings(steps=2)).on_tensors(observed, [image.letterbox])
 
 
-def test_several_tensors_are_weighed_alike(tiny_yolov5: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_tensors_are_weighed_alike(tiny_yolov5: Path) -> None:
     """Each in units of its own variance, so that a level of small values counts as much as one of large values."""
-    install(monkeypatch)
-    model = SplitModel.load(tiny_yolov5, "none")
-    codec = dataclasses.replace(FeatureCodec.load(str(tiny_yolov5), bottleneck="none", image_size=SIZE), model=model)
+    codec = FeatureCodec.load(str(tiny_yolov5), bottleneck="none", image_size=SIZE, split=9)
+    model = codec.model
     image = codec.letterbox(texture(SIZE, 64))
     observed = codec.model.encode(codec.pictures_of([image]))
     assert len(levels_of(observed)) == 3

@@ -33,7 +33,7 @@ def test_yolov5_behind_model_4_is_the_papers(request: pytest.FixtureRequest, nam
     """Both have one bottleneck in model.2 and two in model.4, as yolov5n and yolov5s."""
     detector = load_detector(request.getfixturevalue(name), device="cpu", fuse=fuse)
     stages = mirrored_stages(detector)
-    channels = detector.feature_shape(64, 64)[0]
+    channels = detector.feature_shapes(64, 64)[0][0]
     assert stages == paper_stages(channels, (2, 1))
     assert paper_repeats(channels, stages) == (2, 1)
     check_stages(stages, 0)

@@ -240,5 +240,5 @@ def test_a_bottleneck_trains_behind_it(tmp_path: Path, data: TrainingData, train
     config = load_bottleneck(written).config
     detector = load_detector(trained, device="cpu")
     assert config.detector_fingerprint == detector.fingerprint.hex()
-    assert config.feature_channels == detector.feature_shape(64, 64)[0] == 32
+    assert config.feature_channels == detector.feature_shapes(64, 64)[0][0] == 32
     assert [row["loss"] > 0 for row in rows(tmp_path / "log.csv")] == [True, True]

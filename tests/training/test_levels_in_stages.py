@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from level_detector import DEEP, LevelDetector, install
 from toy_training import StoppedError, results, rows, stop_at, toy_data, toy_options
 
 from featcodec.detectors import load_detector
@@ -32,14 +31,11 @@ from featcodec.training.restoration import RestorationTask, train_restoration
 from featcodec.training.setup import TrainingData, as_pictures, held_out_batches
 from featcodec.training.simulated_coding import SimulatedCoding
 
+DEEP = 9
+"""Behind SPPF, the outputs of layers 4, 6 and 9 cross."""
 EVERYTHING = ObjectiveWeights(detection=1, features=0.3, neck=1, predictions=0.3, rate=0.3)
 SIMULATION = SimulatedCoding(-3, 3, 30, 40)
 STRONG = StrongAttack(hidden_channels=8, blocks=1)
-
-
-@pytest.fixture(autouse=True)
-def _levels(monkeypatch: pytest.MonkeyPatch) -> None:
-    install(monkeypatch)
 
 
 @pytest.fixture
@@ -79,7 +75,7 @@ def test_stage_1_goes_on_and_refuses_other_scales(
 
 
 def test_every_level_has_a_gradient_from_every_term(tiny_yolov5: Path, data: TrainingData, bottleneck: Path) -> None:
-    detector = LevelDetector(load_detector(tiny_yolov5, device="cpu", half=False))
+    detector = load_detector(tiny_yolov5, split=DEEP, device="cpu", half=False)
     objective, learned = Objective(detector), load_bottleneck(bottleneck)
     (batch,) = held_out_batches(Loop(toy_options(Path("/nonexistent")), {}), data)
     features = detector.front(as_pictures(batch))
@@ -130,11 +126,11 @@ def test_attacks(
     latent: bool,
 ) -> None:
     attacked = None if latent else request.getfixturevalue("bottleneck")
-    path = train_attack(tiny_yolov5, attacked, data, toy_options(tmp_path), strong)
+    path = train_attack(tiny_yolov5, attacked, data, toy_options(tmp_path), strong, split=DEEP)
     network = load_attacker(path)
     assert [level.scale for level in network.config.inputs] == ([0, 1, 2] if latent else [0])
     assert network.config.pixels_per_sample == (8 if latent else 16)
-    train_attack(tiny_yolov5, attacked, data, toy_options(tmp_path / "on"), strong, start=path)
+    train_attack(tiny_yolov5, attacked, data, toy_options(tmp_path / "on"), strong, start=path, split=DEEP)
 
 
 def test_a_restoration_and_a_layout_of_the_fused_tensor(
@@ -154,11 +150,13 @@ def test_latent_coding_of_several_tensors_has_none_of_these(
     pictures = [image.path for image in data.images]
     stages: dict[str, Callable[[], object]] = {
         "restoration": lambda: train_restoration(
-            RestorationTask(tiny_yolov5, "none", simulated=True), data, toy_options(tmp_path)
+            RestorationTask(tiny_yolov5, "none", simulated=True, split=DEEP), data, toy_options(tmp_path)
         ),
-        "layout": lambda: find_layout(LayoutTask(tiny_yolov5, "none"), pictures, tmp_path / "l.safetensors"),
+        "layout": lambda: find_layout(
+            LayoutTask(tiny_yolov5, "none", split=DEEP), pictures, tmp_path / "l.safetensors"
+        ),
         "direct reader": lambda: train_direct_reader(
-            DirectReaderTask(tiny_yolov5, None),
+            DirectReaderTask(tiny_yolov5, None, split=DEEP),
             PlateWindowData(None, None),
             toy_options(tmp_path),  # type: ignore[arg-type]
         ),
@@ -172,7 +170,7 @@ def test_latent_coding_of_several_tensors_has_none_of_these(
 
 
 def test_attackers_look_at_every_level(tiny_yolov5: Path) -> None:
-    model = SplitModel(LevelDetector(load_detector(tiny_yolov5, device="cpu", half=False)))
+    model = SplitModel(load_detector(tiny_yolov5, split=DEEP, device="cpu", half=False))
     pictures = torch.rand(2, 3, 64, 96)
     for network in (new_recnet(model), new_strong_recnet(model, 8, 1)):
         levels = [level.requires_grad_() for level in levels_of(model.detector.front(pictures))]

@@ -231,7 +231,7 @@ def test_stage_1_lowers_l_obj(request: pytest.FixtureRequest, tmp_path: Path, da
     bottleneck = load_bottleneck(written)
     detector = load_detector(path, device="cpu", half=False)
     assert bottleneck.config.detector_fingerprint == detector.fingerprint.hex()
-    features = detector.feature_shape(64, 64)[0]
+    features = detector.feature_shapes(64, 64)[0][0]
     sizes = (bottleneck.config.hidden_channels, bottleneck.config.channels)
     assert sizes == (round(features * 2 / 3), round(features / 3))
     assert bottleneck.config.training["stage"] == "bottleneck"

@@ -12,16 +12,16 @@ own loss.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from ultralytics.nn.modules import Detect
 from ultralytics.utils.loss import v8DetectionLoss
 
+from featcodec.detectors.anchor_free import AnchorFree
 from featcodec.detectors.head import AnchorDetect
 from featcodec.detectors.split import SplitDetector
 from featcodec.errors import InputError
@@ -87,8 +87,8 @@ def detection_loss_for(detector: SplitDetector) -> DetectionLoss:
     head: Any = detector.head
     if isinstance(head, AnchorDetect):
         return AnchorLoss(head)
-    if isinstance(head, Detect):
-        return AnchorFreeLoss(head)
+    if isinstance(head, AnchorFree):
+        return EndToEndLoss(head) if head.has_two_branches else AnchorFreeLoss(head)
     raise InputError(f"no detection loss for the head {type(head).__name__}; load the detector with load_detector")
 
 
@@ -176,7 +176,7 @@ class AnchorLoss:
 
 
 class AnchorFreeLoss:
-    """ultralytics' own loss for the anchor-free head of the yolov5u checkpoints, with its default gains.
+    """ultralytics' own loss for the anchor-free heads of YOLOv5u and YOLOv8 to YOLO26, with its default gains.
 
     The loss divides by the sum of the targets' scores, so it is a mean weighted by these scores. If the sum is below 1,
     for example without any boxes, the loss is a sum over the images instead. ultralytics multiplies its loss by the
@@ -184,10 +184,12 @@ class AnchorFreeLoss:
 
     Args:
         head: the head whose outputs are judged.
+        candidates: how many cells each box is assigned to (ultralytics' tal_topk), and of these how many stay.
     """
 
-    def __init__(self, head: Detect) -> None:
+    def __init__(self, head: AnchorFree, candidates: tuple[int, int | None] = (10, None)) -> None:
         self._head = head
+        self._candidates = candidates
 
     def __call__(
         self,
@@ -216,12 +218,55 @@ class AnchorFreeLoss:
                 args=SimpleNamespace(**_ANCHOR_FREE_GAINS),
                 parameters=lambda: iter((outputs["scores"],)),
             )
-            terms, _ = v8DetectionLoss(model)(outputs, {key: value.to(device) for key, value in labels.items()})
+            terms, _ = v8DetectionLoss(model, *self._candidates)(
+                outputs, {key: value.to(device) for key, value in labels.items()}
+            )
             box, classification, distribution = terms / max(1, batch)
         box = box + distribution
         return DetectionLosses(
             box + classification, box.detach(), torch.zeros_like(box).detach(), classification.detach()
         )
+
+
+class EndToEndLoss:
+    """ultralytics' loss for heads that answer without NMS (YOLOv10, YOLO26): each box has one cell that answers.
+
+    A head in training gives the outputs of both branches. Then the losses of both are added, with ultralytics' weights:
+    1 and 1 for YOLOv10 (E2EDetectLoss), 0.8 and 0.2 for YOLO26 (E2ELoss, which moves them over the epochs; they stay
+    here). Of a frozen detector, the branch that answers is judged alone.
+
+    Args:
+        head: the head whose outputs are judged.
+    """
+
+    def __init__(self, head: AnchorFree) -> None:
+        self._head = head
+        is_v10 = head.kind == "v10Detect"
+        self._many = AnchorFreeLoss(head)
+        self._one = AnchorFreeLoss(head, (1, None) if is_v10 else (7, 1))
+        self._weights = (1.0, 1.0) if is_v10 else (0.8, 0.2)
+
+    def __call__(
+        self,
+        raw: dict[str, Any],
+        boxes: Tensor,
+        classes: Tensor,
+        image_index: Tensor,
+        image_shape: tuple[int, int],
+    ) -> DetectionLosses:
+        """As `DetectionLoss` says; `raw` is what `AnchorFree.raw` or `AnchorFree.both_raw` returns."""
+        if "one2one" not in raw:
+            loss = self._one if self._head.end2end else self._many
+            return loss(raw, boxes, classes, image_index, image_shape)
+        both = [
+            branch(raw[name], boxes, classes, image_index, image_shape)
+            for branch, name in ((self._many, "one2many"), (self._one, "one2one"))
+        ]
+        sums = [
+            sum(weight * getattr(losses, field.name) for weight, losses in zip(self._weights, both, strict=True))
+            for field in fields(DetectionLosses)
+        ]
+        return DetectionLosses(*sums)
 
 
 def _check_labels(boxes: Tensor, classes: Tensor, image_index: Tensor, class_count: int, batch: int) -> None:
