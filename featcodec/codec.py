@@ -100,6 +100,7 @@ class FeatureCodec:
         precision: str | None = None,
         stream: SideInfo | None = None,
         isolate: bool = False,
+        nms: bool = True,
     ) -> FeatureCodec:
         """Load all parts by name.
 
@@ -132,6 +133,7 @@ class FeatureCodec:
                 split is the bitstream's split.
             isolate: decode video in worker processes (`featcodec.video.isolated`). Then a stream that crashes the
                 decoder, never lets it end, or makes it take all memory, is one failed stream.
+            nms: False takes the branch of YOLOv10 and YOLO26 that needs no NMS.
 
         Raises:
             FeatcodecError: a part is missing, damaged, or does not fit the others; the encoder refuses its parameters.
@@ -142,7 +144,14 @@ class FeatureCodec:
         named = None if stream is None else stream.fingerprint
         wanted = model_fingerprint(named, layout)
         model = SplitModel.load(
-            detector, bottleneck, split=split, device=device, half=half, precision=precision, fingerprint=wanted
+            detector,
+            bottleneck,
+            split=split,
+            device=device,
+            half=half,
+            precision=precision,
+            fingerprint=wanted,
+            nms=nms,
         )
         if stream is not None and model.bottleneck is None:
             model = model_at(model, stream.split)

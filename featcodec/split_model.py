@@ -83,6 +83,7 @@ class SplitModel:
         half: bool | None = None,
         precision: str | None = None,
         fingerprint: bytes | None = None,
+        nms: bool = True,
     ) -> SplitModel:
         """Load a detector and a bottleneck by name.
 
@@ -96,12 +97,13 @@ class SplitModel:
             device: auto, cpu, cuda, cuda:N or mps.
             half, precision: as for `load_detector`.
             fingerprint: 8 bytes that name the wanted model (`SplitModel.fingerprint`), if they are known.
+            nms: as for `load_detector`.
 
         Raises:
             WeightsError: weights are missing, refused or damaged, or detector and bottleneck do not fit together.
             InputError: the split, the device or the precision does not exist.
         """
-        network = load_detector(detector, split=split, device=device, half=half, precision=precision)
+        network = load_detector(detector, split=split, device=device, half=half, precision=precision, nms=nms)
         learned = choose_bottleneck(bottleneck, network.fingerprint, split, fingerprint)
         if learned is None:
             return cls(network)

@@ -87,6 +87,12 @@ if TYPE_CHECKING:
 )
 @box_options
 @click.option(
+    "--nms/--no-nms",
+    default=True,
+    show_default=True,
+    help="Choose boxes by non-maximum suppression. --no-nms takes the branch of YOLOv10 and YOLO26 that needs none.",
+)
+@click.option(
     "--images",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     default=None,
@@ -124,6 +130,7 @@ def command(
     conf: float,
     iou: float,
     max_det: int,
+    nms: bool,
     images: Path | None,
     draw: Path | None,
     draw_conf: float,
@@ -175,6 +182,7 @@ def command(
         isolate=isolate,
         restoration=restoration,
         boxes=box_filter(conf, iou, max_det),
+        nms=nms,
     )
     if truth is not None:
         coded = {image_ids[stream.name]: side_infos[stream.path] for stream in known if stream.path in side_infos}

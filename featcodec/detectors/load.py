@@ -13,6 +13,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from ultralytics.nn.modules import Bottleneck, Conv
 
 from featcodec.detectors.agreement import layers_of_record
+from featcodec.detectors.anchor_free import AnchorFree
 from featcodec.detectors.attributes import whole
 from featcodec.detectors.configuration import Configuration
 from featcodec.detectors.families import build_layers_of, configuration_of, is_architecture
@@ -22,7 +23,7 @@ from featcodec.detectors.layers import Layer
 from featcodec.detectors.split import SplitDetector
 from featcodec.detectors.stored import SUFFIX, FamilyConfig, read_detector
 from featcodec.detectors.unpickle import ModuleRecord, read_checkpoint
-from featcodec.errors import WeightsError, reason_of
+from featcodec.errors import InputError, WeightsError, reason_of
 from featcodec.fingerprints import FINGERPRINT_BYTES
 from featcodec.networks.catalogue import SHIPPED_DETECTORS
 from featcodec.networks.checkpoints import fingerprint
@@ -41,6 +42,7 @@ def load_detector(
     half: bool | None = None,
     precision: str | None = None,
     fuse: bool = True,
+    nms: bool = True,
 ) -> SplitDetector:
     """Load a detector, ready to run.
 
@@ -52,10 +54,12 @@ def load_detector(
         device: auto, cpu, cuda, cuda:N or mps.
         half, precision: in what to compute; None means float16 on CUDA and else float32 (`devices.choose_precision`).
         fuse: fold BatchNorm into the convolutions; this is faster, and the results are equal up to rounding.
+        nms: False takes the branch of YOLOv10 and YOLO26 that needs no NMS. ultralytics takes the other one, too,
+            unless it is asked.
 
     Raises:
         WeightsError: the weights are missing, refused or damaged.
-        InputError: the split, the device or the precision does not exist.
+        InputError: the split, the device or the precision does not exist, or the detector needs NMS.
     """
     where = choose_device(device)
     dtype = choose_precision(precision, half, where)
@@ -64,6 +68,7 @@ def load_detector(
     if any("\ud800" <= character <= "\udfff" for name in names for character in name):
         raise WeightsError(f"{path}: its class names are not text; download it again")
     digest = fingerprint(*(layer.module.state_dict() for layer in layers), structure=_structure(layers) + described)
+    _choose_branch(layers[-1].module, path, nms=nms)
     if fuse:
         layers = [Layer(_fuse(layer.module), layer.sources) for layer in layers]
     detector = SplitDetector(layers, names, digest, split).eval().requires_grad_(False)
@@ -108,6 +113,14 @@ def _read(path: Path) -> tuple[list[Layer], Sequence[str], str]:
         return layers, _class_names(record), _described(configuration)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error}") from None
+
+
+def _choose_branch(head: nn.Module, path: Path, *, nms: bool) -> None:
+    if nms:
+        return
+    if not isinstance(head, AnchorFree) or not head.has_two_branches:
+        raise InputError(f"{path}: has no branch that needs no NMS, as YOLOv10 and YOLO26 have; use `nms`")
+    head.end2end = True
 
 
 def _described(configuration: Configuration) -> str:
