@@ -2,7 +2,7 @@
 
 A file is a VVC or HEVC Annex B byte stream of one intra picture, the frame. The side info is in one prefix SEI NAL unit
 before the first slice: user_data_unregistered (Rec. ITU-T H.274 clause 8.3, H.265 clause D.2.7) under `UUID`.
-`side_info` reads and writes its fields. Files of `--video-codec none` have no picture: they hold the raw samples of the
+`fields` reads and writes it. Files of `--video-codec none` have no picture: they hold the raw samples of the
 frame in a NAL unit of VVC's unspecified type 28.
 """
 
@@ -15,16 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from featcodec.bitstream import nal
-from featcodec.bitstream.side_info import (
-    RAW_QP,
-    TRUNCATED,
-    VERSION,
-    SideInfo,
-    check_qp,
-    newest_version,
-    read_fields,
-    write_fields,
-)
+from featcodec.bitstream.fields import TRUNCATED, read_fields, write_fields
+from featcodec.bitstream.side_info import RAW_QP, VERSION, SideInfo, check_qp, newest_version
 from featcodec.bitstream.structure import check_structure
 from featcodec.errors import BitstreamError
 from featcodec.system.files import read_bounded

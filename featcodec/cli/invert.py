@@ -73,6 +73,12 @@ _ATTACKS = ("", "latent_")
     help="Second RecNet, trained on this detector without a bottleneck; or auto: the one that ships. It attacks the "
     "uncompressed features of the originals, for comparison.",
 )
+@click.option(
+    "--split",
+    type=click.IntRange(0),
+    help="If SRC is images: last detector layer that runs at the edge. Bitstreams store theirs. [default: the "
+    "bottleneck's own, or 4]",
+)
 @letterbox_and_plates_options
 @ignore_exif_option
 @workers_option
@@ -91,6 +97,7 @@ def command(
     half: bool | None,
     originals: Path | None,
     latent_recnet: Path | None,
+    split: int | None,
     image_size: int,
     square: bool,
     private: Path | None,
@@ -123,6 +130,8 @@ def command(
     device = check_cluster(cluster, device, workers, networks)
     files, are_streams = expand_attacked(sources)
     matched, unmatched = match_attacked(files, originals, are_streams=are_streams)
+    if are_streams and split is not None:
+        raise click.UsageError("--split is for images: bitstreams store their split")
     if are_streams and originals is None:
         _refuse_without_originals(latent_recnet, private)
     known = _with_original(files, unmatched, originals)
@@ -132,7 +141,9 @@ def command(
     side_infos = read_side_infos(source.path for source in known) if are_streams else {}
     join_cluster(cluster)
     weights = detector, bottleneck, layout, device, half
-    codec = load_codec_for(side_infos.values(), *weights, image_size=image_size, square=square, restoration="none")
+    codec = load_codec_for(
+        side_infos.values(), *weights, split=split, image_size=image_size, square=square, restoration="none"
+    )
     attack = Attack.load(codec, _given(recnet))
     latent = None
     if latent_recnet is not None:

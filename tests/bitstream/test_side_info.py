@@ -13,7 +13,8 @@ from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from featcodec.bitstream import MAX_QP, RAW_QP, SideInfo, check_qp
-from featcodec.bitstream.side_info import MAX_FRAME_SAMPLES, newest_version, read_fields, write_fields
+from featcodec.bitstream.fields import read_fields, write_fields
+from featcodec.bitstream.side_info import MAX_FRAME_SAMPLES, newest_version
 from featcodec.errors import BitstreamError, InputError
 from featcodec.packing.bands import Bands, TensorScale
 from featcodec.packing.tiling import TileGrid
