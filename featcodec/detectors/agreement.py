@@ -93,6 +93,12 @@ def _agree(module: nn.Module, record: ModuleRecord) -> None:
             setattr(module, name, ACTIVATIONS[found.kind](found))
         else:
             _agree(part, found)
+    for name in record.children.keys() - dict(module.named_children()).keys():
+        if record.children[name].kind != "Identity":
+            raise WeightsError(
+                f"it has {record.children[name].kind} as {name[:40]!r}, which its configuration does not have there; "
+                "download it again"
+            )
 
 
 def _refuse_fused(part: nn.Module, record: ModuleRecord) -> None:

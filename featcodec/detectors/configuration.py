@@ -60,7 +60,17 @@ _WITHOUT_LEGACY = frozenset({"A2C2f", "C2fCIB", "C3k2"})
 """Behind these, Detect has the lighter class branch (ultralytics' parse_model)."""
 _TEXTS = frozenset({"None", "nearest"})
 _MAX_CHANNELS = 8192
+_REPEATED = frozenset(
+    {
+        *("A2C2f", "Bottleneck", "BottleneckCSP", "C2", "C2f", "C2fCIB", "C2fPSA", "C2PSA"),
+        *("C3", "C3Ghost", "C3k2", "C3x"),
+    }
+)
+"""Kinds that repeat their blocks. Every other layer is there once."""
+_WITH_LISTS = frozenset({"CBFuse", "CBLinear", "SPP"})
+"""Kinds that take lists: channels of several outputs, outputs to take, kernels."""
 _MAX_REPEATS = 64
+_MAX_BLOCKS = 128  # of the whole network; yolov5x-p6 has 52. To build a block takes some milliseconds
 _MAX_ARGUMENTS = 8
 _MAX_SMALL = 32
 _MAX_FACTOR = 8.0
@@ -169,8 +179,9 @@ def read_configuration(content: Any) -> Configuration:
         )
     scale, depth, width, limit = _scale(content)
     depth = _real(depth, "depth")
-    if any(round(row.repeats * depth) > _MAX_REPEATS for row in rows):
-        raise WeightsError(f"a layer has over {_MAX_REPEATS} blocks, more than any such detector; download it again")
+    blocks = sum(_blocks(row, depth) for row in rows)
+    if blocks > _MAX_BLOCKS:
+        raise WeightsError(f"its layers have {blocks:.0f} blocks, more than any such detector; download it again")
     return Configuration(
         rows=rows,
         classes=_whole(content.get("nc", 80), "nc", 1, MAX_CLASSES),
@@ -203,22 +214,31 @@ def _row(index: int, row: Any) -> Row:
     if not isinstance(arguments, (list, tuple)) or len(arguments) > _MAX_ARGUMENTS:
         raise WeightsError(f"layer {index} ({kind}) has {shown(arguments)} as its arguments; download it again")
     checked = tuple(_argument(index, kind, place, each) for place, each in enumerate(arguments))
-    return Row(tuple(origins), _whole(repeats, "repeats", 1, _MAX_REPEATS), kind, checked)
+    most = _MAX_REPEATS if kind in _REPEATED else 1
+    return Row(tuple(origins), _whole(repeats, f"repeats of {kind}", 1, most), kind, checked)
+
+
+def _blocks(row: Row, depth: float) -> float:
+    """How many blocks a layer has."""
+    if row.kind == "RepNCSPELAN4":  # two chains, as long as its last argument says
+        return 2.0 * sum(value for value in row.arguments[3:] if type(value) is int)
+    return row.repeats * max(depth, 1.0 / row.repeats) if row.kind in _REPEATED else 1.0
 
 
 def _argument(index: int, kind: str, place: int, value: Any) -> Argument:
     """An argument, if it is a plain value within the bounds of its place."""
     if kind in HEADS:  # the numbers of a head stand beside the rows, but for its masks
         return _whole(value, f"argument of {kind}", 1, _MAX_CHANNELS) if type(value) is int else None
-    most = _MAX_CHANNELS if place < _KINDS[kind] else _MAX_SMALL
-    if value is None or isinstance(value, bool) or (isinstance(value, str) and value in _TEXTS):
-        return None if value == "None" else value
-    if type(value) is int and -1 <= value <= most:
-        return value
-    if type(value) is float and 0 <= value <= _MAX_FACTOR:
-        return value
-    if isinstance(value, (list, tuple)) and len(value) <= MAX_SOURCES:
+    is_channels = place < _KINDS[kind]
+    most = _MAX_CHANNELS if is_channels else _MAX_SMALL
+    if kind in _WITH_LISTS and isinstance(value, (list, tuple)) and 1 <= len(value) <= MAX_SOURCES:
         return tuple(_whole(each, f"argument of {kind}", 0, most) for each in value)
+    if type(value) is int and (1 if is_channels else -1) <= value <= most:
+        return value
+    if not is_channels and (value is None or isinstance(value, bool) or (isinstance(value, str) and value in _TEXTS)):
+        return None if value == "None" else value
+    if not is_channels and type(value) is float and 0 <= value <= _MAX_FACTOR:
+        return value
     raise WeightsError(
         f"layer {index} ({kind}) has the argument {shown(value)}, which no such layer has; download it again"
     )

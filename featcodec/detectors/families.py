@@ -16,13 +16,15 @@ import yaml  # type: ignore[import-untyped, unused-ignore]
 from torch import nn
 from ultralytics.nn.tasks import parse_model
 
-from featcodec.detectors.anchor_free import build_head
+from featcodec.detectors.anchor_free import AnchorFree, build_head
 from featcodec.detectors.configuration import Configuration, Row, read_configuration
 from featcodec.detectors.layers import Layer
-from featcodec.detectors.measure import layer_shapes
+from featcodec.detectors.measure import Bounded, layer_shapes
 from featcodec.errors import InputError, WeightsError, reason_of
 
 _BATCH_NORM = {"eps": 1e-3, "momentum": 0.03}  # ultralytics' initialize_weights
+_MAX_OUTPUTS = 512  # numbers per pixel of the picture; 4096 classes make 90 behind the usual strides of 8 to 32
+_MAX_WEIGHTS = 1 << 26  # of one tensor; a convolution of yolov5x-p6 has 15 million
 _FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What ultralytics' constructors raise for numbers that do not fit together."""
 _RENAMED = re.compile(r"(yolov5[nsmlx])(6?)u")  # the files of YOLOv5's anchor-free weights, and its P6 models
@@ -78,10 +80,13 @@ def build_layers_of(configuration: Configuration) -> list[Layer]:
     """
     *rows, last = configuration.rows
     with torch.device("meta"):
-        shapes = layer_shapes(_body(configuration, rows))
-    inputs = [shapes[source] for source in _absolute(last, len(rows))]
-    if any(shape is None for shape in inputs):
-        raise WeightsError("its head takes what is not one tensor; download it again")
+        with Bounded(_MAX_WEIGHTS):
+            measured = _body(configuration, rows)
+        shapes = layer_shapes(measured)
+    sources = _absolute(last, len(rows))
+    inputs = [shapes[source] for source in sources]
+    if min(sources) < 0 or any(shape is None for shape in inputs):
+        raise WeightsError("its head takes the picture, or what is not one tensor; download it again")
     known = [shape for shape in inputs if shape is not None]
     body = _body(configuration, rows)
     try:
@@ -89,9 +94,21 @@ def build_layers_of(configuration: Configuration) -> list[Layer]:
     except _FAILURES as error:
         raise WeightsError(f"its head cannot be built ({reason_of(error)}); download it again") from None
     head.stride = torch.tensor([float(shape.stride) for shape in known], device="cpu")
+    _check_outputs(configuration, head, [shape.stride for shape in known])
     for part in head.modules():
         _set_batch_norm(part)
-    return [*body, Layer(head, _absolute(last, len(rows)))]
+    return [*body, Layer(head, sources)]
+
+
+def _check_outputs(configuration: Configuration, head: AnchorFree, strides: list[int]) -> None:
+    """Refuse a head that makes more numbers than that of any known detector."""
+    numbers = 4 * configuration.reg_max + head.task.rows
+    prototypes = getattr(head, "npr", 0) * (2 / min(strides)) ** 2
+    per_pixel = prototypes + sum(numbers / stride**2 for stride in strides)
+    if per_pixel > _MAX_OUTPUTS:
+        raise WeightsError(
+            f"its head makes {per_pixel:.0f} numbers per pixel, more than that of any such detector; use another file"
+        )
 
 
 def _body(configuration: Configuration, rows: list[Row]) -> list[Layer]:
@@ -105,6 +122,8 @@ def _body(configuration: Configuration, rows: list[Row]) -> list[Layer]:
     }
     try:
         modules, _ = parse_model(content, ch=3, verbose=False)
+    except WeightsError as error:
+        raise WeightsError(f"a layer of its configuration {error}") from None
     except _FAILURES as error:
         raise WeightsError(f"its configuration cannot be built ({reason_of(error)}); download it again") from None
     for part in modules.modules():

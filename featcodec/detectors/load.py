@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from ultralytics.nn.modules import Bottleneck, Conv
+from ultralytics.nn.modules import Bottleneck, Conv, RepConv, RepVGGDW
 
 from featcodec.detectors.agreement import layers_of_record
 from featcodec.detectors.anchor_free import AnchorFree
@@ -71,7 +71,10 @@ def load_detector(
     _choose_branch(layers[-1].module, path, nms=nms)
     if fuse:
         layers = [Layer(_fuse(layer.module), layer.sources) for layer in layers]
-    detector = SplitDetector(layers, names, digest, split).eval().requires_grad_(False)
+    try:
+        detector = SplitDetector(layers, names, digest, split).eval().requires_grad_(False)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
     _prove(detector, path)
     detector = detector.to(where, dtype)
     return detector.to(memory_format=torch.channels_last)
@@ -136,6 +139,8 @@ def _structure(layers: Sequence[Layer]) -> str:
             if isinstance(part, Conv):
                 constant = "" if isinstance(part.bn, nn.Identity) else f":{part.bn.eps:g}"
                 described.append(f"{name}:{type(part.act).__name__}:{part.conv.stride}:{part.conv.padding}{constant}")
+            elif isinstance(part, (RepConv, RepVGGDW)):
+                described.append(f"{name}:{type(part.act).__name__}")
             elif isinstance(part, Bottleneck):
                 described.append(f"{name}:{part.add}")
             elif isinstance(part, nn.MaxPool2d):

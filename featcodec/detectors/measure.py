@@ -35,8 +35,12 @@ class LayerShape:
     stride: int
 
 
-class _Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
-    """Refuses steps that make more numbers than any step of a known detector."""
+class Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignore]
+    """Refuses steps that make more numbers than `most`, or a tensor without numbers.
+
+    Raises:
+        WeightsError: a step makes such a tensor; the message begins with "makes".
+    """
 
     def __init__(self, most: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call, unused-ignore]
@@ -49,8 +53,10 @@ class _Bounded(TorchDispatchMode):  # type: ignore[no-untyped-call, unused-ignor
         for each in made if isinstance(made, (tuple, list)) else [made]:
             if isinstance(each, Tensor) and each.numel() > self._most:
                 raise WeightsError(
-                    f"makes {each.numel()} numbers of a small picture, more than any such detector; use another file"
+                    f"makes {each.numel()} numbers at once, more than any such detector; use another file"
                 )
+            if isinstance(each, Tensor) and not each.numel():
+                raise WeightsError("makes a tensor without numbers, as no such detector does; use another file")
         return made
 
 
@@ -138,14 +144,14 @@ def _outputs(layers: Sequence[Layer], width: int, height: int) -> list[Any]:
     picture = torch.empty(1, 3, height, width, device="meta")
     index = 0
     try:
-        with torch.inference_mode(), _Bounded(_MAX_PER_PIXEL * width * height):
+        with torch.inference_mode(), Bounded(_MAX_PER_PIXEL * width * height):
             kept: dict[int, Any] = {-1: picture}
             for index in range(len(layers)):
                 run_layers(layers, kept, index, index + 1, range(-1, len(layers)))
                 outputs[index] = kept[index]
     except WeightsError as error:
         raise WeightsError(f"layer {index} ({type(layers[index].module).__name__}) {error}") from None
-    except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise WeightsError(
             f"layer {index} ({type(layers[index].module).__name__}): its layers do not fit together "
             f"({reason_of(error)}); download it again"

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from ultralytics.nn.modules import CBLinear
 
 from featcodec.detectors.layers import Layer
-from featcodec.detectors.measure import layer_flops, layer_shapes, run_layers
+from featcodec.detectors.measure import LayerShape, layer_flops, layer_shapes, run_layers
 from featcodec.detectors.task import Task
-from featcodec.errors import InputError
+from featcodec.errors import InputError, WeightsError
 from featcodec.networks.features import Features, features_of_levels, levels_of
 
 DEFAULT_SPLIT = 4
@@ -101,6 +101,7 @@ class SplitDetector(nn.Module):
         fingerprint: 8 bytes that name the weights.
         split: the last layer of the front-end, counted from 0; the paper's "layer 5" is model.4. None means 4, or the
             first layer behind which the detector can be cut.
+        shapes: what the layers make (`layer_shapes`), at least up to the split, if it is known already.
 
     Attributes:
         names: class names, one per class id.
@@ -110,12 +111,20 @@ class SplitDetector(nn.Module):
 
     Raises:
         InputError: the detector cannot be cut behind that layer.
+        WeightsError: it cannot be cut behind any layer.
     """
 
     def __init__(
-        self, layers: Sequence[Layer], names: Sequence[str], fingerprint: bytes, split: int | None = None
+        self,
+        layers: Sequence[Layer],
+        names: Sequence[str],
+        fingerprint: bytes,
+        split: int | None = None,
+        shapes: list[LayerShape | None] | None = None,
     ) -> None:
         super().__init__()
+        if shapes is not None:
+            self.__dict__["_shapes"] = shapes  # in the place of the cached property
         self.layers = nn.ModuleList(layer.module for layer in layers)
         self.sources = tuple(layer.sources for layer in layers)
         self.names = tuple(names)
@@ -151,7 +160,9 @@ class SplitDetector(nn.Module):
         if split == self.split:
             return self
         if split not in self._views:
-            self._views[split] = SplitDetector(self._graph(), self.names, self.fingerprint, split)
+            known: list[LayerShape | None] | None = self.__dict__.get("_shapes")
+            shapes = known if known is not None and len(known) > split else None
+            self._views[split] = SplitDetector(self._graph(), self.names, self.fingerprint, split, shapes)
         return self._views[split].train(self.training)
 
     def front(self, images: Tensor) -> Features:
@@ -226,6 +237,7 @@ class SplitDetector(nn.Module):
             width, height: pixels of the letterboxed image that sizes and operations are for, multiples of `stride`.
         """
         body = _on_meta(self._graph()[:-1])
+        self.__dict__["_shapes"] = layer_shapes(body)  # once, for the views of all splits
         flops = layer_flops(body, width, height)
         parameters = [sum(each.numel() for each in layer.module.parameters()) for layer in body]
         return [
@@ -255,6 +267,8 @@ class SplitDetector(nn.Module):
             return DEFAULT_SPLIT if DEFAULT_SPLIT in possible else possible[0]
         if split in possible:
             return split
+        if not possible:
+            raise WeightsError(f"it cannot be cut behind any layer: {self._obstacle(0)}; use another detector")
         exists = split is not None and 0 <= split < len(self.layers) - 1
         reason = self._obstacle(split or 0) if exists else "it has no such layer before its head"
         raise InputError(f"cannot split behind layer {split}: {reason}; choose one of {_ranges(possible)}")

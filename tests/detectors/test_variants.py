@@ -175,12 +175,10 @@ def of_ultralytics(name: str) -> Callable[[], Any]:
 
 
 OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
-    "yolov8": (of_ultralytics("yolov8n.yaml"), "layer 2 (C2f): not a layer of YOLOv5"),
-    "yolo11": (of_ultralytics("yolo11n.yaml"), "layer 2 (C3k2): not a layer of YOLOv5"),
-    "segment": (of_ultralytics("yolov8n-seg.yaml"), "holds 'ultralytics.nn.tasks.SegmentationModel', which is not"),
-    "pose": (of_ultralytics("yolov8n-pose.yaml"), "holds 'ultralytics.nn.tasks.PoseModel', which is not"),
+    "yolov6": (of_ultralytics("yolov6n.yaml"), "repeats of Conv 2 is not a whole number from 1 to 1"),
+    "tiny": (of_ultralytics("yolov3-tiny.yaml"), "layer 1 is 'nn.MaxPool2d', which is not a layer of"),
+    "rotated": (of_ultralytics("yolo11n-obb.yaml"), "holds 'ultralytics.nn.tasks.OBBModel', which is not"),
     "classify": (of_ultralytics("yolov8n-cls.yaml"), "holds 'ultralytics.nn.tasks.ClassificationModel', which is not"),
-    "p6": (of_ultralytics("yolov5n-p6.yaml"), "layer 9 (Conv): has 64 pixels per cell, as P6 models have"),
     "data parallel": (lambda: {"model": nn.DataParallel(nn.SiLU())}, "DataParallel', which is not a YOLO model"),
     "weights": (lambda: make_yolov5().state_dict(), "holds no model, only its weights (a state dict)"),
     "weights in model": (lambda: {"model": make_yolov5().state_dict()}, "only its weights (a state dict)"),
@@ -190,7 +188,7 @@ OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
 }
 
 
-SLOW = ("yolov8", "yolo11", "segment", "pose", "classify", "p6")
+SLOW = ("yolov6", "tiny", "rotated", "classify")
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in OTHERS])
