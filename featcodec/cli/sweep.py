@@ -122,7 +122,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     "splits",
     type=click.IntRange(0),
     multiple=True,
-    help="Last detector layer that runs at the edge, for method latent (see featcodec models NAME --splits). May be "
+    help="Last detector layer at the edge, for methods latent and uncoded (see featcodec models NAME --splits). May be "
     "repeated. [default: 4]",
 )
 @click.option(

@@ -49,9 +49,11 @@ def _curves(
         return
     if method == "uncoded":
         for name in dict.fromkeys(("none", *(options["bottlenecks"] or ["auto"]))):
-            codec = _load(options, name)
-            if name == "none" or codec.model.bottleneck is not None:
-                yield Plan(UncodedMethod(codec, bottleneck_label(name, codec), *attackers.of(codec)), [None])
+            # Behind each split, attackers see something else.
+            for split in (options["splits"] or [None]) if name == "none" else [None]:
+                codec = _load(options, name, split=split)
+                if name == "none" or codec.model.bottleneck is not None:
+                    yield Plan(UncodedMethod(codec, bottleneck_label(name, codec), *attackers.of(codec)), [None])
         return
     raw = options["video_codec"] == "none"
     qps: Sequence[int | None] = [None] if raw else options["qps"]

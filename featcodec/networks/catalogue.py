@@ -46,8 +46,8 @@ class Shipped:
         return SHIPPED_FOLDER / self.file_name
 
 
-_YOLOV5N, _SCENES = "53961ef2ce19a847", "cfc19399c2931abc"
-DETECTOR_FINGERPRINTS = {"yolov5n": _YOLOV5N, "scenes": _SCENES}
+_YOLOV5N, _SCENES, _SCENES11 = "53961ef2ce19a847", "cfc19399c2931abc", "5b050d60eec612e3"
+DETECTOR_FINGERPRINTS = {"yolov5n": _YOLOV5N, "scenes": _SCENES, "scenes11": _SCENES11}
 """Fingerprints (16 hex digits) by name: the detectors that other networks ship for."""
 
 SHIPPED_DETECTORS: dict[str, Shipped] = {
@@ -56,6 +56,7 @@ SHIPPED_DETECTORS: dict[str, Shipped] = {
         Shipped(
             "scenes", "", "scenes-detector.safetensors", "YOLOv5n's architecture, anchor-based, our synthetic scenes"
         ),
+        Shipped("scenes11", "", "scenes11-detector.safetensors", "YOLO11n, anchor-free, our synthetic scenes"),
     )
 }
 SHIPPED_BOTTLENECKS: tuple[Shipped, ...] = (
