@@ -14,6 +14,7 @@ from ultralytics.nn.modules import Bottleneck, Conv, RepConv, RepVGGDW
 
 from featcodec.detectors.agreement import layers_of_record
 from featcodec.detectors.anchor_free import AnchorFree
+from featcodec.detectors.attention import bound_attention
 from featcodec.detectors.attributes import whole
 from featcodec.detectors.configuration import Configuration
 from featcodec.detectors.families import build_layers_of, configuration_of, is_architecture
@@ -71,6 +72,8 @@ def load_detector(
     _choose_branch(layers[-1].module, path, nms=nms)
     if fuse:
         layers = [Layer(_fuse(layer.module), layer.sources) for layer in layers]
+    for layer in layers:
+        bound_attention(layer.module)
     try:
         detector = SplitDetector(layers, names, digest, split).eval().requires_grad_(False)
     except WeightsError as error:
@@ -92,7 +95,7 @@ def detector_outline(name_or_path: str | Path) -> SplitDetector:
     """
     name = str(name_or_path)
     if name in SHIPPED_DETECTORS or Path(name).suffix or not is_architecture(name):
-        return load_detector(name_or_path, device="cpu")
+        return load_detector(name_or_path, device="cpu", fuse=False)  # as an architecture: BatchNorm's weights count
     configuration = configuration_of(name)
     with torch.device("meta"):
         layers = build_layers_of(configuration)

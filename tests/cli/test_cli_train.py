@@ -180,6 +180,23 @@ def small(toy: list[object]) -> list[object]:
 
 
 @pytest.mark.slow
+def test_an_architecture_of_ultralytics_is_trained(
+    run: Any, tmp_path: Path, toy: list[object], labelled: list[object]
+) -> None:
+    output = tmp_path / "yolo26n"
+    result = run("train", "detector", *toy[2:], *labelled, "--architecture", "yolo26n", "-o", output)
+    assert_trained(result, output / "last-detector.safetensors")
+    config, _ = read_detector(output / "last-detector.safetensors")
+    assert (len(config.names), config.training["architecture"]) == (2, "yolo26n")
+    for given, message in (
+        (["--architecture", "yolo26q"], "there is no architecture 'yolo26q'"),
+        (["--architecture", "yolo26n", "--width", 0.5], "has its own sizes"),
+        (["--architecture", "yolo11n", "--start", output / "last-detector.safetensors"], "is not a yolo11n"),
+    ):
+        assert_refused(run("train", "detector", *toy[2:], *labelled, *given, "-o", tmp_path / "out"), message)
+
+
+@pytest.mark.slow
 def test_a_detector_and_a_bottleneck_behind_it(
     run: Any, tmp_path: Path, toy: list[object], small: list[object], labelled: list[object], toy_set: Path
 ) -> None:

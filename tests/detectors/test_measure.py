@@ -86,6 +86,7 @@ def test_forged_layers_are_refused(name: str) -> None:
     assert reason in refusal(content)
 
 
+@pytest.mark.slow
 def test_the_slowest_network_that_is_taken_is_built_in_time() -> None:
     row = [-1, 2, "C2fCIB", [64, True, True]]
     started = time.monotonic()

@@ -175,7 +175,7 @@ def of_ultralytics(name: str) -> Callable[[], Any]:
 
 
 OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
-    "yolov6": (of_ultralytics("yolov6n.yaml"), "repeats of Conv 2 is not a whole number from 1 to 1"),
+    "yolov6": (of_ultralytics("yolov6n.yaml"), "repeats of Conv 6 is not a whole number from 1 to 1"),
     "tiny": (of_ultralytics("yolov3-tiny.yaml"), "layer 1 is 'nn.MaxPool2d', which is not a layer of"),
     "rotated": (of_ultralytics("yolo11n-obb.yaml"), "holds 'ultralytics.nn.tasks.OBBModel', which is not"),
     "classify": (of_ultralytics("yolov8n-cls.yaml"), "holds 'ultralytics.nn.tasks.ClassificationModel', which is not"),

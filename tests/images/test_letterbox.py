@@ -205,3 +205,13 @@ def test_place_is_the_reverse_of_undo() -> None:
     assert placed[:2] == pytest.approx((51.2, 6 + 60 * 307 / 600), abs=0.01)
     undone = letterbox.undo(np.array([placed], np.float32))[0].tolist()
     assert undone == pytest.approx([100, 60, 400, 180], abs=1e-3)
+
+
+@pytest.mark.parametrize(("width", "height"), [(640, 480), (100, 1000), (1, 1), (65535, 1)])
+def test_p6_models_get_multiples_of_64(width: int, height: int) -> None:
+    for square in (False, True):
+        letterbox = Letterbox.fit(width, height, 640, square=square, stride=64)
+        assert (letterbox.width % 64, letterbox.height % 64) == (0, 0)
+        assert max(letterbox.width, letterbox.height) == 640
+    with pytest.raises(InputError, match="image size 608 is not a multiple of 64"):
+        Letterbox.fit(width, height, 608, stride=64)

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from featcodec.detectors import SplitDetector, load_detector
 from featcodec.detectors.head import AnchorDetect
+from featcodec.detectors.layers import Layer
 from featcodec.errors import InputError
 from featcodec.images.annotations import read_annotations
 from featcodec.images.letterbox import Letterbox
@@ -409,8 +410,7 @@ def outputs_of(detector: SplitDetector, features: Tensor) -> Any:
 def test_the_head_chooses_the_loss(tiny_yolov5: Path, tiny_yolov5u: Path) -> None:
     assert isinstance(detection_loss_for(load_detector(tiny_yolov5, device="cpu")), AnchorLoss)
     assert isinstance(detection_loss_for(load_detector(tiny_yolov5u, device="cpu")), AnchorFreeLoss)
-    without = SplitDetector([], [], b"")
-    without.layers.append(torch.nn.Identity())
+    without = SplitDetector([Layer(nn.Conv2d(3, 3, 1), (-1,)), Layer(nn.Identity(), (0,))], [], b"")
     with pytest.raises(InputError, match="no detection loss for the head Identity"):
         detection_loss_for(without)
 
@@ -583,3 +583,24 @@ def check_fit(detector: SplitDetector, truth: Path, folder: Path, side: int) -> 
     assert right.total < elsewhere.total / 2
     assert right.total < renamed.total / 2
     assert right.classification < renamed.classification / 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "own"), [("yolov10n", "E2EDetectLoss"), ("yolo26n", "E2ELoss")])
+def test_the_loss_of_two_branches_is_ultralytics_own_per_image(tmp_path: Path, name: str, own: str) -> None:
+    import ultralytics.utils.loss as losses
+    from make_families import make_family, save_family
+    from ultralytics.cfg import get_cfg
+
+    model = make_family(name)
+    detector = load_detector(save_family(tmp_path / "a.pt", model), device="cpu")
+    model.args = get_cfg()
+    head: Any = detector.head
+    with torch.inference_mode():
+        raw = head.both_raw(detector.neck(features_of(detector)))
+    boxes, classes, _ = some_labels(4, 2, classes=3)
+    image_index = ids(0, 0, 1, 1)
+    theirs, _ = getattr(losses, own)(model)(raw, {"batch_idx": image_index, "cls": classes, "bboxes": boxes})
+    ours = detection_loss_for(detector)(raw, boxes, classes, image_index, SMALL)
+    assert ours.total.item() == pytest.approx(theirs.sum().item() / 2, rel=1e-5)
+    assert ours.total.item() == pytest.approx((ours.box + ours.objectness + ours.classification).item(), rel=1e-5)

@@ -242,3 +242,58 @@ def test_a_bottleneck_trains_behind_it(tmp_path: Path, data: TrainingData, train
     assert config.detector_fingerprint == detector.fingerprint.hex()
     assert config.feature_channels == detector.feature_shapes(64, 64)[0][0] == 32
     assert [row["loss"] > 0 for row in rows(tmp_path / "log.csv")] == [True, True]
+
+
+# ultralytics' architectures
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["yolo11n", "yolo26n", "yolov10n"])
+def test_an_architecture_is_trained_resumed_and_started_from(tmp_path: Path, data: TrainingData, name: str) -> None:
+    task = DetectorTask(tuple(NAMES), architecture=name)
+    often = {"steps": 4, "save_every": 2}
+    written = train_detector(task, data, toy_options(tmp_path / "whole", **often))
+    detector = load_detector(written, device="cpu")
+    assert detector.names == tuple(NAMES)
+    assert detector.task.needs_nms
+    table = rows(tmp_path / "whole" / "log.csv")
+    assert all(row["loss"] == pytest.approx(row["box"] + row["classification"], rel=1e-3) for row in table)
+    assert all(row["objectness"] == 0 for row in table)
+
+    with pytest.raises(StoppedError):
+        train_detector(task, data, toy_options(tmp_path / "resumed", **often, report=stop_at(3)))
+    train_detector(task, data, toy_options(tmp_path / "resumed", **often, resume=True))
+    assert results(tmp_path / "resumed") == results(tmp_path / "whole")
+    other = dataclasses.replace(task, architecture="yolov8n")
+    with pytest.raises(InputError, match="was made with architecture"):
+        train_detector(other, data, toy_options(tmp_path / "resumed", **often, resume=True))
+
+    start = dataclasses.replace(task, start=written)
+    again = train_detector(start, data, toy_options(tmp_path / "again", steps=1, learning_rate=1e-9))
+    before, after = read_detector(written)[1], read_detector(again)[1]
+    kept = [layers[3].module.state_dict()["conv.weight"] for layers in (before, after)]
+    assert torch.allclose(*kept, atol=1e-5)
+    for change, message in (
+        ({"architecture": "yolov8n"}, "is not a yolov8n"),
+        ({"names": ("cat", "newt", "dog")}, "has the classes"),
+        ({"architecture": None, "width_multiple": 0.5}, "has its own width"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train_detector(dataclasses.replace(start, **change), data, toy_options(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architecture": "yolo11q"}, "there is no architecture 'yolo11q'"),
+        ({"architecture": "../yolo11n"}, "there is no architecture"),
+        ({"architecture": "yolo11n-obb"}, "cannot be split"),
+        ({"architecture": "yolo11n", "width_multiple": 0.5}, "has its own sizes"),
+    ],
+)
+def test_architectures_that_are_none_are_refused(
+    tmp_path: Path, data: TrainingData, change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        train_detector(DetectorTask(tuple(NAMES), **change), data, toy_options(tmp_path / "out"))
