@@ -290,7 +290,7 @@ def test_folder_that_cannot_be_made_is_no_crash(home: Path, monkeypatch: pytest.
 def test_unknown_name_says_what_known_ones_look_like(name: str) -> None:
     with pytest.raises(WeightsError) as caught:
         locate_weights(name)
-    assert str(caught.value).endswith("a name such as scenes, yolov5n, yolov8s, yolo11n or yolo26m")
+    assert str(caught.value).endswith("a name such as scenes, scenes11, yolov5n, yolov8s, yolo11n or yolo26m")
 
 
 def test_missing_path_to_known_weights_is_not_downloaded(server: tuple[str, list[str]], home: Path) -> None:
