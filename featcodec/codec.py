@@ -27,7 +27,7 @@ from featcodec.detectors import detections_of
 from featcodec.detectors.split import Predictions
 from featcodec.errors import WeightsError
 from featcodec.fingerprints import joined_fingerprint
-from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
+from featcodec.images.letterbox import Fitting, Letterbox, Letterboxed, letterbox_of
 from featcodec.images.reading import ImageLike, as_rgb
 from featcodec.networks.bottleneck import shipped_model
 from featcodec.networks.catalogue import AUTO
@@ -74,7 +74,7 @@ class FeatureCodec:
     boxes: BoxFilter = field(default_factory=BoxFilter)
 
     def __post_init__(self) -> None:
-        Letterbox.fit(1, 1, self.image_size, stride=self.model.detector.stride)
+        _ = self.fitting  # refuses an image size that the detector does not take
 
     @classmethod
     def load(  # noqa: PLR0913  (one keyword per part)
@@ -208,6 +208,11 @@ class FeatureCodec:
         return replace(self, model=model, packing=packing, restoration=None)
 
     @cached_property
+    def fitting(self) -> Fitting:
+        """How images are fitted into the detector's input."""
+        return Fitting(self.image_size, self.square, self.model.detector.stride)
+
+    @cached_property
     def fingerprint(self) -> bytes:
         """8 bytes that name the model and the layout, which a decoder needs (the stream fingerprint)."""
         return _stream_fingerprint(self.model, self.packing)
@@ -279,12 +284,7 @@ class FeatureCodec:
 
     def letterbox(self, image: ImageLike) -> Letterboxed:
         """Fit an image into the detector's input. `encode` says what an image may be."""
-        return Letterboxed.of(as_rgb(image), self.image_size, square=self.square, stride=self.model.detector.stride)
-
-    def letterbox_for(self, width: int, height: int) -> Letterbox:
-        """How an image of so many pixels lies in the detector's input."""
-        stride = self.model.detector.stride
-        return Letterbox.fit(width, height, self.image_size, square=self.square, stride=stride)
+        return self.fitting.apply(as_rgb(image))
 
     def front_end(self, batch: Sequence[Letterboxed], qp: int) -> list[tuple[SideInfo, Frame]]:
         """The work of the edge before the video codec: the side info and the frame of each image.

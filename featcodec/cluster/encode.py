@@ -14,6 +14,7 @@ from featcodec.bitstream import Standard
 from featcodec.cluster.manifest import Manifest
 from featcodec.cluster.resources import Resources, images_in_block
 from featcodec.cluster.rows import TRIES, Avoided, NodeFailure, Passed, Rows, StepOfRows, here, outcomes, with_step
+from featcodec.images.letterbox import Fitting
 from featcodec.pipeline.coding import (
     CODED_SAMPLES,
     Encoded,
@@ -46,7 +47,7 @@ class Encoding:
     Attributes:
         folder: where the bitstreams go; every node must see it. With None, the outcomes have the bitstreams.
         qp: quantization parameter, 0..63.
-        image_size, square, stride: of the letterbox.
+        fitting: how images are fitted into the detector's input.
         batch: largest number of images that one encoder process codes.
         overwrite: replace files that exist.
         ignore_exif: take the pixels of images as they are stored.
@@ -55,9 +56,7 @@ class Encoding:
 
     folder: Path | None
     qp: int
-    image_size: int
-    square: bool
-    stride: int
+    fitting: Fitting
     batch: int
     overwrite: bool
     ignore_exif: bool
@@ -86,9 +85,7 @@ def encode_on_cluster(
     settings = Encoding(
         folder=folder,
         qp=qp,
-        image_size=codec.image_size,
-        square=codec.square,
-        stride=codec.model.detector.stride,
+        fitting=codec.fitting,
         batch=batch,
         overwrite=overwrite,
         ignore_exif=ignore_exif,
@@ -130,8 +127,8 @@ def _identity(codec: FeatureCodec, settings: Encoding) -> dict[str, Any]:
         "video codec": [codec.video_codec.name, codec.video_codec.tag],
         "quantizer": [quantizer.low, quantizer.high, quantizer.bits],
         "qp": settings.qp,
-        "image size": settings.image_size,
-        "square": settings.square,
+        "image size": settings.fitting.image_size,
+        "square": settings.fitting.square,
         "ignore EXIF": settings.ignore_exif,
     }
 
@@ -159,14 +156,7 @@ class _FrontEnd:
     def _read(self, source: Source) -> ImageJob | Encoded:
         settings = self._settings
         output = output_path(source, settings.folder, settings.standard)
-        return read_image_job(
-            source,
-            output,
-            settings.image_size,
-            square=settings.square,
-            stride=settings.stride,
-            ignore_exif=settings.ignore_exif,
-        )
+        return read_image_job(source, output, settings.fitting, ignore_exif=settings.ignore_exif)
 
     def _frame(self, loaded: ImageJob | Encoded) -> FrameJob | Encoded:
         """On CPUs, a network takes one image at a time."""

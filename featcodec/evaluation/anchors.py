@@ -45,7 +45,7 @@ class _PictureMethod:
         return []
 
     def _letterbox(self, original: tuple[int, int]) -> Letterbox:
-        return self.codec.letterbox_for(*original)
+        return self.codec.fitting.letterbox(*original)
 
 
 class InputVvcMethod(_PictureMethod):

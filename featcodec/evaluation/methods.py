@@ -187,8 +187,11 @@ class UncodedMethod:
 
     def prepare(self, batch: Sequence[Letterboxed]) -> list[tuple[None, Samples]]:
         """See `Method.prepare`. The samples are the bytes of the float32 tensor."""
-        levels = [level.float().cpu().flatten(1) for level in levels_of(self.codec.tensors_of(batch))]
-        return [(None, values.view(np.uint8)) for values in torch.cat(levels, 1).numpy()]
+        levels = levels_of(self.codec.tensors_of(batch))
+        together = torch.cat([level.float().cpu().flatten(1) for level in levels], 1).numpy()
+        # In rows, so that pictures of different heights have samples of different shapes.
+        rows = levels[-1].shape[2]
+        return [(None, values.view(np.uint8).reshape(rows, -1)) for values in together]
 
     def encode(self, batch: Sequence[tuple[None, Samples]], value: int | None) -> list[bytes]:
         """See `Method.encode`."""
@@ -201,7 +204,7 @@ class UncodedMethod:
     def decode(self, data: bytes, original: tuple[int, int]) -> tuple[Letterbox, tuple[Tensor, ...]]:
         """See `Method.decode`."""
         model = self.codec.model
-        letterbox = self.codec.letterbox_for(*original)
+        letterbox = self.codec.fitting.letterbox(*original)
         shapes = model.tensor_shapes(letterbox.width, letterbox.height)
         values = torch.frombuffer(bytearray(data), dtype=torch.float32).to(model.device, model.detector.dtype)
         parts = torch.split(values, [channels * height * width for channels, height, width in shapes])

@@ -143,19 +143,39 @@ class Letterboxed:
     letterbox: Letterbox
     pixels: npt.NDArray[np.uint8]
 
-    @classmethod
-    def of(
-        cls, pixels: npt.NDArray[np.uint8], image_size: int, *, square: bool = False, stride: int = STRIDE
-    ) -> Letterboxed:
-        """Fit an image into the detector's input; the arguments are those of `Letterbox.fit`.
+
+@dataclass(frozen=True)
+class Fitting:
+    """How images of any size are fitted into a detector's input.
+
+    Attributes:
+        image_size: pixels of the longest side, a multiple of the stride up to 4096.
+        square: pad to image_size x image_size, instead of the minimum rectangle.
+        stride: the largest stride of the detector, 32 or 64.
+
+    Raises:
+        InputError: the image size is not a multiple of the stride, from the stride to 4096.
+    """
+
+    image_size: int
+    square: bool = False
+    stride: int = STRIDE
+
+    def __post_init__(self) -> None:
+        self.letterbox(1, 1)
+
+    def letterbox(self, width: int, height: int) -> Letterbox:
+        """How an image of so many pixels lies in the input."""
+        return Letterbox.fit(width, height, self.image_size, square=self.square, stride=self.stride)
+
+    def apply(self, pixels: npt.NDArray[np.uint8]) -> Letterboxed:
+        """Fit an image into the input.
 
         Args:
             pixels: (height, width, 3) uint8 RGB.
-            image_size: pixels of the longest side, a multiple of the stride up to 4096.
-            square: pad to image_size x image_size.
         """
-        letterbox = Letterbox.fit(pixels.shape[1], pixels.shape[0], image_size, square=square, stride=stride)
-        return cls(letterbox, letterbox.apply(pixels))
+        letterbox = self.letterbox(pixels.shape[1], pixels.shape[0])
+        return Letterboxed(letterbox, letterbox.apply(pixels))
 
 
 def letterbox_of(side_info: SideInfo) -> Letterbox:

@@ -14,7 +14,7 @@ from typing import TypeAlias
 from featcodec import bitstream
 from featcodec.bitstream import VVC, SideInfo, Standard
 from featcodec.errors import BitstreamError, EncoderError, FeatcodecError, OutputError, one_line
-from featcodec.images.letterbox import Letterboxed
+from featcodec.images.letterbox import Fitting, Letterboxed
 from featcodec.images.reading import reading
 from featcodec.packing.frames import Frame
 from featcodec.system.files import ExistsError, write_atomically
@@ -80,13 +80,11 @@ def output_path(source: Source, folder: Path | None, standard: Standard = VVC) -
     return (folder or Path()) / source.relative.with_suffix(standard.suffix)
 
 
-def read_image_job(
-    source: Source, output: Path, image_size: int, *, square: bool, stride: int, ignore_exif: bool
-) -> ImageJob | Encoded:
+def read_image_job(source: Source, output: Path, fitting: Fitting, *, ignore_exif: bool) -> ImageJob | Encoded:
     """Read an image and fit it into the detector's input. If that fails, return the failure."""
     try:
         with reading(source.path, ignore_exif=ignore_exif) as pixels:
-            return ImageJob(source, output, Letterboxed.of(pixels, image_size, square=square, stride=stride))
+            return ImageJob(source, output, fitting.apply(pixels))
     except (FeatcodecError, OSError) as error:
         return Encoded(source, output, error=one_line(error, source.path))
 

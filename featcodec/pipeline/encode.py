@@ -90,14 +90,7 @@ def encode_files(
 
     def load(source: Source) -> ImageJob | Encoded:
         output = output_path(source, folder, codec.video_codec.standard)
-        job = read_image_job(
-            source,
-            output,
-            codec.image_size,
-            square=codec.square,
-            stride=codec.model.detector.stride,
-            ignore_exif=ignore_exif,
-        )
+        job = read_image_job(source, output, codec.fitting, ignore_exif=ignore_exif)
         return job if folder is None else found_or_wanted(codec, job, qp, is_there, overwrite=overwrite)
 
     def front(group: list[ImageJob]) -> Iterator[Encoded]:
@@ -165,14 +158,7 @@ def _encode_whole(
 
     def load(source: Source) -> ImageJob | Encoded:
         output = output_path(source, folder, standard)
-        job = read_image_job(
-            source,
-            output,
-            codec.image_size,
-            square=codec.square,
-            stride=codec.model.detector.stride,
-            ignore_exif=ignore_exif,
-        )
+        job = read_image_job(source, output, codec.fitting, ignore_exif=ignore_exif)
         return job if folder is None else found_or_wanted(codec, job, qp, is_there, overwrite=overwrite)
 
     def kind(job: ImageJob | Encoded) -> tuple[tuple[int, ...], int, int]:

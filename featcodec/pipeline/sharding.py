@@ -233,12 +233,5 @@ def _read(member: Member, shard: Shard) -> tuple[SideInfo, int]:
 
 def _is_of(codec: FeatureCodec, side_info: SideInfo, source: Source, qp: int, *, ignore_exif: bool) -> bool:
     output = output_path(source, None)
-    job = read_image_job(
-        source,
-        output,
-        codec.image_size,
-        square=codec.square,
-        stride=codec.model.detector.stride,
-        ignore_exif=ignore_exif,
-    )
+    job = read_image_job(source, output, codec.fitting, ignore_exif=ignore_exif)
     return isinstance(job, ImageJob) and codec.matches(side_info, job.image, qp)

@@ -108,4 +108,4 @@ def test_damaged_weights_are_broken(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_what_ships_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEATCODEC_HOME", str(tmp_path))
     weights, shipped, _ = _weights()
-    assert (weights.status, shipped) == ("missing", Check("shipped weights", "ok", "scenes"))
+    assert (weights.status, shipped) == ("missing", Check("shipped weights", "ok", "scenes, scenes11"))

@@ -265,7 +265,6 @@ DAMAGES: dict[str, Damage] = {
     "before the picture": put("model.12", "f", [-1, -50]),
     "picture in the neck": put("model.12", "f", [-1, -13]),
     "layer before the split": put("model.12", "f", [-1, 2]),
-    "backbone skips": put("model.3", "f", 1),
     "a hundred sources": put("model.12", "f", [6] * 100),
     "two inputs of a convolution": put("model.10", "f", [9, 8]),
     "two levels of three": put("model.24", "f", [17, 20]),

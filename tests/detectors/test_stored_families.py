@@ -42,9 +42,9 @@ def forged(path: Path, target: Path, config: dict[str, Any], **changes: Any) -> 
 
 
 def refusal(path: Path) -> str:
-    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    before, started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     message = refusal_of(WeightsError, path, lambda path: load_detector(path, device="cpu"))
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 15
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300 << 10
     assert len(message) < 600
     return message

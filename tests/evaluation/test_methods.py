@@ -159,7 +159,7 @@ def test_uncoded_is_attacked_through_what_it_sends(learned: FeatureCodec) -> Non
 def test_uncoded_keeps_half_precision(tiny_yolov5: Path) -> None:
     codec = FeatureCodec.load(tiny_yolov5, bottleneck=None, image_size=SIDE)
     codec.model.detector.half()
-    letterbox, values = UncodedMethod(codec).decode(np.zeros(16 * 8 * 12, np.float32).tobytes(), SIZE)
+    letterbox, (values,) = UncodedMethod(codec).decode(np.zeros(16 * 8 * 12, np.float32).tobytes(), SIZE)
     assert (values.dtype, tuple(values.shape)) == (torch.float16, (16, 8, 12))
     assert (letterbox.width, letterbox.height) == (96, 64)
 

@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from featcodec.errors import InputError
-from featcodec.images.letterbox import Letterbox
+from featcodec.images.letterbox import Fitting, Letterbox
 
 SIDES = st.one_of(st.integers(1, 65535), st.integers(1, 700))
 SIZES = st.sampled_from([32, 64, 320, 512, 640, 1280, 4096])
@@ -215,3 +215,16 @@ def test_p6_models_get_multiples_of_64(width: int, height: int) -> None:
         assert max(letterbox.width, letterbox.height) == 640
     with pytest.raises(InputError, match="image size 608 is not a multiple of 64"):
         Letterbox.fit(width, height, 608, stride=64)
+
+
+def test_fitting_is_the_letterbox_with_its_settings() -> None:
+    picture = np.random.default_rng(4).integers(0, 256, (60, 100, 3), np.uint8)
+    fitting = Fitting(320, stride=64)
+    letterboxed = fitting.apply(picture)
+    assert letterboxed.letterbox == fitting.letterbox(100, 60) == Letterbox.fit(100, 60, 320, stride=64)
+    assert letterboxed.pixels.shape == (192, 320, 3)
+    assert np.array_equal(letterboxed.pixels, letterboxed.letterbox.apply(picture))
+    assert Fitting(64, square=True).letterbox(100, 60).height == 64
+    for size, stride in ((100, 32), (352, 64), (0, 32), (4160, 64)):
+        with pytest.raises(InputError, match=f"image size {size} is not a multiple of {stride}"):
+            Fitting(size, stride=stride)
