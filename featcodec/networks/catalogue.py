@@ -97,6 +97,12 @@ SHIPPED_BOTTLENECKS: tuple[Shipped, ...] = (
         "alley", _SCENES, "scenes-alley.safetensors", "scenes, 20 channels, trained for rate and against attackers"
     ),
     Shipped("street", _SCENES, "scenes-street.safetensors", "scenes, 20 channels, trained against one attacker"),
+    Shipped(
+        "avenue",
+        _SCENES11,
+        "scenes11-avenue.safetensors",
+        "scenes11, 20 channels, trained for rate and against attackers",
+    ),
 )
 """The first bottleneck of a detector is the detector's default."""
 SHIPPED_LAYOUTS: tuple[Shipped, ...] = (
@@ -108,6 +114,7 @@ SHIPPED_RESTORATIONS: tuple[Shipped, ...] = (
         "yolov5n, latent", "1ee775756ebb7c76", "yolov5n-latent-restoration.safetensors", "with its layout, 64 channels"
     ),
     Shipped("scenes, street", "aae1ab49ba209545", "scenes-street-restoration.safetensors", "20 channels"),
+    Shipped("scenes11, avenue", "cca1d609adca1186", "scenes11-avenue-restoration.safetensors", "20 channels"),
     Shipped("yolov5n, compact", "4c275d9c2ae6da92", "yolov5n-compact-restoration.safetensors", "20 channels"),
 )
 """At most one restoration per stream fingerprint and split."""
