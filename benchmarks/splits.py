@@ -21,6 +21,7 @@ mpl.use("Agg")
 import numpy as np
 import torch
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
 from torch.utils.flop_counter import FlopCounterMode
 
 from featcodec.detectors import load_detector
@@ -47,7 +48,7 @@ class Side:
     @property
     def name(self) -> str:
         """For people."""
-        return f"{self.split}, {self.bottleneck or 'latent'}"
+        return f"{self.split}, {self.bottleneck.removeprefix('scenes11-') or 'latent'}"
 
     def bits_at(self, ap50: float) -> float:
         """Bits per pixel at an accuracy, between the points of the upper envelope; NaN where the curve does not go."""
@@ -73,7 +74,8 @@ def read(paths: list[Path]) -> tuple[dict[tuple[int, str], Side], float]:
                 if row["method"] == "uncoded":
                     own[row["bottleneck"]].append(float(row["ap50"]))
                     side.uncompressed = float(row["ap50"])
-                    side.psnr, side.edge_psnr = (float(row[name] or "nan") for name in ("psnr", "edge_psnr"))
+                    if row["psnr"]:
+                        side.psnr, side.edge_psnr = float(row["psnr"]), float(row["edge_psnr"])
                 else:
                     side.bpp.append(float(row["bpp"]))
                     side.ap50.append(float(row["ap50"]))
@@ -112,9 +114,10 @@ def main() -> None:
         split = splits[side.split]
         work, bits = edge_gflop(side, split, bottlenecks), side.bits_at(wanted)
         shown = "not reached" if np.isnan(bits) else f"{bits:.3f}"
+        attacked = "no attacker" if np.isnan(side.psnr) else f"{side.psnr:.2f} / {side.edge_psnr:.2f}"
         print(
             f"| {side.name} | {len(split.shapes)} | {split.samples:,} | {work:.2f} | {shown} | "
-            f"{side.uncompressed:.2f} | {side.psnr:.2f} / {side.edge_psnr:.2f} |"
+            f"{side.uncompressed:.2f} | {attacked} |"
         )
         style = "-" if side.bottleneck else "--"
         order = np.argsort(side.bpp)
@@ -123,7 +126,11 @@ def main() -> None:
         seen.annotate(side.name, (work, side.psnr), xytext=(5, 4), textcoords="offset points", fontsize=8)
     rates.axhline(own, color="gray", linewidth=0.8)
     rates.set(xscale="log", xlabel="bits per pixel", ylabel="AP50", title="Rate and accuracy by split")
+    rates.xaxis.set(
+        major_locator=LogLocator(10, (1, 2, 5)), major_formatter=ScalarFormatter(), minor_locator=NullLocator()
+    )
     rates.legend(fontsize=8)
+    seen.margins(0.15)
     seen.set(
         xlabel="GFLOP at the edge, 512x512 pixels",
         ylabel="attacker's PSNR, dB",
