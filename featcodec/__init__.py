@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         FeatcodecError,
         InputError,
         OutputError,
+        ServiceError,
         TrainingError,
         WeightsError,
     )
@@ -45,6 +46,7 @@ __all__ = [
     "FeatureCodec",
     "InputError",
     "OutputError",
+    "ServiceError",
     "SplitModel",
     "TrainingError",
     "WeightsError",

@@ -8,6 +8,7 @@
     * ProgramError (in `featcodec.video.process`)
   * OutputError
   * TrainingError
+  * ServiceError
 
 Every message is one line that names the file, the cause and the remedy. The library raises these errors. Only the
 command line (`featcodec.cli`) turns an error into an exit code.
@@ -58,6 +59,10 @@ class OutputError(FeatcodecError):
 
 class TrainingError(FeatcodecError):
     """Training cannot go on: a loss or a weight is not finite."""
+
+
+class ServiceError(FeatcodecError):
+    """A server cannot be reached, refused the work, or said something that featcodec's servers never say."""
 
 
 def in_one_line(message: str) -> str:

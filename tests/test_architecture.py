@@ -55,7 +55,7 @@ def test_imports_point_down_only(path: Path) -> None:
         assert height[imported] < height[room(path)], f"{path.name} imports {imported}, which is not below it"
 
 
-@pytest.mark.parametrize("name", ["bitstream", "packing", "video", "detections", "images", "fingerprints"])
+@pytest.mark.parametrize("name", ["edge", "bitstream", "packing", "video", "detections", "images", "fingerprints"])
 def test_what_an_edge_without_torch_needs_does_not_know_torch(name: str) -> None:
     folder = PACKAGE / name
     modules = [name, *(f"{name}.{path.stem}" for path in sorted(folder.glob("*.py")) if path.stem != "__init__")]

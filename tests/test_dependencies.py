@@ -22,6 +22,13 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).resolve().parents[1]
+EXTRAS = {
+    "cluster": ("cluster",),
+    "edge": ("edge", "frigate"),
+    "export": ("export",),
+    "service": ("serve", "serve-ray"),
+}
+"""What a room may import besides the dependencies that are always there."""
 PYTHONS = ["3.10", "3.11", "3.13"]
 
 
@@ -61,7 +68,7 @@ def test_what_is_imported_is_declared() -> None:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
-            extras = ("cluster",) if "cluster" in path.parts else ()
+            extras = tuple(extra for room, found in EXTRAS.items() if room in path.parts for extra in found)
             roots |= {name.split(".")[0]: (path.name, extras) for name in names}
     ours = {*sys.stdlib_module_names, "featcodec"}
     providers = packages_distributions()
@@ -81,7 +88,9 @@ def test_constraints_name_a_version_of_every_dependency(python: str) -> None:
         assert requirement.specifier.contains(version, prereleases=True), f"{requirement} excludes {version}"
 
 
-@pytest.mark.parametrize("extra", ["audit", "cluster", "s3", "parquet"])
+@pytest.mark.parametrize(
+    "extra", ["audit", "cluster", "s3", "parquet", "export", "edge", "frigate", "serve", "serve-ray"]
+)
 def test_the_tests_have_what_an_extra_needs(extra: str) -> None:
     needed, dev = ({str(requirement) for requirement in requirements(name)} for name in (extra, "dev"))
     assert needed <= dev

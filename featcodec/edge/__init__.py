@@ -1,0 +1,1 @@
+"""The edge as a program. Nothing in this room knows torch."""
