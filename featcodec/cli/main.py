@@ -22,6 +22,7 @@ COMMANDS = (
     "demo",
     "encode",
     "decode",
+    "serve",
     "evaluate",
     "sweep",
     "bd",
