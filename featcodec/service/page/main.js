@@ -55,7 +55,7 @@ function showState(next) {
       ? "Too many pages watch this server already. This page tries again by itself."
       : "The connection to the server is lost, or it has ended. What you see below is old. This page tries again by itself.";
   write(get("gone-text"), why);
-  get("live").classList.toggle("old", wasLost || state === "paused");
+  get("live").classList.toggle("old", wasLost || state === "token" || state === "paused");
 }
 
 function showOrHideCards(total) {
@@ -65,6 +65,7 @@ function showOrHideCards(total) {
 
 function showTotals() {
   const { sources: live, bits, found } = sources.totals();
+  write(get("this-stream"), live > 1 ? `these ${live} streams` : "this stream");
   write(get("total-rate"), live ? format.bitRate(bits) : "nothing yet");
   write(get("total-found"), live ? format.objects(found) : "none yet");
 }

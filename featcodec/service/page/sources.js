@@ -185,8 +185,9 @@ export class Sources {
     const source = new Source(name, this.#number++);
     if (!this.attacker) source.withoutAttacker();
     this.#sources.set(name, source);
-    const after = [...this.#sources.values()].find((other) => other.name > name);
-    grid.insertBefore(source.card, after?.card ?? null);
+    const names = [...this.#sources.keys()].sort();
+    const next = this.#sources.get(names[names.indexOf(name) + 1]);
+    grid.insertBefore(source.card, next?.card ?? null);
     this.#changed();
     this.#onNews(`${name} is connected`);
     return source;
