@@ -66,8 +66,9 @@ function showOrHideCards(total) {
 function showTotals() {
   const { sources: live, bits, found } = sources.totals();
   write(get("this-stream"), live > 1 ? `these ${live} streams` : "this stream");
-  write(get("total-rate"), live ? format.bitRate(bits) : "nothing yet");
-  write(get("total-found"), live ? format.objects(found) : "none yet");
+  const missing = wasLost ? "now" : "yet";
+  write(get("total-rate"), live ? format.bitRate(bits) : `nothing ${missing}`);
+  write(get("total-found"), live ? format.objects(found) : `none ${missing}`);
 }
 
 function draw() {

@@ -62,6 +62,10 @@ class Source {
       "No attacker comes with these networks. That does not mean that there is nothing to see.";
   }
 
+  isLive(now) {
+    return this.frame !== null && !this.gone && now - this.received <= LATE;
+  }
+
   found(score) {
     return this.frame ? this.frame.detections.filter((each) => each.score >= score) : [];
   }
@@ -169,7 +173,8 @@ export class Sources {
 
   /** What all sources together send and show now. */
   totals() {
-    const live = [...this.#sources.values()].filter((source) => source.frame && !source.gone);
+    const now = seconds();
+    const live = [...this.#sources.values()].filter((source) => source.isLive(now));
     return {
       sources: live.length,
       bits: live.reduce((sum, source) => sum + source.frame.bitsPerSecond, 0),
