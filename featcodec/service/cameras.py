@@ -3,58 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
 
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.websockets import WebSocket
 
 from featcodec.edge.messages import Answer, FrameMessage
 from featcodec.errors import ServiceError
-from featcodec.service.access import admit
 from featcodec.service.answers import answer_of
 from featcodec.service.bodies import too_long
 from featcodec.service.refusals import RefusedError, ending
 from featcodec.service.service import Service
+from featcodec.service.sockets import POLICY, UNSUPPORTED, GoneError, close, connected, send
 
 DEFAULT_SOURCE = "camera"
 MOST_CHARACTERS = 64
-_UNSUPPORTED, _POLICY, _LATER = 1003, 1008, 1013
-_GONE = (WebSocketDisconnect, RuntimeError, OSError, asyncio.TimeoutError)
-"""What sending raises when the client has gone, or takes nothing."""
-
-
-@contextlib.asynccontextmanager
-async def connected(service: Service, socket: WebSocket, kind: str) -> AsyncIterator[bool]:
-    """A WebSocket in a block: admitted, counted, and closed at the end. Yields False if it is refused.
-
-    Args:
-        service: which has room for it, or not.
-        socket: not accepted yet.
-        kind: stream or live, for metrics.
-    """
-    if not await admit(socket, service.settings.token):
-        service.metrics.refused("token")
-        yield False
-        return
-    try:
-        service.join(socket)
-    except RefusedError as error:
-        service.metrics.refused(error.reason)
-        await socket.close(_LATER, str(error)[:120])
-        yield False
-        return
-    gauge = service.metrics.connections.labels(kind)
-    gauge.inc()
-    try:
-        yield True
-    except _GONE:
-        pass
-    finally:
-        gauge.dec()
-        service.leave(socket)
-        if socket.application_state is not WebSocketState.DISCONNECTED:
-            with contextlib.suppress(*_GONE):
-                await asyncio.wait_for(socket.close(), service.settings.send_seconds)
 
 
 async def serve_source(service: Service, socket: WebSocket) -> None:
@@ -64,24 +25,38 @@ async def serve_source(service: Service, socket: WebSocket) -> None:
             return
         name = socket.query_params.get("source", DEFAULT_SOURCE)
         if not 0 < len(name) <= MOST_CHARACTERS or not name.isprintable():
-            await socket.close(
-                _POLICY, f"the name of a source has 1 to {MOST_CHARACTERS} printable characters; choose another"
+            seconds = service.settings.send_seconds
+            await close(
+                socket, seconds, POLICY, f"the name of a source has 1 to {MOST_CHARACTERS} printable characters"
             )
             return
         await _Source(service, socket, name).run()
 
 
 class _Source:
+    """One connection of a source. Each frame in work is a task; a task ends when its answer is sent."""
+
     def __init__(self, service: Service, socket: WebSocket, name: str) -> None:
         self._service = service
         self._socket = socket
         self._state = service.hub.open_source(name)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._run = asyncio.current_task()
+        self._is_gone = False
 
     async def run(self) -> None:
+        """Take frames until the connection ends.
+
+        Raises:
+            GoneError: the client takes no answers.
+        """
         try:
             while (data := await self._received()) is not None:
                 await self._take(data)
+        except asyncio.CancelledError:
+            if not self._is_gone:
+                raise
+            raise GoneError from None
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -95,7 +70,8 @@ class _Source:
             return None
         data: bytes | None = message.get("bytes")
         if data is None:
-            await self._socket.close(_UNSUPPORTED, "frames are binary messages")
+            seconds = self._service.settings.send_seconds
+            await close(self._socket, seconds, UNSUPPORTED, "frames are binary messages")
         return data
 
     async def _take(self, data: bytes) -> None:
@@ -115,10 +91,19 @@ class _Source:
             await self._refuse(RefusedError(429, "in_flight", detail), message)
         else:
             task = asyncio.create_task(self._work(message))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            for tasks in (self._tasks, self._service.frames):
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
 
     async def _work(self, message: FrameMessage) -> None:
+        try:
+            await self._answer(message)
+        except GoneError:
+            self._is_gone = True
+            if self._run is not None:
+                self._run.cancel()
+
+    async def _answer(self, message: FrameMessage) -> None:
         size = len(message.stream)
         try:
             with self._service.room.part() as part:
@@ -142,8 +127,4 @@ class _Source:
             await self._send(error.answer(message.number, message.captured, len(message.stream)))
 
     async def _send(self, answer: Answer) -> None:
-        try:
-            await asyncio.wait_for(self._socket.send_text(answer.to_json()), self._service.settings.send_seconds)
-        except _GONE:
-            with contextlib.suppress(*_GONE):
-                await self._socket.close(_POLICY, "too slow")
+        await send(self._socket, answer.to_json(), self._service.settings.send_seconds)

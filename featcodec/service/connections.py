@@ -17,9 +17,10 @@ RESERVED = 16
 _MOST_HEAD_BYTES = 64 << 10
 _MOST_PIPELINED = 8
 _MOST_UNSENT_BYTES = 1 << 20
+_FULL_TEXT = b"too many connections are open; try again later"
 _FULL = (
     b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\n"
-    b"content-length: 28\r\n\r\ntoo many connections are open"
+    b"content-length: %d\r\n\r\n%b" % (len(_FULL_TEXT), _FULL_TEXT)
 )
 
 
@@ -34,7 +35,7 @@ def protocols(settings: Settings) -> tuple[type[HttpToolsProtocol], type[WebSock
         bounds = settings
 
     class WebSocket(BoundedWebSocket):
-        pass
+        bounds = settings
 
     return Http, WebSocket
 
@@ -57,8 +58,8 @@ class BoundedHttp(HttpToolsProtocol):
         self._start_request_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop(self._request_timer)
-        self._stop(self._send_timer)
+        _stop(self._request_timer)
+        _stop(self._send_timer)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -83,21 +84,21 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_message_complete(self) -> None:
-        self._stop(self._request_timer)
+        _stop(self._request_timer)
         self._request_timer = None
         super().on_message_complete()
 
     def handle_websocket_upgrade(self) -> None:
-        self._stop(self._request_timer)
+        _stop(self._request_timer)
         super().handle_websocket_upgrade()
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._stop(self._send_timer)
+        _stop(self._send_timer)
         self._send_timer = self.loop.call_later(self.bounds.send_seconds, self.transport.abort)
 
     def resume_writing(self) -> None:
-        self._stop(self._send_timer)
+        _stop(self._send_timer)
         super().resume_writing()
 
     def _count_head(self, size: int) -> None:
@@ -108,19 +109,41 @@ class BoundedHttp(HttpToolsProtocol):
     def _start_request_timer(self) -> None:
         self._request_timer = self.loop.call_later(self.bounds.body_seconds, self.transport.abort)
 
-    @staticmethod
-    def _stop(timer: asyncio.TimerHandle | None) -> None:
-        if timer is not None:
-            timer.cancel()
-
 
 class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """A WebSocket whose unsent bytes are bounded: uvicorn answers pings even if the client reads nothing."""
+    """A WebSocket whose client must take what is sent within `send_seconds`.
+
+    Its unsent bytes are bounded: uvicorn answers pings even if the client reads nothing.
+    """
+
+    bounds: Settings
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._send_timer: asyncio.TimerHandle | None = None
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        _stop(self._send_timer)
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.transport.get_write_buffer_size() > _MOST_UNSENT_BYTES:
             self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        _stop(self._send_timer)
+        self._send_timer = self.loop.call_later(self.bounds.send_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        _stop(self._send_timer)
+        super().resume_writing()
+
+
+def _stop(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
 
 
 def _notice_dead_peers(transport: Any, seconds: float) -> None:

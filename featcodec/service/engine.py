@@ -88,7 +88,7 @@ class Engine:
         self._threads: list[threading.Thread] = []
         is_cpu = codec.model.device.type == "cpu"
         self._networks = settings.workers if is_cpu else _ON_A_GPU
-        self._room = self._networks * settings.max_batch + 1
+        self._room = (self._networks + 1) * settings.max_batch
         metrics.queue.set_function(lambda: len(self._waiting) + self._count_ready())
 
     def start(self) -> None:
@@ -247,7 +247,8 @@ class Engine:
 
     def _due(self) -> tuple[Hashable | None, float]:
         """The kind whose batch leaves next, and when."""
-        wait = 0.0 if self._is_ending else self.settings.batch_wait_ms / 1000
+        has_room = self._count_ready() < self._room
+        wait = self.settings.batch_wait_ms / 1000 if has_room and not self._is_ending else 0.0
         best: tuple[Hashable | None, float] = None, 0.0
         for kind, group in self._ready.items():
             due = group[0][0].decoded + (0.0 if len(group) >= self.settings.max_batch else wait)

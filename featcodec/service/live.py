@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 
 from starlette.websockets import WebSocket
 
-from featcodec.service.cameras import connected
 from featcodec.service.hub import Page
 from featcodec.service.refusals import RefusedError
 from featcodec.service.service import Service
-
-_LATER = 1013
+from featcodec.service.sockets import connected, refuse, send
 
 
 async def serve_page(service: Service, socket: WebSocket) -> None:
@@ -24,28 +21,25 @@ async def serve_page(service: Service, socket: WebSocket) -> None:
         try:
             page = service.hub.open_page()
         except RefusedError as error:
-            service.metrics.refused(error.reason)
-            await socket.close(_LATER, str(error)[:120])
+            await refuse(service, socket, error)
             return
-        sending = asyncio.create_task(_send(service, socket, page))
-        reading = asyncio.create_task(_read_to_the_end(socket))
+        tasks = asyncio.create_task(_send(service, socket, page)), asyncio.create_task(_read_to_the_end(socket))
         try:
-            await asyncio.wait((sending, reading), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             service.hub.close_page(page)
-            for task in (sending, reading):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(sending, reading, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def hello(service: Service) -> str:
     """The first message to a page."""
-    detector = service.codec.model.detector
     return json.dumps(
         {
             "type": "hello",
             "detector": service.detector,
-            "names": list(detector.names),
+            "names": list(service.codec.model.detector.names),
             "attacker": service.interceptor.name,
             "token": service.settings.token is not None,
         }
@@ -53,16 +47,12 @@ def hello(service: Service) -> str:
 
 
 async def _send(service: Service, socket: WebSocket, page: Page) -> None:
-    await _send_one(service, socket, hello(service))
+    seconds = service.settings.send_seconds
+    await send(socket, hello(service), seconds)
     while True:
-        await _send_one(service, socket, await page.messages.get())
-
-
-async def _send_one(service: Service, socket: WebSocket, text: str) -> None:
-    await asyncio.wait_for(socket.send_text(text), service.settings.send_seconds)
+        await send(socket, await page.messages.get(), seconds)
 
 
 async def _read_to_the_end(socket: WebSocket) -> None:
-    with contextlib.suppress(RuntimeError):
-        while (await socket.receive())["type"] == "websocket.receive":
-            pass
+    while (await socket.receive())["type"] == "websocket.receive":
+        pass

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import signal
 import socket
@@ -50,9 +51,9 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise ServiceError(
-            f"{host}:{port}: cannot be served ({error.strerror}); choose another `port`, or 0 for any that is free"
-        ) from None
+        is_taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        remedy = "choose another `port`, or 0 for any that is free" if is_taken else "choose another `host`"
+        raise ServiceError(f"{host}:{port}: cannot be served ({error.strerror}); {remedy}") from None
     return listener
 
 

@@ -48,6 +48,7 @@ class Service:
         self.hub = Hub(settings.max_pages, self.metrics)
         self.interceptor = Interceptor(codec, self.hub, self.engine)
         self.sockets: set[WebSocket] = set()
+        self.frames: set[asyncio.Task[None]] = set()
         self.count_connections: Callable[[], int] = lambda: len(self.sockets)
         self.is_ready = False
         self.is_ending = False
@@ -107,9 +108,11 @@ class Service:
         if self.is_ending:
             return
         self.is_ready, self.is_ending = False, True
-        if not await asyncio.to_thread(self.engine.drain, self.settings.end_seconds):
+        is_done = await asyncio.to_thread(self.engine.drain, self.settings.end_seconds)
+        if not is_done:
             log.warning("some frames take over %g s and get no detections", self.settings.end_seconds)
-        await asyncio.sleep(0)  # the tasks that wait for the last outcomes send them
+        elif self.frames:
+            await asyncio.wait(list(self.frames), timeout=self.settings.send_seconds)  # the last answers are sent
         closing = [self._close(socket) for socket in list(self.sockets)]
         await asyncio.gather(*closing, return_exceptions=True)
 
