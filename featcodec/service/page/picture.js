@@ -15,6 +15,7 @@ export class Picture {
   #shown = null;
   #address = "";
   #running = null;
+  #waiting = false;
 
   /** `score()` returns the least score of boxes. */
   constructor(score) {
@@ -41,9 +42,9 @@ export class Picture {
     this.send();
   }
 
-  /** Send the picture again, if it waits for a token. */
+  /** Send the picture that waits for a token or for the server, if one does. */
   resume() {
-    if (this.#file && !this.#shown && !this.#running) this.send();
+    if (this.#waiting) this.send();
   }
 
   async send() {
@@ -51,6 +52,7 @@ export class Picture {
     this.#running?.abort();
     const running = new AbortController();
     this.#running = running;
+    this.#waiting = false;
     this.#fail("");
     get("picture-status").textContent = `Sending ${file.name} …`;
     get("result").setAttribute("aria-busy", "true");
@@ -64,7 +66,8 @@ export class Picture {
       await this.#answered(file, response);
     } catch (error) {
       if (running.signal.aborted) return;
-      this.#fail(error instanceof TypeError ? "The server cannot be reached. Try again when it is back." : String(error.message));
+      this.#waiting = error instanceof TypeError;
+      this.#fail(this.#waiting ? "The server cannot be reached. The picture is sent when it is back." : error.message);
     } finally {
       if (this.#running === running) {
         this.#running = null;
@@ -76,7 +79,7 @@ export class Picture {
 
   async #answered(file, response) {
     if (response.status === 401) {
-      this.#shown = null;
+      this.#waiting = true;
       askForToken();
       this.#fail("The server asks for a token.");
       return;
