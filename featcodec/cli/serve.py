@@ -71,7 +71,7 @@ _WAIT_ON_A_GPU = 5.0
     "frames of a batch one by one; else 5]",
 )
 @click.option(
-    "--max-queue", type=click.IntRange(1), default=32, show_default=True, help="Most frames that wait; more get 429."
+    "--max-queue", type=click.IntRange(1), default=16, show_default=True, help="Most frames that wait; more get 429."
 )
 @click.option(
     "--max-bytes",
@@ -85,7 +85,7 @@ _WAIT_ON_A_GPU = 5.0
 @click.option(
     "--max-in-flight",
     type=click.IntRange(1),
-    default=8,
+    default=4,
     show_default=True,
     help="Most frames of a source that are not answered yet; more get 429.",
 )
