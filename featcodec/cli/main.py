@@ -22,6 +22,7 @@ COMMANDS = (
     "demo",
     "encode",
     "decode",
+    "stream",
     "evaluate",
     "sweep",
     "bd",
