@@ -23,6 +23,7 @@ COMMANDS = (
     "encode",
     "decode",
     "stream",
+    "serve",
     "evaluate",
     "sweep",
     "bd",
