@@ -33,6 +33,7 @@ COMMANDS = (
     "train",
     "scenes",
     "inspect",
+    "export",
     "models",
     "doctor",
     "benchmark",
