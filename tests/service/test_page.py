@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-from browser import LOW_CONTRAST, Watched, chromium
+from browser import LOW_CONTRAST, Watched, chromium, find_browser
 from PIL import Image
 from playwright.sync_api import Browser, Page, WebSocketRoute, expect
 from running import Running, frame, running
@@ -461,3 +461,18 @@ def test_a_tab_that_nobody_sees_lets_the_server_rest(server: Running, watch: Cal
     expect(page.locator("#state-text")).to_have_text("Paused")
     turn(False)
     connected(page)
+
+
+def test_a_missing_browser_is_a_failure_where_it_could_be_there(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.delenv("CI", raising=False)
+    with pytest.raises(pytest.skip.Exception, match="no Chromium"):
+        find_browser()
+    monkeypatch.setenv("CI", "true")
+    with pytest.raises(pytest.skip.Exception, match="no Chromium"):
+        find_browser()
+    for name in ("apt-get", "sudo"):
+        (tmp_path / name).write_text("#!/bin/sh\n")
+        (tmp_path / name).chmod(0o755)
+    with pytest.raises(pytest.fail.Exception, match="could have installed"):
+        find_browser()
