@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import rich_click as click
+from click.core import ParameterSource
 
 from featcodec.cli.options import (
     edge_precision,
@@ -28,6 +30,20 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LONGEST_TOKEN = 4096
+_QP = 38
+_OF_NETWORKS = {
+    "detector": "--detector",
+    "bottleneck": "--bottleneck",
+    "layout": "--layout",
+    "device": "--device",
+    "half": "--half",
+    "precision": "--precision",
+    "encoder_params": "--encoder-param",
+    "split": "--split",
+    "image_size": "--image-size",
+    "square": "--square",
+}
+"""Options that an exported model has decided."""
 
 
 def server_options(function: F) -> F:
@@ -94,9 +110,16 @@ def edge_options(function: F) -> F:
             click.option(
                 "--qp",
                 type=click.IntRange(0, 63),
-                default=38,
-                show_default=True,
-                help="Quantization parameter: 0 is finest; 51, with --codec ffmpeg or vvenc 63, is coarsest.",
+                default=None,
+                help="Quantization parameter: 0 is finest; 51, with --codec ffmpeg or vvenc 63, is coarsest. "
+                f"[default: that of the exported model, or {_QP}]",
+            ),
+            click.option(
+                "--model",
+                "exported",
+                type=click.Path(path_type=Path, exists=True, file_okay=False),
+                default=None,
+                help="Folder of an exported model (see featcodec export), instead of --detector: needs no PyTorch.",
             ),
             model_options,
             edge_precision_option,
@@ -119,27 +142,74 @@ def edge_options(function: F) -> F:
     return function
 
 
-def load_edge(qp: int, **choices: Any) -> tuple[Edge, int]:
-    """What codes the pictures, and its largest QP.
+@dataclass(frozen=True)
+class LoadedEdge:
+    """What codes the pictures.
+
+    Attributes:
+        edge: codes them.
+        qp: the QP to begin with.
+        most_qp: the largest QP that it takes.
+        names: the detector's class names.
+    """
+
+    edge: Edge
+    qp: int
+    most_qp: int
+    names: tuple[str, ...]
+
+
+def load_edge(qp: int | None, exported: Path | None, **choices: Any) -> LoadedEdge:
+    """What codes the pictures, as the options say.
 
     Args:
-        qp: the QP that it must take.
+        qp: the value of --qp.
+        exported: the value of --model.
         choices: the values of the other `edge_options`.
 
     Raises:
+        click.UsageError: an option for networks beside an exported model, which has decided it.
         FeatcodecError: the networks cannot be loaded, or the video codec does not take the QP.
     """
     from featcodec.bitstream import check_qp
+
+    coder = {name: choices.pop(name) for name in ("video_codec", "hardware", "profile", "preset")}
+    loaded = _networks(qp, choices, coder) if exported is None else _exported_model(qp, exported, choices, coder)
+    check_qp(loaded.qp, most=loaded.most_qp)
+    return loaded
+
+
+def _networks(qp: int | None, choices: dict[str, Any], coder: dict[str, Any]) -> LoadedEdge:
     from featcodec.video.settings import parse_parameters
 
-    networks = [choices.pop(name) for name in ("detector", "bottleneck", "layout", "device", "half")]
+    detector, bottleneck, layout, device, half, precision, parameters = (
+        choices.pop(name)
+        for name in ("detector", "bottleneck", "layout", "device", "half", "precision", "encoder_params")
+    )
     codec = load_codec(
-        *networks,
-        precision=edge_precision(choices.pop("precision")),
+        detector,
+        bottleneck,
+        layout,
+        device,
+        half,
+        precision=edge_precision(precision),
         restoration="none",
-        encoder_parameters=parse_parameters(choices.pop("encoder_params")),
+        encoder_parameters=parse_parameters(parameters),
+        **coder,
         **choices,
     )
-    most = codec.video_codec.standard.max_qp
-    check_qp(qp, most=most)
-    return codec, most
+    return LoadedEdge(
+        codec, _QP if qp is None else qp, codec.video_codec.standard.max_qp, tuple(codec.model.detector.names)
+    )
+
+
+def _exported_model(qp: int | None, folder: Path, choices: Mapping[str, Any], coder: dict[str, Any]) -> LoadedEdge:
+    from featcodec.edge.encoder import EdgeEncoder
+
+    context = click.get_current_context()
+    assert context is not None  # noqa: S101  (a command runs)
+    for name in choices:
+        if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"{_OF_NETWORKS[name]} is decided by the exported model; leave it out with --model")
+    encoder = EdgeEncoder.load(folder, **coder)
+    return LoadedEdge(encoder, encoder.default_qp if qp is None else qp, encoder.max_qp, encoder.names)

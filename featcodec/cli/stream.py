@@ -107,7 +107,8 @@ def command(
     bitrate: float | None,
     deadline_ms: float,
     in_flight: int,
-    qp: int,
+    qp: int | None,
+    exported: Path | None,
     overwrite: bool,
     as_json: bool,
     **choices: Any,
@@ -133,10 +134,20 @@ def command(
         check_new(output, overwrite=overwrite, inputs=inputs)
     if draw is not None:
         check_new(draw, "draw", overwrite=overwrite, inputs=[*inputs, *filter(None, [output])])
-    edge, most_qp = load_edge(qp, **choices)
-    settings = LiveSettings(url, secret, qp, most_qp, bitrate, deadline_ms / 1e3, in_flight, seconds, frames)
+    loaded = load_edge(qp, exported, **choices)
+    settings = LiveSettings(
+        url,
+        secret,
+        qp=loaded.qp,
+        most_qp=loaded.most_qp,
+        bitrate=bitrate,
+        deadline=deadline_ms / 1e3,
+        in_flight=in_flight,
+        seconds=seconds,
+        frames=frames,
+    )
     with _reports(output, draw, draw_conf, overwrite=overwrite) as report:
-        run = LiveRun(camera, edge, settings, report, lambda line: complain(f"note: {line}"))
+        run = LiveRun(camera, loaded.edge, settings, report, lambda line: complain(f"note: {line}"))
         try:
             asyncio.run(run.run())
         finally:
@@ -149,8 +160,6 @@ def _reports(
     output: Path | None, draw: Path | None, draw_conf: float, *, overwrite: bool
 ) -> Iterator[Callable[[Outcome], None]]:
     """A function that writes an outcome everywhere where it belongs."""
-    from featcodec.edge.recording import Recording
-
     with contextlib.ExitStack() as opened:
         # A line is written at once: somebody may read along. So the file is not one that appears at the end.
         lines: IO[str] = sys.stdout
@@ -159,6 +168,8 @@ def _reports(
             lines = opened.enter_context(output.open("w" if overwrite else "x", encoding="utf-8"))
         recording = None
         if draw is not None:
+            from featcodec.edge.recording import Recording
+
             recording = opened.enter_context(Recording(draw, draw_conf, overwrite=overwrite))
 
         def report(outcome: Outcome) -> None:

@@ -127,6 +127,33 @@ def test_other_networks_end_the_command(run: Any, folder: Path, tiny_yolov5: Pat
     assert refusal in err.splitlines()[-1]
 
 
+def test_an_exported_model_needs_no_detector(run: Any, folder: Path, exported_model: Path) -> None:
+    from exported_model import QP, SIDE, small_codec
+
+    with answering(decoded(small_codec())) as server:
+        arguments = ["stream", folder, "--to", server.url, "--model", exported_model, "--fps", "4"]
+        code, out, err = run(*arguments)
+        assert (code, err.partition(" dropped")[0]) == (0, "3 frames, 3 sent, 3 answered, 0")
+        assert {json.loads(line)["qp"] for line in out.splitlines()} == {QP}
+        code, out, _ = run(*arguments, "--frames", "1", "--qp", "51")
+        assert (code, json.loads(out)["qp"]) == (0, 51)
+    code, _, err = run(*arguments, "--image-size", SIDE)
+    assert code == 2
+    assert "--image-size is decided by the exported model" in " ".join(err.split())
+
+
+def test_an_exported_model_streams_without_torch(exported_model: Path, folder: Path, tmp_path: Path) -> None:
+    code = "import sys\nfor name in ('torch', 'ultralytics'): sys.modules[name] = None\n"
+    code += "from featcodec.cli.main import main\nmain(sys.argv[1:])\n"
+    with answering(nothing_found) as server:
+        arguments = ["stream", folder, "--to", server.url, "--model", exported_model, "--frames", "1"]
+        outputs = ["-o", tmp_path / "a.jsonl", "--draw", tmp_path / "a.mp4", "--bitrate", "200k"]
+        command = [sys.executable, "-c", code, *map(str, (*arguments, *outputs))]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert json.loads((tmp_path / "a.jsonl").read_text())["status"] == 200
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [
