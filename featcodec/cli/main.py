@@ -31,6 +31,7 @@ COMMANDS = (
     "train",
     "scenes",
     "inspect",
+    "export",
     "models",
     "doctor",
     "benchmark",

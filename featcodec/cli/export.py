@@ -1,0 +1,172 @@
+"""featcodec export: the networks of an edge and of a cloud as ONNX files."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from featcodec.cli.console import complain, print_json, progress
+from featcodec.cli.options import (
+    LocalPath,
+    PathOrAddress,
+    bits_option,
+    edge_precision,
+    image_size_option,
+    json_option,
+    layout_option,
+    load_codec,
+    overwrite_option,
+    restoration_option,
+    square_option,
+)
+
+if TYPE_CHECKING:
+    from featcodec.export.folder import Exported
+
+_DRAWN, _MOST_COMPARED = 4, 16
+"""Pictures that are drawn if none are given, and of those that are given: so many are compared sample by sample."""
+
+
+@click.command("export")
+@click.argument("detector")
+@click.option("-o", "--output", type=LocalPath(), required=True, help="Folder for the model; it is written whole.")
+@click.option(
+    "--bottleneck",
+    default="auto",
+    show_default=True,
+    help="Checkpoint (.safetensors), name of a shipped bottleneck (see `featcodec models`), none (code the features "
+    "directly), or auto: the bottleneck that ships for the detector.",
+)
+@click.option(
+    "--split",
+    type=click.IntRange(0),
+    default=None,
+    help="Last detector layer that runs at the edge (see featcodec models NAME --splits). "
+    "[default: the bottleneck's own, or 4]",
+)
+@layout_option
+@restoration_option
+@click.option(
+    "--clip",
+    type=(float, float),
+    default=None,
+    metavar="LOW HIGH",
+    help="Clip range in feature units, after the layout is applied. [default: the bottleneck's own, or -0.2786 3]",
+)
+@bits_option
+@image_size_option
+@square_option
+@click.option(
+    "--nms/--no-nms",
+    default=True,
+    help="--no-nms takes the branch of YOLOv10 and YOLO26 that needs no non-maximum suppression.",
+)
+@click.option(
+    "--qp", type=click.IntRange(0, 63), default=38, show_default=True, help="QP of an edge that is not given one."
+)
+@click.option(
+    "--verify",
+    multiple=True,
+    metavar="SRC",
+    help="Images on which ONNX is compared with PyTorch (files, folders, patterns). May be repeated. "
+    "[default: street scenes are drawn]",
+)
+@click.option(
+    "--annotations", type=PathOrAddress(), default=None, help="COCO annotations of --verify: AP50 is compared, too."
+)
+@overwrite_option
+@json_option
+def command(
+    detector: str,
+    output: Path,
+    bottleneck: str,
+    split: int | None,
+    layout: str,
+    restoration: str,
+    clip: tuple[float, float] | None,
+    bits: int,
+    image_size: int,
+    square: bool,
+    nms: bool,
+    qp: int,
+    verify: tuple[str, ...],
+    annotations: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> int:
+    """Export both halves of a codec as ONNX files.
+
+    DETECTOR is a name (see `featcodec models`) or a checkpoint. The folder gets edge.onnx (letterboxed picture to
+    packed frame), cloud.onnx (decoded frame and QP to predictions) and model.json (what else an edge must know).
+    Height, width and batch are free. Both files are compared with PyTorch first; if they differ, nothing is written.
+    """
+    from featcodec.evaluation.dataset import open_dataset
+    from featcodec.export.folder import drawn_pictures, export_codec
+    from featcodec.images.annotations import read_annotations
+    from featcodec.images.reading import IMAGE_SUFFIXES, read_image
+    from featcodec.system.paths import expand_sources
+
+    if annotations is not None and not verify:
+        raise click.UsageError("--annotations are those of --verify; give --verify too")
+    sources = expand_sources(verify, IMAGE_SUFFIXES, "images") if verify else []
+    dataset = None
+    if annotations is not None:
+        dataset = open_dataset(sources, read_annotations(annotations, complain), note=complain)
+    codec = load_codec(
+        detector,
+        bottleneck,
+        layout,
+        "cpu",
+        None,
+        precision=edge_precision("float32"),
+        restoration=restoration,
+        split=split,
+        clip=clip,
+        bits=bits,
+        image_size=image_size,
+        square=square,
+        nms=nms,
+    )
+    exported = export_codec(
+        codec,
+        output,
+        [read_image(source.path) for source in sources[:_MOST_COMPARED]] if sources else drawn_pictures(_DRAWN),
+        detector=Path(detector).stem,
+        default_qp=qp,
+        dataset=dataset,
+        overwrite=overwrite,
+        watch=lambda images: progress(images, len(images), "verify"),
+    )
+    if as_json:
+        print_json(_as_json(exported, output))
+    else:
+        _show(exported, output)
+    return 0
+
+
+def _as_json(exported: Exported, output: Path) -> dict[str, object]:
+    return {
+        "output": str(output),
+        "fingerprint": exported.model.fingerprint,
+        "bytes": exported.sizes,
+        "samples": {**asdict(exported.agreement), "share": exported.agreement.share},
+        "ap50": exported.accuracy or None,
+    }
+
+
+def _show(exported: Exported, output: Path) -> None:
+    from featcodec.export.accuracy import PYTORCH
+    from featcodec.export.folder import FLOAT32
+
+    agreement, accuracy = exported.agreement, exported.accuracy
+    files = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in exported.sizes.items() if name.endswith(".onnx"))
+    click.echo(f"{output}: {files}; networks {exported.model.fingerprint}")
+    click.echo(
+        f"samples of {agreement.pictures} pictures: {agreement.differing} of {agreement.samples:,} differ from PyTorch "
+        f"({agreement.share:.4%}), by at most {agreement.largest}"
+    )
+    if accuracy:
+        click.echo(f"AP50: {accuracy[PYTORCH]:.2f} by PyTorch, {accuracy[FLOAT32]:.2f} by ONNX")
