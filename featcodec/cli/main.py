@@ -22,6 +22,8 @@ COMMANDS = (
     "demo",
     "encode",
     "decode",
+    "stream",
+    "serve",
     "evaluate",
     "sweep",
     "bd",

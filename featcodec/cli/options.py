@@ -74,17 +74,23 @@ ignore_exif_option = click.option(
 ALL_PRESETS = tuple(dict.fromkeys((*X265.presets, *PRESETS)))
 """The presets of both encoders; which encoder has which, the library says."""
 
-video_codec_option = click.option(
-    "--codec",
-    "--video-codec",
-    "video_codec",
-    type=click.Choice(["ffmpeg", "vvenc", "hevc", "none"]),
-    default="ffmpeg",
-    show_default=True,
-    help="Video codec. ffmpeg is embedded VVC; vvenc uses the official VVC encoder (vvencapp); hevc is embedded HEVC "
-    "(x265), several times as fast: the same QP gives about the same accuracy, for more bits; none stores raw 8-bit "
-    "samples.",
-)
+
+def encoder_option(default: str) -> Callable[[F], F]:
+    """--codec with a default."""
+    return click.option(
+        "--codec",
+        "--video-codec",
+        "video_codec",
+        type=click.Choice(["ffmpeg", "vvenc", "hevc", "none"]),
+        default=default,
+        show_default=True,
+        help="Video codec. ffmpeg is embedded VVC; vvenc uses the official VVC encoder (vvencapp); hevc is embedded "
+        "HEVC (x265), several times as fast: the same QP gives about the same accuracy, for more bits; none stores raw "
+        "8-bit samples.",
+    )
+
+
+video_codec_option = encoder_option("ffmpeg")
 hardware_option = click.option(
     "--hardware",
     type=click.Choice(["nvenc", "v4l2m2m", "qsv"]),

@@ -39,6 +39,18 @@ _ROOT = Path(__file__).resolve().parents[2]
 _CODE = "import sys; sys.path[0] = sys.argv[1]; from featcodec.video.worker import main; main()"
 
 
+class LostWorkerError(BitstreamError):
+    """A stream ended the worker that decoded it, or the worker was ended because it took too long.
+
+    Attributes:
+        was_late: it took longer than it may.
+    """
+
+    def __init__(self, message: str, *, was_late: bool) -> None:
+        super().__init__(message)
+        self.was_late = was_late
+
+
 class _WorkerDiedError(Exception):
     """The pipe to a worker ended in the middle of a message."""
 
@@ -208,7 +220,7 @@ class _Worker:
         """Send a stream and wait for the reply.
 
         Raises:
-            BitstreamError: the process ended, or did not answer in time.
+            LostWorkerError: the process ended, or did not answer in time.
         """
         with self._at_most(seconds) as late:
             try:
@@ -218,9 +230,11 @@ class _Worker:
             except (OSError, _WorkerDiedError):
                 self.process.wait()
         if late.is_set():
-            raise BitstreamError(f"its picture takes over {seconds:g} s to decode; encode the image again")
-        raise BitstreamError(
-            f"its picture ends the decoder ({_cause(self.process.returncode)}); encode the image again"
+            raise LostWorkerError(
+                f"its picture takes over {seconds:g} s to decode; encode the image again", was_late=True
+            )
+        raise LostWorkerError(
+            f"its picture ends the decoder ({_cause(self.process.returncode)}); encode the image again", was_late=False
         )
 
     def kill(self) -> None:
