@@ -55,7 +55,7 @@ detector_option = click.option(
     "--detector",
     default="yolov5n",
     show_default=True,
-    help="Name (see `featcodec models`), or path of a YOLOv5 checkpoint (.pt, or .safetensors from `train detector`).",
+    help="Name (see `featcodec models`), or path of a YOLO checkpoint (.pt, or .safetensors from `train detector`).",
 )
 workers_option = click.option(
     "--workers",
