@@ -25,7 +25,8 @@ from featcodec.codec import FeatureCodec
 from featcodec.errors import FeatcodecError, WeightsError, reason_of
 from featcodec.packing.frames import Frame
 from featcodec.privacy.attack import Attack
-from featcodec.privacy.attackers import STRONG_RECNET, find_shipped_attacker
+from featcodec.privacy.attackers import find_shipped_attacker
+from featcodec.privacy.strong_recnet import KIND as STRONG_RECNET
 from featcodec.service.engine import Engine
 from featcodec.service.hub import Hub, SourceState
 
