@@ -24,7 +24,7 @@ from featcodec.service.settings import Settings
 
 REFUSED = "net::ERR_CONNECTION_REFUSED"
 UNAUTHORIZED = "the server responded with a status of"
-PATIENCE = 8_000
+PATIENCE = 60_000
 TOKEN = "open-Sesame_7.~"  # noqa: S105
 
 expect.set_options(timeout=PATIENCE)
@@ -103,6 +103,7 @@ def drop(page: Page, name: str, kind: str, content: bytes) -> None:
         page.dispatch_event("#drop", event, {"dataTransfer": held})
 
 
+@pytest.mark.slow
 def test_a_camera_is_shown_from_its_first_frame_to_its_end(
     server: Running, watch: Callable[..., Watched], street: list[bytes]
 ) -> None:
@@ -190,6 +191,7 @@ def test_what_cannot_be_shown_is_said(server: Running, watch: Callable[..., Watc
     expect(page.locator("#result")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_the_page_says_that_the_server_is_gone_and_comes_back(
     codec: FeatureCodec,
     watch: Callable[..., Watched],
@@ -258,6 +260,7 @@ def test_everything_can_be_done_with_the_keyboard(
 ) -> None:
     (tmp_path / "street.jpg").write_bytes(photo)
     page = watch(server.url).page
+    page.on("filechooser", lambda _: None)  # from now on, the browser opens none of its own
     connected(page)
     seen = []
     for _ in range(8):
@@ -325,6 +328,7 @@ def test_roles_and_names_for_those_who_hear_the_page(
         """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_is_enough(
     codec: FeatureCodec, watch: Callable[..., Watched], street: list[bytes], photo: bytes, scheme: str
