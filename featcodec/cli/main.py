@@ -23,6 +23,7 @@ COMMANDS = (
     "encode",
     "decode",
     "stream",
+    "frigate",
     "serve",
     "evaluate",
     "sweep",

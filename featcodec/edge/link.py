@@ -7,6 +7,7 @@ not come for lost. It then tries to connect with growing pauses, for ever, until
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import ssl
 from collections.abc import Callable, Mapping
@@ -96,6 +97,11 @@ class Link:
 
     async def _hold(self) -> str:
         """One connection, from its beginning to its end. Returns why it ended, if it is worth another try."""
+        # Whoever is cancelled while it says goodbye would leave the connection open.
+        with contextlib.ExitStack() as closing:
+            return await self._hold_until(closing)
+
+    async def _hold_until(self, closing: contextlib.ExitStack) -> str:
         try:
             async with websockets_client.connect(
                 self._url,
@@ -116,6 +122,7 @@ class Link:
                     self._socket = None
                     self.is_open.clear()
                     self._on_lost()
+                    closing.callback(socket.transport.abort)
                 return self._why_closed(socket.close_code, socket.close_reason)
         except (OSError, EOFError, asyncio.TimeoutError, WebSocketException) as error:
             return self._why_failed(error)

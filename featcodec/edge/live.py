@@ -25,8 +25,8 @@ from featcodec.edge.window import Window
 from featcodec.errors import ServiceError
 
 _TOO_MUCH = 429
-_OTHER_NETWORKS = 422
-_UNAUTHORIZED = 401
+OTHER_NETWORKS = 422
+UNAUTHORIZED = 401
 _LOOK_AGAIN = 0.05
 """Seconds after which conditions that depend on time are looked at again."""
 _FORGET = 5.0
@@ -199,7 +199,7 @@ class LiveRun:
 
     def _answered(self, answer: Answer) -> None:
         first, self._is_first_answer = self._is_first_answer, False
-        if answer.status == _UNAUTHORIZED or (first and answer.status == _OTHER_NETWORKS):
+        if answer.status == UNAUTHORIZED or (first and answer.status == OTHER_NETWORKS):
             raise ServiceError(f"the server refuses these frames: {answer.detail or answer.reason or answer.status}")
         flight = None if answer.frame is None else self._flights.pop(answer.frame, None)
         if flight is None:  # of an earlier connection, forgotten, or invented
