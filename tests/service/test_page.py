@@ -141,6 +141,7 @@ def test_a_camera_is_shown_from_its_first_frame_to_its_end(
         seen = card.get_by_role("img", name="What an attacker reconstructs from the stream of North gate")
         expect(seen).to_be_visible()
         assert seen.evaluate("e => e.naturalWidth") > 100
+        expect(card.locator(".when")).to_have_text(re.compile(r"^From frame [0-3]; the boxes are from frame [0-3]$"))
         # The numbers move.
         before = card.locator(".bits").inner_text()
         for stream in street[2:] * 2:

@@ -20,6 +20,7 @@ class Source {
   frame = null;
   received = 0;
   history = [];
+  seen = null;
   gone = false;
   left = 0;
   #find;
@@ -56,7 +57,7 @@ class Source {
     image.src = address;
     image.hidden = false;
     this.#find(".nothing").hidden = true;
-    this.#find(".when").textContent = `From frame ${format.count(frame)}`;
+    this.seen = frame;
   }
 
   withoutAttacker() {
@@ -113,6 +114,9 @@ class Source {
       : late > LATE
         ? `No frame for ${format.count(late)} s`
         : "Live";
+    if (this.seen !== null) {
+      this.#find(".when").textContent = `From frame ${format.count(this.seen)}; the boxes are from frame ${format.count(frame.frame)}`;
+    }
     drawHistory(this.#find(".history"), this.history, now, SPAN);
   }
 
