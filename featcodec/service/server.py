@@ -20,7 +20,6 @@ from featcodec.service.service import Service
 log = logging.getLogger("featcodec.service")
 _SIGNALS = ("SIGTERM", "SIGINT", "SIGHUP")
 _KEEP_ALIVE_SECONDS = 30
-_PING_SECONDS = 20.0
 _BACKLOG = 256
 _CLOSE_SECONDS = 2
 """How long connections may take to close when all is answered."""
@@ -80,8 +79,8 @@ class Server(uvicorn.Server):
                 http=http,
                 ws=websocket,
                 ws_max_size=settings.max_body + _HEADER_BYTES,
-                ws_ping_interval=_PING_SECONDS,
-                ws_ping_timeout=_PING_SECONDS,
+                ws_ping_interval=settings.ping_seconds,
+                ws_ping_timeout=settings.ping_seconds,
                 ws_per_message_deflate=False,  # bitstreams are compressed already
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_CLOSE_SECONDS,
@@ -107,7 +106,8 @@ class Server(uvicorn.Server):
 
 
 def serve(application: FastAPI, listener: socket.socket, started: Callable[[], None] = lambda: None) -> None:
-    """Serve until a signal asks for the end (SIGTERM, SIGINT or SIGHUP). A second one ends at once.
+    """Serve until a signal asks for the end (SIGTERM, SIGINT or SIGHUP). After a second one, it
+    waits for no more answers.
 
     Args:
         application: from `create_application`.
@@ -124,7 +124,8 @@ async def _run(server: Server, listener: socket.socket, started: Callable[[], No
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        server.force_exit = server.should_exit
+        if server.should_exit:
+            server.service.engine.abandon()
         server.should_exit = True
 
     for name in _SIGNALS:

@@ -26,6 +26,7 @@ class Settings:
         decode_seconds: time for the video decoding of one bitstream.
         body_seconds: time in which a request must have come.
         send_seconds: time in which a client must take an answer.
+        ping_seconds: how often a WebSocket is asked whether it lives, and how long it has to answer.
         end_seconds: how long the server waits for answers before it ends.
         workers: bitstreams whose video is decoded at a time, each in a process; and batches at a time on a CPU.
 
@@ -46,6 +47,7 @@ class Settings:
     decode_seconds: float = 10.0
     body_seconds: float = 30.0
     send_seconds: float = 10.0
+    ping_seconds: float = 20.0
     end_seconds: float = 10.0
     workers: int = 0
 

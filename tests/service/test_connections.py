@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hostile import MASKED_HEAD, UPGRADE
 from running import PATIENCE, Running, frame, next_answer
 
 from featcodec.service.connections import RESERVED
@@ -38,12 +39,6 @@ def masked(opcode: int, data: bytes) -> bytes:
     key = os.urandom(4)
     body = bytes(each ^ key[place % 4] for place, each in enumerate(data))
     return struct.pack(">BB", 0x80 | opcode, 0x80 | len(data)) + key + body
-
-
-UPGRADE = (
-    b"GET /v1/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
-)
 
 
 @pytest.mark.parametrize(
@@ -115,6 +110,15 @@ def test_a_client_that_reads_nothing_is_closed(serve: Any) -> None:
         with pytest.raises((ConnectionError, TimeoutError)):  # noqa: PT012
             while True:
                 deaf.sendall(masked(2, b"x" * 20) * 1000)
+    assert started.get("/healthz").status_code == 200
+
+
+def test_a_client_that_is_dead_is_noticed(serve: Any) -> None:
+    """It answers no pings; a frame that never ends keeps it from nothing."""
+    started: Running = serve(ping_seconds=0.2)
+    for more in (b"", MASKED_HEAD):
+        with connection(started, UPGRADE + more) as dead:
+            assert b" 101 " in all_of(dead)
     assert started.get("/healthz").status_code == 200
 
 

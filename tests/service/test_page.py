@@ -24,7 +24,7 @@ from featcodec.service.settings import Settings
 
 REFUSED = "net::ERR_CONNECTION_REFUSED"
 UNAUTHORIZED = "the server responded with a status of"
-PATIENCE = 8_000
+PATIENCE = 60_000
 TOKEN = "open-Sesame_7.~"  # noqa: S105
 
 expect.set_options(timeout=PATIENCE)
@@ -103,13 +103,16 @@ def drop(page: Page, name: str, kind: str, content: bytes) -> None:
         page.dispatch_event("#drop", event, {"dataTransfer": held})
 
 
+@pytest.mark.slow
 def test_a_camera_is_shown_from_its_first_frame_to_its_end(
     server: Running, watch: Callable[..., Watched], street: list[bytes]
 ) -> None:
     page = watch(server.url).page
     connected(page)
     expect(page.get_by_role("heading", name="No camera is connected")).to_be_visible()
-    expect(page.locator("#command")).to_have_text(f"featcodec stream VIDEO --to ws{server.url.removeprefix('http')}")
+    address = f"ws{server.url.removeprefix('http')}"
+    expect(page.locator("#command")).to_have_text(f"featcodec stream VIDEO --to {address} --detector scenes")
+    expect(page.locator("#command-token")).to_be_hidden()
     with server.open("/v1/stream?source=North%20gate") as camera:
         sent = 0
 
@@ -138,6 +141,7 @@ def test_a_camera_is_shown_from_its_first_frame_to_its_end(
         seen = card.get_by_role("img", name="What an attacker reconstructs from the stream of North gate")
         expect(seen).to_be_visible()
         assert seen.evaluate("e => e.naturalWidth") > 100
+        expect(card.locator(".when")).to_have_text(re.compile(r"^From frame [0-3]; the boxes are from frame [0-3]$"))
         # The numbers move.
         before = card.locator(".bits").inner_text()
         for stream in street[2:] * 2:
@@ -190,6 +194,7 @@ def test_what_cannot_be_shown_is_said(server: Running, watch: Callable[..., Watc
     expect(page.locator("#result")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_the_page_says_that_the_server_is_gone_and_comes_back(
     codec: FeatureCodec,
     watch: Callable[..., Watched],
@@ -242,6 +247,7 @@ def test_a_token_is_asked_for_kept_in_the_tab_and_in_no_address(
         page.keyboard.press("Enter")
         connected(page)
         expect(page.locator("#token-form")).to_be_hidden()
+        expect(page.locator("#command-token")).to_contain_text("FEATCODEC_TOKEN")
         drop(page, "street.jpg", "image/jpeg", photo)
         expect(page.locator("#picture-status")).to_contain_text("street.jpg at QP 38")
         page.reload()
@@ -258,6 +264,7 @@ def test_everything_can_be_done_with_the_keyboard(
 ) -> None:
     (tmp_path / "street.jpg").write_bytes(photo)
     page = watch(server.url).page
+    page.on("filechooser", lambda _: None)  # from now on, the browser opens none of its own
     connected(page)
     seen = []
     for _ in range(8):
@@ -325,6 +332,7 @@ def test_roles_and_names_for_those_who_hear_the_page(
         """)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_contrast_is_enough(
     codec: FeatureCodec, watch: Callable[..., Watched], street: list[bytes], photo: bytes, scheme: str
@@ -433,12 +441,34 @@ def test_what_a_hostile_server_says_is_text(server: Running, browser: Browser) -
     expect(card).to_be_visible()
     expect(card.locator(".list")).to_have_text(f"1 × {HOSTILE}")
     expect(page.locator("#detector")).to_have_text(HOSTILE)
+    assert re.fullmatch(r"featcodec stream VIDEO --to ws://[\d.:]+", page.locator("#command").text_content() or "")
     assert page.get_by_role("article").count() == 32
     expect(card.locator(".intercepted")).to_be_hidden()
     assert page.locator("img[src=x]").count() == 0
     context.close()
     assert watched.complaints == []
     assert not any(address.endswith("/x") for address in watched.asked)
+
+
+def test_what_comes_after_the_end_of_a_camera_brings_no_card_back(
+    server: Running, watch: Callable[..., Watched]
+) -> None:
+    """The server may still be at work on the last frames."""
+    dot = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(dot, "JPEG")
+    last = {"type": "frame", "source": "gate", "width": 10, "height": 10, "detections": []}
+    seen = {"type": "interceptor", "source": "gate", "frame": 1, "jpeg": base64.b64encode(dot.getvalue()).decode()}
+    page = watch("about:blank").page
+    page.route_web_socket(
+        re.compile("/v1/live$"),
+        lambda socket: [
+            socket.send(json.dumps(message))
+            for message in ({"type": "hello"}, last, seen, {"type": "gone", "source": "gate"}, last, seen)
+        ],
+    )
+    page.goto(server.url)
+    expect(page.locator(".fresh")).to_have_text("Disconnected")
+    expect(page.get_by_role("article")).to_have_count(0)
 
 
 def test_a_tab_that_nobody_sees_lets_the_server_rest(server: Running, watch: Callable[..., Watched]) -> None:

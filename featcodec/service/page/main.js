@@ -36,9 +36,19 @@ function greet({ detector, attacker, token }) {
   sources.clear();
   closeForm(token);
   get("detector").textContent = detector;
+  writeCommand(detector);
+  get("command-token").hidden = !token;
   get("attacker").textContent = attacker ? `the attacker ${attacker}, which comes with these networks` : "an attacker, if one comes with the networks (here, none does)";
   sources.attacker = Boolean(attacker);
   picture.resume();
+}
+
+/** Say how a camera is connected. The name comes from the server: people will copy the command into a shell. */
+function writeCommand(detector) {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const server = `${scheme}://${location.host}${location.pathname.replace(/\/$/, "")}`;
+  const networks = /^\w[\w.-]*$/.test(detector) ? ` --detector ${detector}` : "";
+  get("command").textContent = `featcodec stream VIDEO --to ${server}${networks}`;
 }
 
 /** Say in which state the connection is. While it tries again and again, nothing new is said. */
@@ -85,7 +95,6 @@ get("score").addEventListener("input", () => {
 get("retry").addEventListener("click", () => connection.open());
 onToken(() => connection.open());
 
-get("command").textContent = `featcodec stream VIDEO --to ${location.protocol === "https:" ? "wss" : "ws"}://${location.host}${location.pathname.replace(/\/$/, "")}`;
 setInterval(showTotals, TOTALS_EVERY);
 requestAnimationFrame(draw);
 connection.open();

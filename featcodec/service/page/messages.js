@@ -45,6 +45,7 @@ export function readMessage(data) {
       return {
         type: "frame",
         source,
+        frame: number(value.frame),
         width: number(value.width, 65_535),
         height: number(value.height, 65_535),
         detections: detections(value.detections),

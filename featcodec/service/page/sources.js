@@ -6,6 +6,7 @@ import * as format from "./format.js";
 const MAX_SOURCES = 32;
 const SPAN = 60;
 const LATE = 3;
+const STRAY = 1;
 const FAREWELL = 6_000;
 const NUMBERS_EVERY = 500;
 const LISTS_EVERY = 2_000;
@@ -19,7 +20,9 @@ class Source {
   frame = null;
   received = 0;
   history = [];
+  seen = null;
   gone = false;
+  left = 0;
   #find;
   #listed = 0;
   #numbered = 0;
@@ -54,7 +57,7 @@ class Source {
     image.src = address;
     image.hidden = false;
     this.#find(".nothing").hidden = true;
-    this.#find(".when").textContent = `From frame ${format.count(frame)}`;
+    this.seen = frame;
   }
 
   withoutAttacker() {
@@ -111,11 +114,15 @@ class Source {
       : late > LATE
         ? `No frame for ${format.count(late)} s`
         : "Live";
+    if (this.seen !== null) {
+      this.#find(".when").textContent = `From frame ${format.count(this.seen)}; the boxes are from frame ${format.count(frame.frame)}`;
+    }
     drawHistory(this.#find(".history"), this.history, now, SPAN);
   }
 
   leave() {
     this.gone = true;
+    this.left = seconds();
     this.card.classList.add("gone");
     this.redraw();
   }
@@ -143,8 +150,10 @@ export class Sources {
     source?.show(message);
   }
 
+  /** A reconstruction. It takes a while, so its source may have gone; then it brings no card back. */
   interceptor(message) {
-    this.#source(message.source)?.intercepted(message);
+    const source = this.#sources.get(message.source);
+    if (source && !source.gone) source.intercepted(message);
   }
 
   /** A source has gone: its card stays for a moment, so that one sees which it was. */
@@ -185,6 +194,7 @@ export class Sources {
   #source(name) {
     const known = this.#sources.get(name);
     if (known && !known.gone) return known;
+    if (known && seconds() - known.left < STRAY) return null; // a frame that was still in work
     if (known) this.#remove(known);
     if (this.#sources.size >= MAX_SOURCES) return null;
     const source = new Source(name, this.#number++);
