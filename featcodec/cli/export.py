@@ -25,9 +25,12 @@ from featcodec.cli.options import (
 
 if TYPE_CHECKING:
     from featcodec.export.folder import Exported
+    from featcodec.export.verification import Agreement
 
-_DRAWN, _MOST_COMPARED = 4, 16
-"""Pictures that are drawn if none are given, and of those that are given: so many are compared sample by sample."""
+_DRAWN = 4
+"""Pictures that are drawn, if none are given."""
+_MOST_COMPARED, _MOST_CALIBRATING = 16, 32
+"""Of the pictures that are given, so many are compared sample by sample, and so many find the ranges of int8."""
 
 
 @click.command("export")
@@ -77,6 +80,18 @@ _DRAWN, _MOST_COMPARED = 4, 16
 @click.option(
     "--annotations", type=PathOrAddress(), default=None, help="COCO annotations of --verify: AP50 is compared, too."
 )
+@click.option(
+    "--int8",
+    is_flag=True,
+    help="Quantize the edge to 8-bit integers, and say what that costs. Streams name the same networks.",
+)
+@click.option(
+    "--calibrate",
+    multiple=True,
+    metavar="SRC",
+    help="With --int8: images like those of the camera, to find ranges with; up to 32 of them are taken. May be "
+    "repeated. [default: those of --verify]",
+)
 @overwrite_option
 @json_option
 def command(
@@ -94,6 +109,8 @@ def command(
     qp: int,
     verify: tuple[str, ...],
     annotations: Path | None,
+    int8: bool,
+    calibrate: tuple[str, ...],
     overwrite: bool,
     as_json: bool,
 ) -> int:
@@ -104,17 +121,28 @@ def command(
     Height, width and batch are free. Both files are compared with PyTorch first; if they differ, nothing is written.
     """
     from featcodec.evaluation.dataset import open_dataset
-    from featcodec.export.folder import drawn_pictures, export_codec
+    from featcodec.export.folder import Trial, drawn_pictures, export_codec
     from featcodec.images.annotations import read_annotations
     from featcodec.images.reading import IMAGE_SUFFIXES, read_image
     from featcodec.system.paths import expand_sources
 
     if annotations is not None and not verify:
         raise click.UsageError("--annotations are those of --verify; give --verify too")
+    if calibrate and not int8:
+        raise click.UsageError("--calibrate is for --int8; give --int8 too")
+    if int8 and not (calibrate or verify):
+        raise click.UsageError("--int8 needs images like those of the camera; give --calibrate or --verify")
     sources = expand_sources(verify, IMAGE_SUFFIXES, "images") if verify else []
     dataset = None
     if annotations is not None:
         dataset = open_dataset(sources, read_annotations(annotations, complain), note=complain)
+    compared = [read_image(source.path) for source in sources[:_MOST_COMPARED]]
+    pictures = compared or drawn_pictures(_DRAWN)
+    calibration = None
+    if int8:
+        listed = expand_sources(calibrate, IMAGE_SUFFIXES, "images") if calibrate else sources
+        step = -(-len(listed) // _MOST_CALIBRATING)
+        calibration = [read_image(source.path) for source in listed[::step]]
     codec = load_codec(
         detector,
         bottleneck,
@@ -133,10 +161,9 @@ def command(
     exported = export_codec(
         codec,
         output,
-        [read_image(source.path) for source in sources[:_MOST_COMPARED]] if sources else drawn_pictures(_DRAWN),
+        Trial(pictures, dataset, calibration),
         detector=Path(detector).stem,
         default_qp=qp,
-        dataset=dataset,
         overwrite=overwrite,
         watch=lambda images: progress(images, len(images), "verify"),
     )
@@ -152,14 +179,22 @@ def _as_json(exported: Exported, output: Path) -> dict[str, object]:
         "output": str(output),
         "fingerprint": exported.model.fingerprint,
         "bytes": exported.sizes,
-        "samples": {**asdict(exported.agreement), "share": exported.agreement.share},
+        "precision": exported.model.precision,
+        "samples": _figures(exported.agreement),
+        "int8_samples": _figures(exported.int8_agreement),
+        "int8_speed": exported.int8_speed,
         "ap50": exported.accuracy or None,
     }
+
+
+def _figures(agreement: Agreement | None) -> dict[str, object] | None:
+    return None if agreement is None else {**asdict(agreement), "share": agreement.share}
 
 
 def _show(exported: Exported, output: Path) -> None:
     from featcodec.export.accuracy import PYTORCH
     from featcodec.export.folder import FLOAT32
+    from featcodec.export.int8 import INT8
 
     agreement, accuracy = exported.agreement, exported.accuracy
     files = ", ".join(f"{name} {size / 1e6:.1f} MB" for name, size in exported.sizes.items() if name.endswith(".onnx"))
@@ -168,5 +203,11 @@ def _show(exported: Exported, output: Path) -> None:
         f"samples of {agreement.pictures} pictures: {agreement.differing} of {agreement.samples:,} differ from PyTorch "
         f"({agreement.share:.4%}), by at most {agreement.largest}"
     )
+    if (other := exported.int8_agreement) is not None:
+        click.echo(
+            f"int8: {other.share:.1%} of the samples differ, by {other.mean:.2f} in the mean and at most "
+            f"{other.largest}; {exported.int8_speed:.2f} times as fast as float32 on one core of this machine"
+        )
     if accuracy:
-        click.echo(f"AP50: {accuracy[PYTORCH]:.2f} by PyTorch, {accuracy[FLOAT32]:.2f} by ONNX")
+        names = {PYTORCH: "PyTorch", FLOAT32: "ONNX", INT8: "int8"}
+        click.echo("AP50: " + ", ".join(f"{value:.2f} by {names[name]}" for name, value in accuracy.items()))

@@ -7,6 +7,7 @@ import ipaddress
 import logging
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
@@ -14,13 +15,15 @@ from featcodec.cli.console import complain, with_options
 from featcodec.cli.options import (
     box_filter,
     image_size_option,
-    load_codec,
     model_options,
     precision_option,
     profile_option,
     restoration_option,
 )
 from featcodec.errors import FeatcodecError, in_one_line, reason_of
+
+if TYPE_CHECKING:
+    from featcodec.service.settings import Settings
 
 _MOST_TOKEN_BYTES = 1 << 12
 _WAIT_ON_A_GPU = 5.0
@@ -71,7 +74,7 @@ _WAIT_ON_A_GPU = 5.0
     "frames of a batch one by one; else 5]",
 )
 @click.option(
-    "--max-queue", type=click.IntRange(1), default=32, show_default=True, help="Most frames that wait; more get 429."
+    "--max-queue", type=click.IntRange(1), default=16, show_default=True, help="Most frames that wait; more get 429."
 )
 @click.option(
     "--max-bytes",
@@ -85,7 +88,7 @@ _WAIT_ON_A_GPU = 5.0
 @click.option(
     "--max-in-flight",
     type=click.IntRange(1),
-    default=8,
+    default=4,
     show_default=True,
     help="Most frames of a source that are not answered yet; more get 429.",
 )
@@ -123,6 +126,27 @@ _WAIT_ON_A_GPU = 5.0
     default=None,
     help="Processes that decode video. [default: one per core]",
 )
+@click.option(
+    "--ray", is_flag=True, help="Serve by Ray Serve: replicas that Ray replaces, on all machines of a cluster."
+)
+@click.option(
+    "--cluster", metavar="ADDRESS", default=None, help="With --ray: auto, local or ray://HOST:10001. [default: local]"
+)
+@click.option(
+    "--replicas", type=click.IntRange(1, 10_000), default=None, help="With --ray: how many servers. [default: 2]"
+)
+@click.option(
+    "--max-replicas",
+    type=click.IntRange(1, 10_000),
+    default=None,
+    help="With --ray: how many servers Ray may start when there is more work. [default: as --replicas]",
+)
+@click.option(
+    "--replica-cpus",
+    type=click.FloatRange(0.01, 1024),
+    default=None,
+    help="With --ray: cores of each server, which has as many --workers. [default: 1]",
+)
 def command(
     host: str,
     port: int,
@@ -153,13 +177,23 @@ def command(
     decode_seconds: float,
     end_seconds: float,
     workers: int | None,
+    ray: bool,
+    cluster: str | None,
+    replicas: int | None,
+    max_replicas: int | None,
+    replica_cpus: float | None,
 ) -> int:
     """Serve detections: bitstreams come in by HTTP or WebSocket, detections go out.
 
     The page of the server shows what its cameras see. It ends by Ctrl-C or SIGTERM when all that it took is answered.
     Give a token where others can reach it, and put a proxy with TLS before it: the token is sent as it is.
     """
+    if not ray and (cluster, replicas, max_replicas, replica_cpus) != (None,) * 4:
+        raise click.UsageError("--cluster, --replicas, --max-replicas and --replica-cpus need --ray")
+    if ray and workers is not None:
+        raise click.UsageError("--workers is for one server; with --ray, give --replica-cpus")
     try:
+        from featcodec.codec import FeatureCodec
         from featcodec.service import server
         from featcodec.service.application import create_application
     except ImportError as error:
@@ -181,21 +215,25 @@ def command(
         end_seconds=end_seconds,
         workers=workers or 0,
     )
+    networks: dict[str, Any] = {
+        "detector": detector,
+        "bottleneck": bottleneck,
+        "layout": layout,
+        "device": device,
+        "half": half,
+        "precision": precision,
+        "restoration": restoration,
+        "video_codec": video_codec,
+        "profile": profile,
+        "image_size": image_size,
+        "boxes": box_filter(conf, iou, max_det),
+    }
+    if ray:
+        _serve_on_ray(networks, settings, host, port, cluster, replicas or 2, max_replicas, replica_cpus or 1.0)
+        return 0
     _log_to_stderr()
     with contextlib.closing(server.listen(host, port)) as listener:
-        codec = load_codec(
-            detector,
-            bottleneck,
-            layout,
-            device,
-            half,
-            precision=precision,
-            restoration=restoration,
-            video_codec=video_codec,
-            profile=profile,
-            image_size=image_size,
-            boxes=box_filter(conf, iou, max_det),
-        )
+        codec = FeatureCodec.load(**networks)
         if batch_wait_ms is None and codec.model.device.type != "cpu":
             settings = replace(settings, batch_wait_ms=_WAIT_ON_A_GPU)
         if settings.token is None and not _is_loopback(listener.getsockname()[0]):
@@ -203,6 +241,34 @@ def command(
         application = create_application(codec, settings, detector=Path(detector).stem)
         server.serve(application, listener, lambda: click.echo(f"serving {server.url_of(listener)}"))
     return 0
+
+
+def _serve_on_ray(
+    networks: dict[str, Any],
+    settings: Settings,
+    host: str,
+    port: int,
+    cluster: str | None,
+    replicas: int,
+    most: int | None,
+    cpus: float,
+) -> None:
+    """Serve by Ray Serve, until a signal asks for the end."""
+    from featcodec.service.many import Build, serve_on_ray
+    from featcodec.service.server import listen
+
+    with contextlib.closing(listen(host, port)) as listener:  # Ray would try other ports, or say less
+        port = listener.getsockname()[1]
+    serve_on_ray(
+        cluster or "local",
+        lambda url: click.echo(f"serving {url}"),
+        build=Build(networks, settings),
+        host=host,
+        port=port,
+        replicas=replicas,
+        most_replicas=max(replicas, most or 0),
+        cpus=cpus,
+    )
 
 
 def _token(token: str | None, file: Path | None) -> str | None:

@@ -19,6 +19,7 @@ from typing import Any
 from featcodec.errors import FeatcodecError, InputError, reason_of
 
 LOCAL, AUTO = "local", "auto"
+DATA, SERVE = "ray.data", "ray.serve"
 _QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -38,8 +39,11 @@ _SECONDS_TO_END = 10
 _REMEDY = "give auto, local, HOST:6379 or ray://HOST:10001; if its nodes share a token, set RAY_AUTH_MODE=token"
 
 
-def import_ray() -> Any:
-    """Return the module ray, with Ray Data loaded.
+def import_ray(library: str = DATA) -> Any:
+    """Return the module ray, with one of its libraries loaded.
+
+    Args:
+        library: `DATA` or `SERVE`.
 
     Raises:
         FeatcodecError: it is not installed.
@@ -48,26 +52,29 @@ def import_ray() -> Any:
         os.environ.setdefault(name, value)
     try:
         import ray  # noqa: PLC0415
-        import ray.data  # noqa: PLC0415
+
+        importlib.import_module(library)
     except ImportError as error:
-        raise FeatcodecError(f"a cluster needs Ray ({reason_of(error)}); pip install 'featcodec[cluster]'") from None
+        extra = "cluster" if library == DATA else "serve-ray"
+        raise FeatcodecError(f"a cluster needs Ray ({reason_of(error)}); pip install 'featcodec[{extra}]'") from None
     return ray
 
 
 @contextlib.contextmanager
-def connected(address: str) -> Iterator[None]:
+def connected(address: str, library: str = DATA) -> Iterator[None]:
     """Be connected to a cluster. A cluster that is connected already stays so. Meanwhile, torch is imported.
 
     Args:
         address: `auto` (the cluster that $RAY_ADDRESS names or that runs on this machine), `local` (a new one on this
             machine, which ends with the block), or an address such as ray://HOST:10001.
+        library: what of Ray is needed: `DATA` or `SERVE`.
 
     Raises:
         FeatcodecError: Ray is not installed.
         InputError: there is no cluster at the address.
     """
-    ray = import_ray()
-    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    ray = import_ray(library)
+    logging.getLogger(library).setLevel(logging.CRITICAL)
     _ignore_warnings()
     if ray.is_initialized():
         yield
@@ -109,6 +116,8 @@ def _ignore_warnings() -> None:
 
 def _end_executors() -> None:
     """End the threads of Ray Data. After an interrupt they may run on, and a call to Ray would abort this process."""
+    if DATA not in sys.modules:
+        return
     from ray.data._internal.execution.streaming_executor import StreamingExecutor  # noqa: PLC0415
 
     for thread in threading.enumerate():

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from featcodec.bitstream import HEVC
 from featcodec.codec import DEFAULT_QP, FeatureCodec
 from featcodec.edge.encoder import FRAMES, PICTURES
 from featcodec.edge.model_file import CLOUD_FILE, EDGE_FILE, FORMAT, MODEL_FILE, ModelFile
@@ -22,6 +23,7 @@ from featcodec.evaluation.dataset import Dataset
 from featcodec.export.accuracy import MOST_LOST, PYTORCH, Watch, measure_accuracy
 from featcodec.export.graphs import OPSET, check_installed, onnx_of
 from featcodec.export.halves import CLOUD_INPUTS, CloudHalf, EdgeHalf, frame_unit
+from featcodec.export.int8 import INT8, quantized_edge, speed_ratio
 from featcodec.export.verification import (
     MOST_DIFFERING,
     Agreement,
@@ -31,10 +33,9 @@ from featcodec.export.verification import (
 )
 from featcodec.images.letterbox import MAX_IMAGE_SIZE
 from featcodec.system.batching import cores
-from featcodec.system.files import exists_error
+from featcodec.system.files import exists_error, write_atomically
 from featcodec.system.folders import atomic_folder
 from featcodec.version import __version__
-from featcodec.video import open_video_codec
 
 FLOAT32 = "float32"
 _ENDINGS = (".onnx", ".json")
@@ -48,25 +49,43 @@ class Exported:
 
     Attributes:
         model: the content of `model.json`.
-        agreement: of `edge.onnx` with PyTorch.
-        accuracy: AP50 in percent by name (`PYTORCH`, float32), if there was a set to measure it on.
+        agreement: of the float32 edge with PyTorch.
+        accuracy: AP50 in percent by name (`PYTORCH`, float32, int8), if there was a set to measure it on.
         sizes: bytes of each file.
+        int8_agreement: of the int8 edge with PyTorch, if it was asked for.
+        int8_speed: how many times as fast as float32 the int8 edge is, on one core.
     """
 
     model: ModelFile
     agreement: Agreement
     accuracy: dict[str, float]
     sizes: dict[str, int]
+    int8_agreement: Agreement | None = None
+    int8_speed: float | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What an export is tried on.
+
+    Attributes:
+        pictures: to compare samples and predictions on; (height, width, 3) uint8 RGB, at least one, better four.
+        dataset: images and annotations, if AP50 shall be compared.
+        calibration: pictures like those of the camera, at least one, if the edge shall be quantized to int8.
+    """
+
+    pictures: Sequence[npt.NDArray[np.uint8]]
+    dataset: Dataset | None = None
+    calibration: Sequence[npt.NDArray[np.uint8]] | None = None
 
 
 def export_codec(
     codec: FeatureCodec,
     folder: Path,
-    pictures: Iterable[npt.NDArray[np.uint8]],
+    trial: Trial,
     *,
     detector: str,
     default_qp: int = DEFAULT_QP,
-    dataset: Dataset | None = None,
     overwrite: bool = False,
     watch: Watch[Any] = iter,
 ) -> Exported:
@@ -75,10 +94,9 @@ def export_codec(
     Args:
         codec: float32, on the CPU.
         folder: where `edge.onnx`, `cloud.onnx` and `model.json` go.
-        pictures: to compare samples and predictions on; (height, width, 3) uint8 RGB, at least one.
+        trial: what the result is compared on.
         detector: the detector's name, for people.
         default_qp: what an edge uses if it is not told, 0 to 63.
-        dataset: images and annotations for AP50, if it shall be compared.
         overwrite: replace an older exported model.
         watch: as in `measure_accuracy`.
 
@@ -90,66 +108,100 @@ def export_codec(
     """
     check_installed()
     if codec.model.device.type != "cpu" or codec.model.detector.dtype != torch.float32:
-        raise InputError(
-            "only networks in float32 on the CPU can be exported; use `device` cpu and `precision` float32"
-        )
+        raise InputError("only networks in float32 on the CPU can be exported; use `device` cpu, `precision` float32")
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise exists_error(folder)
-    edge, cloud = make_graphs(codec)
-    edge_session, cloud_session = (open_session(each, cores()) for each in (edge, cloud))
-    batches = check_pictures(codec, pictures)
-    agreement = compare_samples(codec, edge_session, batches)
+    edge, cloud = make_edge(codec), make_cloud(codec)
+    cloud_session, edges = open_session(cloud, cores()), {FLOAT32: open_session(edge, cores())}
+    batches = check_pictures(codec, trial.pictures)
+    agreement = compare_samples(codec, edges[FLOAT32], batches)
     _refuse_other_samples(agreement)
     check_predictions(codec, cloud_session, batches)
+    int8_agreement, int8_speed = None, None
+    if trial.calibration is not None:
+        edge, int8_speed = _quantized(codec, edge, trial.calibration)
+        edges[INT8] = open_session(edge, cores())
+        int8_agreement = compare_samples(codec, edges[INT8], batches)
     accuracy: dict[str, float] = {}
-    if dataset is not None:
-        qp = min(default_qp, open_video_codec("hevc").standard.max_qp)
-        accuracy = measure_accuracy(codec, {FLOAT32: edge_session}, cloud_session, dataset, qp, watch)
+    if trial.dataset is not None:
+        qp = min(default_qp, HEVC.max_qp)
+        accuracy = measure_accuracy(codec, edges, cloud_session, trial.dataset, qp, watch)
         _refuse_other_accuracy(accuracy)
-    model = _model_file(codec, detector, default_qp, edge, cloud)
+    model = model_file_of(codec, detector, default_qp, [*edges][-1], edge, cloud)
     files = {EDGE_FILE: edge, CLOUD_FILE: cloud, MODEL_FILE: model.to_json()}
-    _write(folder, files, overwrite=overwrite)
-    return Exported(model, agreement, accuracy, {name: len(data) for name, data in files.items()})
+    with atomic_folder(folder, _ENDINGS, overwrite=overwrite) as part:
+        for name, data in files.items():
+            write_atomically(part / name, data)
+    sizes = {name: len(data) for name, data in files.items()}
+    return Exported(model, agreement, accuracy, sizes, int8_agreement, int8_speed)
 
 
-def make_graphs(codec: FeatureCodec) -> tuple[bytes, bytes]:
-    """`edge.onnx` and `cloud.onnx`, not compared with anything yet.
+def _quantized(codec: FeatureCodec, edge: bytes, calibration: Iterable[npt.NDArray[np.uint8]]) -> tuple[bytes, float]:
+    """The edge in int8, and how many times as fast it is."""
+    pictures = [codec.letterbox(picture).pixels for picture in calibration]
+    made = quantized_edge(edge, pictures)
+    _checked(made)
+    return made, speed_ratio(open_session(edge, 1), open_session(made, 1), pictures[0])
+
+
+def make_edge(codec: FeatureCodec) -> bytes:
+    """`edge.onnx`, not compared with anything yet.
 
     Raises:
         WeightsError: torch.onnx cannot export the networks.
     """
     batch, rows, columns = _EXAMPLE
     stride = codec.model.detector.stride
-    high, wide = frame_unit(codec)
-    free_batch = torch.export.Dim("batch", min=1)
-    free_rows, free_columns = (
-        torch.export.Dim(name, min=1, max=MAX_IMAGE_SIZE // stride) for name in ("rows", "columns")
-    )
+    free_batch, free_rows, free_columns = _free_axes(stride)
     pictures = torch.zeros((batch, rows * stride, columns * stride, 3), dtype=torch.uint8)
-    edge = onnx_of(
-        EdgeHalf(codec).eval(),
-        [pictures],
-        [{0: free_batch, 1: stride * free_rows, 2: stride * free_columns}],
-        [PICTURES],
-        [FRAMES],
-    )
+    free = [{0: free_batch, 1: stride * free_rows, 2: stride * free_columns}]
+    return _checked(onnx_of(EdgeHalf(codec).eval(), [pictures], free, [PICTURES], [FRAMES]))
+
+
+def make_cloud(codec: FeatureCodec) -> bytes:
+    """`cloud.onnx`, not compared with anything yet.
+
+    Raises:
+        WeightsError: torch.onnx cannot export the networks.
+    """
+    batch, rows, columns = _EXAMPLE
+    high, wide = frame_unit(codec)
+    free_batch, free_rows, free_columns = _free_axes(codec.model.detector.stride)
     frames = torch.zeros((batch, rows * high, columns * wide), dtype=torch.uint8)
-    outputs = 1 + bool(codec.model.detector.task.masks)
-    cloud = onnx_of(
-        CloudHalf(codec).eval(),
-        [frames, torch.full((batch,), DEFAULT_QP)],
-        [{0: free_batch, 1: high * free_rows, 2: wide * free_columns}, {0: free_batch}],
-        CLOUD_INPUTS,
-        [f"output{number}" for number in range(outputs)],  # ultralytics' names
-    )
-    for data in (edge, cloud):
-        check_onnx(data)
-        if len(data) > MAX_ONNX_BYTES:
-            raise WeightsError(f"an ONNX file of {len(data) >> 20} MiB is over the limit; use a smaller `detector`")
-    return edge, cloud
+    free = [{0: free_batch, 1: high * free_rows, 2: wide * free_columns}, {0: free_batch}]
+    outputs = [f"output{number}" for number in range(1 + bool(codec.model.detector.task.masks))]  # ultralytics' names
+    examples = [frames, torch.full((batch,), DEFAULT_QP)]
+    return _checked(onnx_of(CloudHalf(codec).eval(), examples, free, CLOUD_INPUTS, outputs))
 
 
-def _model_file(codec: FeatureCodec, detector: str, default_qp: int, edge: bytes, cloud: bytes) -> ModelFile:
+def _free_axes(stride: int) -> list[Any]:
+    """Batch, and height and width in strides."""
+    most = MAX_IMAGE_SIZE // stride
+    limits = {"batch": {}, "rows": {"max": most}, "columns": {"max": most}}
+    return [torch.export.Dim(name, min=1, **limit) for name, limit in limits.items()]
+
+
+def _checked(data: bytes) -> bytes:
+    check_onnx(data)
+    if len(data) > MAX_ONNX_BYTES:
+        raise WeightsError(f"an ONNX file of {len(data) >> 20} MiB is over the limit; use a smaller `detector`")
+    return data
+
+
+def model_file_of(
+    codec: FeatureCodec, detector: str, default_qp: int, precision: str, edge: bytes, cloud: bytes
+) -> ModelFile:
+    """The content of `model.json`.
+
+    Args:
+        codec: what was exported.
+        detector, default_qp: as in `export_codec`.
+        precision: float32 or int8.
+        edge, cloud: the bytes of the ONNX files.
+
+    Raises:
+        WeightsError: no edge would read it.
+    """
     model, packing, task = codec.model, codec.packing, codec.model.detector.task
     stride = model.detector.stride
     tensors = tuple((channels, stride // width) for channels, _, width in model.tensor_shapes(stride, stride))
@@ -158,7 +210,7 @@ def _model_file(codec: FeatureCodec, detector: str, default_qp: int, edge: bytes
         featcodec=__version__,
         detector=detector,
         fingerprint=codec.fingerprint.hex(),
-        precision=FLOAT32,
+        precision=precision,
         bottleneck=model.bottleneck is not None,
         split=model.split,
         stride=stride,
@@ -200,12 +252,6 @@ def _refuse_other_accuracy(accuracy: dict[str, float]) -> None:
             f"AP50 is {accuracy[FLOAT32]:.2f} by ONNX and {accuracy[PYTORCH]:.2f} by PyTorch, which differ by over "
             f"{MOST_LOST}; nothing is written; give more images to `verify`"
         )
-
-
-def _write(folder: Path, files: dict[str, bytes], *, overwrite: bool) -> None:
-    with atomic_folder(folder, _ENDINGS, overwrite=overwrite) as part:
-        for name, data in files.items():
-            (part / name).write_bytes(data)
 
 
 def drawn_pictures(count: int) -> Sequence[npt.NDArray[np.uint8]]:

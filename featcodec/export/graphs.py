@@ -54,7 +54,7 @@ def onnx_of(
     """
     import onnx  # noqa: PLC0415  (an optional library)
 
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         try:
             program: Any = torch.onnx.export(
                 network,
@@ -79,8 +79,8 @@ def onnx_of(
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep torch.onnx and what it uses from printing, warning and logging."""
+def quiet() -> Iterator[None]:
+    """Keep torch.onnx, ONNX Runtime's quantization and what they use from printing, warning and logging."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

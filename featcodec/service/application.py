@@ -46,13 +46,16 @@ PAGE = Path(__file__).parent / "page"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
-def create_application(codec: FeatureCodec, settings: Settings | None = None, *, detector: str = "") -> FastAPI:
+def create_application(
+    codec: FeatureCodec, settings: Settings | None = None, *, detector: str = "", is_ready_first: bool = False
+) -> FastAPI:
     """The application of one codec.
 
     Args:
         codec: the networks that decode, and the video codec.
         settings: the bounds.
         detector: the name that pages show.
+        is_ready_first: start up only when networks and decoders work, instead of answering /healthz meanwhile.
 
     Returns:
         the application; `application.state.service` is its `Service`.
@@ -63,6 +66,8 @@ def create_application(codec: FeatureCodec, settings: Settings | None = None, *,
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.start()
+        if is_ready_first:
+            await service.ready()
         try:
             yield
         finally:

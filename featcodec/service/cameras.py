@@ -16,6 +16,8 @@ from featcodec.service.sockets import POLICY, UNSUPPORTED, GoneError, close, con
 
 DEFAULT_SOURCE = "camera"
 MOST_CHARACTERS = 64
+_TASKS_PER_FRAME = 2
+"""Tasks per frame that may be in work: besides those, answers that are being sent."""
 
 
 async def serve_source(service: Service, socket: WebSocket) -> None:
@@ -41,6 +43,7 @@ class _Source:
         self._socket = socket
         self._state = service.hub.open_source(name)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._in_work = 0
         self._run = asyncio.current_task()
         self._is_gone = False
 
@@ -86,10 +89,13 @@ class _Source:
             await self._refuse(ending(), message)
         elif len(message.stream) > settings.max_body:
             await self._refuse(too_long(settings.max_body), message)
-        elif len(self._tasks) >= settings.max_in_flight:
+        elif self._in_work >= settings.max_in_flight:
             detail = f"{settings.max_in_flight} frames of this source are not answered yet; send fewer per second"
             await self._refuse(RefusedError(429, "in_flight", detail), message)
         else:
+            if len(self._tasks) >= _TASKS_PER_FRAME * settings.max_in_flight:  # the client reads slowly
+                await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+            self._in_work += 1
             task = asyncio.create_task(self._work(message))
             for tasks in (self._tasks, self._service.frames):
                 tasks.add(task)
@@ -111,8 +117,10 @@ class _Source:
                 self._service.metrics.received.inc(size)
                 outcome = await self._service.decode(message.stream)
         except RefusedError as error:
+            self._in_work -= 1
             await self._refuse(error, message)
             return
+        self._in_work -= 1  # before the answer is sent: a client may send the next frame as soon as it has it
         answer = answer_of(outcome, size, message.number, message.captured)
         self._service.hub.show(self._state, answer)
         self._service.interceptor.see(self._state, message.number, outcome.side_info, outcome.frame)

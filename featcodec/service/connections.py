@@ -17,6 +17,8 @@ RESERVED = 16
 _MOST_HEAD_BYTES = 64 << 10
 _MOST_PIPELINED = 8
 _MOST_UNSENT_BYTES = 1 << 20
+_DROP_SECONDS = 2.0
+_ABNORMAL = 1006
 _FULL_TEXT = b"too many connections are open; try again later"
 _FULL = (
     b"HTTP/1.1 429 Too Many Requests\r\nretry-after: 1\r\nconnection: close\r\ncontent-type: text/plain\r\n"
@@ -119,6 +121,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     bounds: Settings
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._is_dropping = False
         self._send_timer: asyncio.TimerHandle | None = None
         super().connection_made(transport)
 
@@ -127,9 +130,32 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        if self._is_dropping:
+            return
         super().data_received(data)
         if self.transport.get_write_buffer_size() > _MOST_UNSENT_BYTES:
             self.transport.abort()
+
+    def handle_parser_exception(self) -> None:
+        """Say why with a close frame, and drop what still comes for a moment.
+
+        uvicorn closes at once. But a connection that is closed while bytes come is reset, and then the client does not
+        see the close frame.
+        """
+        said = self.conn.close_sent
+        self.queue.put_nowait(
+            {
+                "type": "websocket.disconnect",
+                "code": _ABNORMAL if said is None else said.code,
+                "reason": "" if said is None else said.reason,
+            }
+        )
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = self._is_dropping = True
+        if self.read_paused:
+            self.read_paused = False
+            self.transport.resume_reading()
+        self.close_timer = self.loop.call_later(_DROP_SECONDS, self.transport.close)
 
     def pause_writing(self) -> None:
         super().pause_writing()

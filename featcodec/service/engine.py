@@ -86,9 +86,11 @@ class Engine:
         self._in_work = 0
         self._is_ending = False
         self._threads: list[threading.Thread] = []
-        is_cpu = codec.model.device.type == "cpu"
-        self._networks = settings.workers if is_cpu else _ON_A_GPU
-        self._room = (self._networks + 1) * settings.max_batch
+        # On a CPU the networks take one frame after the other, so a batch is only what one thread takes at once.
+        self._is_cpu = codec.model.device.type == "cpu"
+        self._networks = settings.workers if self._is_cpu else _ON_A_GPU
+        ahead = self._networks + 1
+        self._room = max(ahead, settings.max_batch) if self._is_cpu else ahead * settings.max_batch
         metrics.queue.set_function(lambda: len(self._waiting) + self._count_ready())
 
     def start(self) -> None:
@@ -235,7 +237,8 @@ class Engine:
                 kind, due = self._due()
                 if kind is not None and due <= now:
                     group = self._ready[kind]
-                    batch = [group.popleft() for _ in range(min(len(group), self.settings.max_batch))]
+                    share = -(-len(group) // self._networks) if self._is_cpu else len(group)
+                    batch = [group.popleft() for _ in range(min(share, self.settings.max_batch))]
                     if not group:
                         del self._ready[kind]
                     self._in_work += len(batch)
@@ -258,7 +261,8 @@ class Engine:
 
     def _finish(self, batch: list[tuple[_Job, SideInfo, Frame]], computing: float) -> None:
         pixels = batch[0][1].letterboxed_width * batch[0][1].letterboxed_height
-        for part in network_parts(batch, pixels):
+        parts = ([each] for each in batch) if self._is_cpu else network_parts(batch, pixels)
+        for part in parts:
             found = one_bad_apart(self.codec.back_end, [(side_info, frame) for _, side_info, frame in part], pixels)
             for (job, side_info, frame), (_, result) in zip(part, found, strict=True):
                 if isinstance(result, str):

@@ -60,6 +60,11 @@ class Service:
         self.interceptor.start()
         self._starting = asyncio.create_task(self._warm_up())
 
+    async def ready(self) -> None:
+        """Wait until the first picture has run through, or failed."""
+        if self._starting is not None:
+            await self._starting
+
     async def _warm_up(self) -> None:
         try:
             await asyncio.to_thread(warm_up, self.codec, self.engine, self.settings.workers)

@@ -36,11 +36,11 @@ class Settings:
     token: str | None = None
     max_batch: int = 4
     batch_wait_ms: float = 0.0
-    max_queue: int = 32
+    max_queue: int = 16
     max_bytes: int = 64 << 20
     max_connections: int = 64
     max_pages: int = 16
-    max_in_flight: int = 8
+    max_in_flight: int = 4
     max_body: int = 8 << 20
     max_pixels: int = 40_000_000
     decode_seconds: float = 10.0

@@ -12,6 +12,7 @@ import sys
 from typing import BinaryIO
 
 from featcodec.errors import BitstreamError, EncoderError
+from featcodec.system.allocator import keep_blocks
 from featcodec.video import VideoCodec, open_video_codec
 
 REQUEST = struct.Struct(">QII")
@@ -44,6 +45,7 @@ def serve(requests: BinaryIO, replies: BinaryIO, name: str, limit: int) -> None:
         _reply(replies, BROKEN, str(error).encode(errors="surrogateescape"))
         return
     limit_memory(limit)
+    keep_blocks()
     _reply(replies, READY, b"")
     while header := requests.read(REQUEST.size):
         size, height, width = REQUEST.unpack(header)

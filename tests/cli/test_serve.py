@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import socket
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from pictures import texture
+from serving import serving
 
 from featcodec import FeatureCodec
 from featcodec.service.answers import detections_json
 
 PATIENCE = 120
-SMALL = ("--detector", "scenes", "--image-size", "160", "--port", "0", "--workers", "1", "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -31,28 +28,6 @@ def stream() -> bytes:
 def codec() -> FeatureCodec:
     """As the command computes."""
     return FeatureCodec.load("scenes", video_codec="hevc", image_size=160, precision="auto", device="cpu")
-
-
-@contextmanager
-def serving(*options: str, **environment: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The command, and its address; the process is ended with the block."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "featcodec", "serve", *SMALL, *options],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-    ) as process:
-        try:
-            assert process.stdout is not None
-            line = process.stdout.readline()
-            assert line.startswith("serving http://127.0.0.1:"), line
-            url = line.split()[1]
-            while httpx.get(f"{url}/readyz", timeout=PATIENCE).status_code != 200:
-                assert process.poll() is None
-            yield process, url
-        finally:
-            process.kill()
 
 
 def end(process: subprocess.Popen[str], number: int) -> tuple[int, str, str]:

@@ -43,3 +43,32 @@ def _held(how: str) -> int:
 def test_freed_blocks_go_back_to_the_system() -> None:
     assert _held("kept") > 400, "glibc keeps nothing any more, so nothing is shown here"
     assert _held("returned") < 120
+
+
+_PICTURES = """
+import resource
+import sys
+import numpy as np
+from featcodec.system.allocator import keep_blocks
+
+def decode():
+    blocks = [np.ones(2 << 20, np.uint8) for _ in range(6)]
+
+if sys.argv[1] == "kept":
+    keep_blocks()
+decode()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    decode()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's allocator alone has these options")
+def test_blocks_that_are_kept_need_no_new_pages() -> None:
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", _PICTURES, how], capture_output=True, check=True).stdout)
+        for how in ("given back", "kept")
+    }
+    assert faults["given back"] > 10_000
+    assert faults["kept"] < 500
