@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pictures import save_texture
+from rtsp_server import RtspServer
 from videos import make_video
 
 from featcodec.edge.cameras import Camera, ImageFolder, RtspCamera, Thinning, VideoFile, open_camera, shown
@@ -182,6 +183,29 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.mp4")
     with pytest.raises(InputError, match="no such file"):
         open_camera(str(tmp_path / "a.mp4"))
+
+
+def test_an_rtsp_camera_gives_its_pictures(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    noise = [chance.integers(0, 256, (96, 128, 3), np.uint8) for _ in range(8)]  # pictures of several packets
+    notes: list[str] = []
+    with RtspServer(make_video(tmp_path / "a.mp4", noise)) as server:
+        found = open_camera(f"rtsp://user:secret@127.0.0.1:{server.port}/camera").pictures(Stop(), notes.append)
+        first = [picture for picture, _ in zip(found, range(4), strict=False)]
+        found.close()  # type: ignore[attr-defined]
+    assert [picture.shape for picture in first if picture is not None] == [(96, 128, 3)] * 4
+    assert notes == []
+
+
+def test_an_rtsp_camera_that_is_lost_is_opened_again(tmp_path: Path) -> None:
+    notes: list[str] = []
+    with RtspServer(make_video(tmp_path / "a.mp4", 12), most=8) as server:
+        found = open_camera(f"rtsp://127.0.0.1:{server.port}/camera").pictures(Stop(), notes.append)
+        while server.viewers < 3:
+            next(found)
+        found.close()  # type: ignore[attr-defined]
+    assert 2 <= len(notes) <= 3
+    assert all(f"rtsp://127.0.0.1:{server.port}/camera: lost (" in note for note in notes)
 
 
 def test_messages_do_not_show_the_password_of_a_camera() -> None:
