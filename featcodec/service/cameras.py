@@ -16,6 +16,7 @@ from featcodec.service.sockets import POLICY, UNSUPPORTED, GoneError, close, con
 
 DEFAULT_SOURCE = "camera"
 MOST_CHARACTERS = 64
+_REFUSED_SECONDS = 0.002
 _TASKS_PER_FRAME = 2
 """Tasks per frame that may be in work: besides those, answers that are being sent."""
 
@@ -127,12 +128,17 @@ class _Source:
         await self._send(answer)
 
     async def _refuse(self, error: RefusedError, message: FrameMessage | None = None) -> None:
+        """Say at once why a frame gets no detections. The next one is read a moment later.
+
+        So a client that floods the server takes little of the time of this thread.
+        """
         self._service.metrics.refused(error.reason)
         self._state.refused += 1
         if message is None:
             await self._send(error.answer())
         else:
             await self._send(error.answer(message.number, message.captured, len(message.stream)))
+        await asyncio.sleep(_REFUSED_SECONDS)
 
     async def _send(self, answer: Answer) -> None:
         await send(self._socket, answer.to_json(), self._service.settings.send_seconds)

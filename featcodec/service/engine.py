@@ -85,6 +85,7 @@ class Engine:
         self._ready: dict[Hashable, deque[tuple[_Job, SideInfo, Frame]]] = {}
         self._in_work = 0
         self._is_ending = False
+        self._is_abandoned = False
         self._threads: list[threading.Thread] = []
         # On a CPU the networks take one frame after the other, so a batch is only what one thread takes at once.
         self._is_cpu = codec.model.device.type == "cpu"
@@ -131,12 +132,19 @@ class Engine:
         """Take no more, and wait until all that was taken is done.
 
         Returns:
-            whether it is done; False if it takes longer.
+            whether it is done; False if it takes longer, or after `abandon`.
         """
         with self._changed:
             self._is_ending = True
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: self._left() == 0, seconds)
+            self._changed.wait_for(lambda: self._left() == 0 or self._is_abandoned, seconds)
+            return self._left() == 0
+
+    def abandon(self) -> None:
+        """Who drains waits no longer."""
+        with self._changed:
+            self._is_abandoned = True
+            self._changed.notify_all()
 
     def stop(self) -> None:
         """End the threads and the decoder processes. What waits is refused."""

@@ -107,7 +107,8 @@ class Server(uvicorn.Server):
 
 
 def serve(application: FastAPI, listener: socket.socket, started: Callable[[], None] = lambda: None) -> None:
-    """Serve until a signal asks for the end (SIGTERM, SIGINT or SIGHUP). A second one ends at once.
+    """Serve until a signal asks for the end (SIGTERM, SIGINT or SIGHUP). After a second one, it
+    waits for no more answers.
 
     Args:
         application: from `create_application`.
@@ -124,7 +125,8 @@ async def _run(server: Server, listener: socket.socket, started: Callable[[], No
     loop = asyncio.get_running_loop()
 
     def end() -> None:
-        server.force_exit = server.should_exit
+        if server.should_exit:
+            server.service.engine.abandon()
         server.should_exit = True
 
     for name in _SIGNALS:

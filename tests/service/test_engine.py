@@ -56,9 +56,9 @@ def test_outcomes_are_those_of_the_codec(start: Any, codec: FeatureCodec, stream
 
 
 def test_frames_of_one_shape_are_one_batch(start: Any, streams: list[bytes]) -> None:
-    """Two shapes in turns, all there before the engine starts; the batch waits until it is full."""
+    """All are there before the engine starts; a batch waits until it is full."""
     engine = start(is_running=False, max_batch=3, batch_wait_ms=1000 * PATIENCE)
-    pending = [engine.submit(streams[number % 2]) for number in range(6)]
+    pending = [engine.submit(streams[number // 3]) for number in range(6)]
     engine.start()
     wait(pending, PATIENCE)
     assert {one.result().detections.width for one in pending} == {160, 96}
@@ -145,6 +145,13 @@ def test_draining_finishes_what_was_taken(start: Any, streams: list[bytes]) -> N
     assert all(one.done() and one.exception() is None for one in pending)
     with pytest.raises(RefusedError, match="ends"):
         engine.submit(streams[0])
+
+
+def test_who_drains_can_be_told_to_wait_no_longer(start: Any, streams: list[bytes]) -> None:
+    engine = start(is_running=False)
+    engine.submit(streams[0])
+    threading.Timer(0.01, engine.abandon).start()
+    assert not engine.drain(1000 * PATIENCE)
 
 
 def test_stopping_refuses_what_waits(start: Any, streams: list[bytes]) -> None:
