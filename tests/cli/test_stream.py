@@ -109,11 +109,13 @@ def test_the_token_comes_from_a_file_the_environment_or_an_option(
     run: Any, folder: Path, tmp_path: Path, tiny_yolov5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = "secret-word"
-    (tmp_path / "token").write_text(f"{right}\n")
+    (tmp_path / "token").write_text(f"{right}\nand a remark\n")
+    (tmp_path / "empty").write_text("")
     with answering(token=right) as server:
         arguments = ["stream", folder, "--to", server.url, "--detector", tiny_yolov5, *SIZE, "--frames", "1"]
         assert run(*arguments, "--token", right)[0] == 0
         assert run(*arguments, "--token-file", tmp_path / "token")[0] == 0
+        assert_refused(run(*arguments, "--token-file", tmp_path / "empty"), "empty: not a --token")
         code, _, err = run(*arguments, "--token", "wrong")
         assert code == 1
         assert "the server refused the token; give its --token, or FEATCODEC_TOKEN" in err
