@@ -69,7 +69,7 @@ def server_options(function: F) -> F:
                 "--token-file",
                 type=click.Path(path_type=Path),
                 default=None,
-                help="File that holds the server's token.",
+                help="File that holds the server's token in its first line.",
             ),
             click.option(
                 "--name",
@@ -93,8 +93,9 @@ def token_of(token: str | None, token_file: Path | None) -> str | None:
     from featcodec.system.files import read_bounded
 
     if token_file is not None:
-        data = read_bounded(token_file, _LONGEST_TOKEN, InputError, what="token", remedy="give a file with one line")
-        token = data.decode("ascii", "replace").strip()
+        remedy = "give a file with the token in its first line"
+        data = read_bounded(token_file, _LONGEST_TOKEN, InputError, what="token", remedy=remedy)
+        token = "".join(data.decode("ascii", "replace").splitlines()[:1]).strip()
     if token is None:
         return None
     if not token or not token.isascii() or not token.isprintable() or " " in token:

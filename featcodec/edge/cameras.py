@@ -22,6 +22,7 @@ import numpy.typing as npt
 from av.container import InputContainer
 
 from featcodec.edge.backoff import Backoff
+from featcodec.edge.thinning import Thinning
 from featcodec.errors import InputError, reason_of
 from featcodec.images.reading import IMAGE_SUFFIXES, MAX_PIXELS, read_image
 from featcodec.system.paths import expand_sources, is_file, is_folder
@@ -33,8 +34,6 @@ FOLDER_RATE = 10.0
 """Pictures of a folder per second, where nobody says another rate."""
 _TIMEOUT = (10.0, 5.0)
 """Seconds for opening a camera, and for its next picture."""
-_JITTER = 0.1
-"""Share of an interval by which a picture may come early."""
 _LONGEST_GAP = 10.0
 """Seconds between two pictures of a video."""
 _RTSP = ("rtsp", "rtsps")
@@ -221,34 +220,6 @@ class RtspCamera(_LiveCamera):
     def _open(self) -> contextlib.AbstractContextManager[InputContainer]:
         options = {"rtsp_transport": "tcp", "protocol_whitelist": _PROTOCOLS["rtsp"], "allowed_media_types": "video"}
         return _opened(self._address, self.name, options=options)
-
-
-class Thinning:
-    """Leaves pictures out, so that no more than some per second are left.
-
-    Args:
-        fps: most pictures per second, or None for all.
-    """
-
-    def __init__(self, fps: float | None) -> None:
-        self._interval = None if fps is None else 1 / fps
-        self._next = 0.0
-
-    def takes(self, seconds: float) -> bool:
-        """Whether a picture is taken.
-
-        Args:
-            seconds: when it was made, since the first; never less than the time before.
-        """
-        if self._interval is None:
-            return True
-        # Times of cameras jitter; a little early is on time.
-        if seconds < self._next - _JITTER * self._interval:
-            return False
-        self._next += self._interval
-        if self._next <= seconds:  # pictures were late: there is nothing to catch up with
-            self._next = seconds + self._interval
-        return True
 
 
 @contextlib.contextmanager

@@ -36,6 +36,7 @@ MAX_PART = 64 << 20
 """Bytes of the longest part of a message: a float picture of 2364x2364 pixels."""
 _MAX_HEADER = 4096
 _MAX_SIDE = 4096
+_MOST_NOTES = 20
 _DTYPES = {"uint8": np.uint8, "float32": np.float32}
 _REPLY_HEADER = json.dumps({"shape": [ROWS, 6], "dtype": "float32"}).encode()
 
@@ -67,7 +68,7 @@ class Responder:
         detect: the detections of a (height, width, 3) uint8 RGB picture; None if there are none in time.
         labels: of `labels.read_label_map`.
         is_bgr: whether Frigate sends blue first (`input_pixel_format: bgr`).
-        note: called with a line about what is wrong with a request; the first of each kind only.
+        note: called with a line about what is wrong with a request; each line once, at most 20.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Responder:
             pixels = picture_of(header, parts, is_bgr=self._is_bgr)
         except InputError as error:
             self.counts.malformed += 1
-            if str(error) not in self._noted and len(self._noted) < ROWS:
+            if str(error) not in self._noted and len(self._noted) < _MOST_NOTES:
                 self._noted.add(str(error))
                 self._note(f"a request was answered with zeros: {error}")
             return as_reply(np.zeros((ROWS, 6), np.float32))

@@ -124,6 +124,10 @@ class Link:
                     self._on_lost()
                     closing.callback(socket.transport.abort)
                 return self._why_closed(socket.close_code, socket.close_reason)
+        except ImportError as error:  # of a SOCKS proxy that the environment asks for
+            raise ServiceError(
+                f"{self._shown}: {reason_of(error)}; pip install python-socks, or set NO_PROXY"
+            ) from None
         except (OSError, EOFError, asyncio.TimeoutError, WebSocketException) as error:
             return self._why_failed(error)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -117,6 +117,7 @@ class LiveRun:
             ServiceError: the server refuses the token or these networks, or is not a featcodec server; or there never
                 was a connection.
             FeatcodecError: a picture cannot be coded.
+            OSError: of `report`, for example that the disk is full.
         """
         self._changed = asyncio.Event()
         self._link = Link(self._settings.url, self._settings.token, self._answered, self._lost, self._note)
@@ -125,7 +126,8 @@ class LiveRun:
             Newest(self._camera, self._note, self._settings.frames) as self._newest,
         ):
             began = time.monotonic()
-            tasks = [asyncio.create_task(self._link.run()), asyncio.create_task(self._pump())]
+            self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            tasks = [asyncio.create_task(self._link.run()), asyncio.create_task(self._pump()), self._failure]
             try:
                 done, _ = await asyncio.wait(tasks, timeout=self._settings.seconds, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
@@ -147,15 +149,16 @@ class LiveRun:
         tally.frames, tally.unreadable = self._newest.frames, self._newest.unreadable
         tally.dropped = tally.frames - tally.unreadable - tally.sent
 
-    async def _settle(self, tasks: list[asyncio.Task[None]]) -> None:
+    async def _settle(self, tasks: Sequence[asyncio.Future[None]]) -> None:
         """Take no more pictures, and wait for what is in flight, at most one deadline."""
-        link, pump = tasks
+        link, pump, failure = tasks
         pump.cancel()
         until = time.monotonic() + self._settings.deadline
-        while self._flights and not link.done() and time.monotonic() < until:
+        while self._flights and not link.done() and not failure.done() and time.monotonic() < until:
             await self._change()
-        if link.done():
-            link.result()
+        for each in (link, failure):
+            if each.done():
+                each.result()
 
     async def _pump(self) -> None:
         """Send the newest picture whenever one may be sent, until the camera is over."""
@@ -211,7 +214,11 @@ class LiveRun:
         outcome = Outcome(flight.shot, flight.qp, flight.size, latency, is_late and answer.status == OK, answer)
         self.tally.add(outcome)
         self._changed.set()
-        self._report(outcome)
+        try:
+            self._report(outcome)
+        except OSError as error:  # not one of the connection, which would only be opened again
+            if not self._failure.done():
+                self._failure.set_exception(error)
 
     def _lost(self) -> None:
         """The connection is gone, and with it what was in flight. Numbers begin at 0 in the next one."""

@@ -38,3 +38,18 @@ def test_what_cannot_be_loaded_is_one_line(run: Any, tmp_path: Path) -> None:
     code, out, err = run("export", tmp_path / "bad.pt", "-o", tmp_path / "m")
     assert (code, out, len(err.splitlines())) == (1, "", 1)
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), [(["--int8"], "--calibrate or --verify"), (["--calibrate", "a.png"], "give --int8 too")]
+)
+def test_int8_and_its_pictures_go_together(run: Any, tmp_path: Path, arguments: list[str], named: str) -> None:
+    code, out, err = run("export", "scenes", "-o", tmp_path / "m", *arguments)
+    assert (code, out) == (2, "")
+    assert named in err
+
+
+def test_pictures_must_be_there(run: Any, tmp_path: Path) -> None:
+    code, _, err = run("export", "scenes", "-o", tmp_path / "m", "--verify", tmp_path / "nowhere")
+    assert (code, len(err.splitlines())) == (1, 1)
+    assert "nowhere" in err

@@ -1,4 +1,4 @@
-"""featcodec stream: from pictures to detections and a summary, through a real server and real networks."""
+"""featcodec stream: from pictures to detections and a summary, through the real service and real networks."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
 import pytest
-from answering_server import AnsweringServer, answering, decoded, nothing_found
+from answering_server import answering, decoded, nothing_found
 from pictures import save_texture
 from refusals import assert_refused
+from running import Running, running
 from videos import make_video
 
 from featcodec import FeatureCodec
+from featcodec.service.settings import Settings
 
 SIZE = ("--image-size", "160")
 SUMMARY = "frames, "
@@ -30,9 +33,9 @@ def codec(tiny_yolov5: Path) -> FeatureCodec:
 
 
 @pytest.fixture(scope="module")
-def server(codec: FeatureCodec) -> Iterator[AnsweringServer]:
-    with answering(decoded(codec)) as running:
-        yield running
+def server(codec: FeatureCodec) -> Iterator[Running]:
+    with running(codec, Settings(workers=1)) as service:
+        yield service
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +47,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_folder_becomes_the_detections_of_its_pictures(
-    run: Any, server: AnsweringServer, codec: FeatureCodec, folder: Path, tiny_yolov5: Path
+    run: Any, server: Running, codec: FeatureCodec, folder: Path, tiny_yolov5: Path
 ) -> None:
     code, out, err = run("stream", folder, "--to", server.url, "--detector", tiny_yolov5, *SIZE, "--fps", "4")
     rows = [json.loads(line) for line in out.splitlines()]
@@ -55,13 +58,15 @@ def test_a_folder_becomes_the_detections_of_its_pictures(
         stream = codec.encode(path, 38)
         assert row["bytes"] == len(stream)
         expected = codec.decode(stream).to_coco(0)
-        assert [each["bbox"] for each in row["detections"]] == [each["bbox"] for each in expected]
+        assert [each["category_name"] for each in row["detections"]] == [each["category_name"] for each in expected]
+        boxes = [each["bbox"] for each in row["detections"]]
+        assert np.array(boxes) == pytest.approx(np.array([each["bbox"] for each in expected]), abs=0.01)
         assert (row["status"], row["qp"], row["width"], row["height"]) == (200, 38, 120, 90)
         assert row["latency_ms"] > 0
 
 
 def test_a_video_becomes_lines_a_drawing_and_a_summary(
-    run: Any, server: AnsweringServer, tmp_path: Path, tiny_yolov5: Path
+    run: Any, server: Running, tmp_path: Path, tiny_yolov5: Path
 ) -> None:
     video = make_video(tmp_path / "in.mp4", 12, rate=12)
     outputs = ["-o", tmp_path / "out/lines.jsonl", "--draw", tmp_path / "drawn.mp4"]
@@ -84,7 +89,7 @@ def test_a_video_becomes_lines_a_drawing_and_a_summary(
     assert (tmp_path / "drawn.mp4").read_bytes() == before
 
 
-def test_the_qp_follows_a_bit_rate(run: Any, server: AnsweringServer, folder: Path, tiny_yolov5: Path) -> None:
+def test_the_qp_follows_a_bit_rate(run: Any, server: Running, folder: Path, tiny_yolov5: Path) -> None:
     arguments = ["--detector", tiny_yolov5, *SIZE, "--fps", "20", "--loop", "--frames", "40", "--qp", "20"]
     code, out, _ = run("stream", folder, "--to", server.url, *arguments, "--bitrate", "5k")
     rows = [json.loads(line) for line in out.splitlines()]
@@ -93,7 +98,7 @@ def test_the_qp_follows_a_bit_rate(run: Any, server: AnsweringServer, folder: Pa
     assert rows[-1]["qp"] > 25
 
 
-def test_vvc_and_hevc_both_go(run: Any, server: AnsweringServer, folder: Path, tiny_yolov5: Path) -> None:
+def test_vvc_and_hevc_both_go(run: Any, server: Running, folder: Path, tiny_yolov5: Path) -> None:
     for name in ("ffmpeg", "hevc"):
         arguments = ["--detector", tiny_yolov5, *SIZE, "--frames", "1", "--codec", name, "--deadline-ms", "60000"]
         code, out, _ = run("stream", folder, "--to", server.url, *arguments)
@@ -104,17 +109,32 @@ def test_the_token_comes_from_a_file_the_environment_or_an_option(
     run: Any, folder: Path, tmp_path: Path, tiny_yolov5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     right = "secret-word"
-    (tmp_path / "token").write_text(f"{right}\n")
+    (tmp_path / "token").write_text(f"{right}\nand a remark\n")
+    (tmp_path / "empty").write_text("")
     with answering(token=right) as server:
         arguments = ["stream", folder, "--to", server.url, "--detector", tiny_yolov5, *SIZE, "--frames", "1"]
         assert run(*arguments, "--token", right)[0] == 0
         assert run(*arguments, "--token-file", tmp_path / "token")[0] == 0
+        assert_refused(run(*arguments, "--token-file", tmp_path / "empty"), "empty: not a --token")
         code, _, err = run(*arguments, "--token", "wrong")
         assert code == 1
         assert "the server refused the token; give its --token, or FEATCODEC_TOKEN" in err
         assert right not in err
         monkeypatch.setenv("FEATCODEC_TOKEN", right)
         assert run(*arguments)[0] == 0
+
+
+def test_the_service_refuses_other_networks_and_a_wrong_token(run: Any, codec: FeatureCodec, folder: Path) -> None:
+    right = "a-long-word"
+    with running(codec, Settings(workers=1, token=right)) as service:
+        arguments = ["stream", folder, "--to", service.url, "--detector", "scenes", "--loop", "--image-size", "160"]
+        code, _, err = run(*arguments, "--token", right)
+        assert code == 1
+        assert "the server refuses these frames" in err.splitlines()[-1]
+        assert codec.fingerprint.hex() in err
+        code, _, err = run(*arguments, "--token", "wrong")
+        assert code == 1
+        assert "the server refused the token" in err.splitlines()[-1]
 
 
 def test_other_networks_end_the_command(run: Any, folder: Path, tiny_yolov5: Path) -> None:
@@ -219,7 +239,7 @@ def test_a_certificate_that_nobody_knows_is_one_line(
 @pytest.mark.slow
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interruption_still_gives_the_summary_and_a_whole_video(
-    server: AnsweringServer, folder: Path, tmp_path: Path, tiny_yolov5: Path, sent: signal.Signals, code: int
+    server: Running, folder: Path, tmp_path: Path, tiny_yolov5: Path, sent: signal.Signals, code: int
 ) -> None:
     arguments = ["stream", str(folder), "--to", server.url, "--detector", str(tiny_yolov5), *SIZE, "--loop"]
     process = subprocess.Popen(

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pictures import save_texture
+from rtsp_server import RtspServer
 from videos import make_video
 
-from featcodec.edge.cameras import Camera, ImageFolder, RtspCamera, Thinning, VideoFile, open_camera, shown
+from featcodec.edge.cameras import Camera, ImageFolder, RtspCamera, VideoFile, open_camera, shown
 from featcodec.errors import InputError
 
 
@@ -46,27 +45,6 @@ def test_a_video_gives_its_pictures_at_its_own_rate(tmp_path: Path) -> None:
 def test_fps_leaves_pictures_out_and_keeps_the_time(tmp_path: Path, fps: float, count: int) -> None:
     found = pictures(open_camera(str(make_video(tmp_path / "a.mp4", 20, rate=20)), fps=fps))
     assert len(found) == count
-
-
-@given(st.floats(1, 60), st.floats(1, 60))
-def test_thinning_never_takes_more_than_asked(fps: float, rate: float) -> None:
-    thin = Thinning(fps)
-    taken = sum(thin.takes(number / rate) for number in range(200))
-    expected = min(fps, rate) * 200 / rate
-    assert 0.5 * expected - 1 <= taken <= expected + 2
-
-
-def test_thinning_does_not_catch_up_after_a_pause() -> None:
-    thin = Thinning(10)
-    assert [thin.takes(at) for at in (0, 0.05, 0.1, 9, 9.02, 9.04, 9.1)] == [
-        True,
-        False,
-        True,
-        True,
-        False,
-        False,
-        True,
-    ]
 
 
 def test_a_loop_begins_again(tmp_path: Path) -> None:
@@ -182,6 +160,29 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.mp4")
     with pytest.raises(InputError, match="no such file"):
         open_camera(str(tmp_path / "a.mp4"))
+
+
+def test_an_rtsp_camera_gives_its_pictures(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    noise = [chance.integers(0, 256, (96, 128, 3), np.uint8) for _ in range(8)]  # pictures of several packets
+    notes: list[str] = []
+    with RtspServer(make_video(tmp_path / "a.mp4", noise)) as server:
+        found = open_camera(f"rtsp://user:secret@127.0.0.1:{server.port}/camera").pictures(Stop(), notes.append)
+        first = [picture for picture, _ in zip(found, range(4), strict=False)]
+        found.close()  # type: ignore[attr-defined]
+    assert [picture.shape for picture in first if picture is not None] == [(96, 128, 3)] * 4
+    assert notes == []
+
+
+def test_an_rtsp_camera_that_is_lost_is_opened_again(tmp_path: Path) -> None:
+    notes: list[str] = []
+    with RtspServer(make_video(tmp_path / "a.mp4", 12), most=8) as server:
+        found = open_camera(f"rtsp://127.0.0.1:{server.port}/camera").pictures(Stop(), notes.append)
+        while server.viewers < 3:
+            next(found)
+        found.close()  # type: ignore[attr-defined]
+    assert 2 <= len(notes) <= 3
+    assert all(f"rtsp://127.0.0.1:{server.port}/camera: lost (" in note for note in notes)
 
 
 def test_messages_do_not_show_the_password_of_a_camera() -> None:

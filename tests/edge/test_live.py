@@ -338,6 +338,22 @@ def test_an_error_of_the_coder_ends_the_run() -> None:
     assert "cannot be coded" in str(live.error)
 
 
+def test_a_full_disk_ends_the_run_and_is_not_taken_for_a_lost_connection() -> None:
+    with answering() as server:
+        live = Live(server.url)
+
+        def report(outcome: Outcome) -> None:
+            raise OSError(28, "No space left on device")
+
+        live.run._report = report
+        with live:
+            live.finish()
+    assert isinstance(live.error, OSError)
+    assert "No space left" in str(live.error)
+    assert live.notes == []
+    assert server.connections == 1
+
+
 def test_an_error_of_the_camera_ends_the_run() -> None:
     class Broken:
         name = "broken"
