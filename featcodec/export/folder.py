@@ -26,6 +26,7 @@ from featcodec.export.halves import CLOUD_INPUTS, CloudHalf, EdgeHalf, frame_uni
 from featcodec.export.int8 import INT8, quantized_edge, speed_ratio
 from featcodec.export.verification import (
     MOST_DIFFERING,
+    NOTHING,
     Agreement,
     check_pictures,
     check_predictions,
@@ -241,8 +242,7 @@ def _refuse_other_samples(agreement: Agreement) -> None:
     if not agreement.is_rounding:
         raise WeightsError(
             f"the edge's ONNX file makes other samples than PyTorch: {agreement.differing} of {agreement.samples} "
-            f"differ, by up to {agreement.largest} (allowed: {MOST_DIFFERING:.2%}, by 1); nothing is written; use "
-            "another `bottleneck` or `detector`"
+            f"differ, by up to {agreement.largest} (allowed: {MOST_DIFFERING:.2%}, by 1); {NOTHING}"
         )
 
 
