@@ -39,7 +39,7 @@ def check(codec: FeatureCodec, folder: Path) -> None:
     encoder = EdgeEncoder.load(folder, threads=1)
     data = encoder.encode(picture)
     assert bitstream.unpack(data)[0] == bitstream.unpack(codec.encode(picture, QP))[0]
-    assert len(codec.decode(data).scores)
+    codec.decode(data)
     _, frame = codec.decode_frame(data)
     cloud = open_session((folder / "cloud.onnx").read_bytes(), 1)
     values, *prototypes = cloud.run(None, {"frames": frame[np.newaxis], "qp": np.array([QP])})
