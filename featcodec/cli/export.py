@@ -183,7 +183,7 @@ def _as_json(exported: Exported, output: Path) -> dict[str, object]:
         "samples": _figures(exported.agreement),
         "int8_samples": _figures(exported.int8_agreement),
         "int8_speed": exported.int8_speed,
-        "ap50": exported.accuracy or None,
+        "ap50": None if exported.accuracy is None else asdict(exported.accuracy),
     }
 
 
@@ -208,6 +208,10 @@ def _show(exported: Exported, output: Path) -> None:
             f"int8: {other.share:.1%} of the samples differ, by {other.mean:.2f} in the mean and at most "
             f"{other.largest}; {exported.int8_speed:.2f} times as fast as float32 on one core of this machine"
         )
-    if accuracy:
+    if accuracy is not None:
         names = {PYTORCH: "PyTorch", FLOAT32: "ONNX", INT8: "int8"}
-        click.echo("AP50: " + ", ".join(f"{value:.2f} by {names[name]}" for name, value in accuracy.items()))
+        for what, values in (
+            ("AP50, not coded", accuracy.uncoded),
+            (f"AP50 at QP {exported.model.default_qp} (HEVC)", accuracy.coded),
+        ):
+            click.echo(f"{what}: " + ", ".join(f"{value:.2f} by {names[name]}" for name, value in values.items()))

@@ -20,12 +20,13 @@ from featcodec.edge.onnx_files import MAX_ONNX_BYTES, check_onnx
 from featcodec.edge.sessions import open_session
 from featcodec.errors import InputError, WeightsError
 from featcodec.evaluation.dataset import Dataset
-from featcodec.export.accuracy import MOST_LOST, PYTORCH, Watch, measure_accuracy
+from featcodec.export.accuracy import MOST_LOST, PYTORCH, Accuracies, Watch, measure_accuracy
 from featcodec.export.graphs import OPSET, check_installed, onnx_of
 from featcodec.export.halves import CLOUD_INPUTS, CloudHalf, EdgeHalf, frame_unit
 from featcodec.export.int8 import INT8, quantized_edge, speed_ratio
 from featcodec.export.verification import (
     MOST_DIFFERING,
+    NOTHING,
     Agreement,
     check_pictures,
     check_predictions,
@@ -50,7 +51,7 @@ class Exported:
     Attributes:
         model: the content of `model.json`.
         agreement: of the float32 edge with PyTorch.
-        accuracy: AP50 in percent by name (`PYTORCH`, float32, int8), if there was a set to measure it on.
+        accuracy: AP50 by name (`PYTORCH`, float32, int8), if there was a set to measure it on.
         sizes: bytes of each file.
         int8_agreement: of the int8 edge with PyTorch, if it was asked for.
         int8_speed: how many times as fast as float32 the int8 edge is, on one core.
@@ -58,7 +59,7 @@ class Exported:
 
     model: ModelFile
     agreement: Agreement
-    accuracy: dict[str, float]
+    accuracy: Accuracies | None
     sizes: dict[str, int]
     int8_agreement: Agreement | None = None
     int8_speed: float | None = None
@@ -122,11 +123,11 @@ def export_codec(
         edge, int8_speed = _quantized(codec, edge, trial.calibration)
         edges[INT8] = open_session(edge, cores())
         int8_agreement = compare_samples(codec, edges[INT8], batches)
-    accuracy: dict[str, float] = {}
+    accuracy = None
     if trial.dataset is not None:
         qp = min(default_qp, HEVC.max_qp)
         accuracy = measure_accuracy(codec, edges, cloud_session, trial.dataset, qp, watch)
-        _refuse_other_accuracy(accuracy)
+        _refuse_other_accuracy(accuracy.uncoded)
     model = model_file_of(codec, detector, default_qp, [*edges][-1], edge, cloud)
     files = {EDGE_FILE: edge, CLOUD_FILE: cloud, MODEL_FILE: model.to_json()}
     with atomic_folder(folder, _ENDINGS, overwrite=overwrite) as part:
@@ -241,8 +242,7 @@ def _refuse_other_samples(agreement: Agreement) -> None:
     if not agreement.is_rounding:
         raise WeightsError(
             f"the edge's ONNX file makes other samples than PyTorch: {agreement.differing} of {agreement.samples} "
-            f"differ, by up to {agreement.largest} (allowed: {MOST_DIFFERING:.2%}, by 1); nothing is written; use "
-            "another `bottleneck` or `detector`"
+            f"differ, by up to {agreement.largest} (allowed: {MOST_DIFFERING:.2%}, by 1); {NOTHING}"
         )
 
 
@@ -250,7 +250,7 @@ def _refuse_other_accuracy(accuracy: dict[str, float]) -> None:
     if not abs(accuracy[PYTORCH] - accuracy[FLOAT32]) <= MOST_LOST:
         raise WeightsError(
             f"AP50 is {accuracy[FLOAT32]:.2f} by ONNX and {accuracy[PYTORCH]:.2f} by PyTorch, which differ by over "
-            f"{MOST_LOST}; nothing is written; give more images to `verify`"
+            f"{MOST_LOST}; {NOTHING}"
         )
 
 

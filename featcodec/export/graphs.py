@@ -67,7 +67,9 @@ def onnx_of(
                 verbose=False,
             )
         except Exception as error:  # torch.export can fail in any class
-            raise WeightsError(f"these networks cannot be exported as ONNX ({reason_of(error)})") from error
+            raise WeightsError(
+                f"these networks cannot be exported as ONNX ({reason_of(error)}); use another `detector` or `split`"
+            ) from error
         model = program.model_proto
         onnx.checker.check_model(model, full_check=True)
     # torch writes where in the source code each operator was made.

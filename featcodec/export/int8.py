@@ -60,7 +60,9 @@ def quantized_edge(edge: bytes, pictures: Sequence[npt.NDArray[np.uint8]]) -> by
                 extra_options={"CalibPercentile": _PERCENTILE, "CalibStridedMinMax": 1},
             )
         except Exception as error:  # onnx and its runtime have classes of their own
-            raise WeightsError(f"ONNX Runtime does not quantize the edge ({reason_of(error)})") from error
+            raise WeightsError(
+                f"ONNX Runtime does not quantize the edge ({reason_of(error)}); leave out `int8`"
+            ) from error
         made = onnx.load_from_string(after.read_bytes())
     used = {node.domain for node in made.graph.node}
     for opset in [each for each in made.opset_import if each.domain and each.domain not in used]:

@@ -24,8 +24,13 @@ from featcodec.packing.frames import Frame
 
 MOST_DIFFERING = 1e-4
 """The share of samples that may differ, by one: the networks' sums are rounded in another order."""
+NOTHING = "nothing is written; install the versions of constraints.txt, or use another `detector` or `split`"
+"""What follows from a difference, for messages."""
 _SCORE, _PIXELS, _SHARE = 1e-3, 0.1, 1e-4
 """By how much predictions from equal samples may differ: scores; other rows, and as a share of their value."""
+_MOST_APART = 1e-2
+"""The share of predictions that may differ by more: some networks amplify the rounding of their sums in places. A wrong
+graph changes nearly all predictions."""
 _QPS = (38, 20, RAW_QP)
 _SIDE = 512
 """Pixels of the pictures beside those of the codec's size. In few samples, the share of those that differ is chance."""
@@ -162,12 +167,13 @@ def _predictions(codec: FeatureCodec, coded: tuple[SideInfo, Frame]) -> list[npt
 
 def _check_close(made: npt.NDArray[np.float32], wanted: npt.NDArray[np.float32], classes: int) -> None:
     if made.shape != wanted.shape:
-        raise WeightsError(f"the cloud's ONNX file answers with {made.shape}, PyTorch with {wanted.shape}")
+        raise WeightsError(f"the cloud's ONNX file answers with {made.shape}, PyTorch with {wanted.shape}; {NOTHING}")
     apart = np.abs(made - wanted)
     allowed = _PIXELS + _SHARE * np.abs(wanted)
     if made.ndim == 3:  # not the prototypes of masks
         allowed[:, 4 : 4 + classes] = _SCORE
-    if not (apart <= allowed).all():
+    if not np.mean(apart <= allowed) >= 1 - _MOST_APART:
         raise WeightsError(
-            f"the cloud's ONNX file answers with other numbers than PyTorch (they differ by up to {apart.max():.3g})"
+            f"the cloud's ONNX file answers with other numbers than PyTorch (they differ by up to {apart.max():.3g}); "
+            f"{NOTHING}"
         )

@@ -18,7 +18,8 @@ def test_export_writes_a_folder_that_an_edge_loads(run: Any, tmp_path: Path, dra
     arguments = ["export", "scenes", "-o", tmp_path / "model", "--bottleneck", "street", "--qp", 20, *SIZE]
     code, out, err = run(*arguments, "--verify", images, "--annotations", annotations)
     assert (code, err) == (0, "")
-    assert "AP50: " in out
+    assert "AP50, not coded: " in out
+    assert "AP50 at QP 20 (HEVC): " in out
     assert sorted(path.name for path in (tmp_path / "model").iterdir()) == ["cloud.onnx", "edge.onnx", "model.json"]
     encoder = EdgeEncoder.load(tmp_path / "model", threads=1)
     assert (encoder.default_qp, encoder.image_size) == (20, 128)
