@@ -21,7 +21,7 @@ import torch
 from featcodec.bitstream import SideInfo
 from featcodec.codec import FeatureCodec
 from featcodec.detections import Detections
-from featcodec.errors import EncoderError, reason_of
+from featcodec.errors import reason_of
 from featcodec.packing.frames import Frame
 from featcodec.pipeline.common import NETWORK_PIXELS, network_parts, one_bad_apart
 from featcodec.service.metrics import Metrics
@@ -30,6 +30,7 @@ from featcodec.service.settings import Settings
 from featcodec.video.isolated import IsolatedCodec, LostWorkerError
 
 log = logging.getLogger("featcodec.service")
+_FAILED = 500
 _ON_A_GPU = 2
 """Batches at a time on a GPU: while one computes, the next is made ready."""
 
@@ -220,8 +221,8 @@ class Engine:
         if isinstance(error, LostWorkerError):
             self.metrics.replaced.inc()
             log.warning("a video decoder was replaced: %s", error)
-        elif isinstance(error, EncoderError):
-            log.error("video cannot be decoded: %s", error)
+        elif refusal_of(error).status == _FAILED:
+            log.error("a bitstream cannot be decoded: %s: %s", type(error).__name__, reason_of(error))
 
     def _compute(self) -> None:
         """A thread that runs networks."""

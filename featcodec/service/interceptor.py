@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
@@ -91,12 +91,20 @@ class Interceptor:
         self._latest.pop(source, None)
         self._made.pop(source, None)
 
-    async def reconstruct(self, side_info: SideInfo, frame: Frame) -> str | None:
-        """What the attacker makes of a frame: a JPEG file in base64, or None without an attacker, or if it fails."""
+    async def reconstruct(self, side_info: SideInfo, frame: Frame, work: Executor | None = None) -> str | None:
+        """What the attacker makes of a frame.
+
+        Args:
+            side_info, frame: from the engine.
+            work: where to compute; None is the thread of the lowest priority.
+
+        Returns:
+            a JPEG file in base64, or None without an attacker, or if it fails.
+        """
         if self._attack is None:
             return None
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._work, self._picture, side_info, frame)
+            return await asyncio.get_running_loop().run_in_executor(work or self._work, self._picture, side_info, frame)
         except (FeatcodecError, RuntimeError, MemoryError) as error:
             log.warning("the interceptor failed: %s", reason_of(error))
             return None

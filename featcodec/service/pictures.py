@@ -24,7 +24,7 @@ _WAITING = 4
 
 
 class Pictures:
-    """Encodes pictures, one at a time.
+    """Encodes pictures, one at a time, and reconstructs them.
 
     Args:
         service: decodes them.
@@ -64,7 +64,7 @@ class Pictures:
         except Exception as error:
             raise refusal_of(error) from None
         outcome = await self._service.decode(stream)
-        jpeg = await self._service.interceptor.reconstruct(outcome.side_info, outcome.frame)
+        jpeg = await self._service.interceptor.reconstruct(outcome.side_info, outcome.frame, self._work)
         self._service.metrics.pictures.inc()
         return json.dumps(
             {

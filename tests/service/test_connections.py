@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hostile import MASKED_HEAD, UPGRADE
+from hostile_clients import MASKED_HEAD, UPGRADE
 from running import PATIENCE, Running, frame, next_answer
 
 from featcodec.service.connections import RESERVED

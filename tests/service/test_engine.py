@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
@@ -108,10 +110,15 @@ def test_who_has_gone_costs_no_work(start: Any, streams: list[bytes]) -> None:
 
 
 def test_a_decoder_that_takes_too_long_is_replaced(start: Any, streams: list[bytes]) -> None:
-    engine = start(decode_seconds=1e-6)
+    engine: Engine = start(decode_seconds=3)
+    assert engine.submit(streams[0]).result(PATIENCE)
+    isolated: Any = engine.codec.video_codec
+    (worker,) = isolated._workers._all
+    os.kill(worker.process.pid, signal.SIGSTOP)
     error = refusal(engine.submit(streams[0]))
     assert (error.status, error.reason) == (504, "decode_timeout")
     assert b"featcodec_decoders_replaced_total 1.0" in engine.metrics.text()
+    assert engine.submit(streams[0]).result(PATIENCE)
 
 
 def test_a_decoder_that_dies_is_replaced(start: Any, streams: list[bytes], monkeypatch: Any) -> None:

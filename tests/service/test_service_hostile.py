@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from hostile import STATUSES, Clients
+from hostile_clients import STATUSES, Clients
 from running import Running
 from serving import serving
 
