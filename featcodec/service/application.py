@@ -20,6 +20,7 @@ from typing import Any
 
 from fastapi import FastAPI, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
+from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
 
@@ -72,7 +73,8 @@ def create_application(
             await service.stop()
             pictures.stop()
 
-    application = FastAPI(title="featcodec", version=__version__, lifespan=lifespan)
+    # Its page of the API loads nothing from elsewhere.
+    application = FastAPIOffline(title="featcodec", version=__version__, lifespan=lifespan, redoc_url=None)
     application.state.service = service
     _add_work(application, service, pictures)
     _add_sockets(application, service)
