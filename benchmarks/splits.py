@@ -41,6 +41,7 @@ class Side:
     bottleneck: str
     bpp: list[float] = field(default_factory=list)
     ap50: list[float] = field(default_factory=list)
+    qps: list[str] = field(default_factory=list)
     psnr: float = float("nan")
     edge_psnr: float = float("nan")
     uncompressed: float = float("nan")
@@ -79,18 +80,27 @@ def read(paths: list[Path]) -> tuple[dict[tuple[int, str], Side], float]:
                 else:
                     side.bpp.append(float(row["bpp"]))
                     side.ap50.append(float(row["ap50"]))
+                    side.qps.append(row["qp"])
     return sides, own[""][0]
 
 
-def edge_gflop(side: Side, split: Split, bottlenecks: dict[str, Path]) -> float:
-    """Front-end and AE, for one square image."""
+def at_the_edge(side: Side, split: Split, bottlenecks: dict[str, Path]) -> tuple[int, int, float]:
+    """For one square image: the tensors that cross the wire, their samples, and the GFLOP of front-end and AE."""
     if not side.bottleneck:
-        return split.flops / 1e9
+        return len(split.shapes), split.samples, split.flops / 1e9
     encoder = load_bottleneck(bottlenecks[side.bottleneck])
     levels = tuple(torch.zeros(1, *shape) for shape in split.shapes)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        encoder.encode(levels if len(levels) > 1 else levels[0])
-    return (split.flops + int(counter.get_total_flops())) / 1e9
+        tensor = encoder.encode(levels if len(levels) > 1 else levels[0])
+    return 1, tensor.numel(), (split.flops + int(counter.get_total_flops())) / 1e9
+
+
+def point_at(side: Side, qp: str) -> str:
+    """Rate and accuracy at a QP, for people."""
+    if qp not in side.qps:
+        return "not measured"
+    place = side.qps.index(qp)
+    return f"{side.bpp[place]:.3f}, {side.ap50[place]:.2f}"
 
 
 def main() -> None:
@@ -100,23 +110,26 @@ def main() -> None:
     parser.add_argument("points", nargs="+", type=Path)
     parser.add_argument("--bottleneck", action="append", default=[], type=Path)
     parser.add_argument("--figure", type=Path, required=True)
+    parser.add_argument("--qp", default="38", help="rate and accuracy at this QP stand in the table")
     options = parser.parse_args()
     sides, own = read(options.points)
     bottlenecks = {path.stem: path for path in options.bottleneck}
     splits = {each.layer: each for each in load_detector(options.detector, device="cpu").splits(SIDE, SIDE)}
     wanted = own - LOST
     print(f"AP50 without coding: {own:.2f}; rate at AP50 {wanted:.2f}\n")
-    columns = ("split, coding", "tensors", "samples", "GFLOP at the edge", "bpp", "AP50 uncompressed")
+    at_qp = f"QP {options.qp}: bpp, AP50"
+    columns = ("split, coding", "tensors", "samples", "GFLOP at the edge", "bpp", at_qp, "AP50 uncompressed")
     print("| " + " | ".join((*columns, "attacker, PSNR / edge-PSNR, dB")) + " |")
     print("| --- " * (len(columns) + 1) + "|")
     figure, (rates, seen) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for _, side in sorted(sides.items()):
         split = splits[side.split]
-        work, bits = edge_gflop(side, split, bottlenecks), side.bits_at(wanted)
+        tensors, samples, work = at_the_edge(side, split, bottlenecks)
+        bits = side.bits_at(wanted)
         shown = "not reached" if np.isnan(bits) else f"{bits:.3f}"
         attacked = "no attacker" if np.isnan(side.psnr) else f"{side.psnr:.2f} / {side.edge_psnr:.2f}"
         print(
-            f"| {side.name} | {len(split.shapes)} | {split.samples:,} | {work:.2f} | {shown} | "
+            f"| {side.name} | {tensors} | {samples:,} | {work:.2f} | {shown} | {point_at(side, options.qp)} | "
             f"{side.uncompressed:.2f} | {attacked} |"
         )
         style = "-" if side.bottleneck else "--"
@@ -130,7 +143,7 @@ def main() -> None:
         major_locator=LogLocator(10, (1, 2, 5)), major_formatter=ScalarFormatter(), minor_locator=NullLocator()
     )
     rates.legend(fontsize=8)
-    seen.margins(0.15)
+    seen.margins(0.2)
     seen.set(
         xlabel="GFLOP at the edge, 512x512 pixels",
         ylabel="attacker's PSNR, dB",

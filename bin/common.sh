@@ -37,9 +37,10 @@ same_python() {
     return 1
 }
 
-# install_featcodec EXTRA: EXTRA is '' or '[dev]'. '[dev]' installs all that '' installs, and more.
+# install_featcodec EXTRA: EXTRA is '', '[dev]' or other extras like '[serve,edge]'. '[dev]' installs all that any other
+# installs, and more.
 install_featcodec() {
-    local stamp python which
+    local stamp older python which
     if "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
         same_python || return 1
     else
@@ -53,11 +54,38 @@ install_featcodec() {
         which=(--constraint "$ROOT/constraints.txt")
         [ -z "${FEATCODEC_NEWEST:-}" ] || which=(--upgrade --upgrade-strategy eager)
         say "installing featcodec$1 (PyTorch is large: a few minutes the first time)"
-        # Older stamps no longer say what is installed, even if the two files change back.
-        rm -f "$VENV"/.installed-*
+        # Stamps of other versions no longer say what is installed, even if the two files change back.
+        for older in "$VENV"/.installed-*; do
+            case "$older" in "$stamp" | "$stamp["*) ;; *) rm -f "$older" ;; esac
+        done
         "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "${which[@]}" --editable "$ROOT$1" || return 1
-        touch "$stamp$1"
+        touch "$stamp" "$stamp$1"
     fi
+}
+
+find_browser() {
+    local candidate
+    for candidate in chromium chromium-browser google-chrome google-chrome-stable; do
+        command -v "$candidate" && return
+    done
+    return 1
+}
+
+# install_browser: a Chromium for the tests of the server's page, if there is none and apt-get can install one. Without
+# one, these tests are skipped.
+install_browser() {
+    local root=()
+    find_browser >/dev/null && return
+    command -v apt-get >/dev/null || return 0
+    if [ "$(id -u)" != 0 ]; then
+        sudo -n true 2>/dev/null || return 0
+        root=(sudo -n)
+    fi
+    say "installing chromium, for the tests of the page"
+    # Some source of packages may be out of reach; another one may have it.
+    "${root[@]}" apt-get -qq update >/dev/null 2>&1 || true
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends chromium \
+        >/dev/null 2>&1 || echo "note: apt-get cannot install chromium; the tests of the page need one" >&2
 }
 
 # fast_precision FOLDER: sets the array `fast`: the options for bfloat16 where the device computes it fast, else nothing.

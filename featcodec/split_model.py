@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from featcodec.detectors import SplitDetector, load_detector
 from featcodec.detectors.split import Predictions
@@ -24,6 +24,7 @@ from featcodec.networks.bottleneck import Bottleneck, choose_bottleneck
 from featcodec.networks.catalogue import AUTO
 from featcodec.networks.features import Features, levels_of
 from featcodec.networks.fusion import Level, levels_of_shapes
+from featcodec.networks.int8 import computes_in_int8, in_int8
 from featcodec.packing.bands import TensorScale
 from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
 
@@ -37,6 +38,7 @@ class SplitModel:
     Attributes:
         detector: the detector; its split is also the model's split.
         bottleneck: AE and AD, trained behind that layer of that detector, or None.
+        int8_decoder: the same AD with convolutions in int8, which then takes its place; on the CPU.
         fingerprint: 8 bytes that name the weights of both (the model fingerprint). It is computed at construction,
             before any rounding to half precision. If the bottleneck is trained further, make a new SplitModel.
         edge_fingerprint: 8 bytes that name detector and AE (the edge fingerprint), computed likewise. What an attacker
@@ -48,6 +50,7 @@ class SplitModel:
 
     detector: SplitDetector
     bottleneck: Bottleneck | None = None
+    int8_decoder: nn.Module | None = field(init=False, default=None)
     fingerprint: bytes = field(init=False)
     edge_fingerprint: bytes = field(init=False)
 
@@ -112,6 +115,8 @@ class SplitModel:
         learned.to(network.device, network.dtype)
         # As the detector's. Not AE: it is no faster, and its sums would round in another way.
         learned.decoder.to(memory_format=torch.channels_last)
+        if computes_in_int8(precision, network.device, network.dtype):
+            object.__setattr__(model, "int8_decoder", in_int8(learned.decoder))
         return model
 
     @property
@@ -168,6 +173,8 @@ class SplitModel:
         self.detector.to(device)
         if self.bottleneck is not None:
             self.bottleneck.to(device)
+        if device.type != "cpu":
+            object.__setattr__(self, "int8_decoder", None)
         return self
 
     def at(self, split: int) -> SplitModel:
@@ -221,7 +228,12 @@ class SplitModel:
         if self.bottleneck is None:
             return tensors
         (tensor,) = levels_of(tensors)
-        return self.bottleneck.decode(tensor, qp)
+        return self.bottleneck.decode(tensor, qp, self.int8_decoder)
+
+    @property
+    def precision(self) -> str:
+        """In what the networks compute: float32, bfloat16, float16, or int8 if AD does."""
+        return "int8" if self.int8_decoder is not None else str(self.detector.dtype).removeprefix("torch.")
 
     def __repr__(self) -> str:
         learned = "none" if self.bottleneck is None else f"{self.channels} channels"

@@ -6,11 +6,10 @@ on side info that anybody may have written.
 
 from __future__ import annotations
 
-import zlib
-
 from featcodec.bitstream import RAW_QP, SideInfo
 from featcodec.errors import BitstreamError, InputError, WeightsError
 from featcodec.images.letterbox import MAX_IMAGE_SIZE, Letterboxed
+from featcodec.images.side_info import side_info_for
 from featcodec.networks.bottleneck import shipped_model
 from featcodec.networks.catalogue import AUTO
 from featcodec.networks.layouts import model_fingerprint
@@ -35,30 +34,9 @@ def side_info_of(
     Raises:
         BitstreamError: the frame would be larger than a bitstream may hold.
     """
-    letterbox = image.letterbox
-    (channels, height, width), *further = model.tensor_shapes(letterbox.width, letterbox.height)
-    side_info = SideInfo(
-        original_width=letterbox.original_width,
-        original_height=letterbox.original_height,
-        letterboxed_width=letterbox.width,
-        letterboxed_height=letterbox.height,
-        channels=channels,
-        feature_height=height,
-        feature_width=width,
-        tile_rows=packing.grid.rows,
-        tile_cols=packing.grid.cols,
-        clip_low=packing.quantizer.low,
-        clip_high=packing.quantizer.high,
-        bits=packing.quantizer.bits,
-        split=model.split,
-        fingerprint=fingerprint,
-        qp=RAW_QP if video_codec.name == "none" else int(qp),
-        encoder_tag=zlib.crc32(image.pixels.tobytes(), video_codec.tag) & 0xFFFF,
-        further=tuple(further),
-    )
-    # Check before any time is spent on coding the frame.
-    side_info.check()
-    return side_info
+    shapes = model.tensor_shapes(image.letterbox.width, image.letterbox.height)
+    coded_qp = RAW_QP if video_codec.name == "none" else int(qp)
+    return side_info_for(image, shapes, packing, model.split, fingerprint, coded_qp, video_codec.tag)
 
 
 def check_networks(side_info: SideInfo, loaded: bytes) -> None:

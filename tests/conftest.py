@@ -139,6 +139,16 @@ def drawn_scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def exported_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an edge needs of an exported model, of `exported_model.small_codec`. Nobody changes it."""
+    from exported_model import make_edge_once
+
+    base = tmp_path_factory.getbasetemp()
+    # Workers of one run have folders side by side.
+    return make_edge_once((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported")
+
+
+@pytest.fixture(scope="session")
 def toy_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Five pictures of 80x64 pixels in in/, and annotations.json."""
     from toy_training import make_toy_set

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from sweep_set import make_sweep_set
 
@@ -20,6 +21,7 @@ from featcodec.evaluation.rate import rate_of_streams
 from featcodec.images.annotations import read_annotations
 from featcodec.images.results import read_results
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
+from featcodec.scenes.video import write_drive
 
 BIN = Path(__file__).resolve().parents[1] / "bin"
 
@@ -116,6 +118,49 @@ def test_conformance_fails_where_a_decoder_gets_other_samples(tmp_path: Path, mo
     assert "golden-v2-20ch-qp38: vvdecapp fails: its VVC stream decodes to" in done.stderr
     assert "Traceback" not in done.stderr
     assert (tmp_path / "kept" / "golden-6ch-qp38.266").is_file()
+
+
+@pytest.mark.slow
+def test_the_live_demo_streams_and_ends(tmp_path: Path) -> None:
+    """With a short drive; without one, the script draws a long one first."""
+    video = tmp_path / "street.mp4"
+    list(write_drive(video, 8, 4, workers=1))
+    environment = {**os.environ, "FEATCODEC": str(Path(sys.executable).with_name("featcodec"))}
+    command = [str(BIN / "live-demo"), str(video), "--seconds", "8", "--port", "0"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        lines = []
+        while not (lines := [*lines, demo.stdout.readline()])[-1].startswith("== the page: "):
+            assert lines[-1], demo.communicate()[1]
+        url = lines[-1].split()[-1]
+        assert "<title>featcodec</title>" in httpx.get(url, timeout=60).text
+        answered = 0.0
+        while not answered:
+            assert demo.poll() is None, demo.communicate()[1]
+            (line,) = re.findall(r"^featcodec_streams_total (\S+)$", httpx.get(f"{url}/metrics", timeout=60).text, re.M)
+            answered = float(line)
+        assert demo.communicate()[1] == ""
+    assert demo.returncode == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(url)
+
+
+@pytest.mark.slow
+def test_the_live_demo_says_why_the_edge_ended(tmp_path: Path) -> None:
+    (tmp_path / "pictures").mkdir()
+    environment = {**os.environ, "FEATCODEC": str(Path(sys.executable).with_name("featcodec"))}
+    command = [str(BIN / "live-demo"), str(tmp_path / "pictures"), "--port", "0"]
+    failed = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("the edge ended by itself:\n")
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--port"], ["--seconds", "x"], ["--fast"], ["a", "b"]])
+def test_the_live_demo_says_how_it_is_used(arguments: list[str]) -> None:
+    refused = subprocess.run([str(BIN / "live-demo"), *arguments], capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("usage: bin/live-demo ")
 
 
 def test_scripts_are_valid_bash() -> None:

@@ -93,6 +93,19 @@ def test_the_newest_of_everything_on_request(clone: Path) -> None:
     assert "--constraint" in install(clone, FEATCODEC_NEWEST="")
 
 
+def test_extras_are_installed_beside_what_is_there(clone: Path) -> None:
+    assert install(clone)
+    assert install(clone, "[serve,edge]").endswith(f"--editable {clone}[serve,edge]\n")
+    assert not install(clone), "an extra includes what is always installed"
+    assert not install(clone, "[serve,edge]")
+    assert install(clone, "[dev]")
+    assert not install(clone, "[serve,edge]")
+    (clone / "constraints.txt").write_text("two")
+    assert install(clone, "[serve,edge]")
+    (clone / "constraints.txt").write_text("one")
+    assert install(clone, "[dev]"), "the other versions replaced it"
+
+
 def test_a_failed_installation_is_tried_again(clone: Path) -> None:
     python = clone / ".venv/bin/python"
     python.write_text(RECORDER.replace("echo ", "exit 1; echo "))
@@ -123,3 +136,62 @@ def test_a_venv_of_another_python_is_not_taken_for_the_one_asked_for(clone: Path
     assert refused.stderr.count("\n") == 1
     assert f"remove {clone}/.venv, or unset PYTHON" in refused.stderr
     assert not (clone / ".venv/bin/installs").exists()
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """The only programs that there are: those that bin/common.sh needs, and a sudo that asks for no password."""
+    folder = tmp_path / "system"
+    folder.mkdir()
+    for name in ("bash", "dirname", "env"):
+        (folder / name).symlink_to(str(shutil.which(name)))
+    executable(folder / "id", "#!/bin/sh\necho 1000\n")
+    executable(folder / "sudo", '#!/bin/sh\nshift\n[ "$1" = true ] || exec "$@"\n')
+    return folder
+
+
+def apt_get(system: Path, script: str = "") -> Path:
+    """An apt-get that writes down how it is called, and then does `script`."""
+    record = system / "asked"
+    executable(system / "apt-get", f'#!/bin/sh\necho "$DEBIAN_FRONTEND" "$@" >>"{record}"\n{script}\n')
+    return record
+
+
+def test_a_browser_is_installed_where_that_can_be_done(clone: Path, system: Path) -> None:
+    record = apt_get(system)
+    done = bash(clone, "install_browser", PATH=str(system), DEBIAN_FRONTEND="")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert record.read_text().splitlines() == [
+        " -qq update",
+        "noninteractive -qq install -y --no-install-recommends chromium",
+    ]
+    executable(system / "id", "#!/bin/sh\necho 0\n")
+    (system / "sudo").unlink()
+    assert bash(clone, "install_browser", PATH=str(system)).returncode == 0
+    assert len(record.read_text().splitlines()) == 4
+
+
+@pytest.mark.parametrize("name", ["chromium", "chromium-browser", "google-chrome"])
+def test_a_browser_that_is_there_is_taken(clone: Path, system: Path, name: str) -> None:
+    record = apt_get(system)
+    browser = executable(system / name, "#!/bin/sh\n")
+    done = bash(clone, "find_browser; install_browser", PATH=str(system))
+    assert (done.returncode, done.stdout) == (0, f"{browser}\n")
+    assert not record.exists()
+
+
+def test_without_a_right_to_install_no_browser_is(clone: Path, system: Path) -> None:
+    assert bash(clone, "install_browser", PATH=str(system)).stderr == ""  # no apt-get
+    record = apt_get(system)
+    executable(system / "sudo", "#!/bin/sh\necho a password is required >&2\nexit 1\n")
+    done = bash(clone, "install_browser", PATH=str(system))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not record.exists()
+
+
+def test_a_browser_that_cannot_be_installed_is_said_in_one_line(clone: Path, system: Path) -> None:
+    record = apt_get(system, "echo no network; echo E: no network >&2; exit 100")
+    done = bash(clone, "install_browser", PATH=str(system))
+    assert done.returncode == 0
+    assert done.stderr == "note: apt-get cannot install chromium; the tests of the page need one\n"
+    assert len(record.read_text().splitlines()) == 2

@@ -11,6 +11,7 @@ from toy_training import toy_bottleneck
 from featcodec.detectors import load_detector
 from featcodec.errors import WeightsError
 from featcodec.networks.bottleneck import load_bottleneck
+from featcodec.networks.int8 import has_fast_int8
 from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
 from featcodec.split_model import SplitModel
 
@@ -84,3 +85,24 @@ def test_a_bottleneck_of_another_split_or_detector_is_refused(
 def test_it_says_what_it_is(learned: SplitModel, latent: SplitModel) -> None:
     assert repr(learned).startswith("SplitModel(3 classes, split=4, bottleneck=4 channels, fingerprint=")
     assert "bottleneck=none" in repr(latent)
+
+
+@pytest.mark.skipif(not has_fast_int8(), reason="this CPU has no AVX512-VNNI")
+def test_ad_in_int8_changes_what_the_cloud_computes_and_nothing_else(
+    tmp_path: Path, tiny_yolov5: Path, learned: SplitModel, latent: SplitModel
+) -> None:
+    path = toy_bottleneck(tmp_path / "b.safetensors", latent.detector)
+    rounded = SplitModel.load(tiny_yolov5, path, device="cpu", precision="int8")
+    same = SplitModel.load(
+        tiny_yolov5, path, device="cpu", precision=str(rounded.detector.dtype).removeprefix("torch.")
+    )
+    assert (rounded.precision, learned.precision) == ("int8", "float32")
+    assert (rounded.fingerprint, rounded.edge_fingerprint) == (learned.fingerprint, learned.edge_fingerprint)
+    pictures = PICTURES.to(rounded.detector.dtype)
+    with torch.inference_mode():
+        tensors = rounded.encode(pictures)
+        assert torch.equal(tensors, same.encode(pictures))
+        found, expected = rounded.expand(tensors), same.expand(tensors)
+    assert isinstance(found, torch.Tensor)
+    assert isinstance(expected, torch.Tensor)
+    assert 0 < (found - expected).float().norm() < 0.1 * expected.float().norm()

@@ -93,6 +93,8 @@ def test_everything_of_the_package_is_in_it_and_nothing_else(names: list[str]) -
     assert "featcodec/py.typed" in packed
     assert sum(name.startswith("featcodec/networks/shipped/") for name in packed) > 10
     assert sum(name.endswith(".jinja") for name in packed) == 2
+    page = {Path(name).suffix for name in packed if name.startswith("featcodec/service/page/")}
+    assert page == {".html", ".css", ".js", ".svg"}
 
 
 def test_its_metadata_are_those_of_the_project(wheel: Path, metadata: Message) -> None:

@@ -104,7 +104,7 @@ def command(
     with _images(sources, count) as images:
         speed = measure_speed(edge, cloud, images[:count], qp, rounds=rounds)
     if as_json:
-        computed = [str(codec.model.detector.dtype).removeprefix("torch.") for codec in (edge, cloud)]
+        computed = [codec.model.precision for codec in (edge, cloud)]
         print_json({"qp": qp, "video_codec": video_codec, "precision": computed, **asdict(speed)})
     else:
         _show(speed)

@@ -22,6 +22,8 @@ COMMANDS = (
     "demo",
     "encode",
     "decode",
+    "stream",
+    "frigate",
     "serve",
     "evaluate",
     "sweep",
@@ -32,6 +34,7 @@ COMMANDS = (
     "train",
     "scenes",
     "inspect",
+    "export",
     "models",
     "doctor",
     "benchmark",
@@ -56,7 +59,7 @@ class _LazyGroup(click.RichGroup):
 def cli() -> None:
     """Code what a detector needs from an image instead of the image itself.
 
-    featcodec splits a YOLOv5 detector. `encode` runs the front-end and codes its feature tensor as one VVC or HEVC
+    featcodec splits a YOLO detector. `encode` runs the front-end and codes its feature tensor as one VVC or HEVC
     picture. `decode` finishes the detection from the bitstream. Start with `featcodec demo`.
     """
 

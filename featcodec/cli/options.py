@@ -55,7 +55,7 @@ detector_option = click.option(
     "--detector",
     default="yolov5n",
     show_default=True,
-    help="Name (see `featcodec models`), or path of a YOLOv5 checkpoint (.pt, or .safetensors from `train detector`).",
+    help="Name (see `featcodec models`), or path of a YOLO checkpoint (.pt, or .safetensors from `train detector`).",
 )
 workers_option = click.option(
     "--workers",
@@ -74,17 +74,23 @@ ignore_exif_option = click.option(
 ALL_PRESETS = tuple(dict.fromkeys((*X265.presets, *PRESETS)))
 """The presets of both encoders; which encoder has which, the library says."""
 
-video_codec_option = click.option(
-    "--codec",
-    "--video-codec",
-    "video_codec",
-    type=click.Choice(["ffmpeg", "vvenc", "hevc", "none"]),
-    default="ffmpeg",
-    show_default=True,
-    help="Video codec. ffmpeg is embedded VVC; vvenc uses the official VVC encoder (vvencapp); hevc is embedded HEVC "
-    "(x265), several times as fast: the same QP gives about the same accuracy, for more bits; none stores raw 8-bit "
-    "samples.",
-)
+
+def encoder_option(default: str) -> Callable[[F], F]:
+    """--codec with a default."""
+    return click.option(
+        "--codec",
+        "--video-codec",
+        "video_codec",
+        type=click.Choice(["ffmpeg", "vvenc", "hevc", "none"]),
+        default=default,
+        show_default=True,
+        help="Video codec. ffmpeg is embedded VVC; vvenc uses the official VVC encoder (vvencapp); hevc is embedded "
+        "HEVC (x265), several times as fast: the same QP gives about the same accuracy, for more bits; none stores raw "
+        "8-bit samples.",
+    )
+
+
+video_codec_option = encoder_option("ffmpeg")
 hardware_option = click.option(
     "--hardware",
     type=click.Choice(["nvenc", "v4l2m2m", "qsv"]),
@@ -142,10 +148,10 @@ restoration_option = click.option(
 )
 
 
-_PRECISIONS = click.Choice(["auto", "float32", "bfloat16", "float16"])
+_PRECISIONS = ["auto", "float32", "bfloat16", "float16"]
 edge_precision_option = click.option(
     "--precision",
-    type=_PRECISIONS,
+    type=click.Choice(_PRECISIONS),
     default="auto",
     show_default=True,
     help="In what the networks compute. auto: float16 on CUDA, else float32, so that streams do not depend on the CPU. "
@@ -153,11 +159,11 @@ edge_precision_option = click.option(
 )
 precision_option = click.option(
     "--precision",
-    type=_PRECISIONS,
+    type=click.Choice([*_PRECISIONS, "int8"]),
     default="auto",
     show_default=True,
     help="In what the networks compute. auto: float16 on CUDA, bfloat16 on CPUs that compute it fast (AVX512-BF16), "
-    "else float32.",
+    "else float32. int8: as auto on a CPU, but AD in int8 (AVX512-VNNI); auto takes it beside bfloat16.",
 )
 
 

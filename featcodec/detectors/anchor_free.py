@@ -140,7 +140,7 @@ class _WithKeypoints(AnchorFree):
     def _decode_extra(self, extra: Tensor, anchors: Tensor, strides: Tensor) -> Tensor:
         """Keypoints relative to their cell -> letterboxed pixels, and their visibility in [0, 1]."""
         points, numbers = self.kpt_shape
-        values = extra.view(len(extra), points, numbers, -1)
+        values = extra.view(extra.shape[0], points, numbers, -1)
         places = (values[:, :, :2] * self.factor + (anchors + self.shift)) * strides
         return torch.cat((places, values[:, :, 2:].sigmoid()), 2).flatten(1, 2)
 

@@ -33,13 +33,18 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     Returns:
         (B, heads, numbers, cells)
     """
+    if torch.compiler.is_compiling():
+        # Export to ONNX: the number of parts would be fixed, but not that of the cells.
+        return _attend(queries, keys, values)
     batch, heads, _, cells = queries.shape
     at_once = max(1, MAX_NUMBERS // (batch * heads * cells))
-    found = []
-    for some in torch.split(queries, at_once, dim=-1):
-        weights = (some.transpose(-2, -1) @ keys).softmax(dim=-1)
-        found.append(values @ weights.transpose(-2, -1))
+    found = [_attend(some, keys, values) for some in torch.split(queries, at_once, dim=-1)]
     return found[0] if len(found) == 1 else torch.cat(found, -1)
+
+
+def _attend(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    weights = (queries.transpose(-2, -1) @ keys).softmax(dim=-1)
+    return values @ weights.transpose(-2, -1)
 
 
 class _Attention(Attention):

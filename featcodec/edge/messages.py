@@ -110,7 +110,7 @@ class Answer:
         try:
             values = json.loads(text)
             return cls(**{name: _checked(name, values[name]) for name in cls.__dataclass_fields__ if name in values})
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise ServiceError(
                 f"what came is not an answer of a featcodec server ({error}); check the address"
             ) from None

@@ -27,7 +27,7 @@ def common_identity(codec: FeatureCodec, fingerprint: bytes) -> Row:
         "fingerprint": fingerprint.hex(),
         "image_size": str(codec.image_size),
         "square": "yes" if codec.square else "no",
-        "precision": str(codec.model.detector.dtype).removeprefix("torch."),
+        "precision": codec.model.precision,
         "conf": number(codec.boxes.conf),
         "iou": number(codec.boxes.iou),
         "max_det": str(codec.boxes.max_det),

@@ -275,6 +275,8 @@ def _limits(
         for direction, codec in (("encode", edge), ("decode", cloud)):
             operations, peak = operations_in[direction], peak_of(codec.model.detector.dtype)
             detail = f"{operations / 1e9:.2f} GFLOP per image, {peak / 1e9:.0f} GFLOP/s on one core"
+            if codec.model.precision == "int8":
+                detail += ", as if AD were not in int8"
             limits.append(limit(direction, "networks", operations / peak, detail))
     return limits
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from featcodec.bitstream import SideInfo
 from featcodec.errors import InputError
+from featcodec.images.resizing import resize
 
 STRIDE = 32
 """The largest stride of most detectors; P6 models have 64. The sides of the letterboxed image are multiples of it."""
@@ -19,6 +19,18 @@ PADDING = 114
 MAX_IMAGE_SIZE = 4096
 
 S = TypeVar("S", bound=np.generic)
+
+
+def _opencv() -> Any:
+    """OpenCV, or None: an edge may be without it."""
+    try:
+        import cv2  # noqa: PLC0415
+    except ImportError:
+        return None
+    return cv2
+
+
+cv2 = _opencv()
 
 
 @dataclass(frozen=True)
@@ -85,8 +97,11 @@ class Letterbox:
         width, height = self.resized
         shrinks = max(width, height) < max(self.original_width, self.original_height)
         if (width, height) != (self.original_width, self.original_height):
-            interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-            image = cv2.resize(image, (width, height), interpolation=interpolation)
+            if cv2 is None:
+                image = resize(image, width, height, shrinks=shrinks)
+            else:
+                interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+                image = cv2.resize(image, (width, height), interpolation=interpolation)
         canvas = np.full((self.height, self.width, 3), PADDING, np.uint8)
         self.crop(canvas)[:] = image
         return canvas

@@ -143,18 +143,20 @@ class Bottleneck(nn.Module):
         output: Tensor = self.encoder(features)
         return output
 
-    def decode(self, coded: Tensor, qp: Tensor | None = None) -> Features:
+    def decode(self, coded: Tensor, qp: Tensor | None = None, decoder: nn.Module | None = None) -> Features:
         """AD.
 
         Args:
             coded: (B, channels, H, W).
             qp: (B,) floating, the QP of each tensor, 0 to 63. None, or 0, means a tensor before coding. An AD that does
                 not know the QP ignores it.
+            decoder: AD in another form, that computes in its place.
 
         Returns:
             what AE was given: (B, feature_channels, H, W), or the levels.
         """
-        output: Features = self.decoder(with_qp_plane(coded, qp) if self.config.decoder_knows_qp else coded)
+        network = self.decoder if decoder is None else decoder
+        output: Features = network(with_qp_plane(coded, qp) if self.config.decoder_knows_qp else coded)
         return output
 
     def fingerprint(self) -> bytes:

@@ -80,8 +80,9 @@ def default_sizes(
     above the finest. There, AE computes less than a third of what it does at the finest scale, and a sample is still
     fine enough for the boxes of the finest level. At coarser scales, the tensor would need more channels, each of so
     few samples that a video codec finds little to predict. The tensor has a quarter of the samples of the finest
-    level, and as many channels inside AE as in the paper, twice the tensor's. A quarter is less than the paper's third,
-    because deeper layers keep less of the picture; coarser levels are computed from the finest one and add little.
+    level. A quarter is less than the paper's third, because deeper layers keep less of the picture; coarser levels are
+    computed from the finest one and add little. Inside, there are one and a half times the tensor's channels: twice, as
+    in the paper, would cost the edge of yolo11n 1.1 GFLOP per image of 512x512 pixels behind layer 10 instead of 0.7.
 
     Args:
         levels: the levels, the finest first.
@@ -93,7 +94,7 @@ def default_sizes(
         return BottleneckSizes(max(1, round(width * 2 / 3)), channels or max(1, round(width / 3)), 0)
     scale = min(1, levels[-1].scale) if fusion_scale is None else fusion_scale
     inner = channels or min(max(1, levels[0].channels * 4**scale // 4), MAX_CHANNELS)
-    return BottleneckSizes(min(2 * inner, MAX_CHANNELS), inner, scale)
+    return BottleneckSizes(min(-(-3 * inner // 2), MAX_CHANNELS), inner, scale)
 
 
 def check_levels(channels: Sequence[int], scales: Sequence[int]) -> None:

@@ -28,12 +28,12 @@ def draw_background(rng: np.random.Generator, street: Street, light: Light, size
         (size, size, 3) float32, 0 .. 255.
     """
     camera = street.camera
-    sky = Image.fromarray(_sky(rng, light, camera, size).astype(np.uint8))
+    sky = Image.fromarray(draw_sky(rng, light, camera, size).astype(np.uint8))
     layer = Layer(0, 0, _FACTOR, Image.new("RGB", (size * _FACTOR, size * _FACTOR)))
     layer.image.paste(sky.resize((sky.width * _FACTOR, sky.height * _FACTOR), Image.Resampling.NEAREST))
-    painter = _Ground(layer, camera, light)
+    painter = Ground(layer, camera, light)
     painter.area(-400, 400, 0, FAR * 40, vary(rng, pick(rng, _GROUND)))
-    _skyline(rng, layer, camera, light)
+    draw_skyline(rng, layer, camera, light)
     _DRAWN[street.kind](rng, painter, street)
     for wall in street.walls:
         draw_row(rng, layer, camera, light, wall)
@@ -45,7 +45,7 @@ def draw_background(rng: np.random.Generator, street: Street, light: Light, size
     return picture
 
 
-def _sky(rng: np.random.Generator, light: Light, camera: Camera, size: int) -> npt.NDArray[np.float32]:
+def draw_sky(rng: np.random.Generator, light: Light, camera: Camera, size: int) -> npt.NDArray[np.float32]:
     """Draw the sky: (rows above the horizon, size, 3) float32."""
     rows = int(camera.horizon) + 2
     share = np.linspace(0, 1, rows, dtype=np.float32)[:, None, None]
@@ -60,13 +60,13 @@ def _sky(rng: np.random.Generator, light: Light, camera: Camera, size: int) -> n
     return sky
 
 
-def _skyline(rng: np.random.Generator, layer: Layer, camera: Camera, light: Light) -> None:
+def draw_skyline(rng: np.random.Generator, layer: Layer, camera: Camera, light: Light) -> None:
     """Draw far houses and trees in the haze."""
     depth = 150.0
     scale = camera.scale(depth)
     row = camera.project(0, 0, depth)[1]
     column = -10.0
-    while column < 520:
+    while column < layer.image.width / layer.factor + 8:
         wide = rng.uniform(10, 46)
         if rng.random() < 0.6:
             high = rng.uniform(5, 24) * scale
@@ -85,7 +85,7 @@ def _skyline(rng: np.random.Generator, layer: Layer, camera: Camera, light: Ligh
         column += wide * 0.8
 
 
-class _Ground:
+class Ground:
     """A painter of rectangles on the ground. They are cut at the lower edge of the image."""
 
     def __init__(self, layer: Layer, camera: Camera, light: Light) -> None:
@@ -129,7 +129,7 @@ class _Ground:
             z += pitch
 
 
-def _avenue(rng: np.random.Generator, ground: _Ground, street: Street) -> None:
+def _avenue(rng: np.random.Generator, ground: Ground, street: Street) -> None:
     drives = [zone for zone in street.zones if zone.use == "drive"]
     walks = [zone for zone in street.zones if zone.use == "walk"]
     left, right = drives[0].left - 0.4, drives[1].right + 0.4
@@ -150,7 +150,7 @@ def _avenue(rng: np.random.Generator, ground: _Ground, street: Street) -> None:
         _zebra(rng, ground, left, right, rng.uniform(ground.nearest + 0.5, 24), marks)
 
 
-def _dashes(rng: np.random.Generator, ground: _Ground, x: float, marks: Colour) -> None:
+def _dashes(rng: np.random.Generator, ground: Ground, x: float, marks: Colour) -> None:
     if rng.random() < 0.25:
         for edge in (x - 0.16, x + 0.06):
             ground.area(edge, edge + 0.1, 0, FAR, marks)
@@ -161,7 +161,7 @@ def _dashes(rng: np.random.Generator, ground: _Ground, x: float, marks: Colour) 
         z += 4.6
 
 
-def _zebra(rng: np.random.Generator, ground: _Ground, left: float, right: float, near: float, marks: Colour) -> None:
+def _zebra(rng: np.random.Generator, ground: Ground, left: float, right: float, near: float, marks: Colour) -> None:
     deep = rng.uniform(2.6, 3.6)
     x = left + 0.3
     while x < right - 0.4:
@@ -170,7 +170,7 @@ def _zebra(rng: np.random.Generator, ground: _Ground, left: float, right: float,
 
 
 def _patches(
-    rng: np.random.Generator, ground: _Ground, bounds: tuple[float, float, float, float], colour: Colour
+    rng: np.random.Generator, ground: Ground, bounds: tuple[float, float, float, float], colour: Colour
 ) -> None:
     """Draw repairs, stains and manholes."""
     left, right, near, far = bounds
@@ -180,7 +180,7 @@ def _patches(
         ground.area(x, min(x + wide, right), z, z + deep, brighten(colour, rng.uniform(0.84, 1.08)))
 
 
-def _crossing(rng: np.random.Generator, ground: _Ground, street: Street) -> None:
+def _crossing(rng: np.random.Generator, ground: Ground, street: Street) -> None:
     drives = [zone for zone in street.zones if zone.use == "drive"]
     first, last = drives[0].near - 0.4, drives[1].far + 0.4
     house = max(zone.far for zone in street.zones if zone.use == "walk")
@@ -207,7 +207,7 @@ def _crossing(rng: np.random.Generator, ground: _Ground, street: Street) -> None
             z += 1.0
 
 
-def _square(rng: np.random.Generator, ground: _Ground, street: Street) -> None:
+def _square(rng: np.random.Generator, ground: Ground, street: Street) -> None:
     back = street.walls[0].start[1]
     if rng.random() < 0.5:
         ground.paving(rng, -14, 14, 0, back)

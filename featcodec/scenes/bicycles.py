@@ -20,7 +20,14 @@ _RING = tuple((math.cos(math.pi * i / 12), math.sin(math.pi * i / 12)) for i in 
 
 
 def draw_bicycle(
-    rng: np.random.Generator, camera: Camera, light: Light, place: tuple[float, float], *, ridden: bool, along: bool
+    rng: np.random.Generator,
+    camera: Camera,
+    light: Light,
+    place: tuple[float, float],
+    *,
+    ridden: bool,
+    along: bool,
+    view: str | None = None,
 ) -> Layer:
     """Draw a bicycle on its own layer.
 
@@ -31,6 +38,7 @@ def draw_bicycle(
         place: ground point in metres.
         ridden: whether somebody rides the bicycle.
         along: whether it is seen from the front or from behind, instead of from the side.
+        view: "front" or "back": which of the two; None chooses one.
     """
     x, z = place
     reach, tall = (0.5, 2.0) if along else (1.0, 2.0)
@@ -41,7 +49,7 @@ def draw_bicycle(
     board = upright(layer, camera, light, x, z, mirror=bool(rng.random() < 0.5), squash=squash)
     paint = vary(rng, pick(rng, CAR_PAINT))
     if along:
-        person = draw_person_look(rng, pick(rng, ("front", "back")))
+        person = draw_person_look(rng, view or pick(rng, ("front", "back")))
         _bicycle_along(rng, board, paint, person if ridden else None)
         return layer
     person = draw_person_look(rng, "side")

@@ -32,7 +32,7 @@ _LIT: Colour = (255, 214, 140)
 
 
 @dataclass(frozen=True)
-class _House:
+class House:
     start: tuple[float, float]
     end: tuple[float, float]
     length: float
@@ -45,10 +45,10 @@ def draw_row(rng: np.random.Generator, layer: Layer, camera: Camera, light: Ligh
     if rng.random() < 0.22:
         _hedge(rng, layer, camera, light, wall)
         return
-    houses = list(_split(rng, wall))
+    houses = list(split_row(rng, wall))
     houses.sort(key=lambda house: -max(house.start[1], house.end[1]))
     for house in houses:
-        _draw_house(rng, layer, camera, light, house)
+        draw_house(rng, layer, camera, light, house)
 
 
 def _hedge(rng: np.random.Generator, layer: Layer, camera: Camera, light: Light, wall: Wall) -> None:
@@ -89,7 +89,7 @@ def _share(z0: float, z1: float, share: float) -> float:
     return (z - z0) / (z1 - z0)
 
 
-def _split(rng: np.random.Generator, wall: Wall) -> list[_House]:
+def split_row(rng: np.random.Generator, wall: Wall) -> list[House]:
     (x0, z0), (x1, z1) = wall.start, wall.end
     total = float(np.hypot(x1 - x0, z1 - z0))
     tall = rng.uniform(6, 15)
@@ -99,16 +99,16 @@ def _split(rng: np.random.Generator, wall: Wall) -> list[_House]:
         if rng.random() > 0.09:  # otherwise there is a gap
             ends = [(x0 + (x1 - x0) * share / total, z0 + (z1 - z0) * share / total) for share in (at, at + length)]
             height = max(4.0, tall * rng.uniform(0.6, 1.4))
-            houses.append(_House(ends[0], ends[1], length, height, vary(rng, pick(rng, WALLS))))
+            houses.append(House(ends[0], ends[1], length, height, vary(rng, pick(rng, WALLS))))
         at += length
     return houses
 
 
-def _draw_house(rng: np.random.Generator, layer: Layer, camera: Camera, light: Light, house: _House) -> None:
+def draw_house(rng: np.random.Generator, layer: Layer, camera: Camera, light: Light, house: House) -> None:
     (x0, z0), (x1, z1) = house.start, house.end
     depth = (z0 + z1) / 2
     columns = sorted(camera.project(x, 0, z)[0] for x, z in (house.start, house.end))
-    if columns[1] < -40 or columns[0] > 552:
+    if columns[1] < -40 or columns[0] > layer.image.width / layer.factor + 40:
         return
     length = house.length
     frontal = abs(z1 - z0) < 0.01
@@ -146,7 +146,7 @@ def _draw_house(rng: np.random.Generator, layer: Layer, camera: Camera, light: L
     surface.rectangle(0, 0, length, 0.3, brighten(house.wall, 0.66))
 
 
-def _end_wall(layer: Layer, camera: Camera, light: Light, house: _House) -> None:
+def _end_wall(layer: Layer, camera: Camera, light: Light, house: House) -> None:
     """Draw the wall between two houses. The nearer house hides its lower part."""
     x, z = min((house.start, house.end), key=lambda end: end[1])
     away = x + (14.0 if x > 0 else -14.0)
@@ -154,7 +154,7 @@ def _end_wall(layer: Layer, camera: Camera, light: Light, house: _House) -> None
     surface.rectangle(min(x, away), 0, max(x, away), house.height, house.wall)
 
 
-def _windows(rng: np.random.Generator, surface: Surface, house: _House, *, first: int, fine: bool) -> None:
+def _windows(rng: np.random.Generator, surface: Surface, house: House, *, first: int, fine: bool) -> None:
     floors = int((house.height - 0.6) // _FLOOR)
     pitch = rng.uniform(1.9, 3.0)
     count = int((house.length - 0.5) // pitch)
@@ -193,7 +193,7 @@ def _windows(rng: np.random.Generator, surface: Surface, house: _House, *, first
                 surface.rectangle(left - 0.3, low - 0.3, left + wide + 0.3, low + 0.5, brighten(house.wall, 0.55))
 
 
-def _shop(rng: np.random.Generator, surface: Surface, house: _House) -> None:
+def _shop(rng: np.random.Generator, surface: Surface, house: House) -> None:
     colour = vary(rng, pick(rng, SIGNAGE))
     lit = surface.light.lamps
     length = house.length

@@ -17,6 +17,9 @@ Point = tuple[float, float]
 Vector = tuple[float, float, float]
 """A point in metres: to the right of the camera, above the ground, away from the camera."""
 
+_BEYOND = 1200.0
+"""Layers end this many pixels from the upper left corner of the image. What is there lies outside of every image."""
+
 _CIRCLE = tuple((math.cos(2 * math.pi * i / 28), math.sin(2 * math.pi * i / 28)) for i in range(28))
 
 
@@ -29,21 +32,24 @@ class Camera:
         centre: column of the vanishing point of lines that run straight ahead, in pixels.
         horizon: row of the horizon, in pixels.
         height: height above the ground, in metres.
+        nearest: points nearer than this many metres are drawn as if they were this far away. Lines that run straight
+            ahead stay where they are, so things that the camera passes can be drawn. 0: all points are farther.
     """
 
     focal: float
     centre: float
     horizon: float
     height: float
+    nearest: float = 0.0
 
     def project(self, x: float, y: float, z: float) -> Point:
         """Return column and row of a point, in pixels of the image."""
-        scale = self.focal / z
+        scale = self.scale(z)
         return self.centre + x * scale, self.horizon + (self.height - y) * scale
 
     def scale(self, z: float) -> float:
         """Return the pixels per metre at distance z."""
-        return self.focal / z
+        return self.focal / (max(z, self.nearest) if self.nearest else z)
 
     def depth_of_row(self, row: float) -> float:
         """Return the distance in metres of the ground that a row below the horizon shows."""
@@ -143,7 +149,7 @@ class Layer:
 
 def sprite_layer(corners: Iterable[Point], scale: float, margin: float = 3.0) -> Layer:
     """Make an empty layer that holds these points. With few pixels per metre (`scale`) the layer has more samples."""
-    points = list(corners)
+    points = [(min(max(x, -_BEYOND), _BEYOND), min(max(y, -_BEYOND), _BEYOND)) for x, y in corners]
     factor = 2 if scale > 34 else 3 if scale > 18 else 4
     left = math.floor(min(x for x, _ in points) - margin)
     top = math.floor(min(y for _, y in points) - margin)

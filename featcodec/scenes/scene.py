@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
 from featcodec.scenes.background import draw_background
-from featcodec.scenes.canvas import Camera, Detail, Glow
+from featcodec.scenes.canvas import Detail, Glow
 from featcodec.scenes.light import Light, draw_light
-from featcodec.scenes.placement import Footprint, Placed, place_all
+from featcodec.scenes.placement import Placed, place_all
+from featcodec.scenes.shadows import ground_shadows
 from featcodec.scenes.street import draw_street
 from featcodec.scenes.textures import clouds, grain, part
 
@@ -98,7 +99,7 @@ def draw_scene(seed: int, index: int) -> Scene:
     light, street = draw_light(rng), draw_street(rng)
     canvas = draw_background(rng, street, light, SIZE)
     plan = place_all(rng, street, light)
-    canvas *= _shadows(plan.footprints, street.camera, light)
+    canvas *= ground_shadows(plan.footprints, street.camera, light, (SIZE, SIZE))
     sprites = [_Sprite(placed, placed.layer.reduce()) for placed in sorted(plan.placed, key=lambda item: -item.depth)]
     sprites, owners = _without_hidden(sprites)
     for sprite in sprites:
@@ -118,35 +119,6 @@ def draw_scene(seed: int, index: int) -> Scene:
         if (detail := _seen(drawn, owners, number)) is not None
     ]
     return Scene(_develop(canvas, rng, light), tuple(objects), tuple(details))
-
-
-def _shadows(footprints: Sequence[Footprint], camera: Camera, light: Light) -> Floats:
-    """Return factors for the brightness of the ground: (512, 512, 1)."""
-    half = SIZE // 2  # half the resolution is enough for soft shadows
-    cast, contact = Image.new("L", (half, half)), Image.new("L", (half, half))
-    for footprint in footprints:
-        reach = light.reach * min(footprint.height, 3.0)
-        corners = _ground(footprint, camera, 0.0, 0.0, 1.0)
-        shifted = _ground(footprint, camera, -light.sun * reach, reach * 0.25, 0.9)
-        pen = ImageDraw.Draw(cast)
-        for outline in (corners, shifted):
-            pen.polygon(outline, fill=255)
-        for first, second in ((0, 1), (1, 2), (2, 3), (3, 0)):
-            pen.polygon((corners[first], corners[second], shifted[second], shifted[first]), fill=255)
-        ImageDraw.Draw(contact).polygon(_ground(footprint, camera, 0.0, 0.0, 1.08), fill=255)
-    soft = ImageFilter.GaussianBlur(0.8 if light.shadow > 0.3 else 2)
-    far = np.asarray(cast.filter(soft), np.float32) * (light.shadow / 255)
-    near = np.asarray(contact.filter(ImageFilter.GaussianBlur(1.5)), np.float32) * (0.42 / 255)
-    factors = Image.fromarray((1 - far) * (1 - near)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-    return np.asarray(factors)[..., None]
-
-
-def _ground(footprint: Footprint, camera: Camera, aside: float, away: float, size: float) -> list[tuple[float, float]]:
-    x, z = footprint.x + aside, footprint.z + away
-    half_x, half_z = footprint.half_x * size, footprint.half_z * size
-    signs = ((-1, -1), (1, -1), (1, 1), (-1, 1))
-    corners = [camera.project(x + sx * half_x, 0, max(1.0, z + sz * half_z)) for sx, sz in signs]
-    return [(column / 2, row / 2) for column, row in corners]
 
 
 def _without_hidden(sprites: list[_Sprite]) -> tuple[list[_Sprite], npt.NDArray[np.int16]]:

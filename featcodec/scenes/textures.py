@@ -14,8 +14,11 @@ from PIL import Image
 from featcodec.scenes.canvas import Camera
 
 _SIDE = 512
-_SAMPLES = 56.0
+SAMPLES = 56.0
 """Texture samples per metre of ground."""
+
+PERIOD = _SIDE / SAMPLES
+"""The side of the asphalt texture in metres."""
 
 Floats = npt.NDArray[np.float32]
 
@@ -53,23 +56,40 @@ def part(texture: Floats, rng: np.random.Generator, height: int, width: int) -> 
 
 
 def ground_texture(camera: Camera, rng: np.random.Generator, top: int, size: int) -> Floats:
-    """Make the asphalt texture in perspective. It fades with distance.
+    """Make the asphalt texture in perspective, at a random place. It fades with distance.
 
     Args:
         camera: the camera that sees the ground.
-        rng: random generator for the offset.
+        rng: random generator for the place.
         top: first row, below the horizon.
         size: size of the image in pixels.
 
     Returns:
         (size - top, size, 1) float32.
     """
-    rows = np.arange(top, size, dtype=np.float32) + 0.5
+    across, ahead = rng.integers(_SIDE, size=2).tolist()
+    return ground_texture_at(camera, (across, ahead), top, (size, size))
+
+
+def ground_texture_at(camera: Camera, place: tuple[int, int], top: int, size: tuple[int, int]) -> Floats:
+    """Make the asphalt texture in perspective. It fades with distance.
+
+    Args:
+        camera: the camera that sees the ground.
+        place: where the camera is on the texture, in samples to the right and ahead; there are `SAMPLES` per metre, and
+            the texture comes again after `PERIOD` metres.
+        top: first row, below the horizon.
+        size: width and height of the image in pixels.
+
+    Returns:
+        (height - top, width, 1) float32.
+    """
+    width, height = size
+    rows = np.arange(top, height, dtype=np.float32) + 0.5
     depth = np.float32(camera.focal * camera.height) / np.maximum(rows - np.float32(camera.horizon), 0.8)
-    columns = np.arange(size, dtype=np.float32) + 0.5 - np.float32(camera.centre)
-    offset = rng.integers(_SIDE, size=2)
-    u = ((columns[None] * (depth / np.float32(camera.focal))[:, None]) * _SAMPLES).astype(np.int32) + offset[0]
-    v = (depth * _SAMPLES).astype(np.int32) + offset[1]
+    columns = np.arange(width, dtype=np.float32) + 0.5 - np.float32(camera.centre)
+    u = ((columns[None] * (depth / np.float32(camera.focal))[:, None]) * SAMPLES).astype(np.int32) + place[0]
+    v = (depth * SAMPLES).astype(np.int32) + place[1]
     fade = 1 / (1 + 0.05 * depth)
     return np.asarray((asphalt()[v[:, None] % _SIDE, u % _SIDE] * fade[:, None])[..., None])
 

@@ -16,14 +16,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Query, Request, WebSocket
 from fastapi.exceptions import RequestValidationError
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import FileResponse, JSONResponse, Response
-from starlette.staticfiles import StaticFiles
+from starlette.responses import JSONResponse, Response
 
 from featcodec.codec import DEFAULT_QP, FeatureCodec
 from featcodec.edge.messages import DETECT_PATH, STREAM_PATH
@@ -33,6 +31,7 @@ from featcodec.service.answers import answer_of, response_of
 from featcodec.service.bodies import read_body
 from featcodec.service.cameras import serve_source
 from featcodec.service.live import serve_page
+from featcodec.service.page_files import add_page
 from featcodec.service.pictures import Pictures
 from featcodec.service.refusals import RefusedError
 from featcodec.service.service import Service
@@ -42,7 +41,6 @@ from featcodec.version import __version__
 log = logging.getLogger("featcodec.service")
 LIVE_PATH = "/v1/live"
 PICTURE_PATH = "/v1/picture"
-PAGE = Path(__file__).parent / "page"
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 
 
@@ -79,7 +77,7 @@ def create_application(
     _add_work(application, service, pictures)
     _add_sockets(application, service)
     _add_state(application, service)
-    _add_page(application)
+    add_page(application)
     _add_errors(application, service)
     return application
 
@@ -157,18 +155,6 @@ def _add_state(application: FastAPI, service: Service) -> None:
     async def metrics() -> Response:
         """Counters for Prometheus."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE_LATEST)
-
-
-def _add_page(application: FastAPI) -> None:
-    index = PAGE / "index.html"
-    if not index.is_file():
-        return
-
-    @application.get("/", include_in_schema=False)
-    async def page() -> FileResponse:
-        return FileResponse(index)
-
-    application.mount("/page", StaticFiles(directory=PAGE), name="page")
 
 
 def _add_errors(application: FastAPI, service: Service) -> None:

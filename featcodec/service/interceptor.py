@@ -26,6 +26,7 @@ from featcodec.errors import FeatcodecError, WeightsError, reason_of
 from featcodec.packing.frames import Frame
 from featcodec.privacy.attack import Attack
 from featcodec.privacy.attackers import find_shipped_attacker
+from featcodec.privacy.strong_recnet import KIND as STRONG_RECNET
 from featcodec.service.engine import Engine
 from featcodec.service.hub import Hub, SourceState
 
@@ -58,7 +59,8 @@ class Interceptor:
         self._engine = engine
         self._attack: Attack | None = None
         self.name: str | None = None
-        path = find_shipped_attacker(codec.model)
+        # A weak attacker would make the stream look more private than it is.
+        path = find_shipped_attacker(codec.model, STRONG_RECNET) or find_shipped_attacker(codec.model)
         if path is not None:
             with contextlib.suppress(WeightsError):
                 self._attack = Attack.load(codec, path)

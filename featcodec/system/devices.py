@@ -66,7 +66,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and asked is not None and bool(asked())
 
 
-PRECISIONS = ("auto", "float32", "bfloat16", "float16")
+PRECISIONS = ("auto", "float32", "bfloat16", "float16", "int8")
 
 
 def choose_precision(name: str | None, half: bool | None, device: torch.device) -> torch.dtype:
@@ -74,7 +74,8 @@ def choose_precision(name: str | None, half: bool | None, device: torch.device) 
 
     Args:
         name: one of `PRECISIONS`. "auto" means float16 on CUDA, bfloat16 on a CPU that computes it fast, else float32.
-            None means the same, but float32 on every CPU.
+            None means the same, but float32 on every CPU. "int8" means the same as "auto" on a CPU; only AD computes
+            in int8 (`featcodec.networks.int8`).
         half: the older way to say it: True means float16, False means float32.
         device: where the networks are.
 
@@ -85,9 +86,11 @@ def choose_precision(name: str | None, half: bool | None, device: torch.device) 
         raise InputError(f"unknown precision {name!r}; choose one of {', '.join(PRECISIONS)}")
     if half is not None:
         older = torch.float16 if half else torch.float32
-        if name not in (None, "auto") and getattr(torch, name) is not older:
+        if name not in (None, "auto") and getattr(torch, name, None) is not older:
             raise InputError(f"`precision` {name} and `half` contradict each other; leave out `half`")
         return older
+    if name == "int8":
+        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
     if name not in (None, "auto"):
         chosen: torch.dtype = getattr(torch, name)
         return chosen

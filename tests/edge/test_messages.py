@@ -61,6 +61,10 @@ def test_fields_of_later_servers_are_skipped() -> None:
         '{"frame": 1, "captured": 2, "status": 200, "detections": [7]}',
         '{"frame": 1, "captured": 2, "status": 200, "detections": [{}]}',
         '{"frame": 1, "captured": 2, "status": 200, "detections": [{"bbox": [1, 2, 3], "score": 1}]}',
+        '{"frame": 1, "captured": 2, "status": 200, "queue_ms": 1' + 400 * "0" + "}",
+        '{"frame": 1, "captured": 2, "status": 200, "detections": [{"bbox": [1, 2, 3, 1'
+        + 400 * "0"
+        + '], "score": 1}]}',
         "\ud800",
         b"\xff\xfe",
     ],

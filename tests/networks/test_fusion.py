@@ -262,10 +262,10 @@ def test_default_sizes() -> None:
     assert default_sizes([Level(192, 0)]) == (128, 64, 0)
     assert default_sizes([Level(1, 0)]) == (1, 1, 0)
     yolo11n = [Level(64, 0), Level(128, 1), Level(256, 2)]
-    assert default_sizes(yolo11n) == (128, 64, 1)
-    assert default_sizes(yolo11n, fusion_scale=2) == (512, 256, 2)
-    assert default_sizes(yolo11n, channels=20) == (40, 20, 1)
-    assert default_sizes([Level(64, 0), Level(64, 0)]) == (32, 16, 0)
+    assert default_sizes(yolo11n) == (96, 64, 1)
+    assert default_sizes(yolo11n, fusion_scale=2) == (384, 256, 2)
+    assert default_sizes(yolo11n, channels=20) == (30, 20, 1)
+    assert default_sizes([Level(64, 0), Level(64, 0)]) == (24, 16, 0)
     assert max(default_sizes([Level(4096, 0), Level(9, 5)], fusion_scale=5)) == 4096
 
 

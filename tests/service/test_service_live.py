@@ -15,6 +15,8 @@ from websockets.exceptions import ConnectionClosed
 
 from featcodec import FeatureCodec
 from featcodec.privacy.attack import Attack
+from featcodec.privacy.attackers import find_shipped_attacker
+from featcodec.privacy.strong_recnet import KIND as STRONG_RECNET
 from featcodec.service.answers import detections_json
 
 
@@ -51,7 +53,10 @@ def test_a_page_sees_frames_the_interceptor_and_the_end(
             assert (seen["source"], seen["frame"]) == ("gate", 5)
             with Image.open(io.BytesIO(base64.b64decode(seen["jpeg"]))) as jpeg:
                 picture = np.asarray(jpeg, np.float32) / 255
-            (expected,) = Attack.load(codec, None).on_streams([codec.decode_frame(streams[0])])
+            strongest = find_shipped_attacker(codec.model, STRONG_RECNET)
+            assert strongest is not None
+            assert hello["attacker"] == strongest.stem
+            (expected,) = Attack.load(codec, strongest).on_streams([codec.decode_frame(streams[0])])
             assert picture.shape == expected.shape
             assert np.abs(picture - expected).mean() < 0.03
         assert next_message(page, "gone")["source"] == "gate"
