@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from typing import Any
 
 import httpx
@@ -109,7 +110,13 @@ def test_the_description_lists_the_addresses(server: Running) -> None:
     described = server.get("/openapi.json").json()["paths"]
     assert {"/v1/detections", "/v1/picture", "/healthz", "/readyz", "/metrics"} <= set(described)
     assert "429" in described["/v1/detections"]["post"]["responses"]
-    assert server.get("/docs").status_code == 200
+    page = server.get("/docs")
+    assert page.status_code == 200
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert len(loaded) >= 3
+    for address in loaded:
+        assert address.startswith("/"), "it loads nothing from elsewhere"
+        assert server.get(address).status_code == 200
 
 
 def test_the_page_is_served_where_there_is_one(server: Running) -> None:
