@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import logging
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -231,8 +232,7 @@ def command(
     if ray:
         _serve_on_ray(networks, settings, host, port, cluster, replicas or 2, max_replicas, replica_cpus or 1.0)
         return 0
-    _log_to_stderr()
-    with contextlib.closing(server.listen(host, port)) as listener:
+    with _log_to_stderr(), contextlib.closing(server.listen(host, port)) as listener:
         codec = FeatureCodec.load(**networks)
         if batch_wait_ms is None and codec.model.device.type != "cpu":
             settings = replace(settings, batch_wait_ms=_WAIT_ON_A_GPU)
@@ -293,14 +293,19 @@ def _is_loopback(address: str) -> bool:
     return ipaddress.ip_address(address.split("%", maxsplit=1)[0]).is_loopback
 
 
-def _log_to_stderr() -> None:
-    """Print what an operator needs to know, a line each."""
+@contextlib.contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Print what an operator needs to know, a line each, while the block runs."""
     handler = logging.StreamHandler()
     handler.setFormatter(_OneLine("%(asctime)s featcodec: %(message)s"))
     log = logging.getLogger("featcodec.service")
-    log.handlers = [handler]
+    log.addHandler(handler)
     log.setLevel(logging.INFO)
     log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 class _OneLine(logging.Formatter):

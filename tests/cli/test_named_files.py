@@ -70,6 +70,19 @@ COMMANDS = {
     "train direct-reader --private": f"train direct-reader {TRAIN} --bottleneck none --private FILE --images {{}}/in",
     "train layout SRC": "train layout FILE -o out.safetensors --detector scenes",
     "train layout --bottleneck": "train layout {}/in -o out.safetensors --detector scenes --bottleneck FILE",
+    "serve --token-file": "serve --detector scenes --device cpu --port 0 --token-file FILE",
+    "stream SOURCE": "stream FILE.mp4 --to ws://127.0.0.1:9 --detector scenes --device cpu",
+    "stream --token-file": "stream {}/in --to ws://127.0.0.1:9 --detector scenes --device cpu --token-file FILE",
+    "stream --model": "stream {}/in --to ws://127.0.0.1:9 --model FILE",
+    "frigate --model": "frigate --to ws://127.0.0.1:9 --endpoint tcp://127.0.0.1:0 --model FILE",
+    "frigate --labelmap": "frigate --to ws://127.0.0.1:9 --endpoint tcp://127.0.0.1:0 --detector scenes "
+    "--labelmap FILE",
+    "frigate --token-file": "frigate --to ws://127.0.0.1:9 --endpoint tcp://127.0.0.1:0 --detector scenes "
+    "--token-file FILE",
+    "export DETECTOR": "export FILE -o out",
+    "export --verify": "export scenes -o out --verify FILE",
+    "export --annotations": "export scenes -o out --verify {}/in --annotations FILE",
+    "export --calibrate": "export scenes -o out --int8 --calibrate FILE",
 }
 QUICK = ("bd", "report", "evaluate", "inspect")
 

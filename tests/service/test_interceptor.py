@@ -79,7 +79,7 @@ def test_its_thread_has_the_lowest_priority(parts: tuple[Interceptor, Hub, Engin
 
 
 def test_without_an_attacker_there_is_no_picture(codec: FeatureCodec, streams: list[bytes], monkeypatch: Any) -> None:
-    monkeypatch.setattr(interceptor_module, "find_shipped_attacker", lambda model: None)
+    monkeypatch.setattr(interceptor_module, "find_shipped_attacker", lambda *_: None)
     metrics = Metrics()
     hub = Hub(1, metrics)
     interceptor = Interceptor(codec, hub, Engine(codec, Settings(workers=1), metrics))

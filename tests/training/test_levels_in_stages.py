@@ -53,7 +53,7 @@ def bottleneck(tmp_path: Path, tiny_yolov5: Path, data: TrainingData) -> Path:
 def test_stage_1_fuses_the_levels(bottleneck: Path) -> None:
     config = load_bottleneck(bottleneck).config
     assert (config.level_scales, config.fusion_scale, config.split) == ((0, 1, 2), 1, DEEP)
-    assert (config.channels, config.hidden_channels) == (4, 8)
+    assert (config.channels, config.hidden_channels) == (4, 6)
     assert config.feature_channels == sum(config.level_channels)
     held_out = rows(bottleneck.parent / "held-out.csv")[-1]
     for term in ("features", "neck", "predictions", "rate", "detection"):
