@@ -148,6 +148,9 @@ class Watch:
         self._key = f"featcodec/failed/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         self._launcher = os.getppid()
         self._store: Any = None
+        self._is_store_lost = False
+        # `launch` started this rank. Then the launcher holds the store.
+        self._is_launched_here = os.environ.get("TORCHELASTIC_RUN_ID", "").startswith("featcodec-")
         self.is_ending = False
         """Whether this rank was told to end because another has failed."""
         threading.Thread(target=self._connect, daemon=True).start()
@@ -172,7 +175,7 @@ class Watch:
             return TrainingError("the process that started the training has ended; go on with `resume`")
         if not isinstance(error, SystemExit) and not is_lost(error):
             return error
-        if os.environ.get("TORCHELASTIC_RUN_ID", "").startswith("featcodec-"):
+        if self._is_launched_here:
             return None
         return TrainingError(f"another process of the training was killed, or does not answer {_KILLED}")
 
@@ -199,10 +202,12 @@ class Watch:
         try:
             return self._store is not None and self._store.check([self._key])
         except RuntimeError:  # who held the store has ended: the launcher of the first machine
+            self._is_store_lost = True
             return True
 
     def _is_orphan(self) -> bool:
-        return os.getppid() != self._launcher
+        # A launcher that is killed closes the store a moment before its ranks have another parent.
+        return os.getppid() != self._launcher or (self._is_store_lost and self._is_launched_here)
 
 
 def is_lost(error: BaseException) -> bool:

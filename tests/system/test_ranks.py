@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from featcodec.errors import InputError
-from featcodec.system.ranks import all_have, check_met, devices_and_machines, is_first, launched, value_of_first
+from featcodec.system import ranks
+from featcodec.system.ranks import Watch, all_have, check_met, devices_and_machines, is_first, launched, value_of_first
 
 
 def be_rank(monkeypatch: pytest.MonkeyPatch, rank: int, world: int, here: int) -> None:
@@ -55,3 +56,40 @@ def test_ranks_that_others_have_connected_are_not_taken_for_one() -> None:
             check_met(2)
     finally:
         distributed.destroy_process_group()
+
+
+class Lost:
+    """A store whose holder has ended."""
+
+    def check(self, keys: list[str]) -> bool:
+        raise RuntimeError("Connection reset by peer")
+
+    def add(self, key: str, amount: int) -> int:
+        raise RuntimeError("Connection reset by peer")
+
+
+class Idle:
+    """A thread that does nothing."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def start(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("run", "message"), [("featcodec-7", "the process that started the training has ended"), ("none", "was killed")]
+)
+def test_a_killed_launcher_loses_the_store_before_its_ranks_have_another_parent(
+    monkeypatch: pytest.MonkeyPatch, run: str, message: str
+) -> None:
+    """Then each rank would leave it to the launcher to say what happened."""
+    be_rank(monkeypatch, rank=0, world=2, here=2)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", run)
+    monkeypatch.setattr(ranks.threading, "Thread", Idle)
+    watch = Watch()
+    watch._store = Lost()
+    assert watch._others_failed()
+    assert watch.is_first_to_fail()
+    assert message in str(watch.explain(SystemExit(143)))
