@@ -1,4 +1,4 @@
-"""Committed bitstreams of networks that ship lead to the same boxes for ever (tests/golden/make_detections.py)."""
+"""Committed bitstreams of networks that ship must always lead to the same boxes (tests/golden/make_detections.py)."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import contextlib
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -54,7 +55,7 @@ class Camera(Protocol):
 
     name: str
 
-    def pictures(self, stop: threading.Event, note: Note) -> Iterator[Pixels | None]:
+    def pictures(self, stop: threading.Event, note: Note) -> Generator[Pixels | None, None, None]:
         """The pictures, (height, width, 3) uint8 RGB each, until it has no more or `stop` is set.
 
         None stands for a picture that cannot be read. Close the generator to close the camera.
@@ -113,7 +114,7 @@ class ImageFolder:
         self._fps = fps
         self._loop = loop
 
-    def pictures(self, stop: threading.Event, note: Note) -> Iterator[Pixels | None]:
+    def pictures(self, stop: threading.Event, note: Note) -> Generator[Pixels | None, None, None]:
         due = time.monotonic()
         while True:
             for path in self._paths:
@@ -143,7 +144,7 @@ class VideoFile:
         self._fps = fps
         self._loop = loop
 
-    def pictures(self, stop: threading.Event, note: Note) -> Iterator[Pixels | None]:
+    def pictures(self, stop: threading.Event, note: Note) -> Generator[Pixels | None, None, None]:
         while True:
             count = 0
             options = {"protocol_whitelist": _PROTOCOLS["file"], "format_whitelist": _FORMATS}
@@ -162,17 +163,18 @@ class VideoFile:
                 return
 
 
-class _LiveCamera:
+class _LiveCamera(ABC):
     """What devices and addresses share: they have no end, and are opened again when they are lost."""
 
     def __init__(self, name: str, fps: float | None) -> None:
         self.name = name
         self._fps = fps
 
+    @abstractmethod
     def _open(self) -> contextlib.AbstractContextManager[InputContainer]:
-        raise NotImplementedError
+        """Open it once."""
 
-    def pictures(self, stop: threading.Event, note: Note) -> Iterator[Pixels | None]:
+    def pictures(self, stop: threading.Event, note: Note) -> Generator[Pixels | None, None, None]:
         backoff, was_there = Backoff(), False
         while not stop.is_set():
             try:

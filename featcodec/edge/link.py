@@ -1,7 +1,7 @@
 """The link to a server: a WebSocket that is opened again whenever it is lost.
 
 A network that is gone says nothing. So the link sends a ping every few seconds, and takes a connection whose pong does
-not come for lost. It then tries to connect with growing pauses, for ever, until it is told to end.
+not come for lost. It then tries to connect with growing pauses, until it is told to end.
 """
 
 from __future__ import annotations

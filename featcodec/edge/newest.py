@@ -102,7 +102,7 @@ class Newest:
 
     def _read(self) -> None:
         try:
-            with contextlib.closing(self._camera.pictures(self._stop, self._note)) as pictures:  # type: ignore[type-var]
+            with contextlib.closing(self._camera.pictures(self._stop, self._note)) as pictures:
                 for pixels in pictures:
                     if self._stop.is_set():
                         break

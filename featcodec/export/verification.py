@@ -61,7 +61,7 @@ class Agreement:
 
     @property
     def is_rounding(self) -> bool:
-        """Whether nothing but rounding can be the reason."""
+        """Whether rounding alone can be the reason."""
         return self.largest <= 1 and self.share <= MOST_DIFFERING
 
 

@@ -53,7 +53,7 @@ def test_a_loop_begins_again(tmp_path: Path) -> None:
     for source in ("a.mp4", "in"):
         given = open_camera(str(tmp_path / source), loop=True).pictures(Stop(), print)
         assert len([next(given) for _ in range(8)]) == 8  # type: ignore[call-overload]
-        given.close()  # type: ignore[attr-defined]
+        given.close()
 
 
 def test_a_folder_gives_its_images_sorted_and_goes_on_after_a_bad_one(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_an_rtsp_camera_gives_its_pictures(tmp_path: Path) -> None:
     with RtspServer(make_video(tmp_path / "a.mp4", noise)) as server:
         found = open_camera(f"rtsp://user:secret@127.0.0.1:{server.port}/camera").pictures(Stop(), notes.append)
         first = [picture for picture, _ in zip(found, range(4), strict=False)]
-        found.close()  # type: ignore[attr-defined]
+        found.close()
     assert [picture.shape for picture in first if picture is not None] == [(96, 128, 3)] * 4
     assert notes == []
 
@@ -180,7 +180,7 @@ def test_an_rtsp_camera_that_is_lost_is_opened_again(tmp_path: Path) -> None:
         found = open_camera(f"rtsp://127.0.0.1:{server.port}/camera").pictures(Stop(), notes.append)
         while server.viewers < 3:
             next(found)
-        found.close()  # type: ignore[attr-defined]
+        found.close()
     assert 2 <= len(notes) <= 3
     assert all(f"rtsp://127.0.0.1:{server.port}/camera: lost (" in note for note in notes)
 

@@ -1,4 +1,4 @@
-"""EdgeEncoder: its streams are those of FeatureCodec, and it needs nothing but what requirements-edge.txt names."""
+"""EdgeEncoder: its streams are those of FeatureCodec, and it needs only what requirements-edge.txt names."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def chromium() -> Iterator[Browser]:
     """A browser. It must end with its module: while it is there, asyncio.run does not work in this thread."""
     path = find_browser()
     with sync_playwright() as playwright:
-        # Its sandbox does not work for root, and it sees nothing but our own page.
+        # Its sandbox does not work for root, and it sees our own page only.
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()

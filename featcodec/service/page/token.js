@@ -14,7 +14,7 @@ export const token = () => sessionStorage.getItem(KEY);
 /** Headers for a request to the server. */
 export const authorization = () => (token() ? { Authorization: `Bearer ${token()}` } : {});
 
-/** Subprotocols for a WebSocket: browsers cannot set headers there, and an address is no place for a secret. */
+/** Subprotocols for a WebSocket: browsers cannot set headers there, and an address is not a place for a secret. */
 export const subprotocols = () => ["featcodec", ...(token() ? [`featcodec.token.${token()}`] : [])];
 
 /** Whether the form is open. */
