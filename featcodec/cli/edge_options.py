@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import rich_click as click
 from click.core import ParameterSource
 
+from featcodec.cli.option_values import edge_precision, load_codec
 from featcodec.cli.options import (
-    edge_precision,
     edge_precision_option,
     encoder_option,
     encoder_params_option,
     hardware_option,
     image_size_option,
-    load_codec,
     model_options,
     preset_option,
     profile_option,

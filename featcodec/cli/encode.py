@@ -11,23 +11,19 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from featcodec.cli.console import complain, print_json, progress, with_options
+from featcodec.cli.option_values import device_for, edge_precision, join_cluster, load_codec, note_photographs
 from featcodec.cli.options import (
     PathOrAddress,
     bits_option,
-    check_cluster,
     cluster_option,
-    edge_precision,
     edge_precision_option,
     encoder_params_option,
     hardware_option,
     ignore_exif_option,
     image_size_option,
-    join_cluster,
     json_option,
-    load_codec,
     model_options,
     networks_option,
-    note_photographs,
     overwrite_option,
     preset_option,
     profile_option,
@@ -144,7 +140,7 @@ def command(
     from featcodec.system.paths import expand_sources
     from featcodec.video.settings import parse_parameters
 
-    device = check_cluster(cluster, device, workers, networks)
+    device = device_for(cluster, device, workers, networks)
     check_folder(output)
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")
     note_photographs(detector, (source.path for source in images))

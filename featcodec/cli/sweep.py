@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from featcodec.cli.console import complain, note_all, note_classes, print_json, progress
+from featcodec.cli.option_values import device_for, join_cluster, note_photographs
 from featcodec.cli.options import (
     ALL_PRESETS,
     LocalPath,
     PathOrAddress,
     bits_option,
     box_options,
-    check_cluster,
     cluster_option,
     detector_option,
     encoder_params_option,
     ignore_exif_option,
     image_size_option,
-    join_cluster,
     json_option,
     layout_option,
-    note_photographs,
     restoration_option,
     sources_argument,
     square_option,
@@ -202,7 +200,7 @@ def command(
     from featcodec.images.reading import IMAGE_SUFFIXES
     from featcodec.system.paths import expand_sources
 
-    options["device"] = check_cluster(cluster, options["device"], workers)
+    options["device"] = device_for(cluster, options["device"], workers)
     file = PointFile(output)
     truth = read_annotations(annotations, complain)
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")

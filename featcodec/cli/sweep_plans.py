@@ -7,13 +7,7 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from featcodec.cli.options import (
-    bottleneck_label,
-    box_filter,
-    encoder_choices,
-    load_codec,
-    preset_of,
-)
+from featcodec.cli.option_values import bottleneck_label, box_filter, encoder_choices, load_codec, preset_of
 from featcodec.cli.sweep_networks import Attackers, Restorations
 
 if TYPE_CHECKING:
