@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 from click.core import ParameterSource
@@ -21,12 +21,11 @@ from featcodec.cli.options import (
     preset_option,
     profile_option,
     square_option,
+    together,
 )
 
 if TYPE_CHECKING:
     from featcodec.edge.live import Edge
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 _LONGEST_TOKEN = 4096
 _QP = 38
@@ -45,41 +44,36 @@ _OF_NETWORKS = {
 """Options that an exported model has decided."""
 
 
-def server_options(function: F) -> F:
-    """Add the options that say where the server is: --to, --token, --token-file, --name."""
-    for option in reversed(
-        (
-            click.option(
-                "--to",
-                "server",
-                metavar="URL",
-                required=True,
-                help="The server: ws://HOST:PORT, or wss://HOST with TLS. http:// and https:// mean the same.",
-            ),
-            click.option(
-                "--token",
-                envvar="FEATCODEC_TOKEN",
-                show_envvar=True,
-                default=None,
-                help="The server's token. Other users of this machine can see it here; better use --token-file or the "
-                "variable.",
-            ),
-            click.option(
-                "--token-file",
-                type=click.Path(path_type=Path),
-                default=None,
-                help="File that holds the server's token in its first line.",
-            ),
-            click.option(
-                "--name",
-                default="camera",
-                show_default=True,
-                help="Name of the camera at the server, 1 to 64 characters.",
-            ),
-        )
-    ):
-        function = option(function)
-    return function
+server_options = together(
+    click.option(
+        "--to",
+        "server",
+        metavar="URL",
+        required=True,
+        help="The server: ws://HOST:PORT, or wss://HOST with TLS. http:// and https:// mean the same.",
+    ),
+    click.option(
+        "--token",
+        envvar="FEATCODEC_TOKEN",
+        show_envvar=True,
+        default=None,
+        help="The server's token. Other users of this machine can see it here; better use --token-file or the "
+        "variable.",
+    ),
+    click.option(
+        "--token-file",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="File that holds the server's token in its first line.",
+    ),
+    click.option(
+        "--name",
+        default="camera",
+        show_default=True,
+        help="Name of the camera at the server, 1 to 64 characters.",
+    ),
+)
+"""The options that say where the server is: --to, --token, --token-file, --name."""
 
 
 def token_of(token: str | None, token_file: Path | None) -> str | None:
@@ -103,43 +97,38 @@ def token_of(token: str | None, token_file: Path | None) -> str | None:
     return token
 
 
-def edge_options(function: F) -> F:
-    """Add the options that choose what codes the pictures: networks, video codec, QP."""
-    for option in reversed(
-        (
-            click.option(
-                "--qp",
-                type=click.IntRange(0, 63),
-                default=None,
-                help="Quantization parameter: 0 is finest; 51, with --codec ffmpeg or vvenc 63, is coarsest. "
-                f"[default: that of the exported model, or {_QP}]",
-            ),
-            click.option(
-                "--model",
-                "exported",
-                type=click.Path(path_type=Path, exists=True, file_okay=False),
-                default=None,
-                help="Folder of an exported model (see featcodec export), instead of --detector: needs no PyTorch.",
-            ),
-            model_options,
-            edge_precision_option,
-            encoder_option("hevc"),
-            hardware_option,
-            profile_option,
-            preset_option,
-            encoder_params_option,
-            click.option(
-                "--split",
-                type=click.IntRange(0),
-                default=None,
-                help="Last detector layer that runs at the edge. [default: the bottleneck's own, or 4]",
-            ),
-            image_size_option,
-            square_option,
-        )
-    ):
-        function = option(function)
-    return function
+edge_options = together(
+    click.option(
+        "--qp",
+        type=click.IntRange(0, 63),
+        default=None,
+        help="Quantization parameter: 0 is finest; 51, with --codec ffmpeg or vvenc 63, is coarsest. "
+        f"[default: that of the exported model, or {_QP}]",
+    ),
+    click.option(
+        "--model",
+        "exported",
+        type=click.Path(path_type=Path, exists=True, file_okay=False),
+        default=None,
+        help="Folder of an exported model (see featcodec export), instead of --detector: needs no PyTorch.",
+    ),
+    model_options,
+    edge_precision_option,
+    encoder_option("hevc"),
+    hardware_option,
+    profile_option,
+    preset_option,
+    encoder_params_option,
+    click.option(
+        "--split",
+        type=click.IntRange(0),
+        default=None,
+        help="Last detector layer that runs at the edge. [default: the bottleneck's own, or 4]",
+    ),
+    image_size_option,
+    square_option,
+)
+"""The options that choose what codes the pictures: networks, video codec, QP."""
 
 
 @dataclass(frozen=True)

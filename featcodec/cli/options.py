@@ -11,6 +11,8 @@ import rich_click as click
 from featcodec.video.profiles import DEFAULT_PROFILE, HEVC_PROFILES, PROFILES, summaries
 from featcodec.video.settings import PRESETS, X265
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 class PathOrAddress(click.Path):
     """A path, or the address of an object, as `addresses.path_of` reads it."""
@@ -35,7 +37,16 @@ class LocalPath(PathOrAddress):
         return path
 
 
-F = TypeVar("F", bound=Callable[..., Any])
+def together(*options: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Options as one decorator. --help lists them in this order."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
 
 sources_argument = click.argument("sources", metavar="SRC...", nargs=-1, required=True)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
@@ -156,49 +167,37 @@ precision_option = click.option(
 )
 
 
-def model_options(function: F) -> F:
-    """Add the options that choose the networks: --detector, --bottleneck, --layout, --device, --half."""
-    for option in reversed(
-        (
-            detector_option,
-            click.option(
-                "--bottleneck",
-                default="auto",
-                show_default=True,
-                help="Checkpoint (.safetensors), name of a shipped bottleneck (see `featcodec models`), none (code the "
-                "features directly), or auto: the bottleneck of most bitstreams; without bitstreams, the "
-                "bottleneck that ships for the detector.",
-            ),
-            layout_option,
-            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
-            click.option("--half/--no-half", default=None, help="Compute in float16, or not. [default: on CUDA only]"),
-        )
-    ):
-        function = option(function)
-    return function
+model_options = together(
+    detector_option,
+    click.option(
+        "--bottleneck",
+        default="auto",
+        show_default=True,
+        help="Checkpoint (.safetensors), name of a shipped bottleneck (see `featcodec models`), none (code the "
+        "features directly), or auto: the bottleneck of most bitstreams; without bitstreams, the "
+        "bottleneck that ships for the detector.",
+    ),
+    layout_option,
+    click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps."),
+    click.option("--half/--no-half", default=None, help="Compute in float16, or not. [default: on CUDA only]"),
+)
+"""The options that choose the networks: --detector, --bottleneck, --layout, --device, --half."""
 
 
-def box_options(function: F) -> F:
-    """Add the options that choose which boxes count: --conf, --iou, --max-det."""
-    for option in reversed(
-        (
-            click.option(
-                "--conf", type=click.FloatRange(0, 1), default=0.001, show_default=True, help="Lowest score of a box."
-            ),
-            click.option(
-                "--iou",
-                type=click.FloatRange(0, 1),
-                default=0.6,
-                show_default=True,
-                help="IoU threshold of NMS: boxes of a class that overlap more than this are one.",
-            ),
-            click.option(
-                "--max-det", type=click.IntRange(1), default=300, show_default=True, help="Most boxes per image."
-            ),
-        )
-    ):
-        function = option(function)
-    return function
+box_options = together(
+    click.option(
+        "--conf", type=click.FloatRange(0, 1), default=0.001, show_default=True, help="Lowest score of a box."
+    ),
+    click.option(
+        "--iou",
+        type=click.FloatRange(0, 1),
+        default=0.6,
+        show_default=True,
+        help="IoU threshold of NMS: boxes of a class that overlap more than this are one.",
+    ),
+    click.option("--max-det", type=click.IntRange(1), default=300, show_default=True, help="Most boxes per image."),
+)
+"""The options that choose which boxes count: --conf, --iou, --max-det."""
 
 
 cluster_option = click.option(
