@@ -27,7 +27,8 @@ from featcodec.privacy.crossing import pixels_per_sample, tensor_shapes
 from featcodec.split_model import SplitModel
 from featcodec.training.bottleneck import BOTTLENECK_FILE, held_out_objective
 from featcodec.training.data.batches import TrainingBatch
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights
 from featcodec.training.losses.privacy import AdaptiveWeight, PrivacyTerm
 from featcodec.training.losses.reconstruction import EDGE_WEIGHT

@@ -20,7 +20,8 @@ from featcodec.networks.fusion import Level, default_sizes, largest_fusion_scale
 from featcodec.packing.quantize import UniformQuantizer
 from featcodec.privacy.crossing import feature_shapes, pixels_per_sample, tensor_shapes
 from featcodec.split_model import SplitModel
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights, mean_of
 from featcodec.training.setup import (
     TrainingData,

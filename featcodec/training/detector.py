@@ -32,7 +32,8 @@ from featcodec.detectors.layers import Layer
 from featcodec.errors import InputError
 from featcodec.fingerprints import FINGERPRINT_BYTES
 from featcodec.training.data.batches import TrainingBatch
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.detection import DetectionLoss, detection_loss_for
 from featcodec.training.losses.objective import mean_of
 from featcodec.training.moving_average import MovingAverage

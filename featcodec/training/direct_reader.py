@@ -38,7 +38,8 @@ from featcodec.training.data.plate_windows import (
     read_plate_windows,
     window_batches,
 )
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import mean_of
 from featcodec.training.plate_reader import as_targets, check_texts, reading_loss, share_of_characters
 from featcodec.training.setup import features_of, frozen_model, tensor_of

@@ -31,7 +31,8 @@ from featcodec.privacy.strong_recnet import (
 )
 from featcodec.split_model import SplitModel
 from featcodec.training.data.batches import letterboxed_batches
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.reconstruction import EDGE_WEIGHT, reconstruction_loss, structural_similarity
 from featcodec.training.setup import (
     TrainingData,

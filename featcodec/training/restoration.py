@@ -28,7 +28,8 @@ from featcodec.networks.restoration import (
 from featcodec.privacy.crossing import check_one_tensor
 from featcodec.split_model import SplitModel
 from featcodec.training.coded_batches import CodedBatch, Wire, coder_for
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import Objective, ObjectiveWeights
 from featcodec.training.real_coding import QpRange
 from featcodec.training.setup import TrainingData, check_asked, frozen_model

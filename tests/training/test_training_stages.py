@@ -44,7 +44,8 @@ from featcodec.training.attack import train_attack
 from featcodec.training.bottleneck import BottleneckTask, train_bottleneck
 from featcodec.training.data.samples import Augmentation
 from featcodec.training.decoder import DecoderTask, train_decoder
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import CodingPath, Objective, ObjectiveWeights
 from featcodec.training.losses.privacy import PrivacyTerm
 from featcodec.training.losses.reconstruction import reconstruction_loss
