@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from featcodec.errors import InputError
+from featcodec.system.devices import choose_device
 from featcodec.system.ranks import TIMEOUT, check_met, devices_and_machines, launched
 from featcodec.training.state import STATE_FILE
 
@@ -93,6 +94,8 @@ def launch_fabric(options: LoopOptions) -> Fabric:
     devices, machines = devices_and_machines(options.devices)
     check_met(devices * machines)
     try:
+        if options.precision == "16-mixed" and _is_for_cpu(options.accelerator):
+            raise ValueError("16-mixed needs a GPU; bf16-mixed runs on CPUs")  # fabric would take bfloat16, and say so
         fabric = Fabric(
             accelerator=options.accelerator,
             strategy=DDPStrategy(timeout=TIMEOUT) if devices * machines > 1 else "auto",
@@ -103,12 +106,14 @@ def launch_fabric(options: LoopOptions) -> Fabric:
             plugins=[TorchElasticEnvironment() if launched() else LightningEnvironment()],
         )
         fabric.launch()
-        if options.precision == "16-mixed" and fabric.device.type == "cpu":
-            raise ValueError("16-mixed needs a GPU; bf16-mixed runs on CPUs")
     except (ImportError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"cannot train here ({reason}); change `accelerator`, `devices` or `precision`") from None
     return fabric
+
+
+def _is_for_cpu(accelerator: str) -> bool:
+    return accelerator in {"auto", "cpu"} and choose_device(accelerator).type == "cpu"
 
 
 def optimizer_for(

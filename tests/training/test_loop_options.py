@@ -62,6 +62,15 @@ def test_a_machine_that_is_not_there_is_one_line(tmp_path: Path, changes: dict[s
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("accelerator", ["cpu", "auto"])
+def test_float16_on_a_cpu_is_refused_before_fabric_warns_that_it_computes_in_bfloat16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, accelerator: str
+) -> None:
+    monkeypatch.setattr("featcodec.system.devices.torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="16-mixed needs a GPU; bf16-mixed runs on CPUs"):
+        launch_fabric(toy_options(tmp_path, precision="16-mixed", accelerator=accelerator))
+
+
 def test_optimizers_are_those_of_the_options(tmp_path: Path) -> None:
     sgd = optimizer_for(nn.Linear(1, 1), toy_options(tmp_path, optimizer="sgd", weight_decay=0.5), 0.1, _always)
     assert isinstance(sgd, torch.optim.SGD)
