@@ -217,6 +217,11 @@ class FeatureCodec:
         """8 bytes that name the model and the layout, which a decoder needs (the stream fingerprint)."""
         return _stream_fingerprint(self.model, self.packing)
 
+    @property
+    def device_type(self) -> str:
+        """Where the networks are: cpu, cuda or mps."""
+        return self.model.device.type
+
     @overload
     def encode(self, image: ImageLike, qp: int = DEFAULT_QP) -> bytes: ...
     @overload
