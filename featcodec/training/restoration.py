@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from featcodec.errors import InputError, WeightsError
-from featcodec.fingerprints import joined_fingerprint
-from featcodec.networks.layouts import choose_layout
+from featcodec.networks.layouts import choose_layout, stream_fingerprint
 from featcodec.networks.restoration import (
     Restoration,
     RestorationConfig,
@@ -92,7 +91,7 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
     model = frozen_model(task.detector, task.bottleneck, task.split)
     check_one_tensor(model, "a restoration")
     layout = choose_layout(task.layout, model.fingerprint, model.channels, model.split)
-    stream = joined_fingerprint(model.fingerprint, None if layout is None else layout.fingerprint()).hex()
+    stream = stream_fingerprint(model.fingerprint, layout).hex()
     encoder = task.profile.settings(bottleneck=model.bottleneck is not None)
     loop = Loop(options, {"stage": "restoration", "data": data.describe(), **_describe(task, stream, encoder)})
     torch.manual_seed(options.seed)
