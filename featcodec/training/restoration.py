@@ -24,13 +24,12 @@ from featcodec.networks.restoration import (
     load_restoration,
     save_restoration,
 )
-from featcodec.privacy.crossing import check_one_tensor
 from featcodec.split_model import SplitModel
 from featcodec.training.coded_batches import CodedBatch, Wire, coder_for
 from featcodec.training.loop import Loop, LoopOptions
 from featcodec.training.losses.objective import Objective, ObjectiveWeights
 from featcodec.training.real_coding import QpRange
-from featcodec.training.setup import TrainingData, check_asked, frozen_model
+from featcodec.training.setup import TrainingData, check_asked, check_one_tensor, frozen_model
 from featcodec.video import EncoderSettings, choose_profile
 from featcodec.video.profiles import Profile
 
