@@ -90,7 +90,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     default="34,36,38,40,41,42",
     show_default=True,
     metavar="LIST",
-    help="VVC quantization parameters, e.g. 34,36,38-42.",
+    help="Quantization parameters of VVC or HEVC (which ends at 51), e.g. 34,36,38-42.",
 )
 @click.option(
     "--quality",
@@ -122,8 +122,8 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     "splits",
     type=click.IntRange(0),
     multiple=True,
-    help="Last detector layer at the edge, for methods latent and uncoded (see featcodec models NAME --splits). May be "
-    "repeated. [default: 4]",
+    help="Last detector layer at the edge, for methods latent and uncoded, or without --method (see featcodec models "
+    "NAME --splits). May be repeated. [default: the bottleneck's own, or 4]",
 )
 @click.option(
     "--clip",
