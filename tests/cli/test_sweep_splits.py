@@ -39,7 +39,8 @@ def sweep(run: Any, tmp_path: Path, tiny_yolov5: Path) -> Any:
 def test_latent_coding_is_measured_behind_the_split_that_was_asked_for(
     sweep: Any, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
-    assert sweep("--split", 2, "--split", 6, *options)[0] == 0
+    code, out, _ = sweep("--split", 2, "--split", 6, *options)
+    assert (code, [out.count(f"  split {split}  ") for split in (2, 6)]) == (0, [1, 1])
     rows = list(csv.DictReader((tmp_path / "points.csv").read_text().splitlines()))
     assert [row["split"] for row in rows] == ["2", "6"]
 
