@@ -59,8 +59,8 @@ def command() -> None:
 @click.option(
     "--architecture",
     metavar="NAME",
-    help="One of ultralytics' detectors: yolov8n, yolov9t, yolov10n, yolo11n, yolo12n, yolo26n and their larger sizes. "
-    "[default: as in --start, or YOLOv5 by --depth and --width]",
+    help="One of ultralytics' detectors for boxes: yolov8n, yolov9t, yolov10n, yolo11n, yolo12n, yolo26n and their "
+    "larger sizes. [default: as in --start, or YOLOv5 by --depth and --width]",
 )
 @click.option(
     "--depth",

@@ -294,7 +294,7 @@ def notes_on_attack(recnet: Path, data: TrainingData) -> list[str]:
     if not shows_nothing(metrics["PSNR"], floor):
         return []
     return [
-        f"the attack failed: on the held-out images, {metrics['PSNR']:.2f} dB is hardly more than the {floor:.2f} dB "
+        f"the attack failed: on the held-out images, {metrics['PSNR']:.2f} dB is not clearly above the {floor:.2f} dB "
         "of pictures of one colour. This does not show that the tensor is private: train longer, or with another "
         "learning rate or seed"
     ]

@@ -9,6 +9,7 @@ looks at no other picture, so the bytes do not depend on what an encoder coded b
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import zlib
@@ -45,6 +46,10 @@ _QP_SCALE = 118
 """ffmpeg's FF_QP2LAMBDA: what a QP is multiplied with in `global_quality`."""
 _OPENING = threading.Lock()
 """x265 fills its tables of functions when it is first opened, and two threads must not do this at a time."""
+_LEVEL_4_SAMPLES = 2_228_224
+"""H.265, table A.8: levels up to 4.1 have pictures of at most so many samples, and no side over the root of 8 times it.
+Above, the largest blocks have at least 32x32 samples (clause A.4.1), and x265 refuses less."""
+_BLOCK = 16
 _KEPT_SAMPLES = 4 << 20
 _MOST_KEPT = 12
 """A thread keeps at most so many encoders, for pictures of at most so many samples together: some 100 MB."""
@@ -143,7 +148,7 @@ class HevcCodec:
         context.time_base, context.framerate = Fraction(1), Fraction(1)
         context.thread_count = 1
         if self.hardware is None:
-            options = {**self.settings.options(qp), "qp": str(qp)}
+            options = {**_allowed(self.settings.options(qp), height, width), "qp": str(qp)}
             context.pix_fmt = "gray"
             context.options = {
                 "preset": self.settings.preset,
@@ -167,6 +172,13 @@ class HevcCodec:
             return av.VideoFrame.from_ndarray(samples, "gray")
         chroma = np.full((samples.shape[0] // 2, samples.shape[1]), _MIDDLE_OF_CHROMA, np.uint8)
         return av.VideoFrame.from_ndarray(np.concatenate([samples, chroma]), "nv12")
+
+
+def _allowed(options: Mapping[str, str], height: int, width: int) -> dict[str, str]:
+    """Options of x265 that the level of such a picture allows: the largest blocks of a large one have 32x32."""
+    high, wide = (-(-side // _BLOCK) * _BLOCK for side in (height, width))  # x265 codes whole blocks
+    is_large = high * wide > _LEVEL_4_SAMPLES or max(high, wide) > math.isqrt(8 * _LEVEL_4_SAMPLES)
+    return {**options, "ctu": "32"} if is_large and options.get("ctu") == "16" else dict(options)
 
 
 class _Encoder:

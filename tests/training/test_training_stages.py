@@ -404,7 +404,7 @@ def test_an_attack_that_failed_says_so(
         assert notes == []
     else:
         assert len(notes) == 1
-        assert f"{floor + gain:.2f} dB is hardly more than the {floor:.2f} dB of pictures of one colour" in notes[0]
+        assert f"{floor + gain:.2f} dB is not clearly above the {floor:.2f} dB of pictures of one colour" in notes[0]
     blind = dataclasses.replace(data, held_out=())
     assert recnet_stage.notes_on_attack(tmp_path / "recnet.safetensors", blind) == []
 

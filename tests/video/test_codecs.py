@@ -399,6 +399,15 @@ def test_another_shape_than_expected_is_refused(codec: VideoCodec, shape: tuple[
         codec.decode(encode(codec, make_frame(SHAPE), 38), shape)
 
 
+@pytest.mark.parametrize("shape", [(1504, 1504), (32, 4256), pytest.param((4096, 4096), marks=pytest.mark.slow)])
+def test_frames_of_large_pictures_come_back(coder: VideoCodec, shape: tuple[int, int]) -> None:
+    """From 2,228,225 samples, or sides over 4222, HEVC's levels allow no blocks of 16x16 as the largest."""
+    for profile in HEVC_PROFILES if coder.name == "hevc" else [None]:
+        codec = coder if profile is None else open_video_codec("hevc", HEVC_PROFILES[profile].bottleneck)
+        frame = np.repeat(np.arange(shape[1], dtype=np.int64)[None] // 16 % 200, shape[0], 0).astype(np.uint8)
+        assert errors(codec, frame, 30).mean() < 2
+
+
 @pytest.mark.parametrize("name", ["ffmpeg", "hevc"])
 def test_a_picture_larger_than_expected_is_refused_before_it_is_decoded(name: str) -> None:
     codec = installed(name)
