@@ -28,6 +28,7 @@ from featcodec.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from featcodec.codec import FeatureCodec
     from featcodec.evaluation.speed import Speed
     from featcodec.system.paths import Source
 
@@ -79,15 +80,14 @@ def command(
     from featcodec.evaluation.speed import measure_speed
     from featcodec.video.settings import parse_parameters
 
-    # As `encode` and `decode` compute.
-    edge, cloud = (
-        load_codec(
+    def load(precision: str | None) -> FeatureCodec:
+        return load_codec(
             detector,
             bottleneck,
             layout,
             device,
             half,
-            precision=each,
+            precision=precision,
             restoration=restoration,
             video_codec=video_codec,
             hardware=hardware,
@@ -97,10 +97,11 @@ def command(
             image_size=image_size,
             square=square,
         )
-        for each in (edge_precision(precision), precision)
-    )
-    check_qp(qp, most=edge.video_codec.standard.max_qp)
+
     with _images(sources, count) as images:
+        # As `encode` and `decode` compute.
+        edge, cloud = load(edge_precision(precision)), load(precision)
+        check_qp(qp, most=edge.video_codec.standard.max_qp)
         speed = measure_speed(edge, cloud, images[:count], qp, rounds=rounds)
     if as_json:
         computed = [codec.model.precision for codec in (edge, cloud)]

@@ -61,7 +61,7 @@ workers_option = click.option(
     "--workers",
     type=click.IntRange(1, 256),
     default=None,
-    help="Encoder processes or threads at a time. [default: one per core]",
+    help="Processes or threads that work at a time. [default: one per core]",
 )
 
 ignore_exif_option = click.option(
@@ -129,7 +129,7 @@ image_size_option = click.option(
     type=int,
     default=512,
     show_default=True,
-    help="Longer side of the letterboxed image in pixels, a multiple of 32.",
+    help="Longer side of the letterboxed image in pixels, a multiple of 32 (P6 models: of 64).",
 )
 square_option = click.option("--square", is_flag=True, help="Letterbox to a square instead of the minimum rectangle.")
 layout_option = click.option(

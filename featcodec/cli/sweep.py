@@ -268,4 +268,4 @@ def _in_words(outcome: Outcome) -> str:
 def _value(row: Row) -> str:
     if row["qp"] or row["quality"]:
         return f"QP {row['qp']}" if row["qp"] else f"quality {row['quality']}"
-    return "float32" if row["method"] == "uncoded" else "no VVC"
+    return "float32" if row["method"] == "uncoded" else "raw samples"

@@ -23,11 +23,15 @@ _TAKE_SPLIT = frozenset({_DEFAULT, "latent", "uncoded"})
 
 def plans_of(options: dict[str, Any]) -> list[Plan[Any, Any]]:
     """All curves that the options ask for."""
+    from featcodec.bitstream import HEVC, check_qp
+
     methods = dict.fromkeys(options["methods"] or [_DEFAULT])
     if options["splits"] and _TAKE_SPLIT.isdisjoint(methods):
         raise click.UsageError("--split is for the methods latent and uncoded; leave it out, or add --method latent")
     attackers = Attackers(options["recnets"])
     restorations = Restorations(options["restoration"], raw=options["video_codec"] == "none")
+    if options["video_codec"] == "hevc":
+        check_qp(max(options["qps"], default=0), most=HEVC.max_qp)
     plans = [plan for method in methods for plan in _curves(method, options, attackers, restorations)]
     attackers.check_all_used()
     restorations.check_used()

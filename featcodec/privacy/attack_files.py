@@ -258,6 +258,6 @@ def _panel(
     what = f"{space} features"
     if isinstance(target, tuple):
         side_info = target[0]
-        what = f"{space} stream, " + ("no VVC" if side_info.is_raw else f"QP {side_info.qp}")
+        what = f"{space} stream, " + ("raw samples" if side_info.is_raw else f"QP {side_info.qp}")
     measured = f"PSNR {quality.psnr:.2f} dB, edge-PSNR {quality.edge_psnr:.2f} dB"
     return Panel(to_pixels(picture), (what, measured))

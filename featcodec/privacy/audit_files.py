@@ -180,7 +180,7 @@ class _Run:
         scores: Mapping[tuple[str, str], Mapping[str, Score]],
     ) -> Pixels:
         """One row of panels per side, each with the original first."""
-        coded = {UNCODED: "uncompressed", RAW: "no VVC"}.get(job.qp, f"QP {job.qp}")
+        coded = {UNCODED: "uncompressed", RAW: "raw samples"}.get(job.qp, f"QP {job.qp}")
         rows = []
         for side in reversed(self.audit.sides):  # latent coding first, because the others are compared with it
             row = [Panel(truth, ("original",))]

@@ -41,3 +41,11 @@ def test_a_wrong_image_is_one_line(run: Any, tmp_path: Path, tiny_yolov5: Path) 
     code, _, err = run("benchmark", tmp_path, "--detector", tiny_yolov5, "--rounds", 1)
     assert (code, err.count("\n")) == (1, 1)
     assert f"{tmp_path}/a.png" in err
+
+
+def test_missing_images_are_said_before_networks_are_loaded(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "networks.pt").write_bytes(b"no checkpoint")
+    (tmp_path / "in").mkdir()
+    code, _, err = run("benchmark", tmp_path / "in", "--detector", tmp_path / "networks.pt")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "no images" in err

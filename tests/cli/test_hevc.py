@@ -120,6 +120,14 @@ def test_a_sweep_has_rows_of_both_codecs(run: Any, pictures: Path, tmp_path: Pat
             *("--codec", codec, "--qp", "30,40", "--method", "latent", *SIZE),
         )
         assert code == 0, err
+    measured = output.read_bytes()
+    code, out, err = run(
+        *("sweep", pictures, "--annotations", tmp_path / "truth.json", "-o", output, "--detector", tiny_yolov5),
+        *("--codec", "hevc", "--qp", "35,52", "--method", "latent", *SIZE),
+    )
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert "QP 52 is not a whole number from 0 to 51" in err
+    assert output.read_bytes() == measured  # QP 35 was not measured first
     rows = list(csv.DictReader(output.read_text().splitlines()))
     assert [(row["codec"], row["qp"]) for row in rows] == [
         (name, qp) for name in ("ffmpeg", "hevc") for qp in ("30", "40")

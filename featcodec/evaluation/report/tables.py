@@ -148,7 +148,7 @@ def points(study: Study) -> Table:
     columns: tuple[tuple[str, Callable[[Row], str]], ...] = (
         ("row", lambda row: row[NUMBER]),
         ("codec", label_of),
-        ("QP or quality", lambda row: _parameter(row) or ("float32" if row["method"] == UNCODED else "no VVC")),
+        ("QP or quality", lambda row: _parameter(row) or ("float32" if row["method"] == UNCODED else "raw samples")),
         ("clip", lambda row: _settings(row, ["clip_low", "clip_high"]) if row["clip_low"] else _ABSENT),
         ("preset", lambda row: row["preset"] or _ABSENT),
         ("bytes", lambda row: f"{int(row['bytes']):,}" if _has_bytes(row) else _ABSENT),
