@@ -52,7 +52,7 @@ class _BitRate(click.ParamType):  # type: ignore[type-arg]  # (generic from clic
     "--draw",
     type=LocalPath(),
     default=None,
-    help="Video of the answered pictures with their boxes, .mp4. It appears at the end.",
+    help="Video of the answered pictures with their boxes, masks and keypoints, .mp4. It appears at the end.",
 )
 @click.option(
     "--draw-conf", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Lowest score of a drawn box."

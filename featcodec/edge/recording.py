@@ -1,4 +1,4 @@
-"""Writes what a camera saw as a video with the boxes on it."""
+"""Writes what a camera saw as a video, with the boxes, masks and keypoints that were found."""
 
 from __future__ import annotations
 
@@ -15,19 +15,17 @@ import numpy as np
 from av.video.stream import VideoStream
 from PIL import Image, ImageOps
 
-from featcodec.detections import Detections
 from featcodec.detections.drawing import draw_boxes
+from featcodec.edge.answered import detections_of
 from featcodec.edge.cameras import Pixels
-from featcodec.edge.messages import OK, Answer
+from featcodec.edge.messages import OK
 from featcodec.edge.tally import Outcome
-from featcodec.errors import FeatcodecError, OutputError, in_one_line, reason_of
+from featcodec.errors import FeatcodecError, OutputError, reason_of
 from featcodec.system.files import atomic_writer
 
 _WAITING = 32
 _ROOM = 128 << 20
 """Pictures that wait to be drawn, and their bytes, at most. Others are left out: a run does not wait for drawings."""
-_MOST_BOXES = 1000
-_LONGEST_NAME = 40
 _LONGEST_SIDE = 1920
 _TICK = Fraction(1, 1000)
 """Seconds. The pictures of a live run do not come at a fixed rate."""
@@ -35,30 +33,6 @@ _RATE = 25
 """Frames per second that the encoder plans its bits for."""
 # Made for files that end at any time: the index is written piece by piece, so no byte is ever changed.
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-
-
-def detections_of(answer: Answer) -> Detections:
-    """The boxes of an answer. Masks and keypoints are left out.
-
-    An answer may come from anybody: boxes are cut off at the sides of the picture, and names are made short.
-
-    Args:
-        answer: its width and height are those of a picture.
-    """
-    rows = [row for row in answer.detections if 0 < row["score"] <= 1][:_MOST_BOXES]
-    labels = [in_one_line(row["category_name"][:_LONGEST_NAME]) for row in rows]
-    names = tuple(dict.fromkeys(labels))
-    boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 2, 2)
-    limits = (answer.width, answer.height)
-    corners = np.clip(np.sort(boxes.cumsum(axis=1), axis=1), 0, limits)
-    return Detections(
-        corners.reshape(-1, 4).astype(np.float32),
-        np.array([row["score"] for row in rows], np.float32),
-        np.array([names.index(label) for label in labels], np.int64),
-        names,
-        answer.width,
-        answer.height,
-    )
 
 
 class Recording:
