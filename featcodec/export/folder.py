@@ -112,6 +112,17 @@ def export_codec(
         raise InputError("only networks in float32 on the CPU can be exported; use `device` cpu, `precision` float32")
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise exists_error(folder)
+    with atomic_folder(folder, _ENDINGS, overwrite=overwrite) as part:  # it fails now if it will fail
+        exported, files = _made(codec, trial, detector, default_qp, watch)
+        for name, data in files.items():
+            write_atomically(part / name, data)
+    return exported
+
+
+def _made(
+    codec: FeatureCodec, trial: Trial, detector: str, default_qp: int, watch: Watch[Any]
+) -> tuple[Exported, dict[str, bytes]]:
+    """What `export_codec` returns, and the bytes of each file."""
     edge, cloud = make_edge(codec), make_cloud(codec)
     cloud_session, edges = open_session(cloud, cores()), {FLOAT32: open_session(edge, cores())}
     batches = check_pictures(codec, trial.pictures)
@@ -130,11 +141,8 @@ def export_codec(
         _refuse_other_accuracy(accuracy.uncoded)
     model = model_file_of(codec, detector, default_qp, [*edges][-1], edge, cloud)
     files = {EDGE_FILE: edge, CLOUD_FILE: cloud, MODEL_FILE: model.to_json()}
-    with atomic_folder(folder, _ENDINGS, overwrite=overwrite) as part:
-        for name, data in files.items():
-            write_atomically(part / name, data)
     sizes = {name: len(data) for name, data in files.items()}
-    return Exported(model, agreement, accuracy, sizes, int8_agreement, int8_speed)
+    return Exported(model, agreement, accuracy, sizes, int8_agreement, int8_speed), files
 
 
 def _quantized(codec: FeatureCodec, edge: bytes, calibration: Iterable[npt.NDArray[np.uint8]]) -> tuple[bytes, float]:

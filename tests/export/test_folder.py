@@ -176,3 +176,18 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(FeatcodecError, match=r"onnxscript.*featcodec\[export\]"):
         export_small(small_codec(), tmp_path / "model")
+
+
+@pytest.mark.parametrize("place", ["file", "file/model", "/", "/proc/none", "with_other_things"])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, place: str, overwrite: bool, monkeypatch: Any
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "with_other_things").mkdir()
+    (tmp_path / "with_other_things/thesis.pdf").touch()
+    monkeypatch.setattr(folder_module, "make_edge", lambda codec: pytest.fail("the work began"))
+    trial = Trial([texture(160, 120)])
+    with pytest.raises(OutputError, match=r"choose another `output`|use `overwrite`"):
+        export_codec(small_codec(), tmp_path / place, trial, detector="small", overwrite=overwrite)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "thesis.pdf", "with_other_things"]
