@@ -40,6 +40,8 @@ from featcodec.version import __version__
 
 FLOAT32 = "float32"
 _ENDINGS = (".onnx", ".json")
+_MOST_INT8 = 0.04
+"""Of the range of the samples. Pictures like the camera's give 0.01 to 0.02, one of a single colour 0.07 and more."""
 _EXAMPLE = (2, 3, 4)
 """Batch, and sides in strides, of the example that torch.export follows: no two are equal, none is 1."""
 
@@ -102,7 +104,8 @@ def export_codec(
         watch: as in `measure_accuracy`.
 
     Raises:
-        WeightsError: the ONNX files do not do what PyTorch does; then nothing is written.
+        WeightsError: the ONNX files do not do what PyTorch does, or int8 makes other samples than rounding explains;
+            then nothing is written.
         InputError: the codec is not in float32 on the CPU.
         OutputError: the folder cannot be written, or exists.
         FeatcodecError: a library of the extra `export` is not installed.
@@ -134,6 +137,7 @@ def _made(
         edge, int8_speed = _quantized(codec, edge, trial.calibration)
         edges[INT8] = open_session(edge, cores())
         int8_agreement = compare_samples(codec, edges[INT8], batches)
+        _refuse_useless_int8(int8_agreement, codec.packing.quantizer.bits)
     accuracy = None
     if trial.dataset is not None:
         qp = min(default_qp, HEVC.max_qp)
@@ -251,6 +255,16 @@ def _refuse_other_samples(agreement: Agreement) -> None:
         raise WeightsError(
             f"the edge's ONNX file makes other samples than PyTorch: {agreement.differing} of {agreement.samples} "
             f"differ, by up to {agreement.largest} (allowed: {MOST_DIFFERING:.2%}, by 1); {NOTHING}"
+        )
+
+
+def _refuse_useless_int8(agreement: Agreement, bits: int) -> None:
+    apart = agreement.mean / (1 << bits)
+    if apart > _MOST_INT8:
+        raise WeightsError(
+            f"the edge in int8 makes samples that differ by {apart:.0%} of their range in the mean (allowed: "
+            f"{_MOST_INT8:.0%}); nothing is written; give some ten pictures like those of the camera to `calibrate`, "
+            "or leave out `int8`"
         )
 
 

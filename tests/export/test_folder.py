@@ -191,3 +191,13 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
     with pytest.raises(OutputError, match=r"choose another `output`|use `overwrite`"):
         export_codec(small_codec(), tmp_path / place, trial, detector="small", overwrite=overwrite)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "thesis.pdf", "with_other_things"]
+
+
+@pytest.mark.slow
+def test_pictures_that_say_nothing_do_not_calibrate(tmp_path: Path) -> None:
+    """One gray picture: the ranges of the layers would cut off all that a camera sees."""
+    gray = np.full((SIDE, SIDE, 3), 7, np.uint8)
+    trial = Trial([texture(160, 120, seed) for seed in range(4)], calibration=[gray])
+    with pytest.raises(WeightsError, match=r"int8 makes samples .* nothing is written; .* `calibrate`"):
+        export_codec(small_codec(), tmp_path / "model", trial, detector="small")
+    assert list(tmp_path.iterdir()) == []
