@@ -45,6 +45,11 @@ _QP_SCALE = 118
 """ffmpeg's FF_QP2LAMBDA: what a QP is multiplied with in `global_quality`."""
 _OPENING = threading.Lock()
 """x265 fills its tables of functions when it is first opened, and two threads must not do this at a time."""
+_LEVEL_4_SAMPLES = 2_228_224
+_LEVEL_4_SIDE = 4222
+_LEAST_CTU = 32
+"""Levels of HEVC above 4.1 are for larger pictures, and need larger coding tree blocks than the profiles (A.4)."""
+_BLOCK = 16
 _KEPT_SAMPLES = 4 << 20
 _MOST_KEPT = 12
 """A thread keeps at most so many encoders, for pictures of at most so many samples together: some 100 MB."""
@@ -144,6 +149,8 @@ class HevcCodec:
         context.thread_count = 1
         if self.hardware is None:
             options = {**self.settings.options(qp), "qp": str(qp)}
+            if _is_above_level_4(height, width) and "ctu" not in self.settings.parameters:
+                options["ctu"] = str(max(_LEAST_CTU, int(options.get("ctu", _LEAST_CTU))))
             context.pix_fmt = "gray"
             context.options = {
                 "preset": self.settings.preset,
@@ -167,6 +174,12 @@ class HevcCodec:
             return av.VideoFrame.from_ndarray(samples, "gray")
         chroma = np.full((samples.shape[0] // 2, samples.shape[1]), _MIDDLE_OF_CHROMA, np.uint8)
         return av.VideoFrame.from_ndarray(np.concatenate([samples, chroma]), "nv12")
+
+
+def _is_above_level_4(height: int, width: int) -> bool:
+    """Whether a picture, in whole blocks as x265 codes it, is too large for the levels up to 4.1."""
+    high, wide = -(-height // _BLOCK) * _BLOCK, -(-width // _BLOCK) * _BLOCK
+    return high * wide > _LEVEL_4_SAMPLES or max(high, wide) > _LEVEL_4_SIDE
 
 
 class _Encoder:

@@ -13,7 +13,7 @@ from make_frames import make_frame, noise
 
 from featcodec.bitstream import nal
 from featcodec.errors import BitstreamError, EncoderError, InputError
-from featcodec.video import PRESETS, EncoderSettings, Frame, VideoCodec, open_video_codec
+from featcodec.video import PRESETS, EncoderSettings, Frame, VideoCodec, choose_profile, open_video_codec
 from featcodec.video.base import coded_shape, from_10_bits, split_batch, to_yuv420p10
 from featcodec.video.embedded import decode_picture
 from featcodec.video.ffmpeg import FfmpegCodec
@@ -495,6 +495,14 @@ def test_an_hevc_stream_is_one_idr_picture_with_small_parameter_sets() -> None:
         types = [nal.nal_type(unit) for unit in units]
         assert types == [nal.HEVC_VPS, nal.HEVC_SPS, nal.HEVC_PPS, nal.HEVC_IDR_N_LP]
         assert sum(map(len, units[:3])) <= 62
+
+
+@pytest.mark.parametrize("profile", ["fast", "balanced", "dense"])
+@pytest.mark.parametrize("shape", [(1088, 2048), (1080, 2062), (16, 4220), (2050, 2050)])
+def test_large_pictures_are_coded_in_hevc(profile: str, shape: tuple[int, int]) -> None:
+    """From 2,228,224 samples on, HEVC's levels need larger blocks than those of the profiles."""
+    codec = open_video_codec("hevc", choose_profile(profile, None, None, "hevc").settings(bottleneck=True))
+    assert (codec.decode(encode(codec, np.full(shape, 90, np.uint8), 38), shape) == 90).all()
 
 
 def test_an_hevc_picture_is_gray_in_8_bits() -> None:
