@@ -23,6 +23,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from featcodec.codec import DEFAULT_QP, FeatureCodec
 from featcodec.edge.messages import DETECT_PATH, STREAM_PATH
@@ -82,7 +83,19 @@ def create_application(
     _add_state(application, service)
     add_page(application)
     _add_errors(application, service)
+    application.add_middleware(_Heads)
     return application
+
+
+class _Heads:
+    """Answers HEAD as GET; uvicorn leaves the content out. FastAPI would refuse it, and load balancers ask so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self._app({**scope, "method": "GET"} if is_head else scope, receive, send)
 
 
 def _add_work(application: FastAPI, service: Service, pictures: Pictures) -> None:
