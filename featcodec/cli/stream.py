@@ -170,7 +170,9 @@ def _reports(
         if draw is not None:
             from featcodec.edge.recording import Recording
 
-            recording = opened.enter_context(Recording(draw, draw_conf, overwrite=overwrite))
+            recording = opened.enter_context(
+                Recording(draw, draw_conf, overwrite=overwrite, note=lambda line: complain(f"note: {line}"))
+            )
 
         def report(outcome: Outcome) -> None:
             lines.write(json.dumps(outcome.as_row(), separators=(",", ":")) + "\n")

@@ -83,19 +83,26 @@ def open_camera(source: str, *, fps: float | None = None, loop: bool = False) ->
         InputError: there is nothing of that name.
     """
     if source.isascii() and source.isdigit():
-        return Device(f"/dev/video{int(source[:4])}", fps)
+        return _device(f"/dev/video{int(source[:4])}", fps)
     if urlsplit(source).scheme.lower() in _RTSP:
         return RtspCamera(source, fps)
     if "://" in source:
         raise InputError(f"{shown(source)}: not an rtsp:// address; give a video file, a folder, a device or rtsp://")
     path = Path(source)
     if source.startswith("/dev/"):
-        return Device(source, fps)
+        return _device(source, fps)
     if source and is_folder(path):
         return ImageFolder(path, fps or FOLDER_RATE, loop)
     if not is_file(path):
         raise InputError(f"{source or repr(source)}: no such file; give a video file, a folder, a device or rtsp://")
     return VideoFile(path, fps, loop)
+
+
+def _device(path: str, fps: float | None) -> Device:
+    """A device that is there now; later, one that is lost is waited for."""
+    device = Device(path, fps)
+    device.check()
+    return device
 
 
 def shown(address: str) -> str:
@@ -206,9 +213,17 @@ class Device(_LiveCamera):
         if not sys.platform.startswith("linux"):
             raise InputError(f"{path}: devices are read on Linux alone; give a video file or an rtsp:// address")
 
-    def _open(self) -> contextlib.AbstractContextManager[InputContainer]:
+    def check(self) -> None:
+        """Check that the device is there.
+
+        Raises:
+            InputError: it is not.
+        """
         if not Path(self.name).exists():
             raise InputError(f"{self.name}: no such device; plug the camera in, or choose one of /dev/video*")
+
+    def _open(self) -> contextlib.AbstractContextManager[InputContainer]:
+        self.check()
         return _opened(self.name, self.name, format="v4l2")
 
 

@@ -19,7 +19,13 @@ from featcodec.errors import FeatcodecError, ServiceError, reason_of
 
 try:
     import websockets.asyncio.client as websockets_client
-    from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+    from websockets.exceptions import (
+        ConnectionClosed,
+        InvalidHandshake,
+        InvalidMessage,
+        InvalidStatus,
+        WebSocketException,
+    )
 except ImportError as missing:
     raise FeatcodecError(f"the link needs websockets ({reason_of(missing)}); pip install 'featcodec[edge]'") from None
 
@@ -28,6 +34,7 @@ _CLOSE_TIMEOUT = 1.0
 _PING_EVERY = 3.0
 _PONG_WITHIN = 7.0
 _WAITING_ANSWERS = 16
+_LONGEST_REASON = 100
 _REFUSED_TOKEN = 1008
 """WebSocket close code "policy violation"."""
 _NO_SERVER = frozenset({200, 400, 404, 405, 426})
@@ -142,6 +149,10 @@ class Link:
             return self._why_not_trusted(error)
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
             return f"no answer within {_OPEN_TIMEOUT:.0f} s"
+        if isinstance(error, InvalidMessage) and isinstance(error.__cause__, ValueError) and not self.was_open:
+            raise ServiceError(
+                f"{self._shown}: is not a featcodec server ({_reason(error)[:_LONGEST_REASON]}); check the address"
+            )
         if isinstance(error, InvalidHandshake):
             return f"does not answer as a WebSocket ({_reason(error)})"
         return f"cannot be reached ({_reason(error)})"

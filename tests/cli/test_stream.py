@@ -190,6 +190,24 @@ def test_what_cannot_work_is_said_at_once(run: Any, arguments: list[str], reason
 
 
 @pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a.avi", "a.avi: is not the name of an .mp4 file; choose another --draw"),
+        ("file/a.mp4", "a.mp4: cannot be written"),
+        ("/proc/a.mp4", "a.mp4: cannot be written"),
+    ],
+)
+def test_a_drawing_that_cannot_be_written_is_refused_at_once(
+    run: Any, folder: Path, tiny_yolov5: Path, tmp_path: Path, name: str, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    arguments = ["--to", "ws://127.0.0.1:1", "--detector", tiny_yolov5, *SIZE, "--draw", tmp_path / name]
+    code, out, err = run("stream", folder, *arguments, "--seconds", "9")
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert reason in err
+
+
+@pytest.mark.parametrize(
     "arguments", [["--bitrate", "fast"], ["--bitrate", "0k"], ["--json"], ["--qp", "64"], ["--seconds", "0"]]
 )
 def test_wrong_usage(run: Any, arguments: list[str]) -> None:

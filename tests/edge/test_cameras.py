@@ -123,7 +123,7 @@ def test_what_is_no_camera_is_refused_at_once(source: str, reason: str) -> None:
 @pytest.mark.parametrize("source", ["987", "/dev/video987"])
 def test_a_device_that_is_not_there_is_one_line(source: str) -> None:
     with pytest.raises(InputError, match=r"/dev/video987: no such device"):
-        pictures(open_camera(source))
+        open_camera(source)
 
 
 def test_a_device_that_is_no_camera_is_one_line() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -208,6 +210,29 @@ def test_a_server_that_speaks_something_else_ends_the_run(said: Any) -> None:
     assert isinstance(live.error, ServiceError)
     assert "is not an answer of a featcodec server" in str(live.error)
     check_sums(live)
+
+
+@pytest.mark.parametrize(
+    "said", [b"HTTP/1.0 404 Not Found\r\n\r\n", b"SSH-2.0-OpenSSH_9.2\r\n", b"\x00" * 100 + b"\r\n"]
+)
+def test_a_server_that_speaks_no_http_ends_the_run(said: bytes) -> None:
+    def speak(listener: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                opened, _ = listener.accept()
+                with opened:
+                    opened.recv(1 << 12)
+                    opened.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=speak, args=(listener,), daemon=True)
+        thread.start()
+        with Live(f"ws://127.0.0.1:{listener.getsockname()[1]}", seconds=20.0) as live:
+            live.finish()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+    assert isinstance(live.error, ServiceError)
+    assert "is not a featcodec server" in str(live.error)
 
 
 def test_other_networks_end_the_run() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import av
@@ -93,6 +94,27 @@ def test_a_file_that_exists_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "a.mp4").read_bytes() == b"somebody's work"
     record(tmp_path / "a.mp4", [outcome(0)], overwrite=True)
     assert len(frames(tmp_path / "a.mp4")) == 1
+
+
+def test_a_failed_drawing_is_said_at_once_and_once(small_disk: Path) -> None:
+    said: list[str] = []
+    chance = np.random.default_rng(0)
+
+    def record_noise() -> None:
+        with Recording(small_disk / "a.mp4", 0.25, overwrite=False, note=said.append) as recording:
+            for number in range(2000):
+                each = outcome(number, 256, 256)
+                each.shot.pixels[:] = chance.integers(0, 256, (256, 256, 3), np.uint8)
+                recording.add(each)
+                if said:
+                    break
+                time.sleep(0.005)
+            recording.add(outcome(2001, 256, 256))
+
+    with pytest.raises(OutputError, match="No space left"):
+        record_noise()
+    assert len(said) == 1
+    assert "No space left" in said[0]
 
 
 def test_a_full_disk_is_one_error_and_leaves_nothing(small_disk: Path) -> None:
