@@ -152,7 +152,7 @@ def command(
             asyncio.run(run.run())
         finally:
             _summarize(run.tally, as_json=as_json)
-    return 0 if run.tally.answered or not run.tally.sent else 1
+    return 0 if run.tally.answered or not run.tally.frames else 1
 
 
 @contextlib.contextmanager

@@ -247,6 +247,7 @@ def _opened(address: str, name: str, **settings: Any) -> Generator[InputContaine
             if not container.streams.video:
                 raise InputError(f"{name}: holds no video; give a video file, a folder, a device or rtsp://")
             context = container.streams.video[0].codec_context
+            _check_size(context.width, context.height, name)
             context.options = {"max_pixels": str(MAX_PIXELS)}
             context.thread_type = "AUTO"
             yield container
@@ -255,6 +256,11 @@ def _opened(address: str, name: str, **settings: Any) -> Generator[InputContaine
     except (av.error.FFmpegError, OSError, ValueError) as error:  # the texts of PyAV's errors hold the address
         reason = getattr(error, "strerror", None) or reason_of(error)
         raise InputError(f"{name}: cannot be read as a video ({reason}); check it with ffprobe") from None
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{name}: {width}x{height} pixels are too many; use a smaller video")
 
 
 def _frames_of(container: InputContainer, name: str) -> Iterator[tuple[float, av.VideoFrame | None]]:
@@ -281,8 +287,7 @@ def _frames_of(container: InputContainer, name: str) -> Iterator[tuple[float, av
 
 def _rgb(frame: av.VideoFrame, name: str) -> Pixels:
     """A frame as (height, width, 3) uint8 RGB, as a person would see it."""
-    if frame.width * frame.height > MAX_PIXELS:
-        raise InputError(f"{name}: {frame.width}x{frame.height} pixels are too many; use a smaller video")
+    _check_size(frame.width, frame.height, name)
     pixels: Pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

@@ -89,6 +89,15 @@ def test_a_video_becomes_lines_a_drawing_and_a_summary(
     assert (tmp_path / "drawn.mp4").read_bytes() == before
 
 
+def test_a_run_without_any_answer_fails(run: Any, folder: Path, tiny_yolov5: Path) -> None:
+    """Also where nothing was sent, because no picture can make its deadline."""
+    with answering(lambda _: None) as server:
+        arguments = ["--to", server.url, "--detector", tiny_yolov5, *SIZE, "--frames", "2", "--deadline-ms", "10"]
+        code, out, err = run("stream", folder, *arguments)
+    assert (code, out) == (1, "")
+    assert "2 frames" in err
+
+
 def test_the_qp_follows_a_bit_rate(run: Any, server: Running, folder: Path, tiny_yolov5: Path) -> None:
     arguments = ["--detector", tiny_yolov5, *SIZE, "--fps", "20", "--loop", "--frames", "40", "--qp", "20"]
     code, out, _ = run("stream", folder, "--to", server.url, *arguments, "--bitrate", "5k")

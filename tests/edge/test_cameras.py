@@ -12,6 +12,7 @@ from pictures import save_texture
 from rtsp_server import RtspServer
 from videos import make_video
 
+from featcodec.edge import cameras
 from featcodec.edge.cameras import Camera, ImageFolder, RtspCamera, VideoFile, open_camera, shown
 from featcodec.errors import InputError
 
@@ -92,6 +93,13 @@ def test_a_rotated_video_is_upright(tmp_path: Path) -> None:
     above, below = first[:28].mean(), first[36:].mean()
     assert above > 200  # the left half, after a quarter turn clockwise
     assert below < 50
+
+
+def test_a_video_of_too_many_pixels_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_video(tmp_path / "a.mp4", [np.zeros((48, 64, 3), np.uint8)] * 2)
+    monkeypatch.setattr(cameras, "MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(InputError, match="64x48 pixels are too many; use a smaller video"):
+        pictures(VideoFile(tmp_path / "a.mp4", None, False))
 
 
 def test_a_damaged_part_of_a_video_is_left_out(tmp_path: Path) -> None:
