@@ -24,7 +24,6 @@ from torch import Tensor
 
 from featcodec import FeatureCodec, bitstream
 from featcodec.bitstream import SideInfo
-from featcodec.codec import letterbox_of
 from featcodec.detections import BoxFilter, Detections
 from featcodec.detections.boxes import default_category_ids
 from featcodec.detectors import detections_of
@@ -33,6 +32,7 @@ from featcodec.evaluation.bootstrap import resampled_ap50
 from featcodec.evaluation.coco import match_boxes
 from featcodec.evaluation.curves import CurvePoint, RateCurve
 from featcodec.images.annotations import Annotations
+from featcodec.images.letterbox import letterbox_of
 from featcodec.images.reading import read_image
 from featcodec.training.losses.distillation import BackEndOutput, neck_matching, prediction_matching, run_back_end
 from featcodec.video import EncoderSettings, Frame, open_video_codec

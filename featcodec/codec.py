@@ -4,16 +4,14 @@
     bytes --side info, video codec--> frame --Packing--> tensor --restoration--> SplitModel.decode --NMS--> Detections
 
 `encode` and `decode` are the whole path for a few images. `featcodec.pipeline` runs the same steps for many images.
+`featcodec.codec_parts` loads the parts.
 """
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import groupby, islice
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import numpy as np
@@ -22,29 +20,24 @@ from torch import Tensor
 
 from featcodec import bitstream
 from featcodec.bitstream import SideInfo
-from featcodec.detections import BoxFilter, Detections
+from featcodec.codec_parts import DEFAULT_IMAGE_SIZE, CodecParts
+from featcodec.detections import Detections
 from featcodec.detectors import detections_of
 from featcodec.detectors.split import Predictions
-from featcodec.errors import WeightsError
-from featcodec.fingerprints import joined_fingerprint
-from featcodec.images.letterbox import Fitting, Letterbox, Letterboxed, letterbox_of
+from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
 from featcodec.images.reading import ImageLike, as_rgb
-from featcodec.networks.bottleneck import shipped_model
-from featcodec.networks.catalogue import AUTO
 from featcodec.networks.features import Features, features_of_levels, join_batches, levels_of
-from featcodec.networks.layouts import choose_layout, model_fingerprint
-from featcodec.networks.restoration import Restoration, choose_restoration, restore
-from featcodec.networks.weights import local_detectors
-from featcodec.packing.frames import Frame, Packing
+from featcodec.networks.restoration import restore
+from featcodec.packing.frames import Frame
 from featcodec.split_model import SplitModel
 from featcodec.system.batching import cores
 from featcodec.system.devices import one_by_one
-from featcodec.video import VideoCodec, choose_profile, open_tried_video_codec, open_video_codec
-from featcodec.video.isolated import IsolatedCodec
-from featcodec.wire import check_networks, check_tensor, model_at, packing_of, side_info_of
+from featcodec.video import VideoCodec, open_video_codec
+from featcodec.wire import check_networks, check_tensor, packing_of, side_info_of
+
+__all__ = ["DEFAULT_IMAGE_SIZE", "DEFAULT_QP", "FeatureCodec"]
 
 DEFAULT_QP = 38
-DEFAULT_IMAGE_SIZE = 512
 _BATCH = 8
 """At most this many images of a list are coded at once."""
 
@@ -52,170 +45,12 @@ ImageT = TypeVar("ImageT", bound=ImageLike)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class FeatureCodec:
+class FeatureCodec(CodecParts):
     """Codes images as feature bitstreams and finishes the detection from them.
 
-    Attributes:
-        model: the networks on both sides of the wire: the split detector, and the bottleneck if there is one.
-        packing: how the tensor lies in the frame.
-        video_codec: codes the frames.
-        restoration: the network that undoes coding noise in the decoder, or None; no bit of a stream depends on it.
-        image_size: pixels of the letterboxed image's longer side.
-        square: letterbox to a square instead of the minimum rectangle.
-        boxes: which boxes a decoder returns.
+    `load` and `for_stream` make one. Its attributes are those of `CodecParts`: `model`, `packing`, `video_codec`,
+    `restoration`, `image_size`, `square` and `boxes`.
     """
-
-    model: SplitModel
-    packing: Packing
-    video_codec: VideoCodec
-    restoration: Restoration | None = None
-    image_size: int = DEFAULT_IMAGE_SIZE
-    square: bool = False
-    boxes: BoxFilter = field(default_factory=BoxFilter)
-
-    def __post_init__(self) -> None:
-        _ = self.fitting  # refuses an image size that the detector does not take
-
-    @classmethod
-    def load(  # noqa: PLR0913  (one keyword per part)
-        cls,
-        detector: str | Path = "yolov5n",
-        *,
-        bottleneck: str | Path | None = AUTO,
-        layout: str | Path | None = AUTO,
-        restoration: str | Path | None = AUTO,
-        split: int | None = None,
-        clip: tuple[float, float] | None = None,
-        bits: int = 8,
-        video_codec: str = "ffmpeg",
-        profile: str | None = None,
-        preset: str | None = None,
-        encoder_parameters: Mapping[str, str] | None = None,
-        hardware: str | None = None,
-        image_size: int = DEFAULT_IMAGE_SIZE,
-        square: bool = False,
-        boxes: BoxFilter | None = None,
-        device: str = "auto",
-        half: bool | None = None,
-        precision: str | None = None,
-        stream: SideInfo | None = None,
-        isolate: bool = False,
-        nms: bool = True,
-    ) -> FeatureCodec:
-        """Load all parts by name.
-
-        Args:
-            detector: a name (`featcodec models`), a `.pt` file, or a `.safetensors` file of `featcodec train detector`.
-            bottleneck: a `.safetensors` checkpoint, the name of a shipped bottleneck, or "auto": the bottleneck that
-                ships for this detector and split, if any. None or "none" means latent coding.
-            layout: a `.safetensors` checkpoint, "none", or "auto": the layout that ships for this tensor, if any.
-            restoration: a `.safetensors` checkpoint, "none", or "auto": the restoration that ships for these streams,
-                if any.
-            split: last layer of the front-end (`featcodec models NAME --splits`); None means the bottleneck's own
-                split, or without a bottleneck 4, or the first split that the detector has.
-            clip: clip range of the tensor as the layout arranges it. None means the layout's or the bottleneck's own
-                range, or [-0.2786, 3] without both.
-            bits: sample bit depth, 1 to 8.
-            video_codec: `ffmpeg` or `vvenc` (VVC), `hevc`, or `none`. All but `none` decode streams of both standards.
-            profile: a name in `featcodec.video.profiles_for`; None means "fast", unless a preset is given.
-            preset: a plain preset of VVenC (faster to slower) or x265 (ultrafast to veryslow), instead of a profile.
-            encoder_parameters: further options of VVenC or x265.
-            hardware: with `hevc`, the hardware encoder `nvenc`, `v4l2m2m` or `qsv`; None means x265.
-            image_size: longer side of the letterboxed image in pixels, a multiple of 32 (P6 models: of 64).
-            square: letterbox to a square instead of the minimum rectangle.
-            boxes: which boxes `decode` returns.
-            device: auto, cpu, cuda, cuda:N or mps.
-            precision: float32, bfloat16, float16, or "auto": float16 on CUDA, bfloat16 on CPUs that compute it fast,
-                else float32. None means "auto", but float32 on every CPU, so that streams and measurements do not
-                depend on the CPU.
-            half: the older way to say float16 (True) or float32 (False).
-            stream: side info of a bitstream to decode. Then "auto" means the parts that made the bitstream, and the
-                split is the bitstream's split.
-            isolate: decode video in worker processes (`featcodec.video.isolated`). Then a stream that crashes the
-                decoder, never lets it end, or makes it take all memory, is one failed stream.
-            nms: False takes the branch of YOLOv10 and YOLO26 that needs no NMS.
-
-        Raises:
-            FeatcodecError: a part is missing, damaged, or does not fit the others; the encoder refuses its parameters.
-        """
-        encoder = choose_profile(profile, preset, encoder_parameters, video_codec)
-        # Try the encoder before any weights are read: it may refuse the parameters.
-        open_tried_video_codec(video_codec, encoder.settings(bottleneck=False), hardware)
-        named = None if stream is None else stream.fingerprint
-        wanted = model_fingerprint(named, layout)
-        model = SplitModel.load(
-            detector,
-            bottleneck,
-            split=split,
-            device=device,
-            half=half,
-            precision=precision,
-            fingerprint=wanted,
-            nms=nms,
-        )
-        if stream is not None and model.bottleneck is None:
-            model = model_at(model, stream.split)
-        arranged = choose_layout(layout, model.fingerprint, model.channels, model.split, named)
-        packing = Packing.near_square(model.channels, model.quantizer, arranged, model.further)
-        low, high = clip or (packing.quantizer.low, packing.quantizer.high)
-        made_with = _stream_fingerprint(model, packing)
-        coder = open_video_codec(video_codec, encoder.settings(bottleneck=model.bottleneck is not None), hardware)
-        restorer = choose_restoration(restoration, made_with, model.channels, model.split)
-        if restorer is not None and model.further:
-            raise WeightsError("a restoration is for one tensor, but several cross the wire; use `restoration` none")
-        return cls(
-            model,
-            packing.with_range(low, high, bits),
-            IsolatedCodec(coder) if isolate else coder,
-            None if restorer is None else restorer.to(model.device),
-            image_size,
-            square,
-            boxes or BoxFilter(),
-        )
-
-    @classmethod
-    def for_stream(cls, data: bytes, detector: str | Path | None = None, **settings: Any) -> FeatureCodec:
-        """The codec that decodes a bitstream, found from the bytes alone.
-
-        Args:
-            data: the bytes of one `.266` or `.265` file.
-            detector: the detector that made the bitstream. None searches for it: first among the shipped detectors,
-                then among the weights on this machine.
-            settings: further keywords of `load`.
-
-        Raises:
-            BitstreamError: the bytes are damaged, truncated, or not a featcodec bitstream.
-            WeightsError: the bitstream was made with networks that are not on this machine.
-        """
-        side_info, _ = bitstream.unpack(data)
-        shipped = shipped_model(model_fingerprint(side_info.fingerprint, AUTO)) if detector is None else None
-        known = detector if shipped is None else shipped[0]
-        for candidate in local_detectors() if known is None else [known]:
-            # In a search, damaged weights are skipped, because nobody asked for them.
-            with contextlib.suppress(WeightsError) if known is None else contextlib.nullcontext():
-                codec = cls.load(candidate, stream=side_info, **settings)
-                if codec.fingerprint == side_info.fingerprint:
-                    return codec
-        raise WeightsError(
-            f"made with networks {side_info.fingerprint.hex()}, which are not known on this machine; give the "
-            "`detector` and `bottleneck` it was encoded with"
-        )
-
-    def without_bottleneck(self) -> FeatureCodec:
-        """The same detector with latent coding, without layout and restoration. Attacks use this codec as an anchor."""
-        model = SplitModel(self.model.detector)
-        packing = Packing.near_square(model.channels, model.quantizer, further=model.further)
-        return replace(self, model=model, packing=packing, restoration=None)
-
-    @cached_property
-    def fitting(self) -> Fitting:
-        """How images are fitted into the detector's input."""
-        return Fitting(self.image_size, self.square, self.model.detector.stride)
-
-    @cached_property
-    def fingerprint(self) -> bytes:
-        """8 bytes that name the model and the layout, which a decoder needs (the stream fingerprint)."""
-        return _stream_fingerprint(self.model, self.packing)
 
     @overload
     def encode(self, image: ImageLike, qp: int = DEFAULT_QP) -> bytes: ...
@@ -401,15 +236,6 @@ class FeatureCodec:
         """
         return letterbox_of(side_info) == image.letterbox and side_info == self._side_info(image, qp)
 
-    def __repr__(self) -> str:
-        layout = "none" if self.packing.layout is None else "yes"
-        restoration = "none" if self.restoration is None else "yes"
-        return (
-            f"FeatureCodec({self.model!r}, layout={layout}, restoration={restoration}, "
-            f"video_codec={self.video_codec.name!r}, image_size={self.image_size}, "
-            f"fingerprint={self.fingerprint.hex()})"
-        )
-
     def _batches(self, images: Iterable[ImageLike]) -> Iterator[list[Letterboxed]]:
         """Small batches of neighbours with one letterboxed shape, so that memory does not grow with the list."""
         for _, neighbours in groupby(map(self.letterbox, images), key=lambda image: image.pixels.shape):
@@ -465,8 +291,3 @@ class FeatureCodec:
 
     def _decoder(self) -> VideoCodec:
         return open_video_codec("ffmpeg") if self.video_codec.name == "none" else self.video_codec
-
-
-def _stream_fingerprint(model: SplitModel, packing: Packing) -> bytes:
-    layout = None if packing.layout is None else packing.layout.fingerprint()
-    return joined_fingerprint(model.fingerprint, layout)

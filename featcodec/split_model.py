@@ -23,12 +23,10 @@ from featcodec.fingerprints import joined_fingerprint
 from featcodec.networks.bottleneck import Bottleneck, choose_bottleneck
 from featcodec.networks.catalogue import AUTO
 from featcodec.networks.features import Features, levels_of
-from featcodec.networks.fusion import Level, levels_of_shapes
+from featcodec.networks.fusion import Level
 from featcodec.networks.int8 import computes_in_int8, in_int8
 from featcodec.packing.bands import TensorScale
 from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
-
-_PROBE_SIDE = 64
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -63,7 +61,7 @@ class SplitModel:
         if self.bottleneck is not None:
             config = self.bottleneck.config
             made_for = config.levels or (Level(config.feature_channels, 0),)
-            found = levels_of_shapes(self.detector.feature_shapes(_PROBE_SIDE, _PROBE_SIDE))
+            found = self.detector.levels
             if made_for != found:
                 raise WeightsError(
                     f"the bottleneck was trained for levels of (channels, scale) {[*map(tuple, made_for)]}, but the "
@@ -137,7 +135,7 @@ class SplitModel:
     @property
     def feature_channels(self) -> int:
         """Channels of the detector's feature tensor; of several, those of the finest."""
-        return self.detector.feature_shapes(_PROBE_SIDE, _PROBE_SIDE)[0][0]
+        return self.detector.levels[0].channels
 
     @property
     def channels(self) -> int:
@@ -152,8 +150,18 @@ class SplitModel:
     @property
     def further(self) -> tuple[TensorScale, ...]:
         """The coarser tensors, if several cross the wire."""
-        (_, _, finest), *others = self.tensor_shapes(_PROBE_SIDE, _PROBE_SIDE)
-        return tuple(TensorScale(channels, finest // width) for channels, _, width in others)
+        return tuple(TensorScale(channels, 1 << scale) for channels, scale in self.levels[1:])
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Channels and scale of each tensor that crosses the wire, the finest first; one with a bottleneck."""
+        return self.detector.levels if self.bottleneck is None else (Level(self.bottleneck.config.channels, 0),)
+
+    @property
+    def pixels_per_sample(self) -> int:
+        """Pixels of the letterboxed image that a sample of the finest tensor covers, per side."""
+        fusion_scale = 0 if self.bottleneck is None else self.bottleneck.config.fusion_scale
+        return self.detector.pixels_per_sample << fusion_scale
 
     def tensor_shapes(self, width: int, height: int) -> tuple[tuple[int, int, int], ...]:
         """(channels, height, width) of each tensor that crosses the wire, for a letterboxed image.

@@ -52,10 +52,19 @@ def check_networks(side_info: SideInfo, loaded: bytes) -> None:
     if side_info.fingerprint == loaded:
         return
     remedy = "give the `detector`, `bottleneck` and `layout` it was encoded with"
-    shipped = shipped_model(model_fingerprint(side_info.fingerprint, AUTO))
+    shipped = shipped_networks(side_info)
     if shipped is not None:
         remedy += f": the detector {shipped[0]}, and `bottleneck` {shipped[1]}"
     raise WeightsError(f"made with networks {side_info.fingerprint.hex()}, but {loaded.hex()} are loaded; {remedy}")
+
+
+def shipped_networks(side_info: SideInfo) -> tuple[str, str] | None:
+    """The names of the detector and of the shipped bottleneck ("none" without one) that made a stream.
+
+    Returns:
+        detector, bottleneck; or None if featcodec does not ship that.
+    """
+    return shipped_model(model_fingerprint(side_info.fingerprint, AUTO))
 
 
 def check_tensor(side_info: SideInfo, model: SplitModel, layout: Layout | None) -> None:

@@ -64,6 +64,11 @@ def test_what_an_edge_without_torch_needs_does_not_know_torch(name: str) -> None
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+def test_files_are_encoded_without_torch() -> None:
+    code = "import sys, featcodec.pipeline.encode, featcodec.pipeline.sharding\nsys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 @pytest.mark.slow
 def test_importing_the_package_is_cheap_and_gives_the_api() -> None:
     code = "import sys, featcodec\nassert 'torch' not in sys.modules\nfrom featcodec import FeatureCodec, Detections"

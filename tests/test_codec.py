@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -181,14 +180,6 @@ def test_what_is_not_an_image_is_refused(codec: FeatureCodec, image: np.ndarray)
 def test_qp_out_of_range_is_refused(codec: FeatureCodec, qp: float) -> None:
     with pytest.raises(InputError, match="from 0 to 63"):
         codec.encode(texture(96, 64), qp)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    "settings", [{"image_size": 100}, {"video_codec": "h264"}, {"preset": "slowest"}, {"split": 24}, {"clip": (3, -3)}]
-)
-def test_settings_out_of_range_are_refused(tiny_yolov5: Path, settings: dict[str, object]) -> None:
-    with pytest.raises(InputError):
-        FeatureCodec.load(tiny_yolov5, **settings)
 
 
 def test_box_filter_limits_boxes_and_scores(tiny_yolov5: Path) -> None:
@@ -408,43 +399,6 @@ def test_lists_are_coded_one_by_one_whatever_their_shapes(codec: FeatureCodec) -
     assert np.array_equal(decoded[0].xyxy, codec.decode(streams[0]).xyxy)
     assert np.allclose(codec.detect(tuple(pictures[:2]))[1].scores, codec.detect(pictures[1]).scores, atol=1e-5)
     assert codec.encode([], 42) == codec.decode([]) == []
-
-
-def test_it_says_what_it_is(codec: FeatureCodec) -> None:
-    text = repr(codec)
-    assert text.startswith("FeatureCodec(SplitModel(3 classes, split=4, bottleneck=none")
-    assert codec.fingerprint.hex() in text
-    assert "video_codec='ffmpeg', image_size=160" in text
-
-
-@pytest.mark.slow
-def test_an_unknown_stream_finds_its_networks() -> None:
-    """What ships is found by the fingerprint in the stream: detector, bottleneck, restoration."""
-    made = FeatureCodec.load("scenes", bottleneck="street", image_size=96)
-    data = made.encode(texture(96, 64), 38)
-    found = FeatureCodec.for_stream(data)
-    assert (found.fingerprint, found.restoration is None) == (made.fingerprint, False)
-    assert np.array_equal(found.decode(data).scores, made.decode(data).scores)
-    latent = FeatureCodec.load("scenes", bottleneck=None, split=2, image_size=96).encode(texture(96, 64), 38)
-    opened = FeatureCodec.for_stream(latent)
-    assert (opened.model.bottleneck, opened.model.split) == (None, 2)
-
-
-@pytest.mark.slow
-def test_an_unknown_stream_finds_weights_on_this_machine(
-    tmp_path: Path, tiny_yolov5: Path, codec: FeatureCodec, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FEATCODEC_HOME", str(tmp_path))
-    data = codec.encode(texture(96, 64), 38)
-    with pytest.raises(WeightsError, match=rf"networks {codec.fingerprint.hex()}, which are not known on this machine"):
-        FeatureCodec.for_stream(data)
-    assert FeatureCodec.for_stream(data, tiny_yolov5).fingerprint == codec.fingerprint
-    (tmp_path / "weights").mkdir()
-    (tmp_path / "weights/damaged.pt").write_bytes(b"no weights")
-    shutil.copy(tiny_yolov5, tmp_path / "weights/own.pt")
-    assert FeatureCodec.for_stream(data).fingerprint == codec.fingerprint
-    with pytest.raises(BitstreamError):
-        FeatureCodec.for_stream(data[:-1])
 
 
 def test_errors_of_the_library_name_parameters_and_not_options(tmp_path: Path, codec: FeatureCodec) -> None:

@@ -38,6 +38,7 @@ def test_latent_coding_is_the_detector_alone(latent: SplitModel) -> None:
     assert latent.fingerprint == latent.detector.fingerprint
     assert latent.quantizer == UniformQuantizer(*LATENT_CLIP)
     assert latent.tensor_shapes(96, 64) == ((16, 8, 12),)
+    assert (latent.levels, latent.pixels_per_sample) == (((16, 0),), 8)
 
 
 def test_a_bottleneck_stands_between_the_halves(learned: SplitModel, latent: SplitModel) -> None:
@@ -52,6 +53,7 @@ def test_a_bottleneck_stands_between_the_halves(learned: SplitModel, latent: Spl
     assert learned.fingerprint != latent.fingerprint
     assert learned.quantizer == UniformQuantizer(-3, 3)
     assert learned.tensor_shapes(96, 64) == (tuple(tensors.shape[1:]),)
+    assert (learned.levels, learned.pixels_per_sample) == (((4, 0),), 8)
 
 
 def test_gradients_reach_the_bottleneck_through_both_halves(tmp_path: Path, latent: SplitModel) -> None:

@@ -18,7 +18,7 @@ from featcodec.networks.checkpoints import load_checkpoint
 from featcodec.training.data.coco import read_coco
 from featcodec.training.data.datasets import hold_out, read_unlabelled
 from featcodec.training.data.samples import Augmentation
-from featcodec.training.loop import LoopOptions
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.setup import TrainingData
 
 SIDE = 64

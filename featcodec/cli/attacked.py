@@ -2,54 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from featcodec.cli.console import complain
+from featcodec.cli.options import together
 
 if TYPE_CHECKING:
     from featcodec.privacy.plates import PlateAudit
     from featcodec.system.paths import Source
 
 
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-def letterbox_and_plates_options(function: F) -> F:
-    """--image-size, --square, --private and --plate-reader."""
-    options = (
-        click.option(
-            "--image-size",
-            type=int,
-            default=512,
-            show_default=True,
-            help="If SRC is images: longer side of the letterboxed image in pixels, a multiple of 32. Bitstreams store "
-            "theirs.",
-        ),
-        click.option(
-            "--square", is_flag=True, help="If SRC is images: letterbox to a square instead of the minimum rectangle."
-        ),
-        click.option(
-            "--private",
-            type=click.Path(path_type=Path),
-            default=None,
-            help="private.json of the originals, from `featcodec scenes`: measure how much can be read on number "
-            "plates.",
-        ),
-        click.option(
-            "--plate-reader",
-            type=click.Path(path_type=Path),
-            default=Path("auto"),
-            show_default=True,
-            help="Plate reader from `featcodec train plate-reader`, for --private; or auto: the one that ships.",
-        ),
-    )
-    for option in reversed(options):
-        function = option(function)
-    return function
+letterbox_and_plates_options = together(
+    click.option(
+        "--image-size",
+        type=int,
+        default=512,
+        show_default=True,
+        help="If SRC is images: longer side of the letterboxed image in pixels, a multiple of 32. Bitstreams store "
+        "theirs.",
+    ),
+    click.option(
+        "--square", is_flag=True, help="If SRC is images: letterbox to a square instead of the minimum rectangle."
+    ),
+    click.option(
+        "--private",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="private.json of the originals, from `featcodec scenes`: measure how much can be read on number plates.",
+    ),
+    click.option(
+        "--plate-reader",
+        type=click.Path(path_type=Path),
+        default=Path("auto"),
+        show_default=True,
+        help="Plate reader from `featcodec train plate-reader`, for --private; or auto: the one that ships.",
+    ),
+)
+"""--image-size, --square, --private and --plate-reader."""
 
 
 def expand_attacked(arguments: Sequence[str]) -> tuple[list[Source], bool]:

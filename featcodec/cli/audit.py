@@ -21,13 +21,13 @@ from featcodec.cli.audit_tables import (
     sums_of,
 )
 from featcodec.cli.console import complain, note_all, print_json, progress
+from featcodec.cli.option_values import read_side_infos
 from featcodec.cli.options import (
     ignore_exif_option,
     json_option,
     model_options,
     overwrite_option,
     profile_option,
-    read_side_infos,
     sources_argument,
     workers_option,
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from featcodec.cli.console import complain
-from featcodec.cli.options import bottleneck_label, load_codec, load_codec_for
+from featcodec.cli.option_values import bottleneck_label, load_codec, load_codec_for
 from featcodec.privacy.worst_case import ATTACKS, DIRECT, LATENT, STRONG
 
 if TYPE_CHECKING:

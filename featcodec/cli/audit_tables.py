@@ -85,7 +85,7 @@ def say_which_attacks_failed(sums: Sums, done: Sequence[Audited], sides: Sequenc
     for (side, attack), scores in sums.items():
         if _counts(scores, PSNR) and _counts(floor, PSNR) and shows_nothing(scores["psnr"].mean, floor["psnr"].mean):
             notes.append(
-                f"{labels[side]}, attack {attack}: {written(PSNR, scores['psnr'].mean)} dB is hardly more than the "
+                f"{labels[side]}, attack {attack}: {written(PSNR, scores['psnr'].mean)} dB is not clearly above the "
                 f"{written(PSNR, floor['psnr'].mean)} dB of pictures of one colour; this attack failed, which does not "
                 "show that the tensor is private"
             )

@@ -8,7 +8,8 @@ from pathlib import Path
 import rich_click as click
 
 from featcodec.cli.console import note_all, print_json
-from featcodec.cli.options import conditions_of, json_option, metric_option, overwrite_option
+from featcodec.cli.option_values import conditions_of
+from featcodec.cli.options import json_option, metric_option, overwrite_option
 
 _CONDITION_HELP = "Which curve of {} to use if it has several, e.g. method=latent or fingerprint=1a2b. May be repeated."
 

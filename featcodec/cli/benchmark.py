@@ -12,13 +12,12 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from featcodec.cli.console import print_json, print_table
+from featcodec.cli.option_values import edge_precision, load_codec
 from featcodec.cli.options import (
-    edge_precision,
     encoder_params_option,
     hardware_option,
     image_size_option,
     json_option,
-    load_codec,
     model_options,
     precision_option,
     preset_option,

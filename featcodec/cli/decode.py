@@ -11,22 +11,18 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from featcodec.cli.console import complain, note_classes, note_sizes, print_json, progress
+from featcodec.cli.option_values import box_filter, device_for, join_cluster, load_codec_for, read_side_infos
 from featcodec.cli.options import (
     LocalPath,
     PathOrAddress,
-    box_filter,
     box_options,
-    check_cluster,
     cluster_option,
     ignore_exif_option,
-    join_cluster,
     json_option,
-    load_codec_for,
     model_options,
     networks_option,
     overwrite_option,
     precision_option,
-    read_side_infos,
     restoration_option,
     sources_argument,
     workers_option,
@@ -153,7 +149,7 @@ def command(
     from featcodec.images.annotations import read_annotations
     from featcodec.system.paths import expand_sources
 
-    device = check_cluster(cluster, device, workers, networks)
+    device = device_for(cluster, device, workers, networks)
     if (draw is None) != (images is None):
         raise click.UsageError("--draw and --images belong together: the folder to draw into, and the images")
     file_format = file_format or format_of(output)

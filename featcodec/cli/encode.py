@@ -6,28 +6,25 @@ import contextlib
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import rich_click as click
 
 from featcodec.cli.console import complain, print_json, progress, with_options
+from featcodec.cli.edge_options import DEFAULT_QP, exported_option, load_exported
+from featcodec.cli.option_values import device_for, edge_precision, join_cluster, load_codec, note_photographs
 from featcodec.cli.options import (
     PathOrAddress,
     bits_option,
-    check_cluster,
     cluster_option,
-    edge_precision,
     edge_precision_option,
     encoder_params_option,
     hardware_option,
     ignore_exif_option,
     image_size_option,
-    join_cluster,
     json_option,
-    load_codec,
     model_options,
     networks_option,
-    note_photographs,
     overwrite_option,
     preset_option,
     profile_option,
@@ -39,7 +36,7 @@ from featcodec.cli.options import (
 
 if TYPE_CHECKING:
     from featcodec.codec import FeatureCodec
-    from featcodec.pipeline.coding import Encoded
+    from featcodec.pipeline.coding import BatchEdge, Encoded
     from featcodec.system.paths import Source
 
 
@@ -55,10 +52,11 @@ if TYPE_CHECKING:
 @click.option(
     "--qp",
     type=click.IntRange(0, 63),
-    default=38,
-    show_default=True,
-    help="Quantization parameter: 0 is finest; 63, with --codec hevc 51, gives the smallest files.",
+    default=None,
+    help="Quantization parameter: 0 is finest; 63, with --codec hevc 51, gives the smallest files. "
+    f"[default: that of the exported model, or {DEFAULT_QP}]",
 )
+@exported_option
 @model_options
 @edge_precision_option
 @video_codec_option
@@ -105,23 +103,10 @@ if TYPE_CHECKING:
 def command(
     sources: tuple[str, ...],
     output: Path,
-    qp: int,
+    qp: int | None,
+    exported: Path | None,
     detector: str,
-    bottleneck: str,
-    layout: str,
     device: str,
-    half: bool | None,
-    precision: str,
-    video_codec: str,
-    hardware: str | None,
-    profile: str | None,
-    preset: str | None,
-    encoder_params: tuple[str, ...],
-    clip: tuple[float, float] | None,
-    bits: int,
-    split: int | None,
-    image_size: int,
-    square: bool,
     ignore_exif: bool,
     batch: int | None,
     shards: int | None,
@@ -130,46 +115,32 @@ def command(
     networks: int | None,
     overwrite: bool,
     as_json: bool,
+    **choices: Any,
 ) -> int:
     """Code images as feature bitstreams.
 
     SRC are image files, folders (searched recursively), glob patterns or addresses (s3://BUCKET/FOLDER). Each image
     becomes one .266 file (HEVC: .265) in the output folder. Files that already exist with the same settings are
     skipped. After an interruption, run the command again.
+
+    With --model, an exported model codes the images without PyTorch, and faster on CPUs.
     """
     from featcodec.bitstream import check_qp
     from featcodec.bitstream.rate import bits_per_pixel
     from featcodec.images.reading import IMAGE_SUFFIXES
     from featcodec.system.files import check_folder
     from featcodec.system.paths import expand_sources
-    from featcodec.video.settings import parse_parameters
 
-    device = check_cluster(cluster, device, workers, networks)
+    if exported is not None and cluster is not None:
+        raise click.UsageError("--model and --cluster exclude each other; a cluster runs the networks of --detector")
+    device = device_for(cluster, device, workers, networks)
     check_folder(output)
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")
-    note_photographs(detector, (source.path for source in images))
     join_cluster(cluster)
-    feature_codec = load_codec(
-        detector,
-        bottleneck,
-        layout,
-        device,
-        half,
-        precision=edge_precision(precision),
-        restoration="none",
-        video_codec=video_codec,
-        profile=profile,
-        preset=preset,
-        encoder_parameters=parse_parameters(encoder_params),
-        hardware=hardware,
-        clip=clip,
-        bits=bits,
-        split=split,
-        image_size=image_size,
-        square=square,
-    )
-    check_qp(qp, most=feature_codec.video_codec.standard.max_qp)
-    _refuse_own_outputs(images, output, feature_codec)
+    edge, default_qp = _load_edge(exported, images, **choices, detector=detector, device=device)
+    qp = default_qp if qp is None else qp
+    check_qp(qp, most=edge.video_codec.standard.max_qp)
+    _refuse_own_outputs(images, output, edge)
     files: list[dict[str, Any]] = []
     counts = {"encoded": 0, "skipped": 0, "failed": 0}
     total_bytes = total_pixels = 0
@@ -179,9 +150,9 @@ def command(
         coding["batch"] = batch
     places: dict[str, Any] = {"workers": workers, "cluster": cluster, "networks": networks}
     if shards is None:
-        outcomes = _outcomes(feature_codec, images, output, qp, **places, **coding)
+        outcomes = _outcomes(edge, images, output, qp, **places, **coding)
     else:
-        outcomes = _outcomes_in_shards(feature_codec, images, output, qp, shards, places, coding)
+        outcomes = _outcomes_in_shards(edge, images, output, qp, shards, places, coding)
     with contextlib.closing(outcomes):
         for outcome in progress(outcomes, len(images), "encode"):
             status = "failed" if outcome.error else "skipped" if outcome.skipped else "encoded"
@@ -208,8 +179,25 @@ def command(
     return 1 if counts["failed"] else 0
 
 
+def _load_edge(exported: Path | None, images: Sequence[Source], **choices: Any) -> tuple[BatchEdge, int]:
+    """What codes the images, and its QP if none is given."""
+    from featcodec.pipeline.encode import network_threads
+    from featcodec.video.settings import parse_parameters
+
+    paths = [image.path for image in images]
+    coder = {name: choices.pop(name) for name in ("video_codec", "hardware", "profile", "preset")}
+    coder["encoder_parameters"] = parse_parameters(choices.pop("encoder_params"))
+    if exported is not None:
+        encoder = load_exported(exported, choices, threads=network_threads(coder["video_codec"]), **coder)
+        note_photographs(encoder.model.detector, paths)
+        return encoder, encoder.default_qp
+    note_photographs(choices["detector"], paths)
+    precision = edge_precision(choices.pop("precision"))
+    return load_codec(**choices, precision=precision, restoration="none", **coder), DEFAULT_QP
+
+
 def _outcomes(
-    codec: FeatureCodec,
+    codec: BatchEdge,
     images: Sequence[Source],
     output: Path | None,
     qp: int,
@@ -227,11 +215,12 @@ def _outcomes(
     from featcodec.cluster.encode import encode_on_cluster
     from featcodec.cluster.resources import Resources
 
-    return encode_on_cluster(codec, images, output, qp, resources=Resources.of_cluster(networks), **coding)
+    networks_of = cast("FeatureCodec", codec)  # an exported model has been refused
+    return encode_on_cluster(networks_of, images, output, qp, resources=Resources.of_cluster(networks), **coding)
 
 
 def _outcomes_in_shards(
-    codec: FeatureCodec,
+    codec: BatchEdge,
     images: Sequence[Source],
     output: Path,
     qp: int,
@@ -251,7 +240,7 @@ def _outcomes_in_shards(
     )
 
 
-def _refuse_own_outputs(images: Sequence[Source], folder: Path, codec: FeatureCodec) -> None:
+def _refuse_own_outputs(images: Sequence[Source], folder: Path, codec: BatchEdge) -> None:
     """Refuse images that their own bitstreams would replace: those whose names end like a bitstream's."""
     from featcodec.pipeline.coding import output_path
     from featcodec.system.files import check_new

@@ -11,6 +11,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
+from featcodec.cli.console import with_options
 from featcodec.errors import FeatcodecError
 from featcodec.system.paths import weights_folder
 from featcodec.version import __version__
@@ -68,13 +69,13 @@ def _codec(name: str, hardware: str | None = None, *, optional: bool) -> Check:
     try:
         codec = open_video_codec(name, None, hardware)
     except FeatcodecError as error:
-        return Check(topic, "missing" if optional else "broken", str(error))
+        return Check(topic, "missing" if optional else "broken", with_options(str(error)))
     try:
         (stream,) = codec.encode([frame], _PROOF_QP)
         decoded = codec.decode(stream, _PROOF_SHAPE)
     except FeatcodecError as error:
         # Only an attempt shows whether there is such hardware.
-        return Check(topic, "broken" if hardware is None else "missing", str(error))
+        return Check(topic, "broken" if hardware is None else "missing", with_options(str(error)))
     mean_error = float(np.abs(decoded.astype(int) - frame).mean())
     if mean_error > 2:
         return Check(topic, "broken", f"a test picture came back wrong by {mean_error:.1f} per sample; reinstall it")

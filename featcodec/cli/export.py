@@ -9,15 +9,14 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from featcodec.cli.console import complain, print_json, progress
+from featcodec.cli.option_values import edge_precision, load_codec
 from featcodec.cli.options import (
     LocalPath,
     PathOrAddress,
     bits_option,
-    edge_precision,
     image_size_option,
     json_option,
     layout_option,
-    load_codec,
     overwrite_option,
     restoration_option,
     square_option,

@@ -13,18 +13,14 @@ import rich_click as click
 
 from featcodec.cli.attacked import expand_attacked, letterbox_and_plates_options, match_attacked, plate_audit
 from featcodec.cli.console import complain, print_json, print_table, progress
+from featcodec.cli.option_values import bottleneck_label, device_for, join_cluster, load_codec_for, read_side_infos
 from featcodec.cli.options import (
-    bottleneck_label,
-    check_cluster,
     cluster_option,
     ignore_exif_option,
-    join_cluster,
     json_option,
-    load_codec_for,
     model_options,
     networks_option,
     overwrite_option,
-    read_side_infos,
     sources_argument,
     workers_option,
 )
@@ -127,7 +123,7 @@ def command(
     from featcodec.privacy.attack_files import check_pictures
     from featcodec.privacy.attack_results import add_attack_results, check_attack_results
 
-    device = check_cluster(cluster, device, workers, networks)
+    device = device_for(cluster, device, workers, networks)
     files, are_streams = expand_attacked(sources)
     matched, unmatched = match_attacked(files, originals, are_streams=are_streams)
     if are_streams and split is not None:

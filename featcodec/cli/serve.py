@@ -13,14 +13,8 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from featcodec.cli.console import complain, with_options
-from featcodec.cli.options import (
-    box_filter,
-    image_size_option,
-    model_options,
-    precision_option,
-    profile_option,
-    restoration_option,
-)
+from featcodec.cli.option_values import box_filter
+from featcodec.cli.options import image_size_option, model_options, precision_option, profile_option, restoration_option
 from featcodec.errors import FeatcodecError, in_one_line, reason_of
 
 if TYPE_CHECKING:

@@ -12,22 +12,20 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from featcodec.cli.console import complain, note_all, note_classes, print_json, progress
+from featcodec.cli.option_values import device_for, join_cluster, note_photographs
 from featcodec.cli.options import (
     ALL_PRESETS,
     LocalPath,
     PathOrAddress,
     bits_option,
     box_options,
-    check_cluster,
     cluster_option,
     detector_option,
     encoder_params_option,
     ignore_exif_option,
     image_size_option,
-    join_cluster,
     json_option,
     layout_option,
-    note_photographs,
     restoration_option,
     sources_argument,
     square_option,
@@ -43,6 +41,7 @@ if TYPE_CHECKING:
     from featcodec.evaluation.sweep import Outcome
 
 _METHODS = ("bottleneck", "latent", "input-vvc", "input-jpeg", "uncoded")
+_USUAL_SPLIT = "4"
 _RANGE = re.compile(r"(\d{1,3})(?:-(\d{1,3}))?")
 
 
@@ -90,7 +89,7 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     default="34,36,38,40,41,42",
     show_default=True,
     metavar="LIST",
-    help="VVC quantization parameters, e.g. 34,36,38-42.",
+    help="Quantization parameters of VVC or HEVC (which ends at 51), e.g. 34,36,38-42.",
 )
 @click.option(
     "--quality",
@@ -122,8 +121,8 @@ def _numbers(least: int, most: int) -> Callable[[click.Context, click.Parameter,
     "splits",
     type=click.IntRange(0),
     multiple=True,
-    help="Last detector layer at the edge, for methods latent and uncoded (see featcodec models NAME --splits). May be "
-    "repeated. [default: 4]",
+    help="Last detector layer at the edge, for methods latent and uncoded, or without --method (see featcodec models "
+    "NAME --splits). May be repeated. [default: the bottleneck's own, or 4]",
 )
 @click.option(
     "--clip",
@@ -202,7 +201,7 @@ def command(
     from featcodec.images.reading import IMAGE_SUFFIXES
     from featcodec.system.paths import expand_sources
 
-    options["device"] = check_cluster(cluster, options["device"], workers)
+    options["device"] = device_for(cluster, options["device"], workers)
     file = PointFile(output)
     truth = read_annotations(annotations, complain)
     images = expand_sources(sources, IMAGE_SUFFIXES, "images")
@@ -257,7 +256,9 @@ def _in_words(outcome: Outcome) -> str:
         video_codec=row["codec"],
     )
     restored = "restored" if row["restoration"] else ""
-    what = "  ".join(filter(None, [row["method"], row["bottleneck"], settings, restored, value]))
+    is_direct = row["method"] in ("latent", "uncoded") and not row["bottleneck"]
+    split = f"split {row['split']}" if is_direct and row["split"] not in ("", _USUAL_SPLIT) else ""
+    what = "  ".join(filter(None, [row["method"], row["bottleneck"], split, settings, restored, value]))
     psnr = f"  PSNR {float(row['psnr']):.2f}  edge-PSNR {float(row['edge_psnr'] or 'nan'):.2f}" if row["psnr"] else ""
     interval = f" [{float(row['ap50_low']):.2f}, {float(row['ap50_high']):.2f}]" if row["ap50_low"] else ""
     measured = f"{float(row['bpp']):.4f} bpp  AP50 {float(row['ap50']):.2f}{interval}  AP {float(row['ap']):.2f}{psnr}"

@@ -7,13 +7,9 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from featcodec.cli.options import (
-    bottleneck_label,
-    box_filter,
-    encoder_choices,
-    load_codec,
-    preset_of,
-)
+import rich_click as click
+
+from featcodec.cli.option_values import bottleneck_label, box_filter, encoder_choices, load_codec, preset_of
 from featcodec.cli.sweep_networks import Attackers, Restorations
 
 if TYPE_CHECKING:
@@ -21,15 +17,18 @@ if TYPE_CHECKING:
     from featcodec.evaluation.sweep import Plan
 
 
+_DEFAULT = "auto"
+_TAKE_SPLIT = frozenset({_DEFAULT, "latent", "uncoded"})
+
+
 def plans_of(options: dict[str, Any]) -> list[Plan[Any, Any]]:
     """All curves that the options ask for."""
+    methods = dict.fromkeys(options["methods"] or [_DEFAULT])
+    if options["splits"] and _TAKE_SPLIT.isdisjoint(methods):
+        raise click.UsageError("--split is for the methods latent and uncoded; leave it out, or add --method latent")
     attackers = Attackers(options["recnets"])
     restorations = Restorations(options["restoration"], raw=options["video_codec"] == "none")
-    plans = [
-        plan
-        for method in dict.fromkeys(options["methods"] or ["auto"])
-        for plan in _curves(method, options, attackers, restorations)
-    ]
+    plans = [plan for method in methods for plan in _curves(method, options, attackers, restorations)]
     attackers.check_all_used()
     restorations.check_used()
     return plans
@@ -63,7 +62,7 @@ def _curves(
             yield Plan(InputVvcMethod(_load(options, "none", preset=preset)), qps)
         return
     bottlenecks = ["none"] if method == "latent" else options["bottlenecks"] or ["auto"]
-    splits = options["splits"] if method == "latent" else ()
+    splits = options["splits"] if method in _TAKE_SPLIT else ()
     for name, split, clip, encoder in product(bottlenecks, splits or [None], options["clips"] or [None], encoders):
         load = partial(_load, options, name, split=split, clip=clip, layout=options["layout"], **encoder)
         codec = restorations.load(load)

@@ -6,6 +6,7 @@ from typing import Any
 
 import rich_click as click
 
+from featcodec.cli.options import together
 from featcodec.cli.train_images import IMAGE_COMMANDS
 from featcodec.cli.train_inputs import (
     bottleneck_path,
@@ -26,7 +27,6 @@ from featcodec.cli.train_options import (
     PRIVACY_OPTIONS,
     RESTORATION_OPTIONS,
     SAMPLE_OPTIONS,
-    with_options,
 )
 from featcodec.cli.train_readers import READER_COMMANDS
 from featcodec.cli.train_run import in_one_voice, run_stage
@@ -54,13 +54,13 @@ def command() -> None:
 
 
 @command.command("detector")
-@with_options(LABELLED_OPTIONS)
-@with_options(SAMPLE_OPTIONS)
+@together(*LABELLED_OPTIONS)
+@together(*SAMPLE_OPTIONS)
 @click.option(
     "--architecture",
     metavar="NAME",
-    help="One of ultralytics' detectors: yolov8n, yolov9t, yolov10n, yolo11n, yolo12n, yolo26n and their larger sizes. "
-    "[default: as in --start, or YOLOv5 by --depth and --width]",
+    help="One of ultralytics' detectors for boxes: yolov8n, yolov9t, yolov10n, yolo11n, yolo12n, yolo26n and their "
+    "larger sizes. [default: as in --start, or YOLOv5 by --depth and --width]",
 )
 @click.option(
     "--depth",
@@ -71,7 +71,7 @@ def command() -> None:
     "--width", type=float, help="Multiple of YOLOv5's channels. [default: as in --start, or 0.25 as in yolov5n]"
 )
 @click.option("--start", type=PATH, help="Detector from this stage to go on from, instead of random weights.")
-@with_options(LOOP_OPTIONS)
+@together(*LOOP_OPTIONS)
 def detector_command(**options: Any) -> None:
     """Stage 0: train your own detector on labelled images, as YOLOv5 or as one of ultralytics' later families.
 
@@ -86,8 +86,8 @@ def detector_command(**options: Any) -> None:
 
 
 @command.command("bottleneck")
-@with_options(DATA_OPTIONS)
-@with_options(OBJECTIVE_OPTIONS)
+@together(*DATA_OPTIONS)
+@together(*OBJECTIVE_OPTIONS)
 @click.option(
     "--split",
     type=click.IntRange(0),
@@ -118,7 +118,7 @@ def detector_command(**options: Any) -> None:
     help="Clip range of the tensor. [default: as in --start, or -3 3]",
 )
 @click.option("--start", type=PATH, help="Bottleneck to go on from, instead of random weights.")
-@with_options(LOOP_OPTIONS)
+@together(*LOOP_OPTIONS)
 def bottleneck_command(**options: Any) -> None:
     """Stage 1: train a bottleneck (AE and AD) on the detector's own loss."""
     from featcodec.networks.bottleneck import load_bottleneck
@@ -144,11 +144,11 @@ def bottleneck_command(**options: Any) -> None:
 
 
 @command.command("recnet")
-@with_options(DATA_OPTIONS)
+@together(*DATA_OPTIONS)
 @click.option("--bottleneck", required=True, help="Checkpoint from stage 1, or none for latent features.")
 @click.option("--start", type=PATH, help="RecNet to go on from, instead of random weights.")
-@with_options((LATENT_SPLIT_OPTION,))
-@with_options(LOOP_OPTIONS)
+@together(LATENT_SPLIT_OPTION)
+@together(*LOOP_OPTIONS)
 def recnet_command(**options: Any) -> None:
     """Stage 2: train the attacker (RecNet) on L_rec, its reconstruction loss, with the bottleneck fixed."""
     from featcodec.training.recnet import RecNetTask, train_recnet
@@ -161,12 +161,12 @@ def recnet_command(**options: Any) -> None:
 
 
 @command.command("adversarial")
-@with_options(DATA_OPTIONS)
-@with_options(OBJECTIVE_OPTIONS)
+@together(*DATA_OPTIONS)
+@together(*OBJECTIVE_OPTIONS)
 @click.option("--bottleneck", required=True, help="Checkpoint from stage 1, or the name of a shipped bottleneck.")
 @click.option("--recnet", type=PATH, help="Checkpoint from stage 2. [default: random weights]")
-@with_options(PRIVACY_OPTIONS)
-@with_options(LOOP_OPTIONS)
+@together(*PRIVACY_OPTIONS)
+@together(*LOOP_OPTIONS)
 def adversarial_command(**options: Any) -> None:
     """Stage 3: train the bottleneck on L_obj - w * L_rec, against a RecNet that learns at the same time."""
     from featcodec.networks.bottleneck import load_bottleneck
@@ -211,9 +211,9 @@ def adversarial_command(**options: Any) -> None:
 
 
 @command.command("attack")
-@with_options(DATA_OPTIONS)
+@together(*DATA_OPTIONS)
 @click.option("--bottleneck", required=True, help="Checkpoint to attack, or none for RecNet-latent.")
-@with_options((LATENT_SPLIT_OPTION,))
+@together(LATENT_SPLIT_OPTION)
 @click.option(
     "--strong",
     is_flag=True,
@@ -224,7 +224,7 @@ def adversarial_command(**options: Any) -> None:
     type=PATH,
     help="RecNet of that kind to go on from, such as the attack on a similar bottleneck, instead of random weights.",
 )
-@with_options(LOOP_OPTIONS)
+@together(*LOOP_OPTIONS)
 def attack_command(**options: Any) -> None:
     """Stage 4: train a RecNet with L1 alone on finished networks, for `featcodec audit`."""
     from featcodec.training.attack import train_attack
@@ -245,9 +245,9 @@ def attack_command(**options: Any) -> None:
 
 
 @command.command("decoder")
-@with_options(DATA_OPTIONS)
-@with_options(DECODER_OPTIONS)
-@with_options(LOOP_OPTIONS)
+@together(*DATA_OPTIONS)
+@together(*DECODER_OPTIONS)
+@together(*LOOP_OPTIONS)
 def decoder_command(**options: Any) -> None:
     """Optional: train AD alone, behind an AE that stays as it is. Neither bits nor privacy depend on AD.
 
@@ -277,9 +277,9 @@ def decoder_command(**options: Any) -> None:
 
 
 @command.command("restoration")
-@with_options(DATA_OPTIONS)
-@with_options(RESTORATION_OPTIONS)
-@with_options(LOOP_OPTIONS)
+@together(*DATA_OPTIONS)
+@together(*RESTORATION_OPTIONS)
+@together(*LOOP_OPTIONS)
 def restoration_command(**options: Any) -> None:
     """Optional: train a restoration, a light network that undoes coding noise in the decoder. Streams do not change.
 

@@ -8,7 +8,7 @@ from typing import Any
 import rich_click as click
 
 from featcodec.cli.console import complain
-from featcodec.cli.options import detector_option, ignore_exif_option, overwrite_option, sources_argument
+from featcodec.cli.options import detector_option, ignore_exif_option, overwrite_option, sources_argument, together
 from featcodec.cli.train_inputs import training_images
 from featcodec.cli.train_options import (
     IMAGE_SIZE_OPTION,
@@ -17,7 +17,6 @@ from featcodec.cli.train_options import (
     PATH,
     UNLABELLED_OPTIONS,
     bottleneck_or_auto_option,
-    with_options,
 )
 
 
@@ -25,7 +24,7 @@ from featcodec.cli.train_options import (
 @sources_argument
 @detector_option
 @bottleneck_or_auto_option
-@with_options((LATENT_SPLIT_OPTION,))
+@together(LATENT_SPLIT_OPTION)
 @click.option("-o", "--output", type=PATH, required=True, help="Checkpoint to write (.safetensors).")
 @click.option("--image-size", type=int, default=512, show_default=True, help="Longer side of an image, in pixels.")
 @overwrite_option
@@ -55,7 +54,7 @@ def layout_command(
 
 
 @click.command("shrink")
-@with_options((detector_option, *LABELLED_OPTIONS, *UNLABELLED_OPTIONS, IMAGE_SIZE_OPTION, ignore_exif_option))
+@together(detector_option, *LABELLED_OPTIONS, *UNLABELLED_OPTIONS, IMAGE_SIZE_OPTION, ignore_exif_option)
 @click.option("-o", "--output", type=PATH, required=True, help="New folder to write.")
 @click.option(
     "--megabytes",

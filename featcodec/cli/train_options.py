@@ -298,12 +298,3 @@ DIRECT_OPTIONS = (
     IMAGE_SIZE_OPTION,
     click.option("--start", type=PATH, help="Direct reader to go on from, instead of random weights."),
 )
-
-
-def with_options(options: tuple[Callable[[F], F], ...]) -> Callable[[F], F]:
-    def decorate(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
-        return function
-
-    return decorate

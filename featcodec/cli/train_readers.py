@@ -6,15 +6,15 @@ from typing import Any
 
 import rich_click as click
 
-from featcodec.cli.options import detector_option
+from featcodec.cli.options import detector_option, together
 from featcodec.cli.train_inputs import bottleneck_path
-from featcodec.cli.train_options import DIRECT_OPTIONS, LOOP_OPTIONS, PLATE_OPTIONS, with_options
+from featcodec.cli.train_options import DIRECT_OPTIONS, LOOP_OPTIONS, PLATE_OPTIONS
 from featcodec.cli.train_run import run_stage
 
 
 @click.command("plate-reader")
-@with_options(PLATE_OPTIONS)
-@with_options(LOOP_OPTIONS)
+@together(*PLATE_OPTIONS)
+@together(*LOOP_OPTIONS)
 def plate_reader_command(**options: Any) -> None:
     """Optional: train a reader of number plates, which measures how much private text an attack recovers.
 
@@ -31,8 +31,8 @@ def plate_reader_command(**options: Any) -> None:
 @click.command("direct-reader")
 @detector_option
 @click.option("--bottleneck", required=True, help="Checkpoint whose tensors are read, or none for latent features.")
-@with_options(DIRECT_OPTIONS)
-@with_options(LOOP_OPTIONS)
+@together(*DIRECT_OPTIONS)
+@together(*LOOP_OPTIONS)
 def direct_reader_command(**options: Any) -> None:
     """Optional: train a reader of number plates on the tensors themselves, without a picture in between.
 

@@ -21,7 +21,7 @@ from featcodec.cli.console import complain, note_all, training_progress
 
 if TYPE_CHECKING:
     from featcodec.training.direct_reader import PlateWindowData
-    from featcodec.training.loop import LoopOptions
+    from featcodec.training.loop_options import LoopOptions
     from featcodec.training.plate_reader import PlateData
     from featcodec.training.setup import TrainingData
 
@@ -52,7 +52,7 @@ def run_stage(
     from featcodec.errors import InputError
     from featcodec.system import ranks
     from featcodec.training.budget import within_minutes
-    from featcodec.training.loop import LoopOptions
+    from featcodec.training.loop_options import LoopOptions
 
     if options["minutes"] is not None and (options["steps"] or options["epochs"]):
         raise click.UsageError("--minutes, --steps and --epochs say the same thing; give only one")

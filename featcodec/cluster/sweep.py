@@ -23,7 +23,7 @@ from featcodec.evaluation.methods import Samples
 from featcodec.images.letterbox import Letterboxed
 from featcodec.pipeline.common import network_parts
 from featcodec.system.batching import parts
-from featcodec.system.devices import beside_other_work
+from featcodec.system.torch_threads import beside_other_work
 
 _LARGEST_PART = 32
 """Images of a task."""

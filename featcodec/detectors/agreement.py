@@ -8,10 +8,10 @@ shapes. What a configuration does not say, the tree says: activations, and the c
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from featcodec.detectors.anchor_free import AnchorFree
 from featcodec.detectors.attributes import child, real, shown, whole
@@ -71,6 +71,7 @@ def layers_of_record(model: ModuleRecord) -> tuple[Configuration, list[Layer]]:
                 f"layer {index} ({record.kind}) is damaged: {reason_of(error)}; download it again"
             ) from None
         layer.module.eval().requires_grad_(False)
+    _check_strides(layers[-1].module, records[-1])
     return configuration, layers
 
 
@@ -135,6 +136,15 @@ def _same(found: Any, expected: Any) -> bool:
     if type(expected) in (int, float) and type(found) in (int, float):
         return bool(found == expected)
     return type(found) is type(expected) and bool(found == expected)
+
+
+def _check_strides(head: nn.Module, record: ModuleRecord) -> None:
+    """The head's strides follow from the layers before it. A stopped run may hold none yet."""
+    found = record.attributes.get("stride")
+    stored = tuple(found.tolist()) if isinstance(found, Tensor) and found.ndim == 1 else found
+    expected = tuple(cast("Tensor", head.stride).tolist())
+    if stored not in (None, expected):
+        raise WeightsError(f"its head has the strides {shown(stored)}, not {shown(expected)}; download it again")
 
 
 def _check_sources(layer: Layer, record: ModuleRecord, index: int) -> None:

@@ -21,11 +21,32 @@ _PICKLE = "/data.pkl"
 _ZIP = b"PK\x03\x04"
 _OLD_PICKLE = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _TAR = (b"ustar", 257)
+_AGAIN = "download it again"
+_SOURCE = "use the checkpoint that it was exported from"
 _OTHER_FILES = (
-    ("a web page", b"<", 0),
-    ("a Git LFS pointer; get the file with git lfs pull", b"version https://git-lfs", 0),
-    ("a safetensors file; give it that ending", b'{"', 8),
+    ("a web page", b"<", 0, _AGAIN),
+    ("a Git LFS pointer", b"version https://git-lfs", 0, "get the file with git lfs pull"),
+    ("a safetensors file", b'{"', 8, "give it that ending"),
+    ("an ONNX file", b"\x12\x07pytorch", 2, _SOURCE),
 )
+_EXPORTS = frozenset(
+    {".engine", ".hef", ".mlmodel", ".mnn", ".onnx", ".param", ".pb", ".pte", ".rknn", ".tflite", ".xml"}
+)
+"""Endings of what ultralytics exports, in formats of other programs."""
+_SAVE_AGAIN = "load it with PyTorch and save it again"
+
+
+class _OtherFileError(zipfile.BadZipFile):
+    """The file is intact, but another one is needed.
+
+    Args:
+        reason: what the file is.
+        remedy: what to do instead of a new download.
+    """
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(reason)
+        self.remedy = remedy
 
 
 class Archive:
@@ -42,7 +63,7 @@ class Archive:
         self._archive = archive
         self._entries = {entry.filename: entry for entry in entries}
         if any(name.endswith("/constants.pkl") for name in self._entries):
-            raise zipfile.BadZipFile("it is a TorchScript program; use the checkpoint that it was exported from")
+            raise _OtherFileError("it is a TorchScript program", _SOURCE)
         _check_entries(entries, size)
         if len(self._entries) != len(entries):
             raise zipfile.BadZipFile("two records have one name")
@@ -87,7 +108,7 @@ def open_archive(path: Path) -> Iterator[Archive]:
         WeightsError: the file is missing, too large or damaged, or is not in PyTorch's zip format. In the block, all
             errors of zipfile become WeightsErrors.
     """
-    check_regular(path, MAX_CHECKPOINT_BYTES, WeightsError, what="YOLOv5", remedy="use another file")
+    check_regular(path, MAX_CHECKPOINT_BYTES, WeightsError, what="detector", remedy="use another file")
     try:
         with _SmallReads(io.FileIO(path)) as file:
             size = os.fstat(file.fileno()).st_size
@@ -95,7 +116,8 @@ def open_archive(path: Path) -> Iterator[Archive]:
             with zipfile.ZipFile(file) as archive:
                 yield Archive(archive, size)
     except (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path}: not a PyTorch checkpoint ({reason_of(error)}); download it again") from None
+        remedy = error.remedy if isinstance(error, _OtherFileError) else _AGAIN
+        raise WeightsError(f"{path}: not a PyTorch checkpoint ({reason_of(error)}); {remedy}") from None
 
 
 class _SmallReads(io.BufferedReader):
@@ -113,13 +135,14 @@ def _check_format(path: Path, file: io.BufferedReader) -> None:
     start = file.read(_TAR[1] + 5)
     if start.startswith(_OLD_PICKLE) or start[_TAR[1] :] == _TAR[0]:
         raise WeightsError(
-            f"{path}: not a PyTorch checkpoint of today's format, but of PyTorch before 1.6; "
-            "load it with PyTorch and save it again"
+            f"{path}: not a PyTorch checkpoint of today's format, but of PyTorch before 1.6; {_SAVE_AGAIN}"
         )
-    for other, beginning, at in _OTHER_FILES:
+    for other, beginning, at, remedy in _OTHER_FILES:
         if start[at:].startswith(beginning):
-            raise zipfile.BadZipFile(f"it is {other}")
+            raise _OtherFileError(f"it is {other}", remedy)
     if not start.startswith(_ZIP):
+        if path.suffix.lower() in _EXPORTS:
+            raise _OtherFileError(f"its ending is {path.suffix.lower()}", _SOURCE)
         raise zipfile.BadZipFile("it does not start like one")
     file.seek(0)
 
@@ -128,7 +151,7 @@ def _check_entries(entries: list[zipfile.ZipInfo], size: int) -> None:
     if any(entry.flag_bits & 1 for entry in entries):
         raise zipfile.BadZipFile("it is encrypted")
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise zipfile.BadZipFile("it is compressed, which PyTorch never does; load it with PyTorch and save it again")
+        raise _OtherFileError("it is compressed, which PyTorch never does", _SAVE_AGAIN)
     unpacked = sum(entry.file_size for entry in entries)
     if unpacked > size or any(entry.file_size != entry.compress_size for entry in entries):
         raise zipfile.BadZipFile(f"it unpacks to {unpacked >> 20} MiB, but has only {size >> 20} MiB")

@@ -16,6 +16,7 @@ from featcodec.detectors.unpickle import ModuleRecord
 from featcodec.errors import WeightsError
 
 _REMEDY = "download it again"
+_MOST_SHOWN = 8
 
 
 def child(record: ModuleRecord, name: str) -> ModuleRecord:
@@ -69,12 +70,20 @@ def numbers(record: ModuleRecord, name: str, count: int) -> list[float]:
 
 
 def shown(value: Any) -> str:
-    """A short text for a message: plain values as they are, others by their type."""
-    if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 1 << 64):
+    """A short text for a message: plain values and short tuples of numbers as they are, others by their type."""
+    if value is None or _is_short(value):
+        return repr(value)
+    if isinstance(value, int):
+        return "a huge number"
+    if isinstance(value, tuple) and len(value) <= _MOST_SHOWN and all(map(_is_short, value)):
         return repr(value)
     if isinstance(value, str):
         return repr(value[:40])
     return "an object" if isinstance(value, Made) else f"a {type(value).__name__}"
+
+
+def _is_short(value: Any) -> bool:
+    return isinstance(value, (bool, float)) or (isinstance(value, int) and abs(value) < 1 << 64)
 
 
 def _attribute(record: ModuleRecord, name: str) -> Any:

@@ -60,6 +60,7 @@ _WITHOUT_LEGACY = frozenset({"A2C2f", "C2fCIB", "C3k2"})
 """Behind these, Detect has the lighter class branch (ultralytics' parse_model)."""
 _TEXTS = frozenset({"None", "nearest"})
 _MAX_CHANNELS = 8192
+_RGB = 3
 _REPEATED = frozenset(
     {
         *("A2C2f", "Bottleneck", "BottleneckCSP", "C2", "C2f", "C2fCIB", "C2fPSA", "C2PSA"),
@@ -171,6 +172,9 @@ def read_configuration(content: Any) -> Configuration:
         found.extend(part if isinstance(part, (list, tuple)) and len(part) <= MAX_LAYERS else [None] * MAX_LAYERS)
     if not 2 <= len(found) <= MAX_LAYERS:
         raise WeightsError(f"its configuration does not have 2 to {MAX_LAYERS} layers; use a detection checkpoint")
+    _check_channels(content)
+    for index, row in enumerate(found):
+        _check_kind(index, row)
     rows = tuple(_row(index, row) for index, row in enumerate(found))
     if rows[-1].kind not in HEADS or any(row.kind in HEADS for row in rows[:-1]):
         raise WeightsError(
@@ -197,15 +201,28 @@ def read_configuration(content: Any) -> Configuration:
     )
 
 
-def _row(index: int, row: Any) -> Row:
+def _check_channels(content: Mapping[str, Any]) -> None:
+    channels = content.get("channels", content.get("ch"))
+    if channels not in (None, _RGB):
+        one = f"{shown(channels)} channel{'' if channels == 1 else 's'}"
+        raise WeightsError(f"it takes pictures of {one}, not of {_RGB}; use a detector for RGB pictures")
+
+
+def _check_kind(index: int, row: Any) -> None:
+    """Refuse a row of another family by its kind, before an earlier row is refused by its numbers."""
     if not isinstance(row, (list, tuple)) or len(row) != 4:
         raise WeightsError(f"layer {index} of its configuration is not a row of four; download it again")
-    origin, repeats, kind, arguments = row
-    if not isinstance(kind, str) or (kind := _OLD_NAMES.get(kind, kind)) not in (*_KINDS, *HEADS):
+    kind = row[2]
+    if not isinstance(kind, str) or _OLD_NAMES.get(kind, kind) not in (*_KINDS, *HEADS):
         raise WeightsError(
             f"layer {index} is {shown(kind)}, which is not a layer of YOLOv5, YOLOv8 to v10, YOLO11, YOLO12 or YOLO26; "
             "use a checkpoint of one of these"
         )
+
+
+def _row(index: int, row: Any) -> Row:
+    origin, repeats, name, arguments = row
+    kind = _OLD_NAMES.get(name, name)
     origins = origin if isinstance(origin, (list, tuple)) else [origin]
     if not 1 <= len(origins) <= MAX_SOURCES or not all(
         type(each) is int and -index - 1 <= each < max(index, 1) for each in origins

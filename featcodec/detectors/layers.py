@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from torch import nn
 
+PICTURE = -1
+"""The place of the picture among the sources of a layer."""
+
 
 @dataclass(frozen=True)
 class Layer:
     """One layer of the graph: its module, and the layers that its inputs come from.
 
-    The sources are absolute indices; -1 is the picture.
+    The sources are absolute indices, or `PICTURE`.
     """
 
     module: nn.Module

@@ -174,9 +174,9 @@ def _class_names(record: ModuleRecord) -> Sequence[str]:
         if not all(type(index) is int and 0 <= index < classes for index in names):
             raise WeightsError(f"its class names are not those of the classes 0..{classes - 1}; download it again")
         names = [names.get(index, f"class{index}") for index in range(classes)]
-    if not isinstance(names, (list, tuple)) or len(names) != classes:
-        raise WeightsError(f"{classes} classes, but not {classes} class names; download it again")
-    if not all(isinstance(name, (str, int)) for name in names):
+    if isinstance(names, (list, tuple)) and len(names) != classes:
+        raise WeightsError(f"{classes} classes, but {len(names)} class names; use another checkpoint")
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, (str, int)) for name in names):
         raise WeightsError("its class names are not text; download it again")
     return [str(name)[:_MAX_NAME_LENGTH] for name in names]
 

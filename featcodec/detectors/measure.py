@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from featcodec.detectors.layers import Layer
+from featcodec.detectors.layers import PICTURE, Layer
 from featcodec.errors import WeightsError, reason_of
 
 _SIDES = ((640, 640), (64 * 3, 64 * 5))
@@ -67,7 +67,8 @@ def run_layers(
 
     Args:
         layers: the whole graph.
-        kept: outputs of earlier layers by index, -1 for the picture; those that no later layer needs are taken out.
+        kept: outputs of earlier layers by index, the picture under `PICTURE`; those that no later layer needs are
+            taken out.
         first, last: indices; `last` is not run.
         wanted: outputs that are kept, although no layer up to `last` needs them again.
 
@@ -135,7 +136,7 @@ def layer_flops(layers: Sequence[Layer], width: int, height: int) -> list[int]:
 
     counted = [Layer(Counted(layer.module), layer.sources) for layer in layers]
     with torch.inference_mode():
-        run_layers(counted, {-1: torch.empty(1, 3, height, width, device="meta")}, 0, len(counted))
+        run_layers(counted, {PICTURE: torch.empty(1, 3, height, width, device="meta")}, 0, len(counted))
     return counts
 
 
@@ -145,9 +146,9 @@ def _outputs(layers: Sequence[Layer], width: int, height: int) -> list[Any]:
     index = 0
     try:
         with torch.inference_mode(), Bounded(_MAX_PER_PIXEL * width * height):
-            kept: dict[int, Any] = {-1: picture}
+            kept: dict[int, Any] = {PICTURE: picture}
             for index in range(len(layers)):
-                run_layers(layers, kept, index, index + 1, range(-1, len(layers)))
+                run_layers(layers, kept, index, index + 1, range(PICTURE, len(layers)))
                 outputs[index] = kept[index]
     except WeightsError as error:
         raise WeightsError(f"layer {index} ({type(layers[index].module).__name__}) {error}") from None

@@ -22,7 +22,7 @@ _OPERATIONS = (
     *("EMPTY_TUPLE", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "EMPTY_LIST", "EMPTY_DICT"),
     *("BINPUT", "LONG_BINPUT", "MEMOIZE", "BINGET", "LONG_BINGET"),
 )
-# What checkpoints call to make an object. Everything else that a pickle wants to call is refused: a file that names
+# What checkpoints call to make an object. Everything else that a pickle wants to call is refused.
 # A file that names os.system is not a detector, although nothing of it would run here.
 _CALLED_PACKAGES = tuple(
     f"{package}."

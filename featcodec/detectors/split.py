@@ -12,11 +12,12 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import CBLinear
 
-from featcodec.detectors.layers import Layer
+from featcodec.detectors.layers import PICTURE, Layer
 from featcodec.detectors.measure import LayerShape, layer_flops, layer_shapes, run_layers
 from featcodec.detectors.task import Task
 from featcodec.errors import InputError, WeightsError
 from featcodec.networks.features import Features, features_of_levels, levels_of
+from featcodec.networks.fusion import Level
 
 DEFAULT_SPLIT = 4
 """The paper's, where the detector has it."""
@@ -177,7 +178,7 @@ class SplitDetector(nn.Module):
         """
         # The convolution kernels of CPU and CUDA are fastest with channels last.
         picture = images.to(self.device, self.dtype, memory_format=torch.channels_last)
-        kept = run_layers(self._graph(), {-1: picture}, 0, self.split + 1, self.crossing)
+        kept = run_layers(self._graph(), {PICTURE: picture}, 0, self.split + 1, self.crossing)
         return features_of_levels([kept[index] for index in self.crossing])
 
     def back(self, features: Features, conf: float | None = None) -> Tensor:
@@ -230,6 +231,24 @@ class SplitDetector(nn.Module):
         shapes = [self._shapes[index] for index in self.crossing]
         return tuple((each.channels, height // each.stride, width // each.stride) for each in shapes)
 
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """Channels and scale of each tensor that crosses, the finest first."""
+        shapes = [self._shapes[index] for index in self.crossing]
+        times = [each.stride // self.pixels_per_sample for each in shapes]
+        return tuple(Level(each.channels, scale.bit_length() - 1) for each, scale in zip(shapes, times, strict=True))
+
+    @property
+    def pixels_per_sample(self) -> int:
+        """Pixels of the letterboxed image that a sample of the finest tensor covers, per side."""
+        return int(self._shapes[self.crossing[0]].stride)
+
+    @property
+    def shapes(self) -> dict[int, LayerShape]:
+        """What the picture is (`PICTURE`) and what each layer up to the split makes, if that is one tensor."""
+        made = {PICTURE: LayerShape(3, 1), **dict(enumerate(self._shapes[: self.split + 1]))}
+        return {place: shape for place, shape in made.items() if shape is not None}
+
     def splits(self, width: int = 512, height: int = 512) -> list[Split]:
         """Every place where the detector can be cut, in order.
 
@@ -276,14 +295,18 @@ class SplitDetector(nn.Module):
     def _obstacle(self, split: int) -> str | None:
         """Why the detector cannot be cut behind a layer, or None."""
         needed = self._needed(split)
-        if any(self._is_picture(index) for index in needed):
+        origins = {self._origin(index) for index in needed}
+        if min(origins) < 0:
             return "a later layer needs the picture itself"
-        if any(isinstance(self.layers[index], CBLinear) for index in needed) or len(needed) > MAX_TENSORS:
+        if any(isinstance(self.layers[index], CBLinear) for index in origins) or len(needed) > MAX_TENSORS:
             return f"over {MAX_TENSORS} tensors would cross"
         return None
 
-    def _is_picture(self, index: int) -> bool:
-        return index < 0 or (isinstance(self.layers[index], nn.Identity) and self._is_picture(self.sources[index][0]))
+    def _origin(self, layer: int) -> int:
+        """The layer that made what a layer hands on (`nn.Identity`), or `PICTURE`; else the layer itself."""
+        while layer >= 0 and isinstance(self.layers[layer], nn.Identity):
+            layer = self.sources[layer][0]
+        return layer
 
     def _needed(self, split: int) -> list[int]:
         """The layers up to the split that a later layer takes its input from."""

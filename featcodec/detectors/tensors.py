@@ -71,7 +71,7 @@ class TensorReader:
         _, kind, key, _, count = storage
         short = kind.name.removeprefix("torch.").removesuffix("Storage") if isinstance(kind, Named) else ""
         if short not in _DTYPES or not isinstance(key, str):
-            raise TypeError(f"{name} holds numbers of the kind {short[:40]!r}, which no YOLOv5 has")
+            raise TypeError(f"{name} holds numbers of the kind {short[:40]!r}, which no detector has")
         dtype = _DTYPES[short]
         if key not in self._storages:
             data = self._archive.storage(key)

@@ -1,4 +1,4 @@
-"""Reads YOLOv5 checkpoints without running any pickled code. These checkpoints are pickles of whole module trees.
+"""Reads checkpoints of detectors without running any pickled code. These checkpoints are pickles of whole module trees.
 
 The pickle is read as data (`pickles`). What it describes as a module tree becomes records, and the tensors of these
 modules are read from the archive. The rest of the checkpoint (optimizer, settings, losses) is not used.
@@ -70,7 +70,7 @@ def read_checkpoint(path: Path) -> ModuleRecord:
             content = read_pickle(archive.pickled)
         except ForbiddenCallError as error:
             raise WeightsError(
-                f"{path}: refused, because it calls {str(error)[:200]!r}, which no YOLOv5 checkpoint needs; "
+                f"{path}: refused, because it calls {str(error)[:200]!r}, which no checkpoint of a detector needs; "
                 "use another file, or save only the model if the file is yours"
             ) from None
         except Exception as error:  # a hostile pickle can raise any exception

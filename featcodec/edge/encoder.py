@@ -10,7 +10,7 @@ The ordinary decoder takes the streams: `featcodec decode`, `FeatureCodec.for_st
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from featcodec.edge.model_file import EDGE_FILE, MODEL_FILE, REMEDY, ModelFile, 
 from featcodec.edge.onnx_files import MAX_ONNX_BYTES, check_onnx
 from featcodec.edge.sessions import open_session
 from featcodec.errors import WeightsError, reason_of
-from featcodec.images.letterbox import Letterboxed
+from featcodec.images.letterbox import Fitting, Letterboxed, letterbox_of
 from featcodec.images.reading import ImageLike, as_rgb
 from featcodec.images.side_info import side_info_for
 from featcodec.packing.frames import Frame
@@ -61,6 +61,7 @@ class EdgeEncoder:
         hardware: str | None = None,
         profile: str | None = None,
         preset: str | None = None,
+        encoder_parameters: Mapping[str, str] | None = None,
     ) -> EdgeEncoder:
         """Load the folder of an exported model. Nothing in it is trusted.
 
@@ -69,7 +70,7 @@ class EdgeEncoder:
             threads: of the networks, and of a VVC encoder; None means one per core.
             video_codec: `hevc` (x265 in this process), `ffmpeg` (VVC, needs imageio-ffmpeg), `vvenc` or `none`.
             hardware: with `hevc`, the hardware encoder `nvenc`, `v4l2m2m` or `qsv`; None means x265.
-            profile, preset: of the video encoder, as for `FeatureCodec.load`.
+            profile, preset, encoder_parameters: of the video encoder, as for `FeatureCodec.load`.
 
         Raises:
             WeightsError: the folder is not that of an exported model, or is damaged.
@@ -78,7 +79,9 @@ class EdgeEncoder:
             FeatcodecError: ONNX Runtime is not installed.
         """
         model = read_model_file(Path(folder) / MODEL_FILE)
-        settings = choose_profile(profile, preset, None, video_codec).settings(bottleneck=model.bottleneck)
+        settings = choose_profile(profile, preset, encoder_parameters, video_codec).settings(
+            bottleneck=model.bottleneck
+        )
         coder = open_tried_video_codec(video_codec, settings, hardware)
         at_once = cores() if threads is None else max(1, threads)
         return cls(model, open_edge(Path(folder), model, at_once), coder, at_once)
@@ -102,6 +105,16 @@ class EdgeEncoder:
     def names(self) -> tuple[str, ...]:
         """Class names, one per class id."""
         return self.model.names
+
+    @property
+    def fitting(self) -> Fitting:
+        """How pictures are fitted into the detector's input."""
+        return self.model.fitting
+
+    @property
+    def device_type(self) -> str:
+        """Where the networks are: always cpu."""
+        return "cpu"
 
     @property
     def image_size(self) -> int:
@@ -129,34 +142,50 @@ class EdgeEncoder:
             EncoderError: the video encoder failed.
         """
         coarseness = self.default_qp if qp is None else qp
-        side_info, frame = self.front_end(self.letterbox(picture), coarseness)
+        ((side_info, frame),) = self.front_end([self.letterbox(picture)], coarseness)
         (stream,) = self.video_codec.encode([frame], coarseness, threads=self.threads)
         return bitstream.pack(side_info, stream)
 
     def letterbox(self, picture: ImageLike) -> Letterboxed:
         """Fit a picture into the front-end's input; `encode` says what a picture may be."""
-        return self.model.fitting.apply(as_rgb(picture))
+        return self.fitting.apply(as_rgb(picture))
 
-    def front_end(self, image: Letterboxed, qp: int) -> tuple[SideInfo, Frame]:
-        """The work before the video codec: side info and frame of a letterboxed image.
+    def front_end(self, batch: Sequence[Letterboxed], qp: int) -> list[tuple[SideInfo, Frame]]:
+        """The work before the video codec.
+
+        Args:
+            batch: images of one letterboxed shape. The networks take one at a time.
+            qp: the QP that the video codec will use, 0 to `max_qp`; the side info holds it.
+
+        Returns:
+            per image its side info and its frame, (height, width) uint8.
 
         Raises:
             InputError: the QP is out of range.
             WeightsError: as in `encode`.
         """
         bitstream.check_qp(qp, most=self.max_qp)
-        letterbox = image.letterbox
-        side_info = side_info_for(
+        coded = [(self._side_info(image, qp), image.pixels[np.newaxis]) for image in batch]
+        return [(info, run_edge(self._session, pixels, info.frame_shape)[0]) for info, pixels in coded]
+
+    def matches(self, side_info: SideInfo, image: Letterboxed, qp: int) -> bool:
+        """Whether a bitstream with this side info was made from that image, by this model, at that QP.
+
+        A different image of the same size is accepted by mistake with a probability of 1 in 65,536. Streams of the
+        same networks in PyTorch, or in another precision, are accepted too.
+        """
+        return letterbox_of(side_info) == image.letterbox and side_info == self._side_info(image, qp)
+
+    def _side_info(self, image: Letterboxed, qp: int) -> SideInfo:
+        return side_info_for(
             image,
-            self.model.tensor_shapes(letterbox.width, letterbox.height),
+            self.model.tensor_shapes(image.letterbox.width, image.letterbox.height),
             self.model.packing,
             self.model.split,
             self.fingerprint,
             bitstream.RAW_QP if self.video_codec.name == "none" else int(qp),
             self.video_codec.tag,
         )
-        (frame,) = run_edge(self._session, image.pixels[np.newaxis], side_info.frame_shape)
-        return side_info, frame
 
     def __repr__(self) -> str:
         return (

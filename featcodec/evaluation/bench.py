@@ -16,7 +16,7 @@ from featcodec.evaluation.measuring import BATCH, Clock, Item, Measuring, Scored
 from featcodec.images.letterbox import Letterboxed
 from featcodec.pipeline.common import NETWORK_PIXELS, most_pixels, network_parts
 from featcodec.system.batching import Batcher, Budget
-from featcodec.system.devices import beside_other_work
+from featcodec.system.torch_threads import beside_other_work
 
 _WAITING_IMAGES = 64
 

@@ -32,8 +32,8 @@ from featcodec.networks.restoration import restore
 from featcodec.packing.frames import Frame
 from featcodec.pipeline import DEFAULT_BATCH, decode_files, encode_files
 from featcodec.system.batching import cores
-from featcodec.system.devices import beside_other_work
 from featcodec.system.paths import Source
+from featcodec.system.torch_threads import beside_other_work
 
 _MATRIX = 1024
 _PEAK_TRIES = 5

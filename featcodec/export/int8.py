@@ -3,6 +3,9 @@
 The last SiLU, layout, quantizer and tiling stay in floating point: what they make is rounded to 8 bits anyway. Ranges
 are percentiles of what pictures make in each layer. The range from the least to the greatest value doubled the error of
 the samples of `scenes` with `alley`.
+
+The first convolutions stay in floating point, too, as long as they are narrow: in 8 bits they take no less time, but
+make most of the error (docs/experiments.md, An edge in int8).
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ INT8 = "int8"
 _OPERATORS = ["Conv", "Mul", "Sigmoid", "Add", "Concat"]
 _PERCENTILE = 99.99
 _ROUNDS = 15
+_NARROW = 32
+"""Output channels."""
 
 
 def quantized_edge(edge: bytes, pictures: Sequence[npt.NDArray[np.uint8]]) -> bytes:
@@ -54,7 +59,7 @@ def quantized_edge(edge: bytes, pictures: Sequence[npt.NDArray[np.uint8]]) -> by
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
-                nodes_to_exclude=_behind_convolutions(model.graph),
+                nodes_to_exclude=_narrow_beginning(model.graph) + _behind_convolutions(model.graph),
                 calibrate_method=quantization.CalibrationMethod.Percentile,
                 # One picture at a time: the runtime keeps all that it makes of those that it collects together.
                 extra_options={"CalibPercentile": _PERCENTILE, "CalibStridedMinMax": 1},
@@ -104,6 +109,14 @@ class _Pictures:
     def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
         picture = next(self._left, None)
         return None if picture is None else {PICTURES: picture[np.newaxis]}
+
+
+def _narrow_beginning(graph: Any) -> list[str]:
+    """The names of the operators before the first convolution that is not narrow."""
+    shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
+    widths = [shapes[node.input[1]][0] if node.op_type == "Conv" else 0 for node in graph.node]
+    end = next((place for place, width in enumerate(widths) if width > _NARROW), 0)
+    return [node.name for node in graph.node[:end]]
 
 
 def _behind_convolutions(graph: Any) -> list[str]:

@@ -13,7 +13,7 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from featcodec.errors import FeatcodecError, InputError
 from featcodec.images.libtiff import silence_libtiff
@@ -128,6 +128,10 @@ def opened(path: Path, *, head: bool = False) -> Iterator[Image.Image]:
         raise InputError(f"{path}: no such file; check the path") from None
     except PermissionError:
         raise InputError(f"{path}: no permission to read it; change the permissions of the file") from None
+    except UnidentifiedImageError:
+        raise InputError(
+            f"{path}: not a readable image (its format is not known, or it is damaged); copy or convert it again"
+        ) from None
     except Exception as error:  # a hostile file can make a decoder raise any exception
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         reason = reason.replace(f" {str(path)!r}", " the file").replace(str(path), "the file")

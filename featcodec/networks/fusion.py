@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from featcodec.errors import InputError, WeightsError
+from featcodec.errors import WeightsError
 from featcodec.networks.blocks import ResBlock
 from featcodec.networks.checkpoints import MAX_CHANNELS, check_sizes
 from featcodec.networks.features import Features, features_of_levels, levels_of
@@ -39,28 +39,6 @@ class Level(NamedTuple):
 
     channels: int
     scale: int
-
-
-def levels_of_shapes(shapes: Sequence[tuple[int, int, int]]) -> tuple[Level, ...]:
-    """Channels and scales of levels.
-
-    Args:
-        shapes: (channels, height, width) of each level, the finest first.
-
-    Raises:
-        InputError: a level's sides are not those of the finest level, divided by a power of two.
-    """
-    _, height, width = shapes[0]
-    levels = []
-    for channels, rows, columns in shapes:
-        scale = max(height // max(rows, 1), 1).bit_length() - 1
-        if (rows << scale, columns << scale) != (height, width):
-            raise InputError(
-                f"a level of {columns}x{rows} samples is not that of {width}x{height}, divided by a power of two; "
-                "give another `split`"
-            )
-        levels.append(Level(channels, scale))
-    return tuple(levels)
 
 
 class BottleneckSizes(NamedTuple):

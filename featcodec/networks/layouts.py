@@ -91,6 +91,16 @@ def choose_layout(
     return layout
 
 
+def stream_fingerprint(model: bytes, layout: Layout | None) -> bytes:
+    """8 bytes that name the networks that make a stream: the model and the layout, if there is one.
+
+    Args:
+        model: 8 bytes that name the model (`SplitModel.fingerprint`).
+        layout: the layout of the model's tensor, or None.
+    """
+    return joined_fingerprint(model, None if layout is None else layout.fingerprint())
+
+
 def model_fingerprint(stream: bytes | None, name_or_path: str | Path | None) -> bytes | None:
     """The fingerprint of the model that made a stream, from the stream fingerprint, which also names the layout.
 
@@ -110,6 +120,6 @@ def model_fingerprint(stream: bytes | None, name_or_path: str | Path | None) -> 
         paths.append(Path(str(name_or_path)))
     for layout in map(load_layout, paths if stream else ()):
         model = bytes.fromhex(layout.config.model_fingerprint)
-        if stream == joined_fingerprint(model, layout.fingerprint()):
+        if stream == stream_fingerprint(model, layout):
             return model
     return stream

@@ -1,9 +1,9 @@
-"""Encoding and decoding of many images with FeatureCodec, in parallel and with bounded memory.
+"""Encoding and decoding of many images, in parallel and with bounded memory.
 
     encode:  load + letterbox (threads) -> front-end in batches -> VVC in parallel processes -> files
     decode:  read + VVC, then back-end in batches (threads) -> detections, in the order of the sources
 
-If one file fails, the run goes on with the other files.
+If one file fails, the run goes on with the other files. Encoding works without torch, by an `EdgeEncoder`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HOMES = {"Decoded": "decode", "decode_files": "decode", "DEFAULT_BATCH": "encod
 
 
 def __getattr__(name: str) -> Any:
-    # On first use: `pipeline.coding` works without torch.
+    # On first use: all but `pipeline.decode` works without torch.
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES.get(name, 'coding')}"), name)

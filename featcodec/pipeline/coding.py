@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from featcodec import bitstream
 from featcodec.bitstream import VVC, SideInfo, Standard
@@ -54,6 +54,34 @@ class Encoded:
     coding_seconds: float = 0.0
     unwritten: bool = False
     data: _Stream | None = None
+
+
+class BatchEdge(Protocol):
+    """The half of a codec at the edge, for many images: `FeatureCodec`, or `EdgeEncoder` without torch.
+
+    Attributes:
+        video_codec: codes the frames.
+        fitting: how images are fitted into the detector's input.
+        image_size: pixels of the letterboxed image's longer side.
+        device_type: where the networks are: cpu, cuda or mps.
+    """
+
+    @property
+    def video_codec(self) -> VideoCodec: ...
+    @property
+    def fitting(self) -> Fitting: ...
+    @property
+    def image_size(self) -> int: ...
+    @property
+    def device_type(self) -> str: ...
+
+    def front_end(self, batch: Sequence[Letterboxed], qp: int) -> Sequence[tuple[SideInfo, Frame]]:
+        """The side info and the frame of each image; the images have one letterboxed shape."""
+        ...
+
+    def matches(self, side_info: SideInfo, image: Letterboxed, qp: int) -> bool:
+        """Whether a bitstream with this side info was made from that image, with these settings, at that QP."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,12 @@ from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
-from featcodec.codec import FeatureCodec
 from featcodec.errors import FeatcodecError, reason_of
 from featcodec.system.allocator import return_large_blocks
 from featcodec.system.batching import REQUESTS, ROOM, Batcher, Budget, cores, in_order, parts, read_ahead
-from featcodec.system.devices import beside_other_work
 from featcodec.system.elsewhere import Elsewhere, state_of
 from featcodec.system.paths import Source
+from featcodec.system.torch_threads import beside_other_work
 
 WAITING_IMAGES = 32
 """The number of images that may overtake an image that waits for others of its shape."""
@@ -28,9 +27,9 @@ R = TypeVar("R")
 J = TypeVar("J")
 
 
-def network_batch(codec: FeatureCodec) -> int:
-    """Return how many images of one shape the networks take at once on the device of the codec."""
-    return _NETWORK_BATCH[codec.model.detector.device.type]
+def network_batch(device_type: str) -> int:
+    """Return how many images of one shape the networks take at once on a device: cpu, cuda or mps."""
+    return _NETWORK_BATCH[device_type]
 
 
 def network_parts(group: Sequence[T], pixels: int) -> Iterator[Sequence[T]]:

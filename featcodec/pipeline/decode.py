@@ -66,7 +66,7 @@ def decode_files(
         partial(_back, codec),
         lambda source, error: Decoded(source, error=one_line(error, source.path)),
         size=file_size,
-        batch=network_batch(codec),
+        batch=network_batch(codec.device_type),
         workers=workers,
         interrupt=codec.video_codec.close if isinstance(codec.video_codec, IsolatedCodec) else lambda: None,
     )

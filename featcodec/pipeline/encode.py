@@ -15,11 +15,11 @@ from itertools import chain
 from pathlib import Path
 
 from featcodec.bitstream import SideInfo
-from featcodec.codec import FeatureCodec
 from featcodec.errors import FeatcodecError, one_line
 from featcodec.packing.frames import Frame
 from featcodec.pipeline.coding import (
     CODED_SAMPLES,
+    BatchEdge,
     Encoded,
     FrameJob,
     ImageJob,
@@ -31,9 +31,9 @@ from featcodec.pipeline.coding import (
 from featcodec.pipeline.common import WAITING_IMAGES, batched_outcomes, network_batch, one_bad_apart
 from featcodec.system.addresses import presence_below
 from featcodec.system.batching import REQUESTS, Batcher, Budget, cores, parts, read_ahead
-from featcodec.system.devices import beside_other_work
 from featcodec.system.elsewhere import Elsewhere
 from featcodec.system.paths import Source
+from featcodec.system.torch_threads import beside_other_work
 from featcodec.video.hevc import HevcCodec
 from featcodec.video.process import kill_owned_by
 
@@ -43,8 +43,13 @@ _CORES_PER_NETWORK_THREAD = 8
 _WAITING_FRAMES = 64
 
 
+def network_threads(video_codec: str = "ffmpeg") -> int:
+    """CPU threads that `encode_files` gives a network at a time, so that coding has the other cores."""
+    return 1 if video_codec == "hevc" else max(1, cores() // _CORES_PER_NETWORK_THREAD)
+
+
 def encode_files(
-    codec: FeatureCodec,
+    codec: BatchEdge,
     sources: Sequence[Source],
     folder: Path | None,
     qp: int,
@@ -61,7 +66,7 @@ def encode_files(
     run writes at the same time.
 
     Args:
-        codec: the codec.
+        codec: a `FeatureCodec`, or an `EdgeEncoder`, which needs no torch.
         sources: the images.
         folder: where the bitstreams go; also the address of objects. With None, no files are written, and the outcomes
             have the bitstreams.
@@ -80,7 +85,7 @@ def encode_files(
         return
     workers = workers or cores()
     owner = object()
-    images: Batcher[ImageJob] = Batcher(network_batch(codec), WAITING_IMAGES)
+    images: Batcher[ImageJob] = Batcher(network_batch(codec.device_type), WAITING_IMAGES)
     frames: Batcher[FrameJob] = Batcher(batch, _WAITING_FRAMES)
     running: set[Future[list[Encoded]]] = set()
     coding = Budget(workers * CODED_SAMPLES)
@@ -143,7 +148,7 @@ def encode_files(
 
 
 def _encode_whole(
-    codec: FeatureCodec,
+    codec: BatchEdge,
     sources: Sequence[Source],
     folder: Path | None,
     qp: int,
@@ -182,12 +187,19 @@ def _encode_whole(
 
     largest = 3 * codec.image_size**2
     yield from batched_outcomes(
-        sources, load, kind, code, failure, size=lambda source: largest, batch=network_batch(codec), workers=workers
+        sources,
+        load,
+        kind,
+        code,
+        failure,
+        size=lambda source: largest,
+        batch=network_batch(codec.device_type),
+        workers=workers,
     )
 
 
 def found_or_wanted(
-    codec: FeatureCodec,
+    codec: BatchEdge,
     job: ImageJob | Encoded,
     qp: int,
     is_there: Callable[[Path], bool],
@@ -211,11 +223,11 @@ def found_or_wanted(
     return job
 
 
-def frames_of(codec: FeatureCodec, group: Sequence[ImageJob], qp: int) -> Iterator[FrameJob | Encoded]:
+def frames_of(codec: BatchEdge, group: Sequence[ImageJob], qp: int) -> Iterator[FrameJob | Encoded]:
     """The frames of images of one shape. A bad image fails alone."""
 
-    def run(jobs: Sequence[ImageJob]) -> list[tuple[SideInfo, Frame]]:
-        with beside_other_work(max(1, cores() // _CORES_PER_NETWORK_THREAD)):
+    def run(jobs: Sequence[ImageJob]) -> Sequence[tuple[SideInfo, Frame]]:
+        with beside_other_work(network_threads()):
             return codec.front_end([job.image for job in jobs], qp)
 
     sizes = [job.image.pixels.shape[0] * job.image.pixels.shape[1] for job in group]

@@ -14,9 +14,8 @@ from typing import IO, Any
 
 from featcodec import bitstream
 from featcodec.bitstream import STREAM_SUFFIXES, VVC, SideInfo, Standard
-from featcodec.codec import FeatureCodec
 from featcodec.errors import BitstreamError, InputError
-from featcodec.pipeline.coding import Encoded, ImageJob, output_path, read_image_job
+from featcodec.pipeline.coding import BatchEdge, Encoded, ImageJob, output_path, read_image_job
 from featcodec.system.addresses import Address, find_objects, states_below
 from featcodec.system.elsewhere import state_of
 from featcodec.system.files import ExistsError, atomic_writer
@@ -83,7 +82,7 @@ def plan_shards(sources: Sequence[Source], folder: Path, count: int, standard: S
 
 
 def encode_into_shards(
-    codec: FeatureCodec,
+    codec: BatchEdge,
     shards: Sequence[Shard],
     qp: int,
     encode: Encode,
@@ -97,7 +96,7 @@ def encode_into_shards(
     not in its shard. A shard without any stream is not written.
 
     Args:
-        codec: the codec.
+        codec: makes the streams.
         shards: from `plan_shards`.
         qp: quantization parameter, 0..63.
         encode: encodes images, in any order.
@@ -189,7 +188,7 @@ def _refuse_other_shards(folder: Path, ours: set[Path]) -> None:
         raise ExistsError(f"{others[0]}: exists and is not one of these {len(ours)} shards; choose another `output`")
 
 
-def _existing(codec: FeatureCodec, shard: Shard, qp: int, *, ignore_exif: bool) -> Iterator[Encoded]:
+def _existing(codec: BatchEdge, shard: Shard, qp: int, *, ignore_exif: bool) -> Iterator[Encoded]:
     """The outcomes for a shard that is there already.
 
     Every stream is read, and its settings compared. The pixels are compared for one image, and for those that have
@@ -231,7 +230,7 @@ def _read(member: Member, shard: Shard) -> tuple[SideInfo, int]:
         raise ExistsError(f"{shard.path}: exists and is damaged ({error}); use `overwrite`") from None
 
 
-def _is_of(codec: FeatureCodec, side_info: SideInfo, source: Source, qp: int, *, ignore_exif: bool) -> bool:
+def _is_of(codec: BatchEdge, side_info: SideInfo, source: Source, qp: int, *, ignore_exif: bool) -> bool:
     output = output_path(source, None)
     job = read_image_job(source, output, codec.fitting, ignore_exif=ignore_exif)
     return isinstance(job, ImageJob) and codec.matches(side_info, job.image, qp)

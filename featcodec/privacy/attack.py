@@ -16,10 +16,8 @@ from featcodec.codec import FeatureCodec
 from featcodec.errors import BitstreamError, InputError, WeightsError
 from featcodec.images.letterbox import Letterbox, Letterboxed, letterbox_of
 from featcodec.networks.features import Features, features_of_levels, levels_of
-from featcodec.networks.fusion import levels_of_shapes
 from featcodec.packing.frames import Frame
 from featcodec.privacy.attackers import AttackerNet, attacks, load_attacker, shipped_attacker
-from featcodec.privacy.crossing import pixels_per_sample, tensor_shapes
 from featcodec.privacy.recnet import RecNetConfig
 from featcodec.system.devices import one_by_one
 
@@ -58,11 +56,10 @@ class Attack:
                 f"the RecNet is for model {trained_on}, but the attacked model is {attacked} ({model.kind}); give the "
                 "`detector` and `bottleneck` of the RecNet, or another RecNet"
             )
-        crossing = tensor_shapes(model)
-        needed = sum(channels for channels, _, _ in crossing)
+        needed = sum(level.channels for level in model.levels)
         if config.input_channels != needed:
             raise WeightsError(f"takes {config.input_channels} channels, not the model's {needed}; train it again")
-        if config.inputs != levels_of_shapes(crossing) or config.pixels_per_sample != pixels_per_sample(crossing):
+        if (config.inputs, config.pixels_per_sample) != (model.levels, model.pixels_per_sample):
             raise WeightsError("takes tensors of other sizes than the model's; train it again")
 
     @classmethod

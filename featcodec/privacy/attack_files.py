@@ -136,7 +136,7 @@ def attack_files(  # noqa: PLR0913  (most are keywords that are seldom given)
         partial(_invert, inversion),
         inversion.failure,
         size=inversion.size,
-        batch=network_batch(attack.codec),
+        batch=network_batch(attack.codec.device_type),
         workers=workers,
     )
 

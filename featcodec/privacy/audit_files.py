@@ -50,7 +50,7 @@ def audit_files(
         run.failure,
         size=run.size,
         # One image each on a CPU: an iterative attack takes long, and all threads should end together.
-        batch=1 if audit.codec.model.device.type == "cpu" else network_batch(audit.codec),
+        batch=1 if audit.codec.model.device.type == "cpu" else network_batch(audit.codec.device_type),
         workers=workers,
     )
 

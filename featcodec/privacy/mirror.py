@@ -7,13 +7,13 @@ many repeats as the layer has.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from featcodec.detectors import SplitDetector
+from featcodec.detectors.layers import PICTURE
+from featcodec.detectors.measure import LayerShape
 from featcodec.errors import FeatcodecError
 from featcodec.networks.checkpoints import MAX_CHANNELS, check_sizes
 
@@ -26,31 +26,19 @@ MAX_REPEATS = 64
 _MAX_REPEATS_IN_ALL = 256
 _KERNELS = (2, 8)
 _DEFAULT_KERNEL = 3
-_SIDE = 64
-_PICTURE = -1
-
-
-@dataclass(frozen=True)
-class _Output:
-    """What a layer made of a picture of 64x64 pixels."""
-
-    channels: int
-    side: int
 
 
 def mirrored_stages(detector: SplitDetector) -> tuple[Stage, ...]:
     """The stages that mirror a front-end, from the coarsest level to the picture.
 
     Raises:
-        FeatcodecError: a layer makes something else than one tensor that is as large as its input, or smaller by a
-            power of two.
+        FeatcodecError: a layer on the way back enlarges its input, or takes no single tensor.
     """
-    outputs = _outputs(detector)
-    place = _coarsest_level(detector, outputs)
+    place, shapes = detector.crossing[-1], detector.shapes
     stages: list[Stage] = []
-    while place != _PICTURE:
-        source = _source(detector.sources[place], place, outputs)
-        stages += _inverse(detector.layers[place], place, outputs[place], outputs[source])
+    while place != PICTURE:
+        source = _source(detector.sources[place], place, shapes)
+        stages += _inverse(detector.layers[place], place, shapes[place], shapes[source])
         place = source
     return tuple(stages)
 
@@ -100,49 +88,21 @@ def doublings_of(stages: Sequence[Stage]) -> int:
     return sum(kind == DECONV for kind, _, _ in stages)
 
 
-def _outputs(detector: SplitDetector) -> dict[int, _Output]:
-    """What each layer of the front-end makes, by its place. Layers that make several tensors are left out."""
-    picture = torch.zeros(1, 3, _SIDE, _SIDE, device=detector.device, dtype=detector.dtype)
-    values: dict[int, object] = {_PICTURE: picture}
-    with torch.inference_mode():
-        for place, (layer, sources) in enumerate(zip(detector.layers, detector.sources, strict=True)):
-            if place > detector.split:
-                break
-            inputs = [values[source] for source in sources]
-            values[place] = layer(inputs if len(inputs) > 1 else inputs[0])
-    return {
-        place: _Output(value.shape[1], value.shape[2]) for place, value in values.items() if isinstance(value, Tensor)
-    }
-
-
-def _coarsest_level(detector: SplitDetector, outputs: Mapping[int, _Output]) -> int:
-    """The last layer of the front-end among those whose output crosses and has the fewest samples."""
-    crossing = {detector.split}
-    for sources in detector.sources[detector.split + 1 :]:
-        crossing |= {source for source in sources if 0 <= source <= detector.split}
-    if strange := sorted(crossing - outputs.keys()):
-        raise _refusal(strange[0], "does not make one tensor")
-    return min(crossing, key=lambda place: (outputs[place].side, -place))
-
-
-def _source(sources: Sequence[int], place: int, outputs: Mapping[int, _Output]) -> int:
-    possible = [source for source in sources if source in outputs]
+def _source(sources: Sequence[int], place: int, single: Collection[int]) -> int:
+    possible = [source for source in sources if source in single]
     if not possible:
         raise _refusal(place, "has no single tensor as input")
     return min(possible)
 
 
-def _inverse(layer: nn.Module, place: int, made: _Output, given: _Output) -> list[Stage]:
-    """The stages that undo one layer."""
-    if made.side < given.side:
-        ratio = given.side // made.side
-        doublings = ratio.bit_length() - 1
-        if made.side << doublings != given.side:
-            raise _refusal(place, f"makes sides {given.side / made.side:g} times smaller, which is not a power of two")
+def _inverse(layer: nn.Module, place: int, made: LayerShape, given: LayerShape) -> list[Stage]:
+    """The stages that undo one layer, which made one shape of the other."""
+    if made.stride < given.stride:
+        raise _refusal(place, "enlarges")
+    if made.stride > given.stride:
+        doublings = (made.stride // given.stride).bit_length() - 1
         kernel = min(max(_kernel_of(layer), _KERNELS[0]), _KERNELS[1])
         return [(DECONV, made.channels, kernel)] * (doublings - 1) + [(DECONV, given.channels, kernel)]
-    if made.side > given.side:
-        raise _refusal(place, "enlarges")
     if next(layer.parameters(), None) is None:
         return []  # a concatenation, or nothing at all
     return [(C3, given.channels, min(_repeats_of(layer), MAX_REPEATS))]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
@@ -39,24 +38,6 @@ def choose_device(name: str = "auto") -> torch.device:
     if not present.get(device.type, False):
         raise InputError(f"device {name} is not on this machine; use `device` auto, or run `featcodec doctor`")
     return device
-
-
-@contextlib.contextmanager
-def beside_other_work(threads: int) -> Iterator[None]:
-    """Let torch use few CPU threads inside the block, because other work keeps the cores busy.
-
-    OpenMP threads spin while they wait for each other. So on busy cores, a network runs many times slower with two
-    threads than with one. The number of threads holds for the whole process. It is set back at the end.
-
-    Args:
-        threads: the largest number of threads, at least 1.
-    """
-    before = torch.get_num_threads()
-    torch.set_num_threads(min(before, threads))
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:

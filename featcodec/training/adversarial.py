@@ -23,11 +23,11 @@ from featcodec.errors import InputError
 from featcodec.networks.bottleneck import save_bottleneck
 from featcodec.networks.features import Features
 from featcodec.privacy.attackers import bind
-from featcodec.privacy.crossing import pixels_per_sample, tensor_shapes
 from featcodec.split_model import SplitModel
 from featcodec.training.bottleneck import BOTTLENECK_FILE, held_out_objective
 from featcodec.training.data.batches import TrainingBatch
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights
 from featcodec.training.losses.privacy import AdaptiveWeight, PrivacyTerm
 from featcodec.training.losses.reconstruction import EDGE_WEIGHT
@@ -113,7 +113,7 @@ def train_adversarial(task: AdversarialTask, data: TrainingData, options: LoopOp
     networks = (task.recnet, task.partners)
     attackers = Attackers(model, loop, *networks, term, task.edge_weight, task.recnet_learning_rate)
     model.to(loop.device)
-    unwrapped = CodingPath(bottleneck, task.simulation, pixels_per_sample(tensor_shapes(model)))
+    unwrapped = CodingPath(bottleneck, task.simulation, model.pixels_per_sample)
     path = loop.train("bottleneck", unwrapped)
     objective = Objective(model.detector)
     weight = _PrivacyWeight(task, loop, unwrapped, attackers, objective)

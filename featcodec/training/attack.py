@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from featcodec.training.loop import LoopOptions
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.recnet import RecNetTask, StrongAttack, train_recnet
 from featcodec.training.setup import TrainingData
 

@@ -16,11 +16,11 @@ import torch
 from featcodec.detectors import SplitDetector, load_detector
 from featcodec.errors import InputError
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, check_match, load_bottleneck, save_bottleneck
-from featcodec.networks.fusion import Level, default_sizes, largest_fusion_scale, levels_of_shapes
+from featcodec.networks.fusion import Level, default_sizes, largest_fusion_scale
 from featcodec.packing.quantize import UniformQuantizer
-from featcodec.privacy.crossing import feature_shapes, pixels_per_sample, tensor_shapes
 from featcodec.split_model import SplitModel
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import PAPER_WEIGHTS, CodingPath, Objective, ObjectiveWeights, mean_of
 from featcodec.training.setup import (
     TrainingData,
@@ -77,7 +77,7 @@ def train_bottleneck(task: BottleneckTask, data: TrainingData, options: LoopOpti
     torch.manual_seed(options.seed)
     detector = load_detector(task.detector, split=task.split, device=str(loop.device), half=False)
     bottleneck = _new_bottleneck(task, detector)
-    pixels = pixels_per_sample(tensor_shapes(SplitModel(detector, bottleneck)))
+    pixels = SplitModel(detector, bottleneck).pixels_per_sample
     path = loop.train("bottleneck", CodingPath(bottleneck, task.simulation, pixels))
     objective = Objective(detector)
 
@@ -129,7 +129,7 @@ def _new_bottleneck(task: BottleneckTask, detector: SplitDetector) -> Bottleneck
         bottleneck.config = replace(config, clip_low=low, clip_high=high)
         return bottleneck
     clip_low, clip_high = task.clip or PAPER_CLIP
-    levels = levels_of_shapes(feature_shapes(detector))
+    levels = detector.levels
     _check_fusion_scale(task.fusion_scale, levels)
     sizes = default_sizes(levels, task.fusion_scale, task.channels)
     fused = levels if len(levels) > 1 else ()

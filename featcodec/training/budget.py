@@ -14,8 +14,8 @@ from pathlib import Path
 
 from featcodec.errors import InputError
 from featcodec.system.ranks import value_of_first
-from featcodec.training.loop import STATE_FILE, LoopOptions
-from featcodec.training.state import read_settings
+from featcodec.training.loop_options import LoopOptions
+from featcodec.training.state import STATE_FILE, read_settings
 
 TRIAL_STEPS = 12
 _FIRST = 4

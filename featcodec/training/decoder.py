@@ -21,7 +21,8 @@ from featcodec.networks.features import Features
 from featcodec.networks.layouts import choose_layout
 from featcodec.training.bottleneck import BOTTLENECK_FILE
 from featcodec.training.coded_batches import CodedBatch, Wire, coder_for
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import Objective, ObjectiveWeights
 from featcodec.training.real_coding import QpRange
 from featcodec.training.restoration import RESTORATION_WEIGHTS

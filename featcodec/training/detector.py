@@ -28,17 +28,21 @@ from featcodec.detectors import (
     save_detector,
 )
 from featcodec.detectors.anchor_free import AnchorFree, initialize_head
+from featcodec.detectors.configuration import Configuration
 from featcodec.detectors.layers import Layer
 from featcodec.errors import InputError
 from featcodec.fingerprints import FINGERPRINT_BYTES
 from featcodec.training.data.batches import TrainingBatch
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.detection import DetectionLoss, detection_loss_for
 from featcodec.training.losses.objective import mean_of
 from featcodec.training.moving_average import MovingAverage
 from featcodec.training.setup import TrainingData, as_pictures, batches_from, check_asked, held_out_batches
 
 DETECTOR_FILE = "detector.safetensors"
+_FURTHER = {"Segment": "masks", "Pose": "keypoints"}
+"""What heads find besides boxes, by how their names begin."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,7 @@ def _new_detector(task: DetectorTask) -> tuple[DetectorConfig | FamilyConfig, li
         if (task.depth_multiple, task.width_multiple) != (None, None):
             raise InputError(f"{task.architecture} has its own sizes; leave out depth and width, or the `architecture`")
         configuration = configuration_of(task.architecture).with_classes(len(task.names))
+        _check_boxes_alone(task.architecture, configuration)
         family = FamilyConfig(task.names, configuration.mapping())
         layers = build_detector(family)
         head = layers[-1].module
@@ -181,12 +186,23 @@ def _started(task: DetectorTask, start: Path) -> tuple[DetectorConfig | FamilyCo
             ("the architecture {}", "YOLOv5", task.architecture),
         )
     else:
+        _check_boxes_alone(str(start), config.layers())
         check_asked(start, ("its own depth{}", "", task.depth_multiple), ("its own width{}", "", task.width_multiple))
         if task.architecture is not None:
             asked = configuration_of(task.architecture).with_classes(len(task.names))
             if asked != config.layers():
                 raise InputError(f"{start}: is not a {task.architecture}; leave out the `architecture`, or `start`")
     return config, layers
+
+
+def _check_boxes_alone(name: str, configuration: Configuration) -> None:
+    """Refuse a head of which a part would never learn: the loss is that of boxes."""
+    kind = next((kind for head, kind in _FURTHER.items() if configuration.head.startswith(head)), None)
+    if kind is not None:
+        raise InputError(
+            f"{name}: a detector with {kind} is not trained here, only one for boxes; train it with ultralytics, "
+            "and use its best.pt"
+        )
 
 
 def _describe(task: DetectorTask, config: DetectorConfig | FamilyConfig) -> dict[str, object]:

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from featcodec.errors import InputError
 from featcodec.networks.features import Features
-from featcodec.privacy.crossing import check_one_tensor, pixels_per_sample, tensor_shapes
 from featcodec.privacy.direct_reader import (
     DirectReader,
     DirectReaderConfig,
@@ -38,10 +37,11 @@ from featcodec.training.data.plate_windows import (
     read_plate_windows,
     window_batches,
 )
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import mean_of
 from featcodec.training.plate_reader import as_targets, check_texts, reading_loss, share_of_characters
-from featcodec.training.setup import features_of, frozen_model, tensor_of
+from featcodec.training.setup import check_one_tensor, features_of, frozen_model, tensor_of
 from featcodec.training.simulated_coding import SimulatedCoding, simulate_coding
 
 DIRECT_READER_FILE = "direct-reader.safetensors"
@@ -162,13 +162,12 @@ def held_out_direct_reading(
 
 def _new_reader(task: DirectReaderTask, model: SplitModel) -> DirectReader:
     edge = model.edge_fingerprint.hex()
-    shapes = tensor_shapes(model)
     config = DirectReaderConfig(
-        shapes[0][0],
+        model.channels,
         edge,
         hidden_channels=task.hidden_channels,
         split=model.split,
-        pixels_per_sample=pixels_per_sample(shapes),
+        pixels_per_sample=model.pixels_per_sample,
     )
     if task.start is None:
         return DirectReader(config)
@@ -196,5 +195,5 @@ def _windows_of(model: SplitModel, pictures: Tensor, coding: SimulatedCoding | N
         if coding is not None:
             tensors = simulate_coding(tensors, coding).decoded
     assert isinstance(tensors, Tensor)  # noqa: S101  (`check_one_tensor` refused several)
-    arranged = on_grid(tensors, pixels_per_sample(tensor_shapes(model)))
+    arranged = on_grid(tensors, model.pixels_per_sample)
     return arranged[:, :, BORDER_ROWS:-BORDER_ROWS, BORDER_COLUMNS:-BORDER_COLUMNS]

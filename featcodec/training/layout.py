@@ -26,10 +26,9 @@ from featcodec.networks.features import Features
 from featcodec.networks.layouts import save_layout
 from featcodec.packing.layout import Layout, LayoutConfig
 from featcodec.packing.tiling import TileGrid
-from featcodec.privacy.crossing import check_one_tensor
 from featcodec.split_model import SplitModel
 from featcodec.training.losses.distillation import BackEndOutput, prediction_matching, run_back_end
-from featcodec.training.setup import tensor_of
+from featcodec.training.setup import check_one_tensor, tensor_of
 
 GRAY = 72 / 255
 """Position of a channel's median in the clip range. Most channels have a long tail above the median. For channels with

@@ -1,4 +1,4 @@
-"""The loop that all stages share: devices, optimizers, schedule, logs, checkpoints and resuming.
+"""The loop that all stages share: steps, logs, checkpoints and resuming.
 
 A stage is a plain loop over `Loop.steps`. The randomness of a step (batch, augmentation, noise) depends on (seed, step)
 alone. So a run resumes bit for bit from the weights, the optimizer and the number of the step.
@@ -6,72 +6,30 @@ alone. So a run resumes bit for bit from the weights, the optimizer and the numb
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
 
 from featcodec.errors import InputError, TrainingError
-from featcodec.system.ranks import TIMEOUT, all_have, check_met, devices_and_machines, launched
-from featcodec.training.log import TrainingLog
-from featcodec.training.state import Progress, load_state, read_settings, save_state
+from featcodec.system.ranks import all_have
+from featcodec.training.log import TRAINING_TABLE, TrainingLog
+from featcodec.training.loop_options import (
+    LoopOptions,
+    check_free,
+    identity_of,
+    launch_fabric,
+    optimizer_for,
+    rise,
+    rise_and_fall,
+)
+from featcodec.training.state import STATE_FILE, Progress, load_state, read_settings, save_state
 
-STATE_FILE = "state.safetensors"
-_CHECKPOINTS = "last-*.safetensors"
 M = TypeVar("M", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class LoopOptions:
-    """Settings of a run that every stage has.
-
-    Attributes:
-        output: folder for checkpoints and logs.
-        steps: number of updates of each trained network.
-        batch_size: images per step and device.
-        learning_rate: peak learning rate. The rate rises linearly over `warmup_steps`, then falls as a cosine to a
-            hundredth of the peak.
-        optimizer: "adamw" or "sgd" (momentum 0.937, as in YOLOv5).
-        weight_decay: weight decay of the optimizer.
-        warmup_steps: see `learning_rate`.
-        gradient_norm: gradients are clipped to this norm.
-        seed: seed of everything random.
-        save_every: steps between checkpoints.
-        evaluate_every: steps between evaluations on the held-out images.
-        log_every: steps between rows of the log.
-        resume: go on from the state in the folder.
-        accelerator, devices, precision: as lightning-fabric names them ("auto", 1, "32-true"). Under torchrun, which
-            starts a process for each device, leave `devices` at 1.
-        report: called with (step, values) whenever a row is logged.
-    """
-
-    output: Path
-    steps: int
-    batch_size: int = 16
-    learning_rate: float = 1e-3
-    optimizer: str = "adamw"
-    weight_decay: float = 0.0
-    warmup_steps: int = 100
-    gradient_norm: float = 10.0
-    seed: int = 0
-    save_every: int = 200
-    evaluate_every: int = 500
-    log_every: int = 20
-    resume: bool = False
-    accelerator: str = "auto"
-    devices: int = 1
-    precision: str = "32-true"
-    report: Callable[[int, Mapping[str, float]], None] = field(default=lambda step, values: None, compare=False)
 
 
 class Loop:
@@ -88,30 +46,10 @@ class Loop:
 
     def __init__(self, options: LoopOptions, settings: Mapping[str, Any]) -> None:
         self.options = options
-        self.settings = {**settings, **_identity(options)}
+        self.settings = {**settings, **identity_of(options)}
         self._state_path = options.output / STATE_FILE
-        if self._state_path.exists() and not options.resume:
-            raise InputError(f"{options.output}: holds a training run; go on with `resume`, or give another folder")
-        if not options.resume and (older := next(options.output.glob(_CHECKPOINTS), None)):
-            raise InputError(f"{older}: would be replaced; move it away, or give another folder")
-        devices, machines = devices_and_machines(options.devices)
-        check_met(devices * machines)
-        try:
-            self.fabric = Fabric(
-                accelerator=options.accelerator,
-                strategy=DDPStrategy(timeout=TIMEOUT) if devices * machines > 1 else "auto",
-                devices=devices,
-                num_nodes=machines,
-                precision=options.precision,  # type: ignore[arg-type]
-                # Else fabric takes a job of SLURM for one that srun has started a rank for each device of.
-                plugins=[TorchElasticEnvironment() if launched() else LightningEnvironment()],
-            )
-            self.fabric.launch()
-            if options.precision == "16-mixed" and self.fabric.device.type == "cpu":
-                raise ValueError("16-mixed needs a GPU; bf16-mixed runs on CPUs")
-        except (ImportError, RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(f"cannot train here ({reason}); change `accelerator`, `devices` or `precision`") from None
+        check_free(options)
+        self.fabric = launch_fabric(options)
         self._modules: dict[str, nn.Module] = {}
         self._kept: dict[str, nn.Module] = {}
         self._wrapped: dict[str, Any] = {}
@@ -152,11 +90,14 @@ class Loop:
 
         Returns:
             the module to call instead of `module`, on the device and in training mode.
+
+        Raises:
+            InputError: the optimizer is not known, or does not take the learning rate or the weight decay.
         """
         module.train().requires_grad_(True)
         rate = self.options.learning_rate if learning_rate is None else learning_rate
         try:
-            optimizer = _optimizer(module, self.options, rate, decays)
+            optimizer = optimizer_for(module, self.options, rate, decays)
         except ValueError as error:
             raise InputError(f"cannot train the {name} ({error}); give another number") from None
         wrapped, wrapped_optimizer = self.fabric.setup(module, optimizer)
@@ -214,6 +155,7 @@ class Loop:
                 is_last = done == self.options.steps
                 if evaluate is not None and (done % self.options.evaluate_every == 0 or is_last):
                     metrics = self._evaluate(done, evaluate)
+                    self._save_if_best(metrics)
                 if done % self.options.save_every == 0 or is_last:
                     self._save(done, metrics)
         # Wait, so that no process reports files that another process is still writing.
@@ -251,11 +193,7 @@ class Loop:
             return
         numbers = {name: total / count for name, (total, count) in self._pending.items()}
         self._pending = {}
-        numbers["learning rate"] = self.options.learning_rate * self._factor(step)
-        assert self._log is not None  # noqa: S101  (steps() made it)
-        self._log.row(done, numbers)
-        if self.fabric.is_global_zero:
-            self.options.report(done, numbers)
+        self._report(done, {**numbers, "learning rate": self.options.learning_rate * rise_and_fall(self.options, step)})
 
     def show(self, step: int, name: str, pictures: Tensor) -> None:
         """Add pictures to TensorBoard: (B, 3, H, W) RGB in [0, 1]."""
@@ -269,37 +207,51 @@ class Loop:
             metrics = dict(evaluate())
         for module in self._modules.values():
             module.train()
+        self._report(done, {f"held-out {name}": value for name, value in metrics.items()}, table="held-out.csv")
+        return metrics
+
+    def _report(self, done: int, numbers: Mapping[str, float], table: str = TRAINING_TABLE) -> None:
         assert self._log is not None  # noqa: S101  (steps() made it)
-        self._log.row(done, {f"held-out {name}": value for name, value in metrics.items()}, table="held-out.csv")
+        self._log.row(done, numbers, table)
         if self.fabric.is_global_zero:
-            self.options.report(done, {f"held-out {name}": value for name, value in metrics.items()})
+            self.options.report(done, numbers)
+
+    def _save_if_best(self, metrics: Mapping[str, float]) -> None:
         if math.isfinite(metrics["loss"]) and (self._best is None or metrics["loss"] < self._best):
             self._best = metrics["loss"]
             if self.fabric.is_global_zero:
                 self._save_models("best", metrics)
-        return metrics
 
     def _save(self, done: int, metrics: Mapping[str, float]) -> None:
-        modules = {**self._modules, **self._kept}
-        for name, module in modules.items():
+        self._check_finite()
+        if self.fabric.is_global_zero:
+            self._save_models("last", metrics)
+            scaling = self._scaler.state_dict() if self._scaler is not None else {}
+            progress = Progress(done, self.settings, self._best, self._pending, scaling)
+            save_state(self._state_path, progress, {**self._modules, **self._kept}, self._optimizers)
+
+    def _check_finite(self) -> None:
+        for name, module in {**self._modules, **self._kept}.items():
             if not all(torch.isfinite(tensor).all() for tensor in module.state_dict().values()):
                 raise TrainingError(
                     f"{self.options.output}: weights of the {name} are no longer finite; the last checkpoint is kept: "
                     "train again with a lower learning rate"
                 )
-        if self.fabric.is_global_zero:
-            self._save_models("last", metrics)
-            scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-            scaling = scaler.state_dict() if scaler is not None else {}
-            progress = Progress(done, self.settings, self._best, self._pending, scaling)
-            save_state(self._state_path, progress, modules, self._optimizers)
 
     def _restore(self) -> int:
         if not self.options.resume:
             return 0
         if not self._state_path.exists():
             return 0  # the run stopped before its first checkpoint
-        # Compare the settings first: for networks of other sizes, only torch would complain.
+        self._check_settings()  # first: for networks of other sizes, only torch would complain
+        progress = load_state(self._state_path, {**self._modules, **self._kept}, self._optimizers)
+        if self._scaler is not None and progress.scaler:
+            self._scaler.load_state_dict(dict(progress.scaler))
+        self._best = progress.best
+        self._pending = dict(progress.pending)
+        return progress.step
+
+    def _check_settings(self) -> None:
         settings = read_settings(self._state_path)
         for key in sorted(set(settings) | set(self.settings)):
             before, now = settings.get(key), _as_json(self.settings.get(key))
@@ -308,52 +260,21 @@ class Loop:
                     f"{self._state_path}: was made with {key} {before!r}, not {now!r}; resume with the same settings, "
                     "or train into another folder"
                 )
-        progress = load_state(self._state_path, {**self._modules, **self._kept}, self._optimizers)
-        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        if scaler is not None and progress.scaler:
-            scaler.load_state_dict(dict(progress.scaler))
-        self._best = progress.best
-        self._pending = dict(progress.pending)
-        return progress.step
+
+    @property
+    def _scaler(self) -> Any:
+        """What scales gradients in 16-bit precision, or None."""
+        return getattr(self.fabric.strategy.precision, "scaler", None)
 
     def _schedule(self, step: int) -> None:
         for name, optimizer in self._optimizers.items():
-            factor = self._rise(step) if name in self._constant else self._factor(step)
+            factor = (rise if name in self._constant else rise_and_fall)(self.options, step)
             for group in optimizer.param_groups:
                 group["lr"] = self._learning_rates[name] * factor
 
-    def _rise(self, step: int) -> float:
-        return min(1.0, (step + 1) / max(1, self.options.warmup_steps))
-
-    def _factor(self, step: int) -> float:
-        return self._rise(step) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * step / self.options.steps)))
-
-
-def _identity(options: LoopOptions) -> dict[str, Any]:
-    names = ("steps", "batch_size", "learning_rate", "optimizer", "weight_decay", "warmup_steps", "gradient_norm")
-    devices = math.prod(devices_and_machines(options.devices))
-    values = {name: getattr(options, name) for name in (*names, "seed")}
-    return {**values, "devices": devices, "precision": options.precision}
-
 
 def _as_json(value: Any) -> Any:
-    import json  # noqa: PLC0415
-
     return json.loads(json.dumps(value))
-
-
-def _optimizer(
-    module: nn.Module, options: LoopOptions, learning_rate: float, decays: Callable[[Tensor], bool]
-) -> Optimizer:
-    decayed = [parameter for parameter in module.parameters() if decays(parameter)]
-    others = [parameter for parameter in module.parameters() if not decays(parameter)]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    if options.optimizer == "adamw":
-        return AdamW(groups, learning_rate, weight_decay=options.weight_decay)
-    if options.optimizer == "sgd":
-        return SGD(groups, learning_rate, momentum=0.937, weight_decay=options.weight_decay)
-    raise InputError(f"optimizer {options.optimizer!r} is not known; use adamw or sgd")
 
 
 def _mix(seed: int, step: int, rank: int) -> int:

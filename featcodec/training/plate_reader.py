@@ -28,7 +28,8 @@ from featcodec.privacy.private_details import read_private_details
 from featcodec.privacy.readers import Pixels
 from featcodec.privacy.text_head import PLATE_FORMAT, TextReader
 from featcodec.training.data.plate_crops import PlateCrops, read_plate_crops, training_batches
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import mean_of
 
 PLATE_READER_FILE = "plate-reader.safetensors"

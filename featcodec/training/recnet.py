@@ -16,9 +16,7 @@ from torch import Tensor, nn
 
 from featcodec.errors import WeightsError
 from featcodec.networks.features import Features, features_of_levels, levels_of
-from featcodec.networks.fusion import Level, levels_of_shapes
 from featcodec.privacy.attackers import AttackerNet, bind, load_attacker
-from featcodec.privacy.crossing import feature_shapes, pixels_per_sample, tensor_shapes
 from featcodec.privacy.image_quality import edge_psnr, mean_decibel, one_colour, psnr, shows_nothing
 from featcodec.privacy.mirror import mirrored_stages, paper_repeats
 from featcodec.privacy.recnet import RecNet, RecNetConfig, save_recnet
@@ -31,7 +29,8 @@ from featcodec.privacy.strong_recnet import (
 )
 from featcodec.split_model import SplitModel
 from featcodec.training.data.batches import letterboxed_batches
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.reconstruction import EDGE_WEIGHT, reconstruction_loss, structural_similarity
 from featcodec.training.setup import (
     TrainingData,
@@ -207,7 +206,7 @@ def new_recnet(model: SplitModel) -> RecNet:
         FeatcodecError: the front-end has a layer that cannot be mirrored.
     """
     config = None if model.bottleneck is None else model.bottleneck.config
-    levels = levels_of_shapes(feature_shapes(model.detector))
+    levels = model.detector.levels
     channels = sum(level.channels for level in levels)
     stages = mirrored_stages(model.detector)
     repeats = paper_repeats(channels, stages) if len(levels) == 1 else None
@@ -232,8 +231,7 @@ def new_recnet(model: SplitModel) -> RecNet:
 
 def new_strong_recnet(model: SplitModel, hidden_channels: int, blocks: int, *, normalized: bool = True) -> StrongRecNet:
     """A strong RecNet with random weights for the tensors of a model."""
-    shapes = tensor_shapes(model)
-    levels = levels_of_shapes(shapes)
+    levels = model.levels
     several = levels if len(levels) > 1 else ()
     return StrongRecNet(
         StrongRecNetConfig(
@@ -244,7 +242,7 @@ def new_strong_recnet(model: SplitModel, hidden_channels: int, blocks: int, *, n
             training={},
             normalized=normalized,
             split=model.split,
-            pixels_per_sample=pixels_per_sample(shapes),
+            pixels_per_sample=model.pixels_per_sample,
             level_channels=tuple(level.channels for level in several),
             level_scales=tuple(level.scale for level in several),
         )
@@ -296,7 +294,7 @@ def notes_on_attack(recnet: Path, data: TrainingData) -> list[str]:
     if not shows_nothing(metrics["PSNR"], floor):
         return []
     return [
-        f"the attack failed: on the held-out images, {metrics['PSNR']:.2f} dB is hardly more than the {floor:.2f} dB "
+        f"the attack failed: on the held-out images, {metrics['PSNR']:.2f} dB is not clearly above the {floor:.2f} dB "
         "of pictures of one colour. This does not show that the tensor is private: train longer, or with another "
         "learning rate or seed"
     ]
@@ -314,7 +312,7 @@ def recnet_for(path: Path, model: SplitModel) -> AttackerNet:
     """
     recnet = load_attacker(path)
     if isinstance(recnet, StrongRecNet):
-        channels, needed = str(recnet.config.channels), str(sum(level.channels for level in _tensors(model)))
+        channels, needed = str(recnet.config.channels), str(sum(level.channels for level in model.levels))
     else:
         channels, needed = (
             str((each.feature_channels, each.channels)) for each in (recnet.config, new_recnet(model).config)
@@ -323,13 +321,7 @@ def recnet_for(path: Path, model: SplitModel) -> AttackerNet:
         raise WeightsError(
             f"{path}: made for (feature, tensor) channels {channels}, not {needed}; train a RecNet for this model"
         )
-    pixels = pixels_per_sample(tensor_shapes(model))
-    if (recnet.config.inputs, recnet.config.pixels_per_sample) != (_tensors(model), pixels):
+    if (recnet.config.inputs, recnet.config.pixels_per_sample) != (model.levels, model.pixels_per_sample):
         raise WeightsError(f"{path}: made for tensors of other sizes; train a RecNet for this model")
     bind(recnet, model)
     return recnet
-
-
-def _tensors(model: SplitModel) -> tuple[Level, ...]:
-    """Channels and scale of each tensor that crosses the wire."""
-    return levels_of_shapes(tensor_shapes(model))

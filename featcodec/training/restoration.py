@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from featcodec.errors import InputError, WeightsError
-from featcodec.fingerprints import joined_fingerprint
-from featcodec.networks.layouts import choose_layout
+from featcodec.networks.layouts import choose_layout, stream_fingerprint
 from featcodec.networks.restoration import (
     Restoration,
     RestorationConfig,
@@ -25,13 +24,13 @@ from featcodec.networks.restoration import (
     load_restoration,
     save_restoration,
 )
-from featcodec.privacy.crossing import check_one_tensor
 from featcodec.split_model import SplitModel
 from featcodec.training.coded_batches import CodedBatch, Wire, coder_for
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import Objective, ObjectiveWeights
 from featcodec.training.real_coding import QpRange
-from featcodec.training.setup import TrainingData, check_asked, frozen_model
+from featcodec.training.setup import TrainingData, check_asked, check_one_tensor, frozen_model
 from featcodec.video import EncoderSettings, choose_profile
 from featcodec.video.profiles import Profile
 
@@ -92,7 +91,7 @@ def train_restoration(task: RestorationTask, data: TrainingData, options: LoopOp
     model = frozen_model(task.detector, task.bottleneck, task.split)
     check_one_tensor(model, "a restoration")
     layout = choose_layout(task.layout, model.fingerprint, model.channels, model.split)
-    stream = joined_fingerprint(model.fingerprint, None if layout is None else layout.fingerprint()).hex()
+    stream = stream_fingerprint(model.fingerprint, layout).hex()
     encoder = task.profile.settings(bottleneck=model.bottleneck is not None)
     loop = Loop(options, {"stage": "restoration", "data": data.describe(), **_describe(task, stream, encoder)})
     torch.manual_seed(options.seed)

@@ -57,6 +57,24 @@ def frozen_model(detector: str | Path, bottleneck: str | Path | None, split: int
     return SplitModel.load(detector, bottleneck, split=split, device="cpu", half=False)
 
 
+def check_one_tensor(model: SplitModel, what: str) -> None:
+    """Make sure that one tensor crosses the wire.
+
+    Args:
+        model: the networks around the wire.
+        what: what needs it, in words.
+
+    Raises:
+        InputError: several cross.
+    """
+    count = len(model.levels)
+    if count > 1:
+        raise InputError(
+            f"{what} is for one tensor, but {count} cross behind layer {model.split}; give a `bottleneck`, which "
+            "fuses them"
+        )
+
+
 def check_asked(start: Path, *values: tuple[str, Any, Any]) -> None:
     """Make sure that the checkpoint a run goes on from has the values that were asked for.
 

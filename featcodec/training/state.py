@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from featcodec.errors import WeightsError
 from featcodec.networks.checkpoints import load_checkpoint, refusing, save_checkpoint
 
+STATE_FILE = "state.safetensors"
 KIND = "training state"
 
 

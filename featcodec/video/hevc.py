@@ -9,6 +9,7 @@ looks at no other picture, so the bytes do not depend on what an encoder coded b
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import zlib
@@ -46,9 +47,8 @@ _QP_SCALE = 118
 _OPENING = threading.Lock()
 """x265 fills its tables of functions when it is first opened, and two threads must not do this at a time."""
 _LEVEL_4_SAMPLES = 2_228_224
-_LEVEL_4_SIDE = 4222
-_LEAST_CTU = 32
-"""Levels of HEVC above 4.1 are for larger pictures, and need larger coding tree blocks than the profiles (A.4)."""
+"""H.265, table A.8: levels up to 4.1 have pictures of at most so many samples, and no side over the root of 8 times it.
+Above, the largest blocks have at least 32x32 samples (clause A.4.1), and x265 refuses less."""
 _BLOCK = 16
 _KEPT_SAMPLES = 4 << 20
 _MOST_KEPT = 12
@@ -148,9 +148,7 @@ class HevcCodec:
         context.time_base, context.framerate = Fraction(1), Fraction(1)
         context.thread_count = 1
         if self.hardware is None:
-            options = {**self.settings.options(qp), "qp": str(qp)}
-            if _is_above_level_4(height, width) and "ctu" not in self.settings.parameters:
-                options["ctu"] = str(max(_LEAST_CTU, int(options.get("ctu", _LEAST_CTU))))
+            options = {**_allowed(self.settings.options(qp), height, width), "qp": str(qp)}
             context.pix_fmt = "gray"
             context.options = {
                 "preset": self.settings.preset,
@@ -176,10 +174,11 @@ class HevcCodec:
         return av.VideoFrame.from_ndarray(np.concatenate([samples, chroma]), "nv12")
 
 
-def _is_above_level_4(height: int, width: int) -> bool:
-    """Whether a picture, in whole blocks as x265 codes it, is too large for the levels up to 4.1."""
-    high, wide = -(-height // _BLOCK) * _BLOCK, -(-width // _BLOCK) * _BLOCK
-    return high * wide > _LEVEL_4_SAMPLES or max(high, wide) > _LEVEL_4_SIDE
+def _allowed(options: Mapping[str, str], height: int, width: int) -> dict[str, str]:
+    """Options of x265 that the level of such a picture allows: the largest blocks of a large one have 32x32."""
+    high, wide = (-(-side // _BLOCK) * _BLOCK for side in (height, width))  # x265 codes whole blocks
+    is_large = high * wide > _LEVEL_4_SAMPLES or max(high, wide) > math.isqrt(8 * _LEVEL_4_SAMPLES)
+    return {**options, "ctu": "32"} if is_large and options.get("ctu") == "16" else dict(options)
 
 
 class _Encoder:

@@ -748,14 +748,14 @@ def test_signals_are_heeded_unless_the_caller_has_them_ignored(run: Any, name: s
 
 def test_defaults_are_those_of_the_library() -> None:
     """The command line repeats them, because it must not import torch for --help."""
-    from featcodec.cli import decode, encode
+    from featcodec.cli import decode, edge_options, encode
     from featcodec.cluster.encode import DEFAULT_BATCH as CLUSTER_BATCH
     from featcodec.codec import DEFAULT_IMAGE_SIZE, DEFAULT_QP
     from featcodec.detections import BoxFilter
     from featcodec.pipeline import DEFAULT_BATCH
 
     encoding = {parameter.name: parameter for parameter in encode.command.params}
-    assert (encoding["qp"].default, encoding["image_size"].default) == (DEFAULT_QP, DEFAULT_IMAGE_SIZE)
+    assert (edge_options.DEFAULT_QP, encoding["image_size"].default) == (DEFAULT_QP, DEFAULT_IMAGE_SIZE)
     batch = encoding["batch"]
     assert isinstance(batch, click.Option)
     assert f"[default: {DEFAULT_BATCH}, or {CLUSTER_BATCH} on a cluster]" in str(batch.help)

@@ -120,7 +120,7 @@ def test_defaults_are_those_of_the_library() -> None:
     from featcodec.training.bottleneck import BottleneckTask
     from featcodec.training.data.samples import Augmentation
     from featcodec.training.decoder import DecoderTask
-    from featcodec.training.loop import LoopOptions
+    from featcodec.training.loop_options import LoopOptions
     from featcodec.training.losses.objective import ObjectiveWeights
     from featcodec.training.losses.privacy import PrivacyTerm
     from featcodec.training.partners import StrongPartners

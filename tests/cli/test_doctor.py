@@ -53,6 +53,8 @@ def test_a_broken_encoder_is_broken_and_a_missing_official_one_only_missing(
     assert broken_encoder in checks["codec ffmpeg"]["detail"]
     assert checks["codec vvenc"]["status"] == "missing"
     assert [topic for topic, check in checks.items() if check["status"] == "broken"] == ["codec ffmpeg"]
+    assert "or use --video-codec ffmpeg" in checks["codec vvenc"]["detail"]
+    assert "leave out --hardware" in checks["codec hevc, nvenc"]["detail"]
 
 
 def test_an_encoder_whose_picture_comes_back_wrong_is_broken(monkeypatch: pytest.MonkeyPatch) -> None:

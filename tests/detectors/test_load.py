@@ -147,3 +147,8 @@ def test_another_head_is_refused(tmp_path: Path) -> None:
     model.model[24].f, model.model[24].i = [17, 20, 23], 24
     with pytest.raises(WeightsError, match="last layer is Sequential, not its only Detect"):
         load(save_yolov5(tmp_path / "a.pt", model))
+
+
+def test_another_number_of_class_names_is_said(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="3 classes, but 2 class names"):
+        load(save_yolov5(tmp_path / "a.pt", make_yolov5(["cat", "dog"])))

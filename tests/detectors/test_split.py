@@ -8,7 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from featcodec.detectors import SplitDetector, load_detector
+from featcodec.detectors import SplitDetector, configuration_of, load_detector
+from featcodec.detectors.configuration import read_configuration
+from featcodec.detectors.families import build_layers_of
+from featcodec.detectors.layers import PICTURE
+from featcodec.detectors.measure import LayerShape
 from featcodec.errors import InputError
 
 # Channels and stride of the tensor that crosses behind each layer.
@@ -134,3 +138,36 @@ def test_only_boxes_that_cannot_count_are_left_out(kind: str, conf: float, reque
     assert torch.equal(everything[0][:, counts], some[0][:, kept])
     assert counts.sum() <= some.shape[2] <= everything.shape[2]
     assert conf < 0.9 or some.shape[2] < everything.shape[2]
+
+
+def test_what_crosses_is_known_without_a_run(detector: SplitDetector) -> None:
+    channels, stride = detector.feature_shapes(64, 64)[0][0], 8
+    assert (detector.levels, detector.pixels_per_sample) == (((channels, 0),), stride)
+    assert detector.shapes[PICTURE] == LayerShape(3, 1)
+    assert detector.shapes[detector.crossing[0]] == LayerShape(channels, stride)
+    assert max(detector.shapes) == detector.split
+
+
+def test_levels_that_cross_behind_a_late_layer() -> None:
+    with torch.device("meta"):
+        layers = build_layers_of(configuration_of("yolo11n"))
+        detector = SplitDetector(layers, ["cat"], bytes(8), 10)
+    assert (detector.crossing, detector.levels) == ((4, 6, 10), ((128, 0), (128, 1), (256, 2)))
+    assert [(shape[0], 64 // shape[1]) for shape in detector.feature_shapes(64, 64)] == [(128, 8), (128, 16), (256, 32)]
+
+
+def test_what_hands_on_several_tensors_is_not_a_split() -> None:
+    """A file may have such a layer (YOLOv9's first has this kind); then the tensors in it cross, and not one."""
+    rows = [
+        [-1, 1, "Conv", [64, 3, 2]],
+        [-1, 1, "CBLinear", [[16]]],
+        [-1, 1, "nn.Identity", []],
+        [[2, 0], 1, "CBFuse", [[0]]],
+        [-1, 1, "Conv", [64, 3, 2]],
+    ]
+    content = {**configuration_of("yolo11n").mapping(), "backbone": rows, "head": [[[4], 1, "Detect", ["nc"]]]}
+    detector = SplitDetector(build_layers_of(read_configuration(content)), ["cat"], bytes(8))
+    assert [split.layer for split in detector.splits()] == [0, 3, 4]
+    assert sorted(detector.shapes) == [PICTURE, 0, 3, 4]
+    with pytest.raises(InputError, match=r"cannot split behind layer 2: .* choose one of 0, 3\.\.4"):
+        detector.at(2)

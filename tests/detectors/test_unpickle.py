@@ -347,4 +347,4 @@ def test_a_file_that_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(archive, "MAX_CHECKPOINT_BYTES", 1 << 20)
     with (tmp_path / "a.pt").open("wb") as file:
         file.truncate((1 << 20) + 1)
-    assert "over 1 MiB, larger than any YOLOv5" in refusal(tmp_path / "a.pt")
+    assert "over 1 MiB, larger than any detector" in refusal(tmp_path / "a.pt")

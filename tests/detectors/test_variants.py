@@ -175,7 +175,7 @@ def of_ultralytics(name: str) -> Callable[[], Any]:
 
 
 OTHERS: dict[str, tuple[Callable[[], Any], str]] = {
-    "yolov6": (of_ultralytics("yolov6n.yaml"), "repeats of Conv 6 is not a whole number from 1 to 1"),
+    "yolov6": (of_ultralytics("yolov6n.yaml"), "layer 11 is 'nn.ConvTranspose2d', which is not a layer of"),
     "tiny": (of_ultralytics("yolov3-tiny.yaml"), "layer 1 is 'nn.MaxPool2d', which is not a layer of"),
     "rotated": (of_ultralytics("yolo11n-obb.yaml"), "holds 'ultralytics.nn.tasks.OBBModel', which is not"),
     "classify": (of_ultralytics("yolov8n-cls.yaml"), "holds 'ultralytics.nn.tasks.ClassificationModel', which is not"),
@@ -217,13 +217,16 @@ def write_legacy(path: Path) -> None:
 
 
 FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
-    "torchscript": (write_torchscript, "it is a TorchScript program; use the checkpoint that it was exported from"),
+    "torchscript": (write_torchscript, "it is a TorchScript program); use the checkpoint that it was exported from"),
     "before 1.6": (write_legacy, "of PyTorch before 1.6; load it with PyTorch and save it again"),
     "tar": (lambda path: path.write_bytes(bytes(257) + b"ustar" + bytes(9999)), "of PyTorch before 1.6"),
     "safetensors": (lambda path: save_file({"a": torch.zeros(1)}, path), "it is a safetensors file"),
     "web page": (lambda path: path.write_bytes(b"<!DOCTYPE html><html>404</html>"), "it is a web page"),
     "git lfs": (lambda path: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "Git LFS"),
-    "onnx": (lambda path: path.write_bytes(b"\x08\x09\x12\x07pytorch" + bytes(999)), "not a PyTorch checkpoint"),
+    "onnx": (
+        lambda path: path.write_bytes(b"\x08\x09\x12\x07pytorch" + bytes(999)),
+        "it is an ONNX file); use the",
+    ),
     "empty": (lambda path: path.write_bytes(b""), "not a PyTorch checkpoint"),
 }
 
@@ -233,4 +236,23 @@ FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
 def test_another_file_is_refused_by_the_reason(tmp_path: Path, name: str) -> None:
     write, reason = FILES[name]
     write(tmp_path / "a.pt")
-    assert reason in refusal(tmp_path / "a.pt")
+    message = refusal(tmp_path / "a.pt")
+    assert reason in message
+    assert message.count(";") == 1  # one remedy
+
+
+@pytest.mark.parametrize("suffix", [".engine", ".tflite", ".mlmodel"])
+def test_an_export_is_refused_by_its_ending(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"yolo11n{suffix}"
+    path.write_bytes(b"\x00\x01\x02\x03" * 999)
+    message = refusal(path)
+    assert f"not a PyTorch checkpoint (its ending is {suffix}); use the checkpoint that it was exported from" in message
+
+
+def test_a_compressed_archive_has_one_remedy(tmp_path: Path, tiny_yolov5: Path) -> None:
+    path = tmp_path / "a.pt"
+    with zipfile.ZipFile(tiny_yolov5) as source, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target:
+        for entry in source.infolist():
+            target.writestr(entry.filename, source.read(entry))
+    message = refusal(path)
+    assert message.endswith("(it is compressed, which PyTorch never does); load it with PyTorch and save it again")

@@ -30,6 +30,23 @@ def test_rows_become_curves_bottlenecks_first(path: Path) -> None:
     assert latent.variants == ()
 
 
+def test_standards_and_splits_are_not_mixed_under_one_name(tmp_path: Path) -> None:
+    path = tmp_path / "points.csv"
+    for name in ("compact", "latent"):
+        append_curve(path, name, split="4")
+        append_curve(path, name, split="4", codec="hevc", preset="superfast")
+    append_curve(path, "latent", split="10")
+    append(path, method="uncoded", bpp="23", ap50="60", split="10")
+    study = read_study([path], "ap50")
+    assert [series.label for series in study.series] == [
+        *("compact", "compact, HEVC", "latent", "latent, HEVC", "latent, split 10")
+    ]
+    for series in study.series:
+        assert {point.row["codec"] for point in series.curve.points} == {"hevc" if "HEVC" in series.label else "ffmpeg"}
+        assert series.variants == ()
+    assert [label_of(row) for row in study.uncompressed] == ["latent, split 10"]
+
+
 def test_rows_are_numbered_over_all_files(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.csv"
     append_curve(other, "input-vvc", (("42", "0.1", "30"),))

@@ -24,7 +24,6 @@ from featcodec.export import folder as folder_module
 from featcodec.export.folder import FLOAT32, Trial, export_codec, make_cloud, make_edge, model_file_of
 from featcodec.export.verification import run_cloud
 from featcodec.networks.bottleneck import Bottleneck, BottleneckConfig, save_bottleneck
-from featcodec.networks.fusion import levels_of_shapes
 from featcodec.split_model import SplitModel
 
 
@@ -85,7 +84,7 @@ def test_several_tensors(split: int, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_bottleneck_that_fuses_levels(tmp_path: Path) -> None:
     model = SplitModel.load("scenes11", "none", split=10, device="cpu")
-    levels = levels_of_shapes(model.detector.feature_shapes(64, 64))
+    levels = model.detector.levels
     torch.manual_seed(0)
     config = BottleneckConfig(
         feature_channels=sum(level.channels for level in levels),

@@ -15,7 +15,7 @@ from refusals import refusal_of
 from safetensors.torch import save_file
 from torch import Tensor
 
-from featcodec.errors import InputError, WeightsError
+from featcodec.errors import WeightsError
 from featcodec.networks.bottleneck import (
     Bottleneck,
     BottleneckConfig,
@@ -24,7 +24,7 @@ from featcodec.networks.bottleneck import (
     with_decoder,
 )
 from featcodec.networks.features import levels_of
-from featcodec.networks.fusion import Level, at_finest, default_sizes, levels_of_shapes
+from featcodec.networks.fusion import Level, at_finest, default_sizes
 
 SMALL = BottleneckConfig(
     feature_channels=19,
@@ -248,14 +248,6 @@ def test_all_of_a_larger_decoder_learns() -> None:
 
 
 # Levels and sizes
-
-
-def test_levels_of_shapes() -> None:
-    shapes = ((64, 8, 16), (128, 4, 8), (128, 4, 8), (256, 1, 2))
-    assert levels_of_shapes(shapes) == (Level(64, 0), Level(128, 1), Level(128, 1), Level(256, 3))
-    for strange in ((8, 3, 6), (8, 4, 16), (8, 16, 32), (8, 0, 0)):
-        with pytest.raises(InputError, match="divided by a power of two; give another `split`"):
-            levels_of_shapes((shapes[0], strange))
 
 
 def test_default_sizes() -> None:

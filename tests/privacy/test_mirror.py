@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import featcodec.detectors.ultralytics_quiet  # noqa: F401  (before ultralytics)
-from featcodec.detectors import load_detector
+from featcodec.detectors import SplitDetector, load_detector
+from featcodec.detectors.layers import Layer
 from featcodec.errors import FeatcodecError
 from featcodec.privacy.mirror import check_stages, mirrored_stages, paper_repeats, paper_stages
 
+Graph = list[tuple[nn.Module, tuple[int, ...]]]
 
-def detector_of(layers: Sequence[tuple[nn.Module, tuple[int, ...]]], split: int) -> Any:
-    """What `mirrored_stages` looks at."""
-    modules, sources = zip(*layers, strict=True)
-    for module in modules:
-        module.eval()
-    return SimpleNamespace(
-        layers=list(modules), sources=list(sources), split=split, device=torch.device("cpu"), dtype=torch.float32
-    )
+
+def detector_of(graph: Graph, split: int) -> SplitDetector:
+    """A detector of these layers, with a head that is never run."""
+    head = (nn.Identity(), (len(graph) - 1,))
+    return SplitDetector([Layer(*layer) for layer in (*graph, head)], ["cat"], bytes(8), split)
 
 
 @pytest.mark.parametrize("name", ["tiny_yolov5", "tiny_yolov5u"])
@@ -47,8 +44,8 @@ def test_earlier_splits_lack_the_later_layers(tiny_yolov5: Path) -> None:
         assert paper_repeats(16, whole[4 - split :]) is None
 
 
-def yolo11(split: int) -> Any:
-    """The graph of yolo11 up to layer 16, at a fraction of its width."""
+def yolo11(split: int, last: tuple[int, ...] = (18, 10)) -> SplitDetector:
+    """The graph of yolo11 up to layer 19, at a fraction of its width. `last` are the sources of layer 19."""
     from ultralytics.nn.modules import C2PSA, SPPF, C3k2, Concat, Conv
 
     return detector_of(
@@ -72,8 +69,7 @@ def yolo11(split: int) -> Any:
             (C3k2(80, 24, 1, False), (15,)),
             (Conv(24, 24, 3, 2), (16,)),
             (Concat(1), (17, 13)),
-            (Concat(1), (18, 10)),
-            (nn.Identity(), (16, 19)),
+            (Concat(1), last),
         ],
         split,
     )
@@ -98,43 +94,48 @@ def test_the_way_back_passes_the_neck_without_enlarging() -> None:
     """From the coarsest level, which is layer 10 as long as it crosses; a concatenation has no weights to undo."""
     for split in (11, 12, 13, 14, 15, 16):
         assert mirrored_stages(yolo11(split)) == BACKBONE
-    behind_the_last_use = yolo11(16)
-    behind_the_last_use.sources[19] = (18,)
+    behind_the_last_use = yolo11(16, last=(18, 17))
     assert mirrored_stages(behind_the_last_use)[:2] == (("c3", 160, 1), ("c3", 32, 3))
 
 
 def test_blocks_of_yolov9() -> None:
     from ultralytics.nn.modules import ADown, Conv, RepNCSPELAN4
 
-    graph = [
+    graph: Graph = [
         (Conv(3, 8, 3, 2), (-1,)),
         (RepNCSPELAN4(8, 16, 8, 4, 3), (0,)),
         (ADown(16, 24), (1,)),
-        (nn.Identity(), (2,)),
     ]
     assert mirrored_stages(detector_of(graph, 2)) == (("deconv", 16, 3), ("c3", 8, 3), ("deconv", 3, 3))
 
 
 def test_a_step_of_four_is_two_doublings() -> None:
-    graph = [(nn.Conv2d(3, 8, 4, 4), (-1,)), (nn.Identity(), (0,))]
+    graph: Graph = [(nn.Conv2d(3, 8, 4, 4), (-1,))]
     assert mirrored_stages(detector_of(graph, 0)) == (("deconv", 8, 3), ("deconv", 3, 3))
 
 
-class Pair(nn.Module):
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return x, x
+class Joined(nn.Module):
+    """Takes several tensors in one output, as no layer of ultralytics' detectors does."""
+
+    def forward(self, several: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        return torch.cat(several, 1)
+
+
+def halves_joined() -> Graph:
+    from ultralytics.nn.modules import CBLinear
+
+    return [(nn.Conv2d(3, 8, 2, 2), (-1,)), (CBLinear(8, [4, 4]), (0,)), (Joined(), (1,))]
+
+
+def enlarged() -> Graph:
+    return [(nn.Conv2d(3, 8, 4, 4), (-1,)), (nn.Conv2d(8, 8, 2, 2), (0,)), (nn.Upsample(scale_factor=2), (1,))]
 
 
 @pytest.mark.parametrize(
-    ("layer", "problem"),
-    [
-        (nn.Conv2d(3, 8, 3, 3), "makes sides 3.04762 times smaller, which is not a power of two"),
-        (nn.ConvTranspose2d(3, 8, 2, 2), "which enlarges"),
-        (Pair(), "which does not make one tensor"),
-    ],
-    ids=["thirds", "enlarges", "pair"],
+    ("graph", "problem"),
+    [(enlarged, "enlarges"), (halves_joined, "has no single tensor as input")],
+    ids=["enlarges", "several"],
 )
-def test_what_cannot_be_mirrored_is_refused(layer: nn.Module, problem: str) -> None:
-    with pytest.raises(FeatcodecError, match=r"cannot mirror layer 0, .*; train a strong RecNet") as refusal:
-        mirrored_stages(detector_of([(layer, (-1,)), (nn.Identity(), (0,))], 0))
-    assert problem in str(refusal.value)
+def test_what_cannot_be_mirrored_is_refused(graph: Callable[[], Graph], problem: str) -> None:
+    with pytest.raises(FeatcodecError, match=rf"cannot mirror layer 2, which {problem}; train a strong RecNet"):
+        mirrored_stages(detector_of(graph(), 2))

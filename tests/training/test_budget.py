@@ -9,7 +9,7 @@ import pytest
 
 from featcodec.errors import InputError
 from featcodec.training.budget import TRIAL_STEPS, within_minutes
-from featcodec.training.loop import LoopOptions
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.state import Progress, save_state
 
 

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from toy_training import StoppedError, results, rows, steps_done, stop_at, toy_data, toy_options
 
 import featcodec.training.detector as stage
-from featcodec.detectors import load_detector, read_detector
+from featcodec.detectors import configuration_of, load_detector, read_detector
+from featcodec.detectors.stored import FamilyConfig, build_detector, save_detector
 from featcodec.errors import InputError, TrainingError, WeightsError
 from featcodec.networks.bottleneck import load_bottleneck
 from featcodec.networks.checkpoints import load_checkpoint
@@ -283,6 +284,16 @@ def test_an_architecture_is_trained_resumed_and_started_from(tmp_path: Path, dat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_start_with_masks_is_refused(tmp_path: Path, data: TrainingData) -> None:
+    """Its masks would stay as they are, while the layers below them change."""
+    config = FamilyConfig(tuple(NAMES), configuration_of("yolo11n-seg").with_classes(len(NAMES)).mapping())
+    start = tmp_path / "seg.safetensors"
+    save_detector(start, config, nn.ModuleList(layer.module for layer in build_detector(config)))
+    with pytest.raises(InputError, match="a detector with masks is not trained here"):
+        train_detector(DetectorTask(tuple(NAMES), start=start), data, toy_options(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -290,6 +301,8 @@ def test_an_architecture_is_trained_resumed_and_started_from(tmp_path: Path, dat
         ({"architecture": "../yolo11n"}, "there is no architecture"),
         ({"architecture": "yolo11n-obb"}, "cannot be split"),
         ({"architecture": "yolo11n", "width_multiple": 0.5}, "has its own sizes"),
+        ({"architecture": "yolo11n-seg"}, "a detector with masks is not trained here"),
+        ({"architecture": "yolo26n-pose"}, "a detector with keypoints is not trained here"),
     ],
 )
 def test_architectures_that_are_none_are_refused(

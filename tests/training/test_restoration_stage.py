@@ -23,7 +23,7 @@ from featcodec.networks.restoration import load_restoration
 from featcodec.packing.quantize import LATENT_CLIP, UniformQuantizer
 from featcodec.split_model import SplitModel
 from featcodec.training import coded_batches
-from featcodec.training.loop import LoopOptions
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import ObjectiveWeights
 from featcodec.training.real_coding import (
     GROUPS,

@@ -44,7 +44,8 @@ from featcodec.training.attack import train_attack
 from featcodec.training.bottleneck import BottleneckTask, train_bottleneck
 from featcodec.training.data.samples import Augmentation
 from featcodec.training.decoder import DecoderTask, train_decoder
-from featcodec.training.loop import Loop, LoopOptions
+from featcodec.training.loop import Loop
+from featcodec.training.loop_options import LoopOptions
 from featcodec.training.losses.objective import CodingPath, Objective, ObjectiveWeights
 from featcodec.training.losses.privacy import PrivacyTerm
 from featcodec.training.losses.reconstruction import reconstruction_loss
@@ -403,7 +404,7 @@ def test_an_attack_that_failed_says_so(
         assert notes == []
     else:
         assert len(notes) == 1
-        assert f"{floor + gain:.2f} dB is hardly more than the {floor:.2f} dB of pictures of one colour" in notes[0]
+        assert f"{floor + gain:.2f} dB is not clearly above the {floor:.2f} dB of pictures of one colour" in notes[0]
     blind = dataclasses.replace(data, held_out=())
     assert recnet_stage.notes_on_attack(tmp_path / "recnet.safetensors", blind) == []
 

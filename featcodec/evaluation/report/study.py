@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from featcodec.bitstream import HEVC
 from featcodec.errors import InputError
 from featcodec.evaluation.curves import RATE, RateCurve, curve_of, meets, split_rows
 from featcodec.evaluation.points import IDENTITY, PARAMETERS, SCORES, Row, read_points
@@ -26,8 +27,9 @@ _NUMBERS = (
 _ACCURACIES = ("ap50", "ap", "ap75", "ap50_low", "ap50_high")
 _LARGEST = 1e15
 """Larger than any value that a sweep measures, and small enough to compute with."""
-_CODEC = ("method", "fingerprint", "restoration")
-"""The columns in which codecs differ. All other columns are settings."""
+_CODEC = ("method", "fingerprint", "restoration", "split")
+"""The columns in which codecs differ, beside the standard. All other columns are settings."""
+_USUAL_SPLIT = "4"
 _ORDER = {"bottleneck": 0, "latent": 1, "input-vvc": 2, "input-jpeg": 3}
 
 
@@ -36,8 +38,8 @@ class Series:
     """One codec.
 
     Attributes:
-        label: the name of the bottleneck, or else of the method, and whether the codec has a restoration. Each label is
-            used once.
+        label: the name of the bottleneck, or else of the method, and whether the codec has a restoration, codes HEVC,
+            or cuts the detector behind another layer than usual. Each label is used once.
         method: bottleneck, latent, input-vvc or input-jpeg.
         restored: whether the decoder used a restoration.
         curve: the curve with the usual settings. These are the settings with the most points; of several such settings,
@@ -98,7 +100,18 @@ def is_detector_alone(row: Row) -> bool:
 
 def label_of(row: Row) -> str:
     """Return the name of the codec of a row, for people."""
-    return f"{_codec_of(row)}, restored" if row["restoration"] else _codec_of(row)
+    is_direct = row["method"] in ("latent", UNCODED) and not row["bottleneck"]
+    parts = (
+        _codec_of(row),
+        f"split {row['split']}" if is_direct and row["split"] not in ("", _USUAL_SPLIT) else "",
+        HEVC.name if _is_hevc(row) else "",
+        "restored" if row["restoration"] else "",
+    )
+    return ", ".join(filter(None, parts))
+
+
+def _is_hevc(row: Row) -> bool:
+    return row["codec"] == "hevc"
 
 
 def _codec_of(row: Row) -> str:
@@ -198,12 +211,12 @@ def _check_one(rows: Sequence[Row], where: str, column: str, what: str, or_else:
 
 
 def _series(groups: Sequence[Sequence[Row]], metric: str) -> tuple[Series, ...]:
-    codecs: dict[tuple[str, ...], list[Sequence[Row]]] = {}
+    codecs: dict[tuple[tuple[str, ...], bool], list[Sequence[Row]]] = {}
     for group in groups:
-        codecs.setdefault(tuple(group[0][name] for name in _CODEC), []).append(group)
+        codecs.setdefault((tuple(group[0][name] for name in _CODEC), _is_hevc(group[0])), []).append(group)
     labels = [label_of(variants[0][0]) for variants in codecs.values()]
     series = []
-    for (method, fingerprint, restoration), variants in codecs.items():
+    for ((method, fingerprint, restoration, _), _), variants in codecs.items():
         label = label_of(variants[0][0])
         if labels.count(label) > 1:
             label = f"{label} {(restoration or fingerprint)[:8]}"
