@@ -1,7 +1,8 @@
 """What a server costs and how it bears too much: overhead, overload, and many minutes.
 
 python benchmarks/service.py overhead   # against FeatureCodec.decode in this process, in turns
-python benchmarks/service.py overload   # five times the frames that it can decode
+python benchmarks/service.py overload   # five times the frames that it can decode, by four cameras
+python benchmarks/service.py flood      # the same by new clients, one per request, beside a camera
 python benchmarks/service.py sustained --minutes 10
 
 Each starts `featcodec serve` as a process on this machine, with street scenes as streams. The clients run on the same
@@ -11,7 +12,6 @@ cores; so of overhead, the core-milliseconds of the server alone are shown besid
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import os
 import statistics
@@ -23,15 +23,11 @@ import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from websockets.asyncio.client import ClientConnection, connect
+from service_clients import BATCH, flooded, watch
 
-from featcodec.edge.messages import Answer, FrameMessage
-
-CAMERAS = 4
-BATCH = 4
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -89,81 +85,6 @@ def serving(detector: str, *options: str) -> Iterator[Server]:
             assert process.wait(60) == 0
 
 
-@dataclass
-class Seen:
-    """What cameras saw of a server."""
-
-    statuses: Counter[int] = field(default_factory=Counter)
-    latencies: list[float] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def rate(self) -> float:
-        """Frames per second that were detected."""
-        return self.statuses[200] / self.seconds
-
-    def percentile(self, share: float) -> float:
-        """Milliseconds below which this share of the detected frames were answered."""
-        ordered = sorted(self.latencies)
-        return 1000 * ordered[min(len(ordered) - 1, int(share * len(ordered)))]
-
-
-async def camera(url: str, name: str, streams: list[bytes], until: float, rate: float | None, seen: Seen) -> None:
-    """One camera. With a rate it sends so many frames per second; else it always has `BATCH` frames in work."""
-    sent: dict[int, float] = {}
-    room = asyncio.Semaphore(BATCH)
-
-    async def read(socket: ClientConnection) -> None:
-        async for text in socket:
-            answer = Answer.from_json(text)
-            assert answer.frame is not None
-            seen.statuses[answer.status] += 1
-            took = time.monotonic() - sent.pop(answer.frame)
-            if answer.status == 200:
-                seen.latencies.append(took)
-            room.release()
-
-    async with connect(f"ws{url.removeprefix('http')}/v1/stream?source={name}", compression=None) as socket:
-        reading = asyncio.create_task(read(socket))
-        number, due = 0, time.monotonic()
-        while time.monotonic() < until:
-            if rate is None:
-                await room.acquire()
-            else:
-                due += 1 / rate
-                await asyncio.sleep(max(0.0, due - time.monotonic()))
-            sent[number] = time.monotonic()
-            await socket.send(FrameMessage(number, 0, streams[number % len(streams)]).to_bytes())
-            number += 1
-        while sent:
-            await asyncio.sleep(0.01)
-        reading.cancel()
-
-
-def watch(server: Server, streams: list[bytes], seconds: float, rate: float | None = None) -> Seen:
-    """Let the cameras send for so many seconds.
-
-    Args:
-        server: where to.
-        streams: what they send.
-        seconds: how long.
-        rate: frames per second of all cameras together; None means as many as the server answers.
-    """
-    seen = Seen()
-
-    async def run() -> None:
-        each = None if rate is None else rate / CAMERAS
-        started = time.monotonic()
-        cameras = [
-            camera(server.url, f"c{n}", streams[n:] + streams[:n], started + seconds, each, seen) for n in range(4)
-        ]
-        await asyncio.gather(*cameras)
-        seen.seconds = time.monotonic() - started
-
-    asyncio.run(run())
-    return seen
-
-
 def make_streams(detector: str, video_codec: str, count: int = 16) -> list[bytes]:
     """Streams of street scenes."""
     from featcodec import FeatureCodec
@@ -204,11 +125,11 @@ def overhead(detector: str, streams: list[bytes], seconds: float, rounds: int) -
 
     ratios, costs = [], []
     with serving(detector) as server:
-        here(), watch(server, streams, 3)
+        here(), watch(server.url, streams, 3)
         for _ in range(rounds):
             rate, cost = here()
             used = server.cpu_seconds()
-            seen = watch(server, streams, seconds)
+            seen = watch(server.url, streams, seconds)
             served = 1000 * (server.cpu_seconds() - used) / seen.statuses[200]
             assert set(seen.statuses) == {200}
             ratios.append(seen.rate / rate)
@@ -224,10 +145,10 @@ def overhead(detector: str, streams: list[bytes], seconds: float, rounds: int) -
 def overload(detector: str, streams: list[bytes], seconds: float) -> None:
     """At capacity (each camera has four frames in work), and at five times as many frames per second."""
     with serving(detector) as server:
-        watch(server, streams, 3)
-        at = watch(server, streams, seconds)
+        watch(server.url, streams, 3)
+        at = watch(server.url, streams, seconds)
         before = server.memory()
-        over = watch(server, streams, seconds, 5 * at.rate)
+        over = watch(server.url, streams, seconds, 5 * at.rate)
         for what, seen in (("capacity", at), ("5 times", over)):
             print(
                 f"{what}: {seen.rate:.1f} frames/s detected, statuses {dict(seen.statuses)}, "
@@ -239,6 +160,24 @@ def overload(detector: str, streams: list[bytes], seconds: float) -> None:
         )
 
 
+def flood(detector: str, streams: list[bytes], seconds: float) -> None:
+    """At capacity (four cameras), and at five times as many new clients per second, beside a slow camera."""
+    with serving(detector) as server:
+        watch(server.url, streams, 3)
+        at = watch(server.url, streams, seconds)
+        before = server.memory()
+        clients, beside = flooded(server.url, streams, seconds, 5 * at.rate)
+        for what, seen in (("capacity", at), ("5 times", clients), ("camera", beside)):
+            print(
+                f"{what}: {seen.rate:.1f} frames/s detected, statuses {dict(seen.statuses)}, "
+                f"p50 {seen.percentile(0.5):.0f} ms, p95 {seen.percentile(0.95):.0f} ms"
+            )
+        print(
+            f"p95 ratio {clients.percentile(0.95) / at.percentile(0.95):.2f}, of the camera "
+            f"{beside.percentile(0.95) / at.percentile(0.95):.2f}; memory {before:.0f}, then {server.memory():.0f} MiB"
+        )
+
+
 def sustained(detector: str, streams: list[bytes], minutes: float, rate: float) -> None:
     """Four cameras for some minutes."""
     with serving(detector) as server:
@@ -246,7 +185,7 @@ def sustained(detector: str, streams: list[bytes], minutes: float, rate: float) 
         print(f"start: {server.memory():.0f} MiB", flush=True)
         until, minute = time.monotonic() + 60 * minutes, 0
         while time.monotonic() < until:
-            seen = watch(server, streams, min(60, max(1, until - time.monotonic())), rate)
+            seen = watch(server.url, streams, min(60, max(1, until - time.monotonic())), rate)
             total += seen.statuses
             minute += 1
             print(
@@ -260,7 +199,7 @@ def sustained(detector: str, streams: list[bytes], minutes: float, rate: float) 
 def main() -> None:
     """Read the arguments and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["overhead", "overload", "sustained"])
+    parser.add_argument("what", choices=["overhead", "overload", "flood", "sustained"])
     parser.add_argument("--detector", default="scenes11")
     parser.add_argument("--video-codec", choices=["ffmpeg", "hevc"], default="ffmpeg", help="of the streams")
     parser.add_argument("--seconds", type=float, default=20, help="of each measurement")
@@ -273,6 +212,8 @@ def main() -> None:
         overhead(arguments.detector, streams, arguments.seconds, arguments.rounds)
     elif arguments.what == "overload":
         overload(arguments.detector, streams, arguments.seconds)
+    elif arguments.what == "flood":
+        flood(arguments.detector, streams, arguments.seconds)
     else:
         sustained(arguments.detector, streams, arguments.minutes, arguments.rate)
 

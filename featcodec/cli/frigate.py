@@ -73,6 +73,7 @@ def command(
     from featcodec.edge.labels import number_of, read_label_map
     from featcodec.edge.server_url import stream_url
     from featcodec.edge.zmq_endpoint import Endpoint
+    from featcodec.errors import InputError
 
     def note(line: str) -> None:
         complain(f"note: {line}")
@@ -80,7 +81,10 @@ def command(
     url, secret, labels = stream_url(server, name), token_of(token, token_file), read_label_map(labelmap)
     with Endpoint(endpoint) as requests:
         loaded = load_edge(qp, exported, **choices)
-        if unknown := [each for each in loaded.names if number_of(each, labels) is None]:
+        known = [each for each in loaded.names if number_of(each, labels) is not None]
+        if not known:
+            raise InputError(f"{labelmap}: has no class of this detector; give another `labelmap` or `detector`")
+        if unknown := [each for each in loaded.names if each not in known]:
             note(f"the label map {labelmap} has no {', '.join(unknown)}; Frigate does not get boxes of these classes")
         until = None if seconds is None else time.monotonic() + seconds
         with RemoteDetector(loaded.edge, url, secret, loaded.qp, deadline_ms / 1e3, note) as detector:

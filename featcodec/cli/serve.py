@@ -69,7 +69,11 @@ _WAIT_ON_A_GPU = 5.0
     "frames of a batch one by one; else 5]",
 )
 @click.option(
-    "--max-queue", type=click.IntRange(1), default=16, show_default=True, help="Most frames that wait; more get 429."
+    "--max-queue",
+    type=click.IntRange(1),
+    default=16,
+    show_default=True,
+    help="Most frames that wait; of more, those of the greediest client get 429.",
 )
 @click.option(
     "--max-bytes",
@@ -114,6 +118,11 @@ _WAIT_ON_A_GPU = 5.0
     default=10.0,
     show_default=True,
     help="How long the server still answers when it is asked to end.",
+)
+@click.option(
+    "--behind-proxy",
+    is_flag=True,
+    help="A proxy of yours stands before the server: clients are told apart by the last address in X-Forwarded-For.",
 )
 @click.option(
     "--workers",
@@ -171,6 +180,7 @@ def command(
     max_pixels: int,
     decode_seconds: float,
     end_seconds: float,
+    behind_proxy: bool,
     workers: int | None,
     ray: bool,
     cluster: str | None,
@@ -208,6 +218,7 @@ def command(
         max_pixels=max_pixels,
         decode_seconds=decode_seconds,
         end_seconds=end_seconds,
+        behind_proxy=behind_proxy,
         workers=workers or 0,
     )
     networks: dict[str, Any] = {

@@ -52,7 +52,7 @@ class _BitRate(click.ParamType):  # type: ignore[type-arg]  # (generic from clic
     "--draw",
     type=LocalPath(),
     default=None,
-    help="Video of the answered pictures with their boxes, .mp4. It appears at the end.",
+    help="Video of the answered pictures with their boxes, masks and keypoints, .mp4. It appears at the end.",
 )
 @click.option(
     "--draw-conf", type=click.FloatRange(0, 1), default=0.25, show_default=True, help="Lowest score of a drawn box."
@@ -152,7 +152,7 @@ def command(
             asyncio.run(run.run())
         finally:
             _summarize(run.tally, as_json=as_json)
-    return 0 if run.tally.answered or not run.tally.sent else 1
+    return 0 if run.tally.answered or not run.tally.frames else 1
 
 
 @contextlib.contextmanager
@@ -170,7 +170,9 @@ def _reports(
         if draw is not None:
             from featcodec.edge.recording import Recording
 
-            recording = opened.enter_context(Recording(draw, draw_conf, overwrite=overwrite))
+            recording = opened.enter_context(
+                Recording(draw, draw_conf, overwrite=overwrite, note=lambda line: complain(f"note: {line}"))
+            )
 
         def report(outcome: Outcome) -> None:
             lines.write(json.dumps(outcome.as_row(), separators=(",", ":")) + "\n")

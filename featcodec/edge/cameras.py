@@ -83,19 +83,26 @@ def open_camera(source: str, *, fps: float | None = None, loop: bool = False) ->
         InputError: there is nothing of that name.
     """
     if source.isascii() and source.isdigit():
-        return Device(f"/dev/video{int(source[:4])}", fps)
+        return _device(f"/dev/video{int(source[:4])}", fps)
     if urlsplit(source).scheme.lower() in _RTSP:
         return RtspCamera(source, fps)
     if "://" in source:
         raise InputError(f"{shown(source)}: not an rtsp:// address; give a video file, a folder, a device or rtsp://")
     path = Path(source)
     if source.startswith("/dev/"):
-        return Device(source, fps)
+        return _device(source, fps)
     if source and is_folder(path):
         return ImageFolder(path, fps or FOLDER_RATE, loop)
     if not is_file(path):
         raise InputError(f"{source or repr(source)}: no such file; give a video file, a folder, a device or rtsp://")
     return VideoFile(path, fps, loop)
+
+
+def _device(path: str, fps: float | None) -> Device:
+    """A device that is there now; later, one that is lost is waited for."""
+    device = Device(path, fps)
+    device.check()
+    return device
 
 
 def shown(address: str) -> str:
@@ -206,9 +213,17 @@ class Device(_LiveCamera):
         if not sys.platform.startswith("linux"):
             raise InputError(f"{path}: devices are read on Linux alone; give a video file or an rtsp:// address")
 
-    def _open(self) -> contextlib.AbstractContextManager[InputContainer]:
+    def check(self) -> None:
+        """Check that the device is there.
+
+        Raises:
+            InputError: it is not.
+        """
         if not Path(self.name).exists():
             raise InputError(f"{self.name}: no such device; plug the camera in, or choose one of /dev/video*")
+
+    def _open(self) -> contextlib.AbstractContextManager[InputContainer]:
+        self.check()
         return _opened(self.name, self.name, format="v4l2")
 
 
@@ -232,6 +247,7 @@ def _opened(address: str, name: str, **settings: Any) -> Generator[InputContaine
             if not container.streams.video:
                 raise InputError(f"{name}: holds no video; give a video file, a folder, a device or rtsp://")
             context = container.streams.video[0].codec_context
+            _check_size(context.width, context.height, name)
             context.options = {"max_pixels": str(MAX_PIXELS)}
             context.thread_type = "AUTO"
             yield container
@@ -240,6 +256,11 @@ def _opened(address: str, name: str, **settings: Any) -> Generator[InputContaine
     except (av.error.FFmpegError, OSError, ValueError) as error:  # the texts of PyAV's errors hold the address
         reason = getattr(error, "strerror", None) or reason_of(error)
         raise InputError(f"{name}: cannot be read as a video ({reason}); check it with ffprobe") from None
+
+
+def _check_size(width: int, height: int, name: str) -> None:
+    if width * height > MAX_PIXELS:
+        raise InputError(f"{name}: {width}x{height} pixels are too many; use a smaller video")
 
 
 def _frames_of(container: InputContainer, name: str) -> Iterator[tuple[float, av.VideoFrame | None]]:
@@ -266,8 +287,7 @@ def _frames_of(container: InputContainer, name: str) -> Iterator[tuple[float, av
 
 def _rgb(frame: av.VideoFrame, name: str) -> Pixels:
     """A frame as (height, width, 3) uint8 RGB, as a person would see it."""
-    if frame.width * frame.height > MAX_PIXELS:
-        raise InputError(f"{name}: {frame.width}x{frame.height} pixels are too many; use a smaller video")
+    _check_size(frame.width, frame.height, name)
     pixels: Pixels = frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(pixels, turns)) if turns else pixels

@@ -19,7 +19,13 @@ from featcodec.errors import FeatcodecError, ServiceError, reason_of
 
 try:
     import websockets.asyncio.client as websockets_client
-    from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, WebSocketException
+    from websockets.exceptions import (
+        ConnectionClosed,
+        InvalidHandshake,
+        InvalidMessage,
+        InvalidStatus,
+        WebSocketException,
+    )
 except ImportError as missing:
     raise FeatcodecError(f"the link needs websockets ({reason_of(missing)}); pip install 'featcodec[edge]'") from None
 
@@ -28,8 +34,12 @@ _CLOSE_TIMEOUT = 1.0
 _PING_EVERY = 3.0
 _PONG_WITHIN = 7.0
 _WAITING_ANSWERS = 16
+_LONGEST_REASON = 100
 _REFUSED_TOKEN = 1008
 """WebSocket close code "policy violation"."""
+_UNAUTHORIZED, _FORBIDDEN = 401, 403
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "UNSUPPORTED_PROTOCOL", "HTTP_REQUEST"})
+"""What OpenSSL says of an answer that is none of TLS."""
 _NO_SERVER = frozenset({200, 400, 404, 405, 426})
 """What other HTTP servers, or this one behind a wrong path, say to a WebSocket."""
 
@@ -138,10 +148,16 @@ class Link:
             return self._why_closed(None if close is None else close.code, None if close is None else close.reason)
         if isinstance(error, InvalidStatus):
             return self._why_refused(error.response.status_code)
+        if isinstance(error, ssl.SSLError) and error.reason in _NO_TLS and not self.was_open:
+            raise ServiceError(f"{self._shown}: does not speak TLS; use ws:// if it is meant to be without")
         if isinstance(error, ssl.SSLCertVerificationError):
             return self._why_not_trusted(error)
         if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
             return f"no answer within {_OPEN_TIMEOUT:.0f} s"
+        if isinstance(error, InvalidMessage) and isinstance(error.__cause__, ValueError) and not self.was_open:
+            raise ServiceError(
+                f"{self._shown}: is not a featcodec server ({_reason(error)[:_LONGEST_REASON]}); check the address"
+            )
         if isinstance(error, InvalidHandshake):
             return f"does not answer as a WebSocket ({_reason(error)})"
         return f"cannot be reached ({_reason(error)})"
@@ -174,8 +190,10 @@ class Link:
 
     def _why_refused(self, status: int) -> str:
         """What the HTTP status at the beginning means."""
-        if status in (401, 403):
+        if status == _UNAUTHORIZED:
             raise ServiceError(_token_refused(self._shown))
+        if status == _FORBIDDEN:  # what servers say to a path that they do not have, too
+            raise ServiceError(f"{self._shown}: refuses this connection (HTTP 403); check the address and its `token`")
         if not self.was_open and status in _NO_SERVER:
             raise ServiceError(f"{self._shown}: is not a featcodec server (HTTP {status}); check the address")
         return f"the server is not ready (HTTP {status})"
@@ -199,5 +217,7 @@ def _reason(error: BaseException) -> str:
     """Why there is no connection, without the list of addresses that Python tried."""
     while isinstance(error, WebSocketException) and error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, ssl.SSLError):  # its number is one of OpenSSL's
+        return reason_of(error)
     number = getattr(error, "errno", None)
     return os.strerror(number) if isinstance(number, int) and number > 0 else reason_of(error)

@@ -172,7 +172,8 @@ class LiveRun:
                 await self._send(shot)
 
     async def _room(self) -> bool:
-        """Wait until a frame may be sent. False if the camera ended while there was no connection."""
+        """Wait until a frame may be sent. False if the camera ended, and its last picture will not be sent."""
+        began = time.monotonic()
         while True:
             now = time.monotonic()
             self._forget(now)
@@ -180,6 +181,8 @@ class LiveRun:
             if not self._link.is_open.is_set():
                 if self._newest.has_ended:
                     return False
+            elif not is_affordable and self._newest.has_ended and now - began > self._settings.deadline:
+                return False  # the last picture is too old by now
             elif self._newest.is_over or (self._window.has_room and is_affordable):
                 return True
             await self._change()

@@ -108,12 +108,20 @@ class Answer:
         if len(text) > MAX_ANSWER:
             raise ServiceError(f"an answer of {len(text)} bytes is too long (at most {MAX_ANSWER}); check the address")
         try:
-            values = json.loads(text)
+            values = json.loads(text, parse_constant=_finite, parse_float=_finite)
             return cls(**{name: _checked(name, values[name]) for name in cls.__dataclass_fields__ if name in values})
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             raise ServiceError(
                 f"what came is not an answer of a featcodec server ({error}); check the address"
             ) from None
+
+
+def _finite(text: str) -> float:
+    """A number that JSON can hold: an edge writes what it was answered as JSON again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text[:20]} where a number belongs")
+    return number
 
 
 def _checked(name: str, value: Any) -> Any:

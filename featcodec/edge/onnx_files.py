@@ -22,6 +22,7 @@ _NODE, _INITIALIZER, _SPARSE_INITIALIZER = 1, 5, 15
 _OP_TYPE, _ATTRIBUTE, _DOMAIN = 4, 5, 7
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS = 5, 10
 _ATTRIBUTE_GRAPHS = (6, 11)
+_ATTRIBUTE_SPARSE = (22, 23)
 _EXTERNAL_DATA, _DATA_LOCATION = 13, 14
 _OPSET_DOMAIN = 1
 _STANDARD_DOMAINS = (b"", b"ai.onnx")
@@ -80,6 +81,8 @@ def _check_node(node: memoryview) -> None:
             for part, content in _fields(_message(value)):
                 if part in _ATTRIBUTE_GRAPHS:
                     raise WeightsError("holds an operator with a graph in it, which no exported network does")
+                if part in _ATTRIBUTE_SPARSE:
+                    raise WeightsError("holds sparse weights, which no exported network does")
                 if part in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
                     _check_tensor(_message(content))
 

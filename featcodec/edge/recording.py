@@ -1,4 +1,4 @@
-"""Writes what a camera saw as a video with the boxes on it."""
+"""Writes what a camera saw as a video, with the boxes, masks and keypoints that were found."""
 
 from __future__ import annotations
 
@@ -15,50 +15,25 @@ import numpy as np
 from av.video.stream import VideoStream
 from PIL import Image, ImageOps
 
-from featcodec.detections import Detections
 from featcodec.detections.drawing import draw_boxes
-from featcodec.edge.cameras import Pixels
-from featcodec.edge.messages import OK, Answer
+from featcodec.edge.answered import detections_of
+from featcodec.edge.cameras import Note, Pixels
+from featcodec.edge.messages import OK
 from featcodec.edge.tally import Outcome
-from featcodec.errors import FeatcodecError, OutputError, in_one_line, reason_of
-from featcodec.system.files import atomic_writer
+from featcodec.errors import FeatcodecError, OutputError, reason_of
+from featcodec.system.files import atomic_writer, check_writable
 
 _WAITING = 32
 _ROOM = 128 << 20
 """Pictures that wait to be drawn, and their bytes, at most. Others are left out: a run does not wait for drawings."""
-_MOST_BOXES = 1000
-_LONGEST_NAME = 40
 _LONGEST_SIDE = 1920
+_SUFFIX = ".mp4"
 _TICK = Fraction(1, 1000)
 """Seconds. The pictures of a live run do not come at a fixed rate."""
 _RATE = 25
 """Frames per second that the encoder plans its bits for."""
 # Made for files that end at any time: the index is written piece by piece, so no byte is ever changed.
 _FRAGMENTED = {"movflags": "frag_keyframe+empty_moov+default_base_moof"}
-
-
-def detections_of(answer: Answer) -> Detections:
-    """The boxes of an answer. Masks and keypoints are left out.
-
-    An answer may come from anybody: boxes are cut off at the sides of the picture, and names are made short.
-
-    Args:
-        answer: its width and height are those of a picture.
-    """
-    rows = [row for row in answer.detections if 0 < row["score"] <= 1][:_MOST_BOXES]
-    labels = [in_one_line(row["category_name"][:_LONGEST_NAME]) for row in rows]
-    names = tuple(dict.fromkeys(labels))
-    boxes = np.array([row["bbox"] for row in rows], np.float64).reshape(-1, 2, 2)
-    limits = (answer.width, answer.height)
-    corners = np.clip(np.sort(boxes.cumsum(axis=1), axis=1), 0, limits)
-    return Detections(
-        corners.reshape(-1, 4).astype(np.float32),
-        np.array([row["score"] for row in rows], np.float32),
-        np.array([names.index(label) for label in labels], np.int64),
-        names,
-        answer.width,
-        answer.height,
-    )
 
 
 class Recording:
@@ -68,19 +43,31 @@ class Recording:
         path: the file, `.mp4`.
         least_score: boxes with a lower score are left out.
         overwrite: replace a file that exists.
+        note: called with a line when the file cannot be written any more: the run goes on without it.
+
+    Raises:
+        OutputError: the file cannot be written, or its name does not end in `.mp4`.
 
     Attributes:
         drawn: pictures in the video.
         skipped: answered pictures that are not in it, because drawing was too slow or an answer came after a later one.
     """
 
-    def __init__(self, path: Path, least_score: float, *, overwrite: bool) -> None:
+    def __init__(self, path: Path, least_score: float, *, overwrite: bool, note: Note = lambda _: None) -> None:
+        if path.suffix.lower() != _SUFFIX:
+            raise OutputError(f"{path}: is not the name of an {_SUFFIX} file; choose another `draw`")
+        try:
+            check_writable(path)
+        except OutputError as error:
+            raise _of_drawing(error) from None
         self.drawn = self.skipped = 0
         self._path = path
         self._least_score = least_score
         self._overwrite = overwrite
         self._waiting: queue.Queue[Outcome | None] = queue.Queue(_WAITING)
         self._error: FeatcodecError | None = None
+        self._note = note
+        self._is_noted = False
         self._begin: int | None = None
         self._last = -1
         self._is_over = False
@@ -105,6 +92,9 @@ class Recording:
         """Draw a picture, if it was answered."""
         if outcome.answer.status != OK:
             return
+        if self._error is not None and not self._is_noted:
+            self._is_noted = True
+            self._note(f"{self._error}; the run goes on without the drawing")
         if self._waiting.qsize() * outcome.shot.pixels.nbytes > _ROOM:
             self.skipped += 1
             return
@@ -119,6 +109,8 @@ class Recording:
             if first is not None:
                 with atomic_writer(self._path, overwrite=self._overwrite) as sink:
                     self._write(cast("Any", sink), first)
+        except OutputError as error:
+            self._error = _of_drawing(error)
         except FeatcodecError as error:
             self._error = error
         except Exception as error:
@@ -159,6 +151,11 @@ class Recording:
         self._last = tick
         self.drawn += 1
         return list(video.encode(frame))
+
+
+def _of_drawing(error: OutputError) -> OutputError:
+    """The error with the name that the file has here."""
+    return type(error)(str(error).replace("`output`", "`draw`"))
 
 
 def _even_size(pixels: Pixels) -> tuple[int, int]:

@@ -40,6 +40,8 @@ from featcodec.version import __version__
 
 FLOAT32 = "float32"
 _ENDINGS = (".onnx", ".json")
+_MOST_INT8 = 0.04
+"""Of the range of the samples. Pictures like the camera's give 0.01 to 0.02, one of a single colour 0.07 and more."""
 _EXAMPLE = (2, 3, 4)
 """Batch, and sides in strides, of the example that torch.export follows: no two are equal, none is 1."""
 
@@ -102,7 +104,8 @@ def export_codec(
         watch: as in `measure_accuracy`.
 
     Raises:
-        WeightsError: the ONNX files do not do what PyTorch does; then nothing is written.
+        WeightsError: the ONNX files do not do what PyTorch does, or int8 makes other samples than rounding explains;
+            then nothing is written.
         InputError: the codec is not in float32 on the CPU.
         OutputError: the folder cannot be written, or exists.
         FeatcodecError: a library of the extra `export` is not installed.
@@ -112,6 +115,17 @@ def export_codec(
         raise InputError("only networks in float32 on the CPU can be exported; use `device` cpu, `precision` float32")
     if not overwrite and folder.is_dir() and any(folder.iterdir()):
         raise exists_error(folder)
+    with atomic_folder(folder, _ENDINGS, overwrite=overwrite) as part:  # it fails now if it will fail
+        exported, files = _made(codec, trial, detector, default_qp, watch)
+        for name, data in files.items():
+            write_atomically(part / name, data)
+    return exported
+
+
+def _made(
+    codec: FeatureCodec, trial: Trial, detector: str, default_qp: int, watch: Watch[Any]
+) -> tuple[Exported, dict[str, bytes]]:
+    """What `export_codec` returns, and the bytes of each file."""
     edge, cloud = make_edge(codec), make_cloud(codec)
     cloud_session, edges = open_session(cloud, cores()), {FLOAT32: open_session(edge, cores())}
     batches = check_pictures(codec, trial.pictures)
@@ -123,6 +137,7 @@ def export_codec(
         edge, int8_speed = _quantized(codec, edge, trial.calibration)
         edges[INT8] = open_session(edge, cores())
         int8_agreement = compare_samples(codec, edges[INT8], batches)
+        _refuse_useless_int8(int8_agreement, codec.packing.quantizer.bits)
     accuracy = None
     if trial.dataset is not None:
         qp = min(default_qp, HEVC.max_qp)
@@ -130,11 +145,8 @@ def export_codec(
         _refuse_other_accuracy(accuracy.uncoded)
     model = model_file_of(codec, detector, default_qp, [*edges][-1], edge, cloud)
     files = {EDGE_FILE: edge, CLOUD_FILE: cloud, MODEL_FILE: model.to_json()}
-    with atomic_folder(folder, _ENDINGS, overwrite=overwrite) as part:
-        for name, data in files.items():
-            write_atomically(part / name, data)
     sizes = {name: len(data) for name, data in files.items()}
-    return Exported(model, agreement, accuracy, sizes, int8_agreement, int8_speed)
+    return Exported(model, agreement, accuracy, sizes, int8_agreement, int8_speed), files
 
 
 def _quantized(codec: FeatureCodec, edge: bytes, calibration: Iterable[npt.NDArray[np.uint8]]) -> tuple[bytes, float]:
@@ -243,6 +255,16 @@ def _refuse_other_samples(agreement: Agreement) -> None:
         raise WeightsError(
             f"the edge's ONNX file makes other samples than PyTorch: {agreement.differing} of {agreement.samples} "
             f"differ, by up to {agreement.largest} (allowed: {MOST_DIFFERING:.2%}, by 1); {NOTHING}"
+        )
+
+
+def _refuse_useless_int8(agreement: Agreement, bits: int) -> None:
+    apart = agreement.mean / (1 << bits)
+    if apart > _MOST_INT8:
+        raise WeightsError(
+            f"the edge in int8 makes samples that differ by {apart:.0%} of their range in the mean (allowed: "
+            f"{_MOST_INT8:.0%}); nothing is written; give some ten pictures like those of the camera to `calibrate`, "
+            "or leave out `int8`"
         )
 
 

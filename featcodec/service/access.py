@@ -1,4 +1,4 @@
-"""Who may ask: the token of a server, in a header or, from browsers, in a WebSocket subprotocol."""
+"""Who asks, and who may: the token of a server, in a header or, from browsers, in a WebSocket subprotocol."""
 
 from __future__ import annotations
 
@@ -9,9 +9,12 @@ from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket
 
+from featcodec.service.fair_queue import site_of
 from featcodec.service.refusals import RefusedError
+from featcodec.service.settings import Settings
 
 SUBPROTOCOL = "featcodec"
+_LONGEST_ADDRESS = 64
 _TOKEN_PROTOCOL = "featcodec.token."  # noqa: S105  (what stands before a token)
 
 
@@ -52,6 +55,19 @@ async def admit(socket: WebSocket, token: str | None) -> bool:
         await socket.accept(chosen)
         await socket.close(1008, "the token is missing or wrong")
     return False
+
+
+def address_of(connection: HTTPConnection, settings: Settings) -> str:
+    """From where a request is: what `Client.address` is about.
+
+    Anybody can write X-Forwarded-For. So it is read only if a proxy stands before the server, and then its last entry,
+    which the proxy itself has added.
+    """
+    if settings.behind_proxy:
+        entries = ",".join(connection.headers.getlist("x-forwarded-for")).split(",")
+        if entries[-1].strip():
+            return site_of(entries[-1].strip()[:_LONGEST_ADDRESS])
+    return "" if connection.client is None else site_of(connection.client.host)
 
 
 def _bearer(connection: HTTPConnection) -> str | None:

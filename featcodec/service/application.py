@@ -23,14 +23,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.responses import JSONResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from featcodec.codec import DEFAULT_QP, FeatureCodec
 from featcodec.edge.messages import DETECT_PATH, STREAM_PATH
 from featcodec.errors import reason_of
-from featcodec.service.access import check_request
+from featcodec.service.access import address_of, check_request
 from featcodec.service.answers import answer_of, response_of
 from featcodec.service.bodies import read_body
 from featcodec.service.cameras import serve_source
+from featcodec.service.fair_queue import Client
 from featcodec.service.live import serve_page
 from featcodec.service.page_files import add_page
 from featcodec.service.pictures import Pictures
@@ -81,7 +83,19 @@ def create_application(
     _add_state(application, service)
     add_page(application)
     _add_errors(application, service)
+    application.add_middleware(_Heads)
     return application
+
+
+class _Heads:
+    """Answers HEAD as GET; uvicorn leaves the content out. FastAPI would refuse it, and load balancers ask so."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_head = scope["type"] == "http" and scope["method"] == "HEAD"
+        await self._app({**scope, "method": "GET"} if is_head else scope, receive, send)
 
 
 def _add_work(application: FastAPI, service: Service, pictures: Pictures) -> None:
@@ -96,7 +110,7 @@ def _add_work(application: FastAPI, service: Service, pictures: Pictures) -> Non
         with service.room.part() as part:
             stream = await read_body(request, settings.max_body, settings.body_seconds, part)
             service.metrics.received.inc(len(stream))
-            outcome = await service.decode(stream)
+            outcome = await service.decode(stream, Client(address_of(request, settings)))
             answer = answer_of(outcome, len(stream))
         return response_of(answer.status, answer.to_json())
 
@@ -108,7 +122,7 @@ def _add_work(application: FastAPI, service: Service, pictures: Pictures) -> Non
         with service.room.part() as part:
             body = await read_body(request, settings.max_body, settings.body_seconds, part)
             service.metrics.received.inc(len(body))
-            return response_of(200, await pictures.run(body, qp))
+            return response_of(200, await pictures.run(body, qp, Client(address_of(request, settings))))
 
 
 def _takes(kind: str) -> dict[str, Any]:

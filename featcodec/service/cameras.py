@@ -8,8 +8,10 @@ from starlette.websockets import WebSocket
 
 from featcodec.edge.messages import Answer, FrameMessage
 from featcodec.errors import ServiceError
+from featcodec.service.access import address_of
 from featcodec.service.answers import answer_of
 from featcodec.service.bodies import too_long
+from featcodec.service.fair_queue import Client
 from featcodec.service.refusals import RefusedError, ending
 from featcodec.service.service import Service
 from featcodec.service.sockets import POLICY, UNSUPPORTED, GoneError, close, connected, send
@@ -42,6 +44,7 @@ class _Source:
     def __init__(self, service: Service, socket: WebSocket, name: str) -> None:
         self._service = service
         self._socket = socket
+        self._client = Client(address_of(socket, service.settings), id(self))
         self._state = service.hub.open_source(name)
         self._tasks: set[asyncio.Task[None]] = set()
         self._in_work = 0
@@ -116,7 +119,7 @@ class _Source:
             with self._service.room.part() as part:
                 part.grow(size)
                 self._service.metrics.received.inc(size)
-                outcome = await self._service.decode(message.stream)
+                outcome = await self._service.decode(message.stream, self._client)
         except RefusedError as error:
             self._in_work -= 1
             await self._refuse(error, message)

@@ -123,6 +123,7 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._is_dropping = False
         self._send_timer: asyncio.TimerHandle | None = None
+        self.close_timeout = _DROP_SECONDS
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:

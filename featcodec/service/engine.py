@@ -2,7 +2,7 @@
 
     submit -> waiting -> video decoding (threads, each with a process) -> ready -> networks (threads) -> outcome
 
-Nothing waits without a bound. What comes when `waiting` is full is refused at once.
+Nothing waits without a bound. `waiting` serves clients in turns; when it is full, the greediest is refused at once.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from featcodec.detections import Detections
 from featcodec.errors import reason_of
 from featcodec.packing.frames import Frame
 from featcodec.pipeline.common import NETWORK_PIXELS, network_parts, one_bad_apart
+from featcodec.service.fair_queue import Client, FairQueue
 from featcodec.service.metrics import Metrics
 from featcodec.service.refusals import RefusedError, ending, refusal_of
 from featcodec.service.settings import Settings
@@ -31,6 +32,7 @@ from featcodec.video.isolated import IsolatedCodec, LostWorkerError
 
 log = logging.getLogger("featcodec.service")
 _FAILED = 500
+_ITSELF = Client()
 _ON_A_GPU = 2
 """Batches at a time on a GPU: while one computes, the next is made ready."""
 
@@ -82,7 +84,7 @@ class Engine:
         self.settings = settings
         self.metrics = metrics
         self._changed = threading.Condition()
-        self._waiting: deque[_Job] = deque()
+        self._waiting: FairQueue[_Job] = FairQueue(settings.max_queue)
         self._ready: dict[Hashable, deque[tuple[_Job, SideInfo, Frame]]] = {}
         self._in_work = 0
         self._is_ending = False
@@ -108,25 +110,33 @@ class Engine:
         """Whether no frame waits."""
         return not self._waiting and not self._ready
 
-    def submit(self, stream: bytes) -> Future[Outcome]:
+    def submit(self, stream: bytes, client: Client = _ITSELF) -> Future[Outcome]:
         """Queue a bitstream.
 
+        Args:
+            stream: the bitstream.
+            client: who sends it. Its turn comes after those of other clients, however many frames it has.
+
         Returns:
-            its outcome, later. A failure is a RefusedError. Who does not want it any more cancels it.
+            its outcome, later. A failure is a RefusedError: also when the queue is full, and a client comes that has
+            fewer frames in it. Who does not want it any more cancels it.
 
         Raises:
-            RefusedError: too many wait, or the engine ends.
+            RefusedError: too many of this client wait, or the engine ends.
         """
         job = _Job(stream)
         with self._changed:
             if self._is_ending:
                 raise ending()
-            if len(self._waiting) >= self.settings.max_queue:
-                raise RefusedError(
-                    429, "queue_full", f"{self.settings.max_queue} frames wait already; send fewer frames per second"
-                )
-            self._waiting.append(job)
+            lost = self._waiting.put(client, job)
             self._changed.notify_all()
+        if lost is not None:
+            full = RefusedError(
+                429, "queue_full", f"{self.settings.max_queue} frames wait already; send fewer frames per second"
+            )
+            if lost is job:
+                raise full
+            lost.fail(full)
         return job.done
 
     def drain(self, seconds: float) -> bool:
@@ -151,8 +161,7 @@ class Engine:
         """End the threads and the decoder processes. What waits is refused."""
         with self._changed:
             self._is_ending = True
-            left = [*self._waiting, *(job for group in self._ready.values() for job, _, _ in group)]
-            self._waiting.clear()
+            left = [*self._waiting.clear(), *(job for group in self._ready.values() for job, _, _ in group)]
             self._ready.clear()
             self._changed.notify_all()
         for job in left:
@@ -181,7 +190,7 @@ class Engine:
                 )
                 if not self._waiting:
                     return
-                job = self._waiting.popleft()
+                job = self._waiting.take()
                 self._in_work += 1
             result = self._decoded(job)
             with self._changed:

@@ -15,6 +15,7 @@ from PIL import Image
 from featcodec.errors import InputError, reason_of
 from featcodec.images.reading import as_rgb
 from featcodec.service.answers import detections_json
+from featcodec.service.fair_queue import Client
 from featcodec.service.refusals import RefusedError, refusal_of
 from featcodec.service.service import Service
 
@@ -39,12 +40,13 @@ class Pictures:
         """End the thread."""
         self._work.shutdown(wait=True, cancel_futures=True)
 
-    async def run(self, body: bytes, qp: int) -> str:
+    async def run(self, body: bytes, qp: int, client: Client) -> str:
         """The JSON of what becomes of a picture.
 
         Args:
             body: a JPEG, PNG or WebP file.
             qp: quantization parameter.
+            client: who sends it.
 
         Raises:
             RefusedError: it is not a picture, is too large, or too many wait.
@@ -53,17 +55,17 @@ class Pictures:
             raise RefusedError(429, "pictures_full", f"{_WAITING} pictures wait already; try again later")
         self._count += 1
         try:
-            return await self._run(body, qp)
+            return await self._run(body, qp, client)
         finally:
             self._count -= 1
 
-    async def _run(self, body: bytes, qp: int) -> str:
+    async def _run(self, body: bytes, qp: int, client: Client) -> str:
         loop = asyncio.get_running_loop()
         try:
             stream, encode_ms = await loop.run_in_executor(self._work, self._encode, body, qp)
         except Exception as error:
             raise refusal_of(error) from None
-        outcome = await self._service.decode(stream)
+        outcome = await self._service.decode(stream, client)
         jpeg = await self._service.interceptor.reconstruct(outcome.side_info, outcome.frame, self._work)
         self._service.metrics.pictures.inc()
         return json.dumps(

@@ -13,6 +13,7 @@ from featcodec.codec import FeatureCodec
 from featcodec.errors import reason_of
 from featcodec.service.bodies import Room
 from featcodec.service.engine import Engine, Outcome
+from featcodec.service.fair_queue import Client
 from featcodec.service.hub import Hub
 from featcodec.service.interceptor import Interceptor
 from featcodec.service.metrics import Metrics
@@ -74,15 +75,15 @@ class Service:
         self.is_ready = not self.is_ending
         log.info("ready: %s decoders", self.settings.workers)
 
-    async def decode(self, stream: bytes) -> Outcome:
-        """Decode one bitstream.
+    async def decode(self, stream: bytes, client: Client) -> Outcome:
+        """Decode one bitstream of a client.
 
         Raises:
             RefusedError: why there are no detections.
         """
         if self.is_ending:
             raise ending()
-        return await asyncio.wrap_future(self.engine.submit(stream))
+        return await asyncio.wrap_future(self.engine.submit(stream, client))
 
     def check_open(self) -> None:
         """Check that there is room for the work of one connection more.

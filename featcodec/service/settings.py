@@ -28,6 +28,7 @@ class Settings:
         send_seconds: time in which a client must take an answer.
         ping_seconds: how often a WebSocket is asked whether it lives, and how long it has to answer.
         end_seconds: how long the server waits for answers before it ends.
+        behind_proxy: a proxy says from which address a request is, in the last entry of X-Forwarded-For.
         workers: bitstreams whose video is decoded at a time, each in a process; and batches at a time on a CPU.
 
     Raises:
@@ -49,6 +50,7 @@ class Settings:
     send_seconds: float = 10.0
     ping_seconds: float = 20.0
     end_seconds: float = 10.0
+    behind_proxy: bool = False
     workers: int = 0
 
     def __post_init__(self) -> None:
@@ -56,7 +58,9 @@ class Settings:
             object.__setattr__(self, "workers", cores())
         for each in fields(self):
             value = getattr(self, each.name)
-            if each.name != "token" and (value < 0 or (value == 0 and each.name != "batch_wait_ms")):
+            if each.name not in ("token", "behind_proxy") and (
+                value < 0 or (value == 0 and each.name != "batch_wait_ms")
+            ):
                 raise InputError(f"`{each.name}` {value} is too small; give a larger number")
         if self.token is not None and not _is_token(self.token):
             raise InputError("the `token` needs 1 to 200 letters, digits or any of - . _ ~; choose another")

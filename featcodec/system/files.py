@@ -85,6 +85,19 @@ def check_folder(path: Path, parameter: str = "output") -> None:
         raise OutputError(f"{path}: is not a folder; choose another `{parameter}`")
 
 
+def check_writable(path: Path) -> None:
+    """Check, before the work starts, that a file can be made in the folder of `path`. Missing folders are made.
+
+    Raises:
+        OutputError: it cannot.
+    """
+    part = beside(path)
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.open("xb").close()
+        part.unlink()
+
+
 @contextlib.contextmanager
 def atomic_writer(path: Path, mode: str = "wb", *, overwrite: bool = False) -> Iterator[_Sink]:
     """Open a file that appears under `path` only when the block ends without an exception.

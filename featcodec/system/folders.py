@@ -32,6 +32,8 @@ def atomic_folder(path: Path, replaceable: tuple[str, ...], *, overwrite: bool =
         OutputError: the folder cannot be written, or the older folder holds other files.
     """
     target = resolved(path)
+    if not target.name:
+        raise OutputError(f"{path}: holds all other folders; choose another `output`")
     part = beside(target)
     _refuse_other_things(path, target, replaceable)
     try:

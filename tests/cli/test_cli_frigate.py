@@ -150,6 +150,12 @@ def test_it_ends_after_its_time(run: Any, exported_model: Path) -> None:
     assert (code, json.loads(out)) == (0, {"pictures": 0, "answered": 0, "empty": 0, "malformed": 0})
 
 
+def test_a_map_without_any_class_of_the_detector_is_refused(run: Any, tiny_yolov5: Path, tmp_path: Path) -> None:
+    (tmp_path / "map.txt").write_text("dragon\nunicorn\n")
+    arguments = ["--to", "ws://127.0.0.1:1", "--endpoint", "tcp://127.0.0.1:0", "--detector", tiny_yolov5]
+    assert_refused(run("frigate", *arguments, "--labelmap", tmp_path / "map.txt"), "has no class of this detector")
+
+
 def test_a_refused_token_ends_the_command(run: Any, tiny_yolov5: Path) -> None:
     right = "right"
     with answering(token=right) as server:

@@ -89,6 +89,15 @@ def test_a_video_becomes_lines_a_drawing_and_a_summary(
     assert (tmp_path / "drawn.mp4").read_bytes() == before
 
 
+def test_a_run_without_any_answer_fails(run: Any, folder: Path, tiny_yolov5: Path) -> None:
+    """Also where nothing was sent, because no picture can make its deadline."""
+    with answering(lambda _: None) as server:
+        arguments = ["--to", server.url, "--detector", tiny_yolov5, *SIZE, "--frames", "2", "--deadline-ms", "10"]
+        code, out, err = run("stream", folder, *arguments)
+    assert (code, out) == (1, "")
+    assert "2 frames" in err
+
+
 def test_the_qp_follows_a_bit_rate(run: Any, server: Running, folder: Path, tiny_yolov5: Path) -> None:
     arguments = ["--detector", tiny_yolov5, *SIZE, "--fps", "20", "--loop", "--frames", "40", "--qp", "20"]
     code, out, _ = run("stream", folder, "--to", server.url, *arguments, "--bitrate", "5k")
@@ -187,6 +196,24 @@ def test_an_exported_model_streams_without_torch(exported_model: Path, folder: P
 )
 def test_what_cannot_work_is_said_at_once(run: Any, arguments: list[str], reason: str) -> None:
     assert_refused(run("stream", *arguments), reason)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("a.avi", "a.avi: is not the name of an .mp4 file; choose another --draw"),
+        ("file/a.mp4", "a.mp4: cannot be written"),
+        ("/proc/a.mp4", "a.mp4: cannot be written"),
+    ],
+)
+def test_a_drawing_that_cannot_be_written_is_refused_at_once(
+    run: Any, folder: Path, tiny_yolov5: Path, tmp_path: Path, name: str, reason: str
+) -> None:
+    (tmp_path / "file").touch()
+    arguments = ["--to", "ws://127.0.0.1:1", "--detector", tiny_yolov5, *SIZE, "--draw", tmp_path / name]
+    code, out, err = run("stream", folder, *arguments, "--seconds", "9")
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert reason in err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from pictures import save_texture
 from rtsp_server import RtspServer
 from videos import make_video
 
+from featcodec.edge import cameras
 from featcodec.edge.cameras import Camera, ImageFolder, RtspCamera, VideoFile, open_camera, shown
 from featcodec.errors import InputError
 
@@ -94,6 +95,13 @@ def test_a_rotated_video_is_upright(tmp_path: Path) -> None:
     assert below < 50
 
 
+def test_a_video_of_too_many_pixels_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_video(tmp_path / "a.mp4", [np.zeros((48, 64, 3), np.uint8)] * 2)
+    monkeypatch.setattr(cameras, "MAX_PIXELS", 64 * 48 - 1)
+    with pytest.raises(InputError, match="64x48 pixels are too many; use a smaller video"):
+        pictures(VideoFile(tmp_path / "a.mp4", None, False))
+
+
 def test_a_damaged_part_of_a_video_is_left_out(tmp_path: Path) -> None:
     chance = np.random.default_rng(0)
     noise = [chance.integers(0, 256, (48, 64, 3), np.uint8) for _ in range(20)]
@@ -123,7 +131,7 @@ def test_what_is_no_camera_is_refused_at_once(source: str, reason: str) -> None:
 @pytest.mark.parametrize("source", ["987", "/dev/video987"])
 def test_a_device_that_is_not_there_is_one_line(source: str) -> None:
     with pytest.raises(InputError, match=r"/dev/video987: no such device"):
-        pictures(open_camera(source))
+        open_camera(source)
 
 
 def test_a_device_that_is_no_camera_is_one_line() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -207,6 +209,60 @@ def test_a_server_that_speaks_something_else_ends_the_run(said: Any) -> None:
         live.finish()
     assert isinstance(live.error, ServiceError)
     assert "is not an answer of a featcodec server" in str(live.error)
+    check_sums(live)
+
+
+@contextlib.contextmanager
+def speaking(said: bytes) -> Iterator[int]:
+    """The port of something that says the same to everybody, whatever it is asked."""
+
+    def speak() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                opened, _ = listener.accept()
+                with opened:
+                    opened.recv(1 << 12)
+                    opened.sendall(said)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=speak, daemon=True)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def refused(status: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said", "reason"),
+    [
+        ("ws", b"HTTP/1.0 404 Not Found\r\n\r\n", "is not a featcodec server"),
+        ("ws", b"SSH-2.0-OpenSSH_9.2\r\n", "is not a featcodec server"),
+        ("ws", b"\x00" * 100 + b"\r\n", "is not a featcodec server"),
+        ("ws", refused("401 Unauthorized"), "the server refused the token"),
+        ("ws", refused("403 Forbidden"), "check the address and its `token`"),
+        ("wss", refused("400 Bad Request"), "does not speak TLS; use ws://"),
+    ],
+)
+def test_what_is_no_server_of_ours_ends_the_run(scheme: str, said: bytes, reason: str) -> None:
+    with speaking(said) as port, Live(f"{scheme}://127.0.0.1:{port}", seconds=20.0) as live:
+        live.finish()
+    assert isinstance(live.error, ServiceError)
+    assert reason in str(live.error)
+
+
+def test_the_last_picture_does_not_wait_for_a_bit_rate_without_end() -> None:
+    """One frame of 10,000 bytes at 1 bit per second: the next one would be due in a day."""
+    with (
+        answering() as server,
+        Live(server.url, Pictures(3, 0.05), Coder(10_000), qp=51, bitrate=1.0, deadline=0.5) as live,
+    ):
+        live.finish()
+    assert live.error is None
+    assert live.run.tally.frames == 3
     check_sums(live)
 
 

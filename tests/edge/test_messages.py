@@ -65,6 +65,8 @@ def test_fields_of_later_servers_are_skipped() -> None:
         '{"frame": 1, "captured": 2, "status": 200, "detections": [{"bbox": [1, 2, 3, 1'
         + 400 * "0"
         + '], "score": 1}]}',
+        '{"frame": 1, "captured": 2, "status": 200, "new": [1e999]}',
+        '{"frame": 1, "captured": 2, "status": 200, "new": -Infinity}',
         "\ud800",
         b"\xff\xfe",
     ],

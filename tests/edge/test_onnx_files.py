@@ -59,6 +59,17 @@ def test_weights_in_other_files_are_refused() -> None:
     assert "in other files" in refusal(model(initializers=[without_place]))
 
 
+@pytest.mark.parametrize("field", ["sparse_tensor", "sparse_tensors"])
+def test_sparse_weights_of_an_operator_are_refused(field: str) -> None:
+    """Their values could be in other files, too."""
+    node = helper.make_node("Constant", [], ["c"])
+    attribute = onnx.AttributeProto(name="sparse_value", type=onnx.AttributeProto.SPARSE_TENSOR)
+    place = getattr(attribute, field)
+    (place.add() if field.endswith("s") else place).values.CopyFrom(external("/etc/passwd"))
+    node.attribute.append(attribute)
+    assert "sparse" in refusal(model(node))
+
+
 def test_strange_operators_are_refused() -> None:
     node = helper.make_node("Thing", ["x"], ["y"], domain="evil\x1b[2J")
     message = refusal(model(node))

@@ -175,3 +175,28 @@ def test_a_missing_library_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(FeatcodecError, match=r"onnxscript.*featcodec\[export\]"):
         export_small(small_codec(), tmp_path / "model")
+
+
+@pytest.mark.parametrize("place", ["file", "file/model", "/", "/proc/none", "with_other_things"])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, place: str, overwrite: bool, monkeypatch: Any
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "with_other_things").mkdir()
+    (tmp_path / "with_other_things/thesis.pdf").touch()
+    monkeypatch.setattr(folder_module, "make_edge", lambda codec: pytest.fail("the work began"))
+    trial = Trial([texture(160, 120)])
+    with pytest.raises(OutputError, match=r"choose another `output`|use `overwrite`"):
+        export_codec(small_codec(), tmp_path / place, trial, detector="small", overwrite=overwrite)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "thesis.pdf", "with_other_things"]
+
+
+@pytest.mark.slow
+def test_pictures_that_say_nothing_do_not_calibrate(tmp_path: Path) -> None:
+    """One gray picture: the ranges of the layers would cut off all that a camera sees."""
+    gray = np.full((SIDE, SIDE, 3), 7, np.uint8)
+    trial = Trial([texture(160, 120, seed) for seed in range(4)], calibration=[gray])
+    with pytest.raises(WeightsError, match=r"int8 makes samples .* nothing is written; .* `calibrate`"):
+        export_codec(small_codec(), tmp_path / "model", trial, detector="small")
+    assert list(tmp_path.iterdir()) == []

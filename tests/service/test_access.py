@@ -8,9 +8,11 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 
-from featcodec.service.access import admit
+from featcodec.service.access import address_of, admit
+from featcodec.service.settings import Settings
 
 
 def sent_to(headers: dict[str, str], offered: list[str], token: str | None) -> tuple[bool, list[dict[str, Any]]]:
@@ -66,3 +68,27 @@ def test_nothing_but_the_token_is_admitted(shown: str, offered: list[str]) -> No
     admitted, messages = sent_to({}, [*offered, "featcodec", "featcodec.token.the-token"], "the-token")
     assert admitted
     assert messages[0]["subprotocol"] == "featcodec"
+
+
+@pytest.mark.parametrize(
+    ("behind_proxy", "forwarded", "address"),
+    [
+        (False, [], "10.0.0.1"),
+        (False, ["192.0.2.7"], "10.0.0.1"),
+        (True, [], "10.0.0.1"),
+        (True, [" "], "10.0.0.1"),
+        (True, ["192.0.2.7"], "192.0.2.7"),
+        (True, ["forged, 192.0.2.7"], "192.0.2.7"),
+        (True, ["forged", "192.0.2.7"], "192.0.2.7"),
+        (True, ["2001:db8::1"], "2001:db8::/64"),
+        (True, ["x" * 10_000], "x" * 64),
+    ],
+)
+def test_a_client_is_told_by_what_it_cannot_choose(behind_proxy: bool, forwarded: list[str], address: str) -> None:
+    headers = [(b"x-forwarded-for", each.encode()) for each in forwarded]
+    connection = HTTPConnection({"type": "http", "client": ("10.0.0.1", 5), "headers": headers})
+    assert address_of(connection, Settings(behind_proxy=behind_proxy)) == address
+
+
+def test_a_client_without_an_address_is_one_like_others() -> None:
+    assert address_of(HTTPConnection({"type": "http", "client": None, "headers": []}), Settings()) == ""

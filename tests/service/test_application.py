@@ -53,6 +53,14 @@ def test_what_is_no_bitstream_is_refused(server: Running, body: Any, status: int
     assert server.metric(f'featcodec_refusals_total{{reason="{reason}"}}') == before + 1
 
 
+@pytest.mark.parametrize("path", ["/", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/page/main.js"])
+def test_what_can_be_got_has_a_head(server: Running, path: str) -> None:
+    """As load balancers ask (RFC 9110, 9.1)."""
+    head, got = (httpx.request(method, server.url + path, timeout=60) for method in ("HEAD", "GET"))
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-type"] == got.headers["content-type"]
+
+
 def test_a_damaged_bitstream_is_refused(server: Running, streams: list[bytes]) -> None:
     damaged = bytearray(streams[0])
     damaged[len(damaged) // 2] ^= 1

@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -99,6 +100,15 @@ def test_connections_are_limited_and_the_state_is_still_shown(serve: Any, stream
             opened.send(frame(0, streams[0]))
             assert next_answer(opened).status == 200
     assert started.post("/v1/detections", streams[0]).status_code == 200
+
+
+def test_a_refused_source_that_does_not_close_is_closed_soon(serve: Any) -> None:
+    """It would hold one of the places that are reserved for /healthz."""
+    started: Running = serve(max_connections=1)
+    with started.open("/v1/stream?source=a"), connection(started, UPGRADE) as refused:
+        began = time.monotonic()
+        assert b"too many connections" in all_of(refused)
+        assert time.monotonic() - began < 5
 
 
 def test_a_client_that_reads_nothing_is_closed(serve: Any) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from featcodec import FeatureCodec
 from featcodec.service.engine import Engine
+from featcodec.service.fair_queue import Client
 from featcodec.service.metrics import Metrics
 from featcodec.service.refusals import RefusedError
 from featcodec.service.settings import Settings
@@ -85,6 +86,21 @@ def test_a_full_queue_refuses_at_once(start: Any, streams: list[bytes]) -> None:
     engine.start()
     wait(pending, PATIENCE)
     assert engine.submit(streams[0]).result(PATIENCE)
+
+
+def test_the_greediest_client_loses_its_surplus(start: Any, streams: list[bytes]) -> None:
+    engine = start(is_running=False, max_queue=3)
+    greedy = [engine.submit(streams[0], Client("greedy")) for _ in range(3)]
+    camera = engine.submit(streams[0], Client("camera"))
+    assert (refusal(greedy[2]).status, refusal(greedy[2]).reason) == (429, "queue_full")
+    assert not any(each.done() for each in (*greedy[:2], camera))
+    done: list[str] = []
+    for name, each in (("greedy", greedy[0]), ("camera", camera), ("greedy", greedy[1])):
+        each.add_done_callback(lambda _, name=name: done.append(name))
+    engine.start()
+    wait([*greedy, camera], PATIENCE)
+    assert engine.drain(PATIENCE)
+    assert done == ["greedy", "camera", "greedy"]
 
 
 def test_bad_streams_fail_alone(start: Any, streams: list[bytes], foreign: bytes) -> None:

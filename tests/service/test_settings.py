@@ -16,7 +16,9 @@ def test_there_is_a_worker_per_core() -> None:
     assert Settings().workers == cores()
 
 
-@pytest.mark.parametrize("name", [each.name for each in fields(Settings) if each.name not in ("token", "workers")])
+@pytest.mark.parametrize(
+    "name", [each.name for each in fields(Settings) if each.name not in ("token", "behind_proxy", "workers")]
+)
 def test_what_is_too_small_is_refused(name: str) -> None:
     with pytest.raises(InputError, match=name):
         Settings(**{name: -1})

@@ -45,6 +45,16 @@ def test_a_folder_with_other_things_in_it_is_not_replaced(tmp_path: Path) -> Non
     assert names(tmp_path / "work") == ["thesis.pdf"]
 
 
+@pytest.mark.parametrize("path", ["/", "//", "/tmp/.."])
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_the_root_is_not_replaced(path: str, overwrite: bool) -> None:
+    with (
+        pytest.raises(OutputError, match="choose another `output`"),
+        atomic_folder(Path(path), (), overwrite=overwrite),
+    ):
+        raise AssertionError
+
+
 @pytest.mark.parametrize(("name", "overwrite"), [("a.txt", False), ("thesis.pdf", True)])
 def test_what_comes_in_between_is_not_replaced(tmp_path: Path, name: str, overwrite: bool) -> None:
     path = tmp_path / "labels"
