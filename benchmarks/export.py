@@ -69,7 +69,12 @@ def rows_of(detector: str, bottleneck: str, source: str | None, rounds: int) -> 
     images = letterboxed(codec, source)
     calibration, measured = images[:-TIMED], images[-TIMED:]
     edge = make_edge(codec)
-    files = {"float32": edge, "int8": quantized_edge(edge, [image.pixels for image in calibration])}
+    pictures = [image.pixels for image in calibration]
+    files = {
+        "float32": edge,
+        "int8": quantized_edge(edge, pictures),
+        "int8 in every layer": quantized_edge(edge, pictures, narrow=0),
+    }
     sessions = {name: open_session(data, 1) for name, data in files.items()}
     shapes = {image.pixels.shape: codec.front_end([image], QP)[0][1].shape for image in measured}
 

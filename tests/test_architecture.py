@@ -55,6 +55,12 @@ def test_imports_point_down_only(path: Path) -> None:
         assert height[imported] < height[room(path)], f"{path.name} imports {imported}, which is not below it"
 
 
+def test_test_files_have_names_of_their_own() -> None:
+    """pytest takes two of one name for one module, and only notices when it collects both."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
 @pytest.mark.parametrize("name", ["edge", "bitstream", "packing", "video", "detections", "images", "fingerprints"])
 def test_what_an_edge_without_torch_needs_does_not_know_torch(name: str) -> None:
     folder = PACKAGE / name

@@ -41,7 +41,10 @@ from featcodec.version import __version__
 FLOAT32 = "float32"
 _ENDINGS = (".onnx", ".json")
 _MOST_INT8 = 0.04
-"""Of the range of the samples. Pictures like the camera's give 0.01 to 0.02, one of a single colour 0.07 and more."""
+"""Of the range of the samples. Pictures like the camera's give 0.005 to 0.02."""
+_LEAST_CONTRAST = 8.0
+"""Standard deviation of a picture's numbers, of 256 levels. Photographs have some 50."""
+_OTHER_PICTURES = "give some ten pictures like those of the camera to `calibrate`, or leave out `int8`"
 _EXAMPLE = (2, 3, 4)
 """Batch, and sides in strides, of the example that torch.export follows: no two are equal, none is 1."""
 
@@ -151,7 +154,15 @@ def _made(
 
 def _quantized(codec: FeatureCodec, edge: bytes, calibration: Iterable[npt.NDArray[np.uint8]]) -> tuple[bytes, float]:
     """The edge in int8, and how many times as fast it is."""
-    pictures = [codec.letterbox(picture).pixels for picture in calibration]
+    contrast, pictures = 0.0, []
+    for picture in calibration:
+        contrast = max(contrast, float(picture.std()))
+        pictures.append(codec.letterbox(picture).pixels)
+    if contrast < _LEAST_CONTRAST:
+        raise WeightsError(
+            f"pictures of a single colour (deviation {contrast:.0f} of 256 levels) do not show what a camera sees; "
+            f"nothing is written; {_OTHER_PICTURES}"
+        )
     made = quantized_edge(edge, pictures)
     _checked(made)
     return made, speed_ratio(open_session(edge, 1), open_session(made, 1), pictures[0])
@@ -263,8 +274,7 @@ def _refuse_useless_int8(agreement: Agreement, bits: int) -> None:
     if apart > _MOST_INT8:
         raise WeightsError(
             f"the edge in int8 makes samples that differ by {apart:.0%} of their range in the mean (allowed: "
-            f"{_MOST_INT8:.0%}); nothing is written; give some ten pictures like those of the camera to `calibrate`, "
-            "or leave out `int8`"
+            f"{_MOST_INT8:.0%}); nothing is written; {_OTHER_PICTURES}"
         )
 
 

@@ -28,16 +28,17 @@ INT8 = "int8"
 _OPERATORS = ["Conv", "Mul", "Sigmoid", "Add", "Concat"]
 _PERCENTILE = 99.99
 _ROUNDS = 15
-_NARROW = 32
-"""Output channels."""
+NARROW = 32
+"""Output channels of the widest of the first convolutions that stay in floating point."""
 
 
-def quantized_edge(edge: bytes, pictures: Sequence[npt.NDArray[np.uint8]]) -> bytes:
+def quantized_edge(edge: bytes, pictures: Sequence[npt.NDArray[np.uint8]], narrow: int = NARROW) -> bytes:
     """`edge.onnx` with convolutions in 8 bits: weights int8 per channel, activations uint8.
 
     Args:
         edge: the bytes of the float32 file.
         pictures: letterboxed, (height, width, 3) uint8 RGB, at least one; some ten like those that the edge will see.
+        narrow: the first convolutions stay in floating point as long as they have at most so many output channels.
 
     Raises:
         WeightsError: ONNX Runtime does not quantize it.
@@ -59,7 +60,7 @@ def quantized_edge(edge: bytes, pictures: Sequence[npt.NDArray[np.uint8]]) -> by
                 per_channel=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
-                nodes_to_exclude=_narrow_beginning(model.graph) + _behind_convolutions(model.graph),
+                nodes_to_exclude=_beginning(model.graph, narrow) + _behind_convolutions(model.graph),
                 calibrate_method=quantization.CalibrationMethod.Percentile,
                 # One picture at a time: the runtime keeps all that it makes of those that it collects together.
                 extra_options={"CalibPercentile": _PERCENTILE, "CalibStridedMinMax": 1},
@@ -111,11 +112,11 @@ class _Pictures:
         return None if picture is None else {PICTURES: picture[np.newaxis]}
 
 
-def _narrow_beginning(graph: Any) -> list[str]:
-    """The names of the operators before the first convolution that is not narrow."""
+def _beginning(graph: Any, narrow: int) -> list[str]:
+    """The names of the operators before the first convolution with more output channels than `narrow`."""
     shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
     widths = [shapes[node.input[1]][0] if node.op_type == "Conv" else 0 for node in graph.node]
-    end = next((place for place, width in enumerate(widths) if width > _NARROW), 0)
+    end = next((place for place, width in enumerate(widths) if width > narrow), 0)
     return [node.name for node in graph.node[:end]]
 
 

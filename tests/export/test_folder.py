@@ -193,10 +193,21 @@ def test_a_folder_that_cannot_be_written_is_refused_before_the_work(
 
 
 @pytest.mark.slow
-def test_pictures_that_say_nothing_do_not_calibrate(tmp_path: Path) -> None:
-    """One gray picture: the ranges of the layers would cut off all that a camera sees."""
-    gray = np.full((SIDE, SIDE, 3), 7, np.uint8)
-    trial = Trial([texture(160, 120, seed) for seed in range(4)], calibration=[gray])
+@pytest.mark.parametrize("level", [0, 114])
+def test_pictures_that_say_nothing_do_not_calibrate(tmp_path: Path, level: int) -> None:
+    """The ranges of the layers would cut off all that a camera sees."""
+    gray = np.full((SIDE, SIDE, 3), level, np.uint8)
+    trial = Trial([texture(160, 120, seed) for seed in range(4)], calibration=[gray, gray])
+    with pytest.raises(WeightsError, match=r"of a single colour .* nothing is written; .* `calibrate`"):
+        export_codec(small_codec(), tmp_path / "model", trial, detector="small")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_an_int8_edge_that_makes_other_samples_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder_module, "_MOST_INT8", 0.001)
+    textures = [texture(160, 120, seed) for seed in range(4)]
+    trial = Trial(textures, calibration=textures)
     with pytest.raises(WeightsError, match=r"int8 makes samples .* nothing is written; .* `calibrate`"):
         export_codec(small_codec(), tmp_path / "model", trial, detector="small")
     assert list(tmp_path.iterdir()) == []

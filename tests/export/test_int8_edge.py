@@ -14,8 +14,7 @@ from pictures import texture
 from featcodec.edge.encoder import PICTURES
 from featcodec.edge.model_file import EDGE_FILE
 from featcodec.edge.sessions import open_session
-from featcodec.export import int8
-from featcodec.export.int8 import quantized_edge
+from featcodec.export.int8 import NARROW, quantized_edge
 
 WIDE = 64
 """Output channels of the first layer of `scenes` that is not narrow."""
@@ -46,7 +45,7 @@ def test_narrow_layers_at_the_beginning_stay_in_floating_point(edge: bytes, quan
     shapes = {tensor.name: list(tensor.dims) for tensor in graph.initializer}
     outputs = [shapes[node.input[1]][0] for node in graph.node if node.op_type == "Conv"]
     first = outputs.index(WIDE)
-    assert 0 < first == sum(each <= 32 for each in outputs[:first])
+    assert 0 < first == sum(each <= NARROW for each in outputs[:first])
     found = convolutions(quantized)
     assert len(found) == len(outputs)
     for number, (inputs, weights) in enumerate(found):
@@ -55,10 +54,9 @@ def test_narrow_layers_at_the_beginning_stay_in_floating_point(edge: bytes, quan
         assert is_quantized == (number >= first), number
 
 
-def test_that_makes_less_noise(edge: bytes, quantized: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_that_makes_less_noise(edge: bytes, quantized: bytes) -> None:
     """On other pictures than those it was calibrated on."""
-    monkeypatch.setattr(int8, "_NARROW", 0)
-    whole = quantized_edge(edge, CALIBRATION)
+    whole = quantized_edge(edge, CALIBRATION, narrow=0)
     pictures = np.stack([texture(SIDE, SIDE, seed) for seed in range(20, 24)])
     exact, ours, other = (open_session(data, 1).run(None, {PICTURES: pictures})[0] for data in (edge, quantized, whole))
     noise, noise_of_whole = (np.square(each.astype(float) - exact).mean() for each in (ours, other))
