@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ from featcodec.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from featcodec.codec import FeatureCodec
     from featcodec.edge.encoder import EdgeEncoder
     from featcodec.edge.live import Edge
 
@@ -165,57 +166,56 @@ def load_edge(qp: int | None, exported: Path | None, **choices: Any) -> LoadedEd
         FeatcodecError: the networks cannot be loaded, or the video codec does not take the QP.
     """
     from featcodec.bitstream import check_qp
-    from featcodec.video.settings import parse_parameters
 
-    coder = {name: choices.pop(name) for name in ("video_codec", "hardware", "profile", "preset")}
-    coder["encoder_parameters"] = parse_parameters(choices.pop("encoder_params"))
-    loaded = _networks(qp, choices, coder) if exported is None else _exported_model(qp, exported, choices, coder)
+    if exported is None:
+        codec = load_networks(choices)
+        names, most = tuple(codec.model.detector.names), codec.video_codec.standard.max_qp
+        loaded = LoadedEdge(codec, DEFAULT_QP if qp is None else qp, most, names)
+    else:
+        encoder = load_exported(exported, choices)
+        loaded = LoadedEdge(encoder, encoder.default_qp if qp is None else qp, encoder.max_qp, encoder.names)
     check_qp(loaded.qp, most=loaded.most_qp)
     return loaded
 
 
-def _networks(qp: int | None, choices: dict[str, Any], coder: dict[str, Any]) -> LoadedEdge:
-    detector, bottleneck, layout, device, half, precision = (
-        choices.pop(name) for name in ("detector", "bottleneck", "layout", "device", "half", "precision")
-    )
-    codec = load_codec(
-        detector,
-        bottleneck,
-        layout,
-        device,
-        half,
-        precision=edge_precision(precision),
-        restoration="none",
-        **coder,
-        **choices,
-    )
-    return LoadedEdge(
-        codec, DEFAULT_QP if qp is None else qp, codec.video_codec.standard.max_qp, tuple(codec.model.detector.names)
-    )
+def load_networks(choices: Mapping[str, Any]) -> FeatureCodec:
+    """The codec of an edge in PyTorch, from the options for networks and for the video encoder.
+
+    Raises:
+        FeatcodecError: the networks cannot be loaded, or the encoder refuses its options.
+    """
+    others, coder = _encoder_apart(choices)
+    precision = edge_precision(others.pop("precision"))
+    return load_codec(**others, **coder, precision=precision, restoration="none")
 
 
-def _exported_model(qp: int | None, folder: Path, choices: Mapping[str, Any], coder: dict[str, Any]) -> LoadedEdge:
-    encoder = load_exported(folder, choices, **coder)
-    return LoadedEdge(encoder, encoder.default_qp if qp is None else qp, encoder.max_qp, encoder.names)
-
-
-def load_exported(folder: Path, decided: Iterable[str], **coder: Any) -> EdgeEncoder:
+def load_exported(folder: Path, choices: Mapping[str, Any], threads: int | None = None) -> EdgeEncoder:
     """Load the exported model of --model.
 
     Args:
         folder: the value of --model.
-        decided: parameters of the running command that the model has decided.
-        coder: as for `EdgeEncoder.load`.
+        choices: as for `load_networks`; those for networks must be the defaults, because the model has decided them.
+        threads: as for `EdgeEncoder.load`.
 
     Raises:
-        click.UsageError: one of them was given.
+        click.UsageError: an option for networks was given.
         FeatcodecError: the model cannot be loaded.
     """
     from featcodec.edge.encoder import EdgeEncoder
 
+    decided, coder = _encoder_apart(choices)
     context = click.get_current_context()
     assert context is not None  # noqa: S101  (a command runs)
     for name in decided:
         if context.get_parameter_source(name) is not ParameterSource.DEFAULT:
             raise click.UsageError(f"{_OF_NETWORKS[name]} is decided by the exported model; leave it out with --model")
-    return EdgeEncoder.load(folder, **coder)
+    return EdgeEncoder.load(folder, threads=threads, **coder)
+
+
+def _encoder_apart(choices: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The choices for networks, and those for the video encoder as keywords of `load`."""
+    from featcodec.video.settings import parse_parameters
+
+    others = dict(choices)
+    coder = {name: others.pop(name) for name in ("video_codec", "hardware", "profile", "preset")}
+    return others, {**coder, "encoder_parameters": parse_parameters(others.pop("encoder_params"))}

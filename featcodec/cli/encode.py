@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 import rich_click as click
 
 from featcodec.cli.console import complain, print_json, progress, with_options
-from featcodec.cli.edge_options import DEFAULT_QP, exported_option, load_exported
-from featcodec.cli.option_values import device_for, edge_precision, join_cluster, load_codec, note_photographs
+from featcodec.cli.edge_options import DEFAULT_QP, exported_option, load_exported, load_networks
+from featcodec.cli.option_values import device_for, join_cluster, note_photographs
 from featcodec.cli.options import (
     PathOrAddress,
     bits_option,
@@ -182,18 +182,14 @@ def command(
 def _load_edge(exported: Path | None, images: Sequence[Source], **choices: Any) -> tuple[BatchEdge, int]:
     """What codes the images, and its QP if none is given."""
     from featcodec.pipeline.encode import network_threads
-    from featcodec.video.settings import parse_parameters
 
     paths = [image.path for image in images]
-    coder = {name: choices.pop(name) for name in ("video_codec", "hardware", "profile", "preset")}
-    coder["encoder_parameters"] = parse_parameters(choices.pop("encoder_params"))
     if exported is not None:
-        encoder = load_exported(exported, choices, threads=network_threads(coder["video_codec"]), **coder)
+        encoder = load_exported(exported, choices, network_threads(choices["video_codec"]))
         note_photographs(encoder.model.detector, paths)
         return encoder, encoder.default_qp
     note_photographs(choices["detector"], paths)
-    precision = edge_precision(choices.pop("precision"))
-    return load_codec(**choices, precision=precision, restoration="none", **coder), DEFAULT_QP
+    return load_networks(choices), DEFAULT_QP
 
 
 def _outcomes(
